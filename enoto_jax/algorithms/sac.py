@@ -1,0 +1,138 @@
+"""Soft actor-critic with N critics: SAC (N = 2), SAC-N, and the online phase of ENOTO."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+
+from enoto_jax import distributions, targets
+from enoto_jax.algorithms import backups, losses
+from enoto_jax.core import Algorithm
+from enoto_jax.exploration import Exploration, policy
+from enoto_jax.networks import Critic, Init, Scalar, TanhGaussian, ensemble, torch_init
+from enoto_jax.types import InputError, Spec, TargetRule
+
+ORDERS = {
+    "temperature,critic,actor": ("temperature", "critic", "actor"),  # d3rlpy, hence ENOTO
+    "temperature,actor,critic": ("temperature", "actor", "critic"),  # CORL, EDAC-code
+}
+
+
+def sac(
+    spec: Spec,
+    *,
+    n: int = 2,
+    target: TargetRule | None = None,
+    exploration: Exploration | None = None,
+    backup: backups.Backup | None = None,
+    actor_value: TargetRule | None = None,
+    terms: tuple = (),
+    hidden: tuple[int, ...] = (256, 256, 256),
+    layer_norm: bool = False,
+    actor_init: Init | None = None,
+    critic_init: Init | None = None,
+    log_std_range: tuple[float, float] = (-20.0, 2.0),
+    actor_rate: float = 3e-4,
+    critic_rate: float = 3e-4,
+    temperature_rate: float = 3e-4,
+    initial_temperature: float = 1.0,
+    temperature_of_logarithm: bool = False,
+    target_entropy_per_action: float = -1.0,
+    discount: float = 0.99,
+    tau: float = 0.005,
+    order: str = "temperature,critic,actor",
+) -> Algorithm:
+    """SAC (Haarnoja et al. 2018) over an ensemble; ALGORITHMS: L_Q = sum_i mean_B w (Q_i - y)^2.
+
+    Args:
+      spec: sizes of observations and actions.
+      n: N, the number of critics.
+      target: rule that reduces the target critics; min_q by default.
+      exploration: how to act online and weigh transitions; policy by default.
+      backup: value of the next state; soft (with entropy) by default.
+      actor_value: rule that reduces the critics in the actor's loss; min_q by default.
+      terms: further losses on the critics, e.g. cql_penalty.
+      hidden: widths of the hidden layers of actor and critics.
+      layer_norm: LayerNorm before each ReLU, in actor and critics.
+      actor_init: how the actor starts; torch_init by default.
+      critic_init: how the critics start; torch_init by default.
+      log_std_range: bounds of the policy's log standard deviation.
+      actor_rate: Adam's learning rate of the actor.
+      critic_rate: Adam's learning rate of the critics.
+      temperature_rate: Adam's learning rate of the temperature's logarithm.
+      initial_temperature: the entropy's weight at the start.
+      temperature_of_logarithm: loss on log(temperature) (CORL) instead of the temperature (d3rlpy).
+      target_entropy_per_action: target entropy divided by A.
+      discount: gamma.
+      tau: rate of the targets' Polyak average, per update.
+      order: order of the networks' steps in an update: temperature,critic,actor (d3rlpy) or
+        temperature,actor,critic (CORL).
+
+    Raises:
+      InputError: n below 1, or an unknown order.
+    """
+    if n < 1:
+        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
+    if order not in ORDERS:
+        raise InputError(f"order is {order!r}; choose one of {', '.join(map(repr, ORDERS))}")
+    exploration = exploration or policy()
+    hidden = tuple(hidden)
+    actor_net = TanhGaussian(
+        spec.action_size, hidden, layer_norm, actor_init or torch_init(), tuple(log_std_range)
+    )
+    critic_net = ensemble(Critic(hidden, layer_norm, critic_init or torch_init()), n)
+    losses_of = {
+        "temperature": losses.temperature(
+            actor_net.apply, target_entropy_per_action * spec.action_size, temperature_of_logarithm
+        ),
+        "critic": losses.critic(
+            critic_net.apply,
+            actor_net.apply,
+            target or targets.min_q(),
+            backup or backups.soft(),
+            discount,
+            exploration,
+            tuple(term(critic_net.apply, actor_net.apply, spec) for term in terms),
+        ),
+        "actor": losses.soft_actor(
+            critic_net.apply, actor_net.apply, actor_value or targets.min_q()
+        ),
+    }
+
+    def act(params, key, observation, k):
+        return distributions.sample(key, *actor_net.apply(params["actor"], observation), (k,))[0]
+
+    def mode(params, observation):
+        return distributions.mode(actor_net.apply(params["actor"], observation)[0])
+
+    def moments(params, observation):
+        mean, log_std = actor_net.apply(params["actor"], observation)
+        return mean, jnp.exp(log_std)
+
+    observation = jnp.zeros((1, spec.observation_size))
+    return Algorithm(
+        nets={
+            "actor": actor_net,
+            "critic": critic_net,
+            "temperature": Scalar(float(jnp.log(initial_temperature))),
+        },
+        inputs={
+            "actor": (observation,),
+            "critic": (observation, jnp.zeros((1, spec.action_size))),
+            "temperature": (),
+        },
+        losses={name: losses_of[name] for name in ORDERS[order]},
+        optimisers={
+            "actor": optax.adam(actor_rate),
+            "critic": optax.adam(critic_rate),
+            "temperature": optax.adam(temperature_rate),
+        },
+        tracked=("critic",),
+        tau=tau,
+        act=act,
+        mode=mode,
+        q=critic_net.apply,
+        moments=moments,
+        critics=n,
+        exploration=exploration,
+    )

@@ -1,0 +1,189 @@
+"""D4RL's files: which id means which file, fetching it, and making sure that it is the right one.
+
+Ids, addresses, sizes and checksums stand in `d4rl_files.tsv` (source: tensorflow/datasets, file
+`checksums.tsv` of its D4RL sets; ids from D4RL `d4rl/infos.py`). `antmaze-*-v1` is not among them:
+D4RL withdrew those files and no checksum was published.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+from urllib.request import Request, urlopen
+
+from enoto_jax.types import InputError
+
+TIMEOUT_S = 30.0
+_BLOCK = 1 << 20
+
+
+class RemoteFile(NamedTuple):
+    """One file of D4RL."""
+
+    task: str
+    url: str
+    size: int  # bytes
+    sha256: str
+    name: str
+
+
+@cache
+def catalogue() -> dict[str, RemoteFile]:
+    """Every known D4RL file by its id."""
+    lines = Path(__file__).with_name("d4rl_files.tsv").read_text().splitlines()[1:]
+    rows = [line.split("\t") for line in lines]
+    return {
+        task: RemoteFile(task, url, int(size), sha, name) for task, url, size, sha, name in rows
+    }
+
+
+def cache_dir() -> Path:
+    """D4RL's own cache: `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`."""
+    return Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets").expanduser()
+
+
+def resolve(task: str, *, download: bool = True) -> Path:
+    """The verified file of a D4RL id, fetched if it is not in the cache.
+
+    Args:
+        task: such as `hopper-medium-v2`.
+        download: whether it may be fetched.
+
+    Raises:
+        InputError: if the id is unknown, the file cannot be had, or it is not the right one.
+    """
+    if task not in catalogue():
+        near = difflib.get_close_matches(task.lower(), catalogue(), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "ids look like hopper-medium-v2"
+        raise InputError(
+            f"{task}: no such D4RL task; {hint} (a file's path ends in .hdf5, .h5 or .npz)"
+        )
+    remote = catalogue()[task]
+    path = cache_dir() / remote.name
+    try:
+        if not path.exists():
+            if not download:
+                raise InputError(f"{task}: not in the cache; {_by_hand(remote, path)}")
+            _fetch(remote, path)
+        _verify(path, remote)
+    except (OSError, HTTPException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{task}: cannot be had ({reason}); {_by_hand(remote, path)}") from error
+    return path
+
+
+def _by_hand(remote: RemoteFile, path: Path) -> str:
+    return f"fetch {remote.url} and put it at {path}"
+
+
+def _fetch(remote: RemoteFile, path: Path) -> None:
+    """Downloads to `<name>.part`, checks that, and only then gives it its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with _alone(part) as file:
+        if path.exists():  # another process fetched it while this one waited
+            part.unlink()
+            return
+        if file.tell() > remote.size:
+            file.truncate(0)
+        while (have := file.seek(0, os.SEEK_END)) < remote.size:
+            try:
+                _receive(remote, file, have)
+            except (OSError, HTTPException):  # a broken connection is taken up again ...
+                if file.tell() <= have:  # ... as long as it brought something
+                    raise
+        file.flush()
+        if (found := _sha256(part)) != remote.sha256:
+            part.unlink()
+            raise InputError(
+                f"{remote.task}: what {remote.url} sent has SHA-256 {found[:12]}... instead of "
+                f"{remote.sha256[:12]}... and was removed; try again, or get the file elsewhere"
+            )
+        _record(path, remote)
+        os.replace(part, path)
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[BinaryIO]:
+    """Opens the part for appending; a second process waits here until the first is done."""
+    while True:
+        with open(part, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                ours = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+            except FileNotFoundError:
+                ours = False
+            if ours:  # otherwise the first process finished, and moved or removed the file
+                yield file
+                return
+
+
+def _receive(remote: RemoteFile, file: BinaryIO, have: int) -> None:
+    """Appends what one connection brings, from byte `have` on if the server can do that."""
+    request = Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urlopen(request, timeout=TIMEOUT_S) as response:
+        if have and response.status != 206:
+            file.truncate(0)
+        while file.seek(0, os.SEEK_END) < remote.size and (block := response.read(_BLOCK)):
+            file.write(block)
+            _progress(remote, file.tell())
+    if file.tell() <= have:
+        raise ConnectionError(f"the connection ended after {file.tell()} of {remote.size} bytes")
+
+
+def _progress(remote: RemoteFile, have: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if have >= remote.size else ""
+        share = f"{100 * have // remote.size} % of {remote.size / 1e6:.0f} MB"
+        print(f"\r{remote.name}: {share}", end=end, file=sys.stderr, flush=True)
+
+
+def _verify(path: Path, remote: RemoteFile) -> None:
+    """Checks size and SHA-256; the latter is recorded beside the file, not computed every time."""
+    if (size := path.stat().st_size) != remote.size:
+        raise InputError(
+            f"{path}: has {size} bytes, D4RL's {remote.task} has {remote.size}; remove it, then "
+            f"{_by_hand(remote, path)}"
+        )
+    if _recorded(path, remote):
+        return
+    if (found := _sha256(path)) != remote.sha256:
+        raise InputError(
+            f"{path}: has SHA-256 {found[:12]}..., D4RL's {remote.task} has "
+            f"{remote.sha256[:12]}...; remove it, then {_by_hand(remote, path)}"
+        )
+    try:
+        _record(path, remote)
+    except OSError:
+        pass  # a cache that cannot be written is hashed every time
+
+
+def _side(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _record(path: Path, remote: RemoteFile) -> None:
+    _side(path).write_text(f"{remote.sha256}  {remote.name}\n")  # as sha256sum -c reads it
+
+
+def _recorded(path: Path, remote: RemoteFile) -> bool:
+    """Whether the right digest was recorded after the file was last written."""
+    try:
+        fresh = _side(path).stat().st_mtime_ns >= path.stat().st_mtime_ns
+        return fresh and _side(path).read_text().startswith(remote.sha256)
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

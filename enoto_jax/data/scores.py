@@ -1,0 +1,72 @@
+"""D4RL's task families: reference returns, environments and time limits.
+
+Source of the returns: D4RL `d4rl/infos.py` (REF_MIN_SCORE, REF_MAX_SCORE), equal for all versions
+of a family; of the time limits: `d4rl/gym_mujoco/__init__.py`, `d4rl/locomotion/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from enoto_jax.types import Spec
+
+
+class Family(NamedTuple):
+    """What all data sets of one environment share."""
+
+    names: str  # pattern of the ids, file names and environment ids that mean this family
+    random: float  # mean return of a random policy: a score of 0
+    expert: float  # mean return of the expert: a score of 100
+    env_id: str | None  # Gymnasium id; v4 keeps the rewards of the v2 that D4RL used
+    max_episode_steps: int
+    spec: Spec
+
+
+# Ant has no env_id: D4RL's observation (111 numbers) holds contact forces that Gymnasium's Ant-v4
+# (27) leaves out by default. AntMaze has none because Gymnasium itself has no such environment.
+FAMILIES = {
+    "hopper": Family(r"hopper", -20.272305, 3234.3, "Hopper-v4", 1000, Spec(11, 3)),
+    "halfcheetah": Family(
+        r"half-?cheetah", -280.178953, 12135.0, "HalfCheetah-v4", 1000, Spec(17, 6)
+    ),
+    "walker2d": Family(r"walker(2d)?", 1.629008, 4592.3, "Walker2d-v4", 1000, Spec(17, 6)),
+    "ant": Family(r"ant(?!-maze)", -325.6, 3879.7, None, 1000, Spec(111, 8)),
+    "antmaze-umaze": Family(r"ant-?maze-u-?maze", 0.0, 1.0, None, 700, Spec(29, 8)),
+    "antmaze-medium": Family(r"ant-?maze-(medium|big-maze)", 0.0, 1.0, None, 1000, Spec(29, 8)),
+    "antmaze-large": Family(r"ant-?maze-(large|hardest-maze)", 0.0, 1.0, None, 1000, Spec(29, 8)),
+}
+
+
+def family_of(name: str, spec: Spec) -> Family | None:
+    """Finds the family that a task id, a file's stem or an environment id belongs to.
+
+    Args:
+        name: such as `hopper-medium-v2`, `walker_mixed`, `HalfCheetah-v4`.
+        spec: sizes of the data; a name alone is not believed (an `ant-...` file with 27 numbers an
+            observation is not D4RL's ant).
+
+    Returns:
+        The family, or None when the name or the sizes fit none.
+    """
+    words = name.lower().replace("_", "-")
+    for family in FAMILIES.values():
+        if re.match(rf"{family.names}(-|$)", words) and family.spec == spec:
+            return family
+    return None
+
+
+def normalised_score(returns, reference: tuple[float, float]) -> np.ndarray:
+    """D4RL's normalised score, 100 * (return - random) / (expert - random).
+
+    Args:
+        returns: undiscounted sums of the environment's own rewards, any shape.
+        reference: mean return of the random and of the expert policy.
+
+    Returns:
+        Scores of the same shape: 0 is random, 100 is the expert.
+    """
+    random, expert = reference
+    return 100.0 * (np.asarray(returns, np.float64) - random) / (expert - random)

@@ -1,0 +1,251 @@
+"""Where data comes from: a D4RL id, a file, arrays, or the small data set in the package."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enoto_jax.data import arrays as flat
+from enoto_jax.data import d4rl, scores
+from enoto_jax.data.download import resolve
+from enoto_jax.types import InputError, Spec, Transition
+
+ASSETS = Path(__file__).with_name("assets")
+_SUFFIXES = (".hdf5", ".h5", ".npz")
+# A plain Gymnasium id; "module:Id-v0" would import code that a data file names, so it is none.
+_ENV_ID = re.compile(r"([\w-]+/)?[\w-]+-v\d+")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Transitions `[M, ...]` as numpy arrays, float32 and bool, in the order they were recorded.
+
+    An episode's last transition, and no other, is terminated or truncated. (In AntMaze every row at
+    the goal is terminal, so each is an episode: read successes, not returns, off such data.)
+    """
+
+    transitions: Transition
+    content_hash: str  # "sha256:..." over the transitions
+
+    def __len__(self) -> int:
+        return len(self.transitions.reward)
+
+    @cached_property
+    def episode_ends(self) -> np.ndarray:
+        """Row of every episode's last transition: int64 [E]."""
+        return np.flatnonzero(self.transitions.terminated | self.transitions.truncated)
+
+    @cached_property
+    def episode_lengths(self) -> np.ndarray:
+        """Transitions in every episode: int64 [E]."""
+        return np.diff(self.episode_ends, prepend=-1)
+
+    @cached_property
+    def episode_returns(self) -> np.ndarray:
+        """Undiscounted sum of every episode's rewards: float64 [E]."""
+        starts = self.episode_ends - self.episode_lengths + 1
+        return np.add.reduceat(self.transitions.reward.astype(np.float64), starts)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set, and what is known of its task before it is read."""
+
+    name: str  # D4RL id, file stem, or the user's own
+    version: str  # "v2" of a D4RL id or file name, "" where there is none
+    spec: Spec
+    env_id: str | None  # Gymnasium id to evaluate in
+    max_episode_steps: int | None
+    reference: tuple[float, float] | None  # returns of the random and of the expert policy
+    path: Path | None = None
+    arrays: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
+
+    def load(self) -> Dataset:
+        """Reads and checks the data, once.
+
+        Raises:
+            InputError: if the file or its numbers cannot be used.
+        """
+        return self._dataset
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        where = self.path or self.name
+        if self.arrays is None:
+            clean = d4rl.read(self.path)
+        else:
+            clean = flat.clean(self.arrays, where)
+        transitions = flat.to_transitions(clean, self.max_episode_steps, where)
+        return Dataset(transitions, flat.content_hash(transitions))
+
+    @property
+    def scored(self) -> bool:
+        """Whether `score` is D4RL's normalised score; otherwise it is the raw return."""
+        return self.reference is not None
+
+    def score(self, returns) -> np.ndarray:
+        """100 * (return - random) / (expert - random), or the return where no reference exists.
+
+        Args:
+            returns: undiscounted returns in the environment's own rewards, any shape.
+        """
+        if self.reference is None:
+            return np.asarray(returns, np.float64)
+        return scores.normalised_score(returns, self.reference)
+
+
+def load_source(task: str | os.PathLike | None = None, *, download: bool = True) -> Source:
+    """Finds a data set; its numbers are read by the source's `load`.
+
+    Args:
+        task: a D4RL id (`hopper-medium-v2`), the path of an `.hdf5`, `.h5` or `.npz` file in
+            D4RL's layout, or nothing for the data set that ships with the package.
+        download: whether a D4RL file that is not in the cache may be fetched.
+
+    Raises:
+        InputError: if the id is unknown, or the file is missing or unusable.
+    """
+    if not task:
+        return _from_file(_bundled())
+    path = Path(os.path.expanduser(task))
+    if path.suffix.lower() in _SUFFIXES:
+        return _from_file(path)
+    return _from_file(resolve(str(task), download=download), str(task))
+
+
+def from_arrays(
+    observations,
+    actions,
+    rewards,
+    terminals,
+    timeouts=None,
+    next_observations=None,
+    *,
+    name: str,
+    env_id: str | None = None,
+    reference: tuple[float, float] | None = None,
+) -> Source:
+    """Makes a source of arrays in memory; they are checked at once and must not change afterwards.
+
+    Args:
+        observations: [N, D], one row a step, episodes one after the other.
+        actions: [N, A] in [-1, 1].
+        rewards: [N].
+        terminals: [N], 1 where the task ended (no bootstrap).
+        timeouts: [N], 1 where a time limit cut the episode; without it see `to_transitions`.
+        next_observations: [N, D], the true successors; without it the following row's observation.
+        name: how results call the data set.
+        env_id: Gymnasium id to evaluate in.
+        reference: returns of a random and of an expert policy, for scores; default: D4RL's, if
+            `env_id` is one of D4RL's environments.
+
+    Raises:
+        InputError: if the arrays cannot be used.
+    """
+    given = {
+        "observations": observations,
+        "actions": actions,
+        "rewards": rewards,
+        "terminals": terminals,
+        "timeouts": timeouts,
+        "next_observations": next_observations,
+    }
+    try:
+        arrays = {key: np.asarray(array) for key, array in given.items() if array is not None}
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{name}: {error}; every array needs rows of one length") from error
+    spec = flat.check_layout(arrays, name)
+    attributes = dict(zip(("ref_min_score", "ref_max_score"), reference or (), strict=False))
+    source = _described(name, spec, attributes, env_id, env_id or "", arrays=arrays)
+    source.load()
+    return source
+
+
+def _from_file(path: Path, name: str | None = None) -> Source:
+    header = d4rl.peek(path)
+    env_id = _env_id(header.attributes)
+    name = name or path.stem
+    return _described(name, header.spec, header.attributes, env_id, env_id or name, path=path)
+
+
+def _bundled() -> Path:
+    found = sorted(ASSETS.glob("*.hdf5"))
+    if len(found) != 1:
+        raise InputError(
+            f"{ASSETS}: holds {len(found)} .hdf5 files instead of the one that ships with the "
+            "package; give a D4RL id or the path of a data set"
+        )
+    return found[0]
+
+
+def _described(
+    name: str,
+    spec: Spec,
+    attributes: Mapping[str, Any],
+    env_id: str | None,
+    family_name: str,
+    **content: Any,
+) -> Source:
+    """Fills in what is known of the task: from the attributes first, then from its family."""
+    where = content.get("path", name)
+    family = scores.family_of(family_name, spec)
+    reference = family and (family.random, family.expert)
+    bounds = [attributes[k] for k in ("ref_min_score", "ref_max_score") if k in attributes]
+    if bounds:
+        reference = tuple(_number(bound) for bound in bounds)
+        if len(reference) != 2 or not np.isfinite(reference).all() or reference[0] >= reference[1]:
+            raise InputError(
+                f"{where}: ref_min_score and ref_max_score must both be given, as numbers, the "
+                f"smaller first; got {', '.join(repr(str(b)) for b in bounds)}"
+            )
+    limit = family.max_episode_steps if family else _registered_limit(env_id)
+    if "max_episode_steps" in attributes:
+        limit = _number(attributes["max_episode_steps"])
+        if limit < 1 or not limit.is_integer():
+            raise InputError(
+                f"{where}: max_episode_steps must be a whole number of steps, "
+                f"got {str(attributes['max_episode_steps'])!r}"
+            )
+        limit = int(limit)
+    version = re.search(r"-(v\d+)$", name)
+    return Source(
+        name=name,
+        version=version[1] if version else "",
+        spec=spec,
+        env_id=env_id or (family and family.env_id),
+        max_episode_steps=limit,
+        reference=reference,
+        **content,
+    )
+
+
+def _env_id(attributes: Mapping[str, Any]) -> str | None:
+    """The environment that a file names, if that is a Gymnasium id."""
+    value = attributes.get("env_id", attributes.get("env"))
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text if _ENV_ID.fullmatch(text) else None
+
+
+def _number(value: Any) -> float:
+    """The attribute as a number, NaN if it is none; a one-element array counts as its element."""
+    try:
+        return float(np.asarray(value).reshape(()))
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _registered_limit(env_id: str | None) -> int | None:
+    """The time limit that Gymnasium has for an environment, if both are known."""
+    try:
+        import gymnasium
+    except ImportError:
+        return None
+    known = gymnasium.registry.get(env_id)
+    return known and known.max_episode_steps

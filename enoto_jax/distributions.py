@@ -1,0 +1,49 @@
+"""The tanh-squashed Gaussian: a ~ tanh(N(mean, std^2)), actions in (-1, 1)^A.
+
+Haarnoja et al. 2018 (SAC), appendix C; the log-determinant in its stable form,
+log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)).
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from enoto_jax.types import Array, Key
+
+# Actions of a data set may lie exactly on the bound, where atanh is infinite.
+_BOUND = 1.0 - 1e-6
+
+
+def _log_prob(mean: Array, log_std: Array, u: Array) -> Array:
+    normal = -0.5 * (((u - mean) * jnp.exp(-log_std)) ** 2 + math.log(2 * math.pi)) - log_std
+    squash = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+    return jnp.sum(normal - squash, axis=-1)
+
+
+def sample(key: Key, mean: Array, log_std: Array, shape: tuple[int, ...] = ()) -> tuple:
+    """Draw actions with their log-densities, differentiable in mean and log_std.
+
+    Args:
+      key: consumed.
+      mean: [..., A], before tanh.
+      log_std: [..., A].
+      shape: further leading axes of samples.
+
+    Returns:
+      Actions [*shape, ..., A] and log-densities [*shape, ...].
+    """
+    u = mean + jnp.exp(log_std) * jax.random.normal(key, (*shape, *mean.shape))
+    return jnp.tanh(u), _log_prob(mean, log_std, u)
+
+
+def log_prob(mean: Array, log_std: Array, action: Array) -> Array:
+    """Log-density [...] of given actions [..., A], clipped just inside the bounds first."""
+    return _log_prob(mean, log_std, jnp.arctanh(jnp.clip(action, -_BOUND, _BOUND)))
+
+
+def mode(mean: Array) -> Array:
+    """tanh(mean): what is called the deterministic action (not the density's exact mode)."""
+    return jnp.tanh(mean)

@@ -1,0 +1,1 @@
+"""Environments: Gymnasium's, with actions in [-1, 1]."""

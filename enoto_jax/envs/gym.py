@@ -1,0 +1,62 @@
+"""Gymnasium environments as the agents see them: flat float32 observations, actions in [-1, 1]."""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import RescaleAction
+
+from enoto_jax.types import InputError, Spec
+
+
+def make_env(env_id: str) -> gymnasium.Env:
+    """An environment whose actions are rescaled to [-1, 1] where they are not so already.
+
+    Raises:
+      InputError: unknown id, missing simulator, or spaces that are not bounded flat boxes.
+    """
+    try:
+        with warnings.catch_warnings():
+            # D4RL's tasks are the -v4 environments; that newer ones exist is no news here.
+            warnings.filterwarnings("ignore", message=".*is out of date.*")
+            env = gymnasium.make(env_id)
+    except (gymnasium.error.Error, ImportError, ModuleNotFoundError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--env: cannot make {env_id!r}: {reason}") from error
+    if isinstance(env.observation_space, gymnasium.spaces.Dict):
+        env = gymnasium.wrappers.FlattenObservation(env)
+    observation, action = env.observation_space, env.action_space
+    box = gymnasium.spaces.Box
+    if not isinstance(observation, box) or len(observation.shape) != 1:
+        raise InputError(f"--env: {env_id} observes {observation}; a flat Box is needed")
+    if not isinstance(action, box) or len(action.shape) != 1:
+        raise InputError(f"--env: {env_id} acts in {action}; a flat Box is needed")
+    if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
+        raise InputError(f"--env: {env_id} has unbounded actions; wrap it with bounds first")
+    if (action.low != -1).any() or (action.high != 1).any():
+        env = RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+    return env
+
+
+def spec_of(env: gymnasium.Env) -> Spec:
+    """Sizes of its observations and actions."""
+    return Spec(env.observation_space.shape[0], env.action_space.shape[0])
+
+
+def check_spec(env_id: str, spec: Spec, task: str) -> None:
+    """Make the environment once and compare its sizes with the data's.
+
+    Raises:
+      InputError: they differ.
+    """
+    env = make_env(env_id)
+    found = spec_of(env)
+    env.close()
+    if found != spec:
+        raise InputError(
+            f"--env: {env_id} has observation size {found.observation_size} and action size "
+            f"{found.action_size}, but the data of {task} have {spec.observation_size} and "
+            f"{spec.action_size}; give the environment that the data come from"
+        )

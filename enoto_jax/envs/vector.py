@@ -1,0 +1,75 @@
+"""The training environments: one per seed, stepped together, reset the moment an episode ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from enoto_jax.envs.gym import make_env
+from enoto_jax.types import Transition
+
+
+class Step(NamedTuple):
+    """What one step of all environments gave.
+
+    Attributes:
+      transition: [S, ...]; `next_observation` is the true successor, also at an episode's end.
+      observation: [S, D] to act on next: of the new episode where one has begun.
+      starts: [S] bool, a new episode has begun.
+    """
+
+    transition: Transition
+    observation: np.ndarray
+    starts: np.ndarray
+
+
+class SeedEnvs:
+    """S environments side by side.
+
+    Args:
+      env_id: Gymnasium id.
+      seeds: S numbers; each environment's random numbers come from its own.
+    """
+
+    def __init__(self, env_id: str, seeds: Sequence[int]):
+        self._seeds = [int(seed) for seed in seeds]
+        self._envs: gymnasium.vector.VectorEnv = SyncVectorEnv(
+            [partial(make_env, env_id) for _ in self._seeds], autoreset_mode=AutoresetMode.SAME_STEP
+        )
+        self._observation = np.zeros(0, np.float32)
+
+    def reset(self, number: int = 0) -> np.ndarray:
+        """Begin new episodes; `number` tells one reset of a seed from another. Returns [S, D]."""
+        states = [np.random.SeedSequence([s, number]).generate_state(1)[0] for s in self._seeds]
+        observation, _ = self._envs.reset(seed=[int(s) for s in states])
+        self._observation = np.asarray(observation, np.float32)
+        return self._observation
+
+    def step(self, action: np.ndarray) -> Step:
+        """Step every environment with its action [S, A]."""
+        before = self._observation
+        observation, reward, terminated, truncated, info = self._envs.step(action)
+        observation = np.asarray(observation, np.float32)
+        following = observation.copy()
+        ended = terminated | truncated
+        for i in np.flatnonzero(ended):
+            following[i] = info["final_obs"][i]
+        transition = Transition(
+            observation=before,
+            action=np.asarray(action, np.float32),
+            reward=np.asarray(reward, np.float32),
+            terminated=terminated,
+            # An episode that ends for good at its last allowed step has ended for good.
+            truncated=truncated & ~terminated,
+            next_observation=following,
+        )
+        self._observation = observation
+        return Step(transition, observation, ended)
+
+    def close(self) -> None:
+        self._envs.close()

@@ -1,0 +1,70 @@
+"""Hand-overs: what the online phase starts from. Pure functions from state to state.
+
+A hand-over gets (key, offline state or None, online algorithm, example of its fresh state) and
+returns the online state; its structure is compared with what the online update expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from enoto_jax import core
+from enoto_jax.types import InputError, Key
+
+Handover = Callable[[Key, core.TrainState | None, core.Algorithm], core.TrainState]
+
+
+def carry() -> Handover:
+    """Keep parameters, targets, optimiser states and temperature; drop what is not used online.
+
+    This is ENOTO's: the released code loads every network and every optimiser. Learning rates
+    belong to the online phase's own algorithm.
+    """
+
+    def handover(key: Key, offline, algorithm):
+        if offline is None:
+            raise InputError("carry: there is no offline phase to carry from; use fresh")
+        expected = jax.eval_shape(lambda k: core.init(algorithm, k), key)
+        kept = {}
+        for part in ("params", "targets", "opt_states"):
+            have, want = getattr(offline, part), getattr(expected, part)
+            missing = sorted(set(want) - set(have))
+            if missing:
+                raise InputError(
+                    f"carry: the offline phase has no {part} of {', '.join(missing)}, which the "
+                    "online algorithm needs; choose a hand-over that makes them, or fresh"
+                )
+            kept[part] = {name: have[name] for name in want}
+        state = offline.replace(**kept, frozen={}, step=jnp.int32(0))
+        difference = differences(expected, state)
+        if difference:
+            raise InputError(f"carry: the two phases' networks differ: {difference}")
+        return state
+
+    return handover
+
+
+def fresh() -> Handover:
+    """Start from new parameters, whatever came before."""
+    return lambda key, offline, algorithm: core.init(algorithm, key)
+
+
+def differences(expected, found) -> str:
+    """The first differences of two pytrees' paths, shapes and dtypes, in words; "" when equal."""
+
+    def flat(tree):
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return {jax.tree_util.keystr(p, simple=True, separator="."): x for p, x in leaves}
+
+    want, have = flat(expected), flat(found)
+    lines = [f"{p} is missing" for p in want if p not in have]
+    lines += [f"{p} is not used" for p in have if p not in want]
+    lines += [
+        f"{p} is {have[p].dtype}{list(have[p].shape)}, expected {x.dtype}{list(x.shape)}"
+        for p, x in want.items()
+        if p in have and (have[p].shape, have[p].dtype) != (x.shape, x.dtype)
+    ]
+    return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")

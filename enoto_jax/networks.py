@@ -1,0 +1,159 @@
+"""Networks: multi-layer perceptrons with explicit initialisers, and ensembles of any of them.
+
+Every head is a plain linear layer, so the whole actor is `trunk -> (mean, log_std)` and a critic is
+`trunk -> scalar`. `ensemble(net, n)` gives n independent copies whose parameters are stacked on a
+leading axis N: one batched matrix product a layer instead of n small ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from enoto_jax.types import Array, Key
+
+LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
+
+
+def _fan_in_uniform(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
+    bound = fan_in**-0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def _uniform(bound: float) -> LayerInit:
+    return lambda key, fan_in, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def _constant(value: float) -> LayerInit:
+    return lambda key, fan_in, shape: jnp.full(shape, value)
+
+
+def _orthogonal(gain: float) -> LayerInit:
+    init = nn.initializers.orthogonal(gain)
+    return lambda key, fan_in, shape: init(key, shape)
+
+
+class Init(NamedTuple):
+    """How the layers of a network start."""
+
+    kernel: LayerInit
+    bias: LayerInit
+    head_kernel: LayerInit
+    head_bias: LayerInit
+
+
+def torch_init() -> Init:
+    """U(+-1/sqrt(fan_in)) for every weight and bias: torch's default, as in d3rlpy and ENOTO."""
+    return Init(_fan_in_uniform, _fan_in_uniform, _fan_in_uniform, _fan_in_uniform)
+
+
+def edac_init(*, head: float = 3e-3) -> Init:
+    """EDAC-code's: hidden biases 0.1, heads U(+-head) with 1e-3 for actors, 3e-3 for critics.
+
+    Args:
+      head: bound of the head's weights and biases.
+    """
+    return Init(_fan_in_uniform, _constant(0.1), _uniform(head), _uniform(head))
+
+
+def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
+    """Orthogonal with gain sqrt(2), zero biases; heads with a small gain (CORL and Cal-QL).
+
+    Args:
+      head_gain: gain of the heads.
+    """
+    zero = _constant(0.0)
+    return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
+
+
+class Linear(nn.Module):
+    """y = x W + b, with initialisers that know the layer's fan-in.
+
+    Several inputs are parts of one: they are multiplied by their own rows of W and added. Parts may
+    broadcast, so what they share (one observation, many candidate actions) is multiplied once.
+    """
+
+    features: int
+    kernel_init: LayerInit
+    bias_init: LayerInit
+
+    @nn.compact
+    def __call__(self, *parts: Array) -> Array:
+        fan_in = sum(part.shape[-1] for part in parts)
+        kernel = self.param("kernel", self.kernel_init, fan_in, (fan_in, self.features))
+        bias = self.param("bias", self.bias_init, fan_in, (self.features,))
+        if len({part.shape[:-1] for part in parts}) == 1:
+            return jnp.concatenate(parts, axis=-1) @ kernel + bias
+        rows = itertools.accumulate((part.shape[-1] for part in parts), initial=0)
+        return bias + sum(part @ kernel[i : i + part.shape[-1]] for part, i in zip(parts, rows))
+
+
+def _trunk(hidden: tuple[int, ...], layer_norm: bool, init: Init, *parts: Array) -> Array:
+    """Hidden layers with ReLU, LayerNorm before it if asked (RLPD); children of the caller."""
+    for i, width in enumerate(hidden):
+        parts = (Linear(width, init.kernel, init.bias, name=f"layer_{i}")(*parts),)
+        if layer_norm:
+            parts = (nn.LayerNorm(name=f"norm_{i}")(*parts),)
+        parts = (nn.relu(*parts),)
+    return parts[0]
+
+
+class TanhGaussian(nn.Module):
+    """Actor: observation [..., D] -> mean and log standard deviation before tanh, both [..., A]."""
+
+    action_size: int
+    hidden: tuple[int, ...] = (256, 256, 256)
+    layer_norm: bool = False
+    start: Init = torch_init()
+    log_std_range: tuple[float, float] = (-20.0, 2.0)
+
+    @nn.compact
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        log_std = Linear(*head, name="log_std")(x)
+        return Linear(*head, name="mean")(x), jnp.clip(log_std, *self.log_std_range)
+
+
+class Critic(nn.Module):
+    """Q: observation [..., D] and action [..., A] -> [...]; leading axes may broadcast."""
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    layer_norm: bool = False
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array) -> Array:
+        x = _trunk(self.hidden, self.layer_norm, self.start, observation, action)
+        out = Linear(1, self.start.head_kernel, self.start.head_bias, name="out")(x)
+        return jnp.squeeze(out, axis=-1)
+
+
+class Scalar(nn.Module):
+    """One trained number: the logarithm of a temperature or of a Lagrange multiplier."""
+
+    value: float = 0.0
+
+    @nn.compact
+    def __call__(self) -> Array:
+        return self.param("value", lambda key: jnp.float32(self.value))
+
+
+def ensemble(net: nn.Module, n: int) -> nn.Module:
+    """n independent copies of `net` on the same input: parameters and outputs gain a leading N."""
+    stacked = nn.vmap(
+        type(net),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=None,
+        out_axes=0,
+        axis_size=n,
+    )
+    fields = {f.name: getattr(net, f.name) for f in dataclasses.fields(net) if f.init}
+    return stacked(**{k: v for k, v in fields.items() if k not in ("parent", "name")})

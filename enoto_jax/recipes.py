@@ -1,0 +1,201 @@
+"""The table: every method as one row. A recipe is an offline phase, a hand-over, an online phase.
+
+Constants are ENOTO's (Zhao et al., IJCAI 2024; its released code where the paper is silent): N = 10,
+3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one update per environment step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from enoto_jax import core, exploration, handover, replay, targets
+from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.sac import sac
+from enoto_jax.networks import edac_init
+from enoto_jax.types import InputError, Spec, Transition
+from enoto_jax.units import Unit, nearest, unit
+
+OFFLINE_STEPS = 1_000_000
+ONLINE_STEPS = 250_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """An algorithm with its data and its budget.
+
+    Args:
+      algorithm: networks, losses and how to act.
+      steps: gradient updates (offline) or environment steps (online).
+      batch_size: B, transitions per gradient update.
+      replay: where online batches come from; ignored offline.
+      warmup: environment steps before the first online update.
+      utd: gradient updates per environment step.
+      random_steps: first environment steps with uniform actions.
+      eval_every: steps of this phase between two evaluations.
+    """
+
+    algorithm: Unit
+    steps: int
+    batch_size: int = 256
+    replay: Unit = dataclasses.field(default_factory=lambda: unit(replay.online_only))
+    warmup: int = 0
+    utd: int = 1
+    random_steps: int = 0
+    eval_every: int = 1_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One row of the table.
+
+    Args:
+      about: one line for the table in the docs.
+      offline: the first phase, or None: online from scratch.
+      handover: what the online phase starts from.
+      online: the second phase.
+    """
+
+    about: str
+    offline: Phase | None
+    handover: Unit
+    online: Phase
+
+
+class Built(NamedTuple):
+    """A recipe whose units are made and fit together."""
+
+    offline: core.Algorithm | None
+    handover: handover.Handover
+    online: core.Algorithm
+    replay: replay.Replay
+
+
+def build(recipe: Recipe, spec: Spec) -> Built:
+    """Make every unit and check, without compiling anything, that they fit together.
+
+    Raises:
+      InputError: one line that says which units do not fit and what to change.
+    """
+    phases = {"offline": recipe.offline, "online": recipe.online}
+    for name, phase in phases.items():
+        if phase is not None:
+            _check_numbers(name, phase)
+    offline = recipe.offline and recipe.offline.algorithm.build(spec)
+    online = recipe.online.algorithm.build(spec)
+    built = Built(offline, recipe.handover.build(), online, recipe.online.replay.build())
+    for need in online.exploration.needs:
+        if getattr(online, need) is None:
+            raise InputError(
+                f"this exploration needs the {need} of the online algorithm, which has none; "
+                "choose another --exploration"
+            )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    before = offline and jax.eval_shape(lambda k: core.init(offline, k), key)
+    state = jax.eval_shape(lambda k, s: built.handover(k, s, online), key, before)
+    batch = jax.eval_shape(lambda: example_transition(spec, online, recipe.online.batch_size))
+    after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
+    difference = handover.differences(state, after)
+    if difference:
+        raise InputError(f"the hand-over's state is not what the online update keeps: {difference}")
+    return built
+
+
+def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None = None):
+    """Zeros shaped as the online phase stores a transition ([count, ...] if given)."""
+    lead = () if count is None else (count,)
+    mask = {} if algorithm.exploration.mask is None else {"mask": jnp.ones((*lead, algorithm.critics))}
+    return Transition(
+        observation=jnp.zeros((*lead, spec.observation_size)),
+        action=jnp.zeros((*lead, spec.action_size)),
+        reward=jnp.zeros(lead),
+        terminated=jnp.zeros(lead, bool),
+        truncated=jnp.zeros(lead, bool),
+        next_observation=jnp.zeros((*lead, spec.observation_size)),
+        extras=mask,
+    )
+
+
+def _check_numbers(name: str, phase: Phase) -> None:
+    for field, least in (("steps", 0), ("batch_size", 1), ("warmup", 0), ("utd", 1), ("random_steps", 0), ("eval_every", 1)):
+        value = getattr(phase, field)
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{name}.{field} is {value!r}; it must be a whole number, at least {least}")
+
+
+def _enoto_rates() -> dict:
+    return {"actor_rate": 3e-5, "critic_rate": 3e-4, "temperature_rate": 1e-4}
+
+
+def _cql_row(about: str, n: int, online: Unit) -> Recipe:
+    """CQL with n critics offline, everything carried, an empty online buffer (ENOTO section 3)."""
+    return Recipe(
+        about,
+        offline=Phase(unit(cql, n=n, **_enoto_rates()), OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(online, ONLINE_STEPS, warmup=1_000),
+    )
+
+
+def _online_row(about: str, algorithm: Unit) -> Recipe:
+    return Recipe(
+        about, offline=None, handover=unit(handover.fresh),
+        online=Phase(algorithm, ONLINE_STEPS, warmup=1_000),
+    )  # fmt: skip
+
+
+_sac_n = unit(
+    sac, n=10, target=unit(targets.min_q), order="temperature,actor,critic",
+    temperature_of_logarithm=True, log_std_range=(-5.0, 2.0),
+    actor_init=unit(edac_init, head=1e-3), critic_init=unit(edac_init, head=3e-3),
+)  # fmt: skip
+_weighted = unit(targets.weighted_min_pair)
+_sunrise = unit(exploration.sunrise)
+
+RECIPES: dict[str, Recipe] = {
+    "sac": _online_row("SAC from scratch", unit(sac, n=2, hidden=(256, 256))),
+    "scratch": _online_row(
+        "ENOTO's online phase from scratch",
+        unit(sac, n=10, target=_weighted, exploration=_sunrise),
+    ),
+    "sac_n": Recipe(
+        "SAC-N offline and online (An et al. 2021)",
+        offline=Phase(_sac_n, OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(_sac_n, ONLINE_STEPS, replay=unit(replay.append)),
+    ),
+    "cql": _cql_row("CQL that keeps its pessimism online", 2, unit(cql, n=2, **_enoto_rates())),
+    "cql_to_sac": _cql_row(
+        "the pessimistic term dropped at the switch", 2, unit(sac, n=2, **_enoto_rates())
+    ),
+    "cql_n_to_sac_n": _cql_row(
+        "the same with N critics", 10, unit(sac, n=10, target=unit(targets.min_q), **_enoto_rates())
+    ),
+    "enoto_cql": _cql_row(
+        "ENOTO-CQL: N critics, WeightedMinPair, SUNRISE",
+        10,
+        unit(sac, n=10, target=_weighted, exploration=_sunrise, **_enoto_rates()),
+    ),
+    "enoto_cql_released": _cql_row(
+        "as the authors' released script runs: batch weight, no UCB",
+        10,
+        unit(
+            sac, n=10, target=_weighted, **_enoto_rates(),
+            exploration=unit(exploration.sunrise, ucb=None, scope="batch"),
+        ),
+    ),
+}  # fmt: skip
+
+
+def recipe(name: str) -> Recipe:
+    """The row of that name.
+
+    Raises:
+      InputError: there is none; the nearest names are listed.
+    """
+    if name not in RECIPES:
+        raise InputError(f"--method: no row {name!r}{nearest(name, RECIPES)}")
+    return RECIPES[name]

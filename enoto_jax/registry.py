@@ -1,0 +1,159 @@
+"""Every unit by name, for the command line and for config.json; and values read from text."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from enoto_jax import exploration, handover, networks, replay, targets, units
+from enoto_jax.algorithms import backups
+from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.sac import sac
+from enoto_jax.recipes import Phase, Recipe
+from enoto_jax.types import InputError
+from enoto_jax.units import Unit, nearest, unit
+
+KINDS: dict[str, tuple[Callable, ...]] = {
+    "algorithm": (sac, cql),
+    "target": (
+        targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair,
+        targets.weighted_min_pair, targets.independent, targets.mix,
+    ),
+    "exploration": (
+        exploration.policy, exploration.gaussian, exploration.bootstrapped, exploration.oac,
+        exploration.sunrise,
+    ),
+    "backup": (backups.soft, backups.sampled, backups.deterministic, backups.best_of),
+    "init": (networks.torch_init, networks.edac_init, networks.orthogonal_init),
+    "replay": (replay.online_only, replay.append, replay.mixed),
+    "handover": (handover.carry, handover.fresh),
+}  # fmt: skip
+
+UNITS = {make.__name__: make for makes in KINDS.values() for make in makes}
+# Which kind a hyper-parameter of a unit holds; the others hold plain values.
+_SLOTS = {
+    "algorithm": "algorithm", "target": "target", "actor_value": "target", "replay": "replay",
+    "exploration": "exploration", "backup": "backup", "actor_init": "init", "critic_init": "init",
+    "handover": "handover",
+}  # fmt: skip
+
+
+def override(recipe: Recipe, path: str, text: Any) -> Recipe:
+    """The recipe with one hyper-parameter replaced.
+
+    Args:
+      recipe: is not changed.
+      path: dotted; without a phase in front it means every phase that has it.
+      text: the value, or its text: a number, a tuple, a unit's name.
+
+    Raises:
+      InputError: unknown path, or a value that does not fit it.
+    """
+    if path.partition(".")[0] in ("offline", "online", "handover"):
+        return _override_one(recipe, path, text)
+    found = False
+    for phase in ("offline", "online"):
+        node = getattr(recipe, phase)
+        if node is not None and path in {p for p, _, _ in units.leaves(node)}:
+            recipe, found = _override_one(recipe, f"{phase}.{path}", text), True
+    if not found:
+        known = [p for p, _, _ in units.leaves(recipe)]
+        known += [p.partition(".")[2] for p in known]
+        raise InputError(f"--set: no hyper-parameter {path!r}{nearest(path, known)}")
+    return recipe
+
+
+def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
+    known = {p: v for p, v, _ in units.leaves(recipe)}
+    if path not in known:
+        raise InputError(f"--set: no hyper-parameter {path!r}{nearest(path, known)}")
+    return units.replace_at(recipe, path, parse(path, known[path], text))
+
+
+def parse(path: str, old: Any, text: Any) -> Any:
+    """A value from its text, of the kind that stands at the path."""
+    if not isinstance(text, str):
+        return text
+    slot = _SLOTS.get(path.rpartition(".")[2])
+    if slot is not None:
+        names = {make.__name__: make for make in KINDS[slot]}
+        if text not in names:
+            raise InputError(f"{path}: no {slot} {text!r}{nearest(text, names)}")
+        return unit(names[text])
+    if isinstance(old, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    if isinstance(old, bool) != isinstance(value, bool) and old is not None:
+        raise InputError(f"{path}: {text!r} should be {_kind(old)}, like {old!r}")
+    if isinstance(old, tuple) and isinstance(value, int | float):
+        value = (value,)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if isinstance(old, float) and isinstance(value, int):
+        value = float(value)
+    if isinstance(value, str) or (old is not None and not isinstance(value, type(old) | None)):
+        raise InputError(f"{path}: {text!r} should be {_kind(old)}, like {old!r}")
+    return value
+
+
+def _kind(old: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a tuple"}
+    return names.get(type(old), "a number or None")
+
+
+def from_json(tree: Mapping[str, Any]) -> Recipe:
+    """The recipe that `units.to_json` wrote.
+
+    Raises:
+      InputError: it names units or arguments that this version does not know.
+    """
+
+    def read(node: Any) -> Any:
+        if isinstance(node, Mapping) and "unit" in node:
+            name = node["unit"]
+            if name not in UNITS:
+                raise InputError(f"--config: no unit {name!r}{nearest(str(name), UNITS)}")
+            return unit(UNITS[name], **{k: read(v) for k, v in node.items() if k != "unit"})
+        return tuple(read(v) for v in node) if isinstance(node, list) else node
+
+    def phase(node: Mapping[str, Any] | None) -> Phase | None:
+        return node and Phase(**{k: read(v) for k, v in node.items()})
+
+    try:
+        return Recipe(
+            tree["about"], phase(tree["offline"]), read(tree["handover"]), phase(tree["online"])
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"--config: not a recipe of this version: {error}") from error
+
+
+def describe_path(recipe: Recipe, path: str) -> str:
+    """What one hyper-parameter is: its value here, its meaning, and where its unit comes from."""
+    known = {p: (v, owner) for p, v, owner in units.leaves(recipe)}
+    if path not in known:
+        raise InputError(f"--explain: no hyper-parameter {path!r}{nearest(path, known)}")
+    value, owner = known[path]
+    make = owner.make if isinstance(owner, Unit) else type(owner)
+    lines = [f"{path} = {value}", f"  {units.describe(make, path.rpartition('.')[2])}"]
+    if isinstance(value, Unit):
+        lines.append(f"  {value.name}: {units.source_line(value.make)}")
+    lines.append(f"  (of {make.__name__}: {units.source_line(make)})")
+    return "\n".join(lines)
+
+
+def changes(old: Any, new: Any) -> list[str]:
+    """The hyper-parameters that differ between two units or phases, in words."""
+    before, after = ({p: v for p, v, _ in units.leaves(x)} for x in (old, new))
+    lines = []
+    for path in dict.fromkeys([*before, *after]):
+        one, two = before.get(path, "-"), after.get(path, "-")
+        if isinstance(one, Unit) and isinstance(two, Unit) and one.make is two.make:
+            continue
+        if one != two:
+            lines.append(f"{path}: {one} -> {two}")
+    return lines
+

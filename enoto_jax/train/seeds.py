@@ -1,0 +1,87 @@
+"""Seeds side by side: vmap inside a device, pmap across devices. pmap is used nowhere else.
+
+A function is written for one seed. `SeedMap.compile` turns it into one program for all of them.
+Arrays that belong to seeds have a leading S on the host; on P > 1 devices they lie as [P, S / P].
+What seeds share (the data set, a step number) lies once per device. A seed's numbers come from its
+own seed alone, never from its place in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from enoto_jax.types import Array, Key
+
+# Independent streams of random numbers of one seed.
+STREAMS = ("init", "offline", "handover", "online", "act")
+
+
+def stream(seed: Array, name: str) -> Key:
+    """The key of one named stream of one seed; fold a step number in before use."""
+    return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
+
+
+class SeedMap:
+    """Runs functions of one seed for all seeds at once.
+
+    Args:
+      seeds: seed numbers [S].
+      devices: local devices to spread over; as many as divide S are used.
+    """
+
+    def __init__(self, seeds: Sequence[int], devices: Sequence[jax.Device] | None = None):
+        self.seeds = np.asarray(seeds, np.int32)
+        devices = list(devices or jax.local_devices())
+        count = max(p for p in range(1, len(devices) + 1) if len(seeds) % p == 0)
+        self.devices = devices[:count]
+
+    def compile(
+        self, function: Callable, shared: Sequence[int] = (), donate: Sequence[int] = ()
+    ) -> Callable:
+        """One program for all seeds.
+
+        Args:
+          function: of one seed; every output gains the seeds' axis.
+          shared: positions of the arguments that all seeds share.
+          donate: positions of the arguments whose memory is reused for the outputs.
+        """
+
+        def batched(*arguments):
+            axes = [None if i in shared else 0 for i in range(len(arguments))]
+            return jax.vmap(function, in_axes=axes)(*arguments)
+
+        if len(self.devices) == 1:
+            return jax.jit(batched, donate_argnums=tuple(donate))
+        return jax.pmap(batched, devices=self.devices, donate_argnums=tuple(donate))
+
+    def put(self, tree: Any) -> Any:
+        """Host arrays [S, ...] to the devices."""
+        count = len(self.devices)
+        if count == 1:
+            return jax.device_put(tree, self.devices[0])
+        return jax.tree.map(
+            lambda x: jax.device_put_sharded(list(np.split(np.asarray(x), count)), self.devices),
+            tree,
+        )
+
+    def share(self, tree: Any) -> Any:
+        """Host arrays to every device, once each."""
+        if len(self.devices) == 1:
+            return jax.device_put(tree, self.devices[0])
+        return jax.device_put_replicated(tree, self.devices)
+
+    def get(self, tree: Any) -> Any:
+        """Device arrays to host arrays [S, ...] of their own memory, safe from donation."""
+        if len(self.devices) == 1:
+            return jax.tree.map(lambda x: np.array(x, copy=True), tree)
+        return jax.tree.map(lambda x: np.array(x, copy=True).reshape(-1, *x.shape[2:]), tree)
+
+
+def first(tree: Any) -> Any:
+    """The first seed's part of host arrays [S, ...]."""
+    return jax.tree.map(lambda x: jnp.asarray(x[0]), tree)

@@ -1,0 +1,66 @@
+"""The words and letters of the package: axis letters, transitions, and a name for every kind of unit.
+
+Axis letters, used in every docstring:
+
+====== =====================  ====== =========================
+letter axis                   letter axis
+====== =====================  ====== =========================
+S      seeds                  K      candidate actions
+B      batch                  D      observation size
+N      critics                A      action size
+====== =====================  ====== =========================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+Key = jax.Array
+Params = Any
+Metrics = Mapping[str, Array]
+
+
+class InputError(ValueError):
+    """The user gave something that cannot work. Its text is one line: what, where, what to do."""
+
+
+class Spec(NamedTuple):
+    """Sizes that the networks are built from. Actions live in [-1, 1]^A."""
+
+    observation_size: int
+    action_size: int
+
+
+class Transition(NamedTuple):
+    """One step, or any number of them along leading axes (a data set, a batch, a replay buffer).
+
+    `terminated` ends the bootstrap; `truncated` (a time limit) only ends the episode. The two are
+    never both true.
+    """
+
+    observation: Array  # [..., D] float32
+    action: Array  # [..., A] float32
+    reward: Array  # [...] float32
+    terminated: Array  # [...] bool
+    truncated: Array  # [...] bool
+    next_observation: Array  # [..., D] float32, the true successor, never the reset that follows
+    extras: Mapping[str, Array] = {}  # e.g. "mask" [..., N]: which critics may learn from this step
+
+
+class TargetRule(Protocol):
+    """Reduces the target critics' values of the next action, and does nothing else."""
+
+    def __call__(self, key: Key, q: Array) -> Array:
+        """q [N, B] -> one target for all critics [B], or one a critic [N, B]."""
+
+
+# (parameters of that network, state, batch, key, metrics of the losses before it in this update)
+# -> (scalar, metrics). The gradient is taken with respect to the first argument only.
+LossFn = Callable[[Params, Any, Transition, Key, Mapping[str, Metrics]], tuple[Array, Metrics]]
+
+# A loss of its own that is added to the critics' loss: (q_of, ...) see algorithms/terms.py.
+CriticTerm = Callable[..., tuple[Array, Metrics]]

@@ -1,0 +1,1 @@
+"""The commands: `python -m experiments.train` and its neighbours."""

@@ -1,0 +1,260 @@
+"""What the commands share: flags to a plan, exit codes, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+
+from enoto_jax import core, logging, registry, units
+from enoto_jax.data.source import Source, load_source
+from enoto_jax.envs.gym import check_spec
+from enoto_jax.recipes import Recipe, build, recipe
+from enoto_jax.train.run import Run, Stopped, handle_signals
+from enoto_jax.types import InputError
+from experiments.presets import PRESETS
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gymnasium", "mujoco", "numpy")
+
+
+class Plan(NamedTuple):
+    """Everything a run is determined by."""
+
+    method: str
+    recipe: Recipe
+    source: Source
+    env_id: str | None
+    seeds: tuple[int, ...]
+    eval_episodes: int
+    restore: Path | None
+    log: tuple[str, ...]
+
+
+def run(main: Callable[[], None], argv: Sequence[str]) -> int:
+    """Parse flags, run, and turn what happens into the contract's exit code."""
+    try:
+        rest = flags.FLAGS(list(argv))
+        if len(rest) > 1:
+            raise InputError(f"{rest[1]!r} is not a flag; flags are written --name=value")
+        main()
+    except (InputError, flags.Error) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except Stopped as stopped:
+        print(f"stopped at {stopped}; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    return DONE
+
+
+def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
+    """The plan that the flags describe, checked before anything compiles."""
+    if given.preset not in PRESETS:
+        raise InputError(f"--preset: no {given.preset!r}{units.nearest(given.preset, PRESETS)}")
+    preset, saved = PRESETS[given.preset], {}
+    if given.config:
+        saved = _read_config(Path(given.config))
+        method, row = saved["method"], registry.from_json(saved["recipe"])
+    else:
+        method = given.method or "enoto_cql"
+        row = _with_preset(recipe(method), preset.overrides)
+    for flag, path in paths.items():
+        if given[flag].value is not None:
+            row = _by_flag(row, flag, path, given[flag].value)
+    for text in given["set"].value:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set: {text!r} is not path=value")
+        row = registry.override(row, path.strip(), value.strip())
+    count = given.seeds or len(saved.get("seeds", ())) or preset.seeds
+    if count < 1 or given.seed < 0:
+        raise InputError("--seeds must be at least 1 and --seed at least 0")
+    episodes = given.eval_episodes or saved.get("eval_episodes") or preset.eval_episodes
+    source = load_source(given.task or saved.get("task_given") or None)
+    wanted_env = given.env or saved.get("env")
+    env_id = None if wanted_env == "none" else wanted_env or source.env_id
+    if env_id is None and wanted_env != "none":
+        raise InputError(f"--env: {source.name} names no environment; give its id, or --env=none")
+    if env_id is None and row.offline is None:
+        raise InputError(f"--env=none: {method} has no offline phase, there is nothing to train")
+    restore = Path(given.restore) if given.restore else None
+    if restore is not None and row.offline is None:
+        raise InputError(f"--restore: {method} starts from scratch and restores nothing")
+    if restore is not None and not (restore / "config.json").exists():
+        raise InputError(f"--restore: {restore} is not a run's folder: no config.json in it")
+    seeds = tuple(range(given.seed, given.seed + count))
+    return Plan(method, row, source, env_id, seeds, episodes, restore, tuple(given.log))
+
+
+def _with_preset(row: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    for path, value in overrides.items():
+        if path == "ensemble":  # the N of rows that have more than SAC's two critics
+            for phase in ("offline", "online"):
+                known = {p: v for p, v, _ in units.leaves(row)}
+                if known.get(f"{phase}.algorithm.n", 0) > 2:
+                    row = registry.override(row, f"{phase}.algorithm.n", value)
+            continue
+        known = {p for p, _, _ in units.leaves(row)}
+        if path in known or f"online.{path}" in known:
+            row = registry.override(row, path, value)
+    return row
+
+
+def _by_flag(row: Recipe, flag: str, path: str, value: Any) -> Recipe:
+    if path.startswith("offline") and row.offline is None:
+        raise InputError(f"--{flag}: this row has no offline phase")
+    try:
+        return registry.override(row, path, value)
+    except InputError as error:
+        raise InputError(f"--{flag}: {error}") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"--config: cannot read {path}: {error}") from error
+
+
+def config(plan: Plan) -> dict[str, Any]:
+    """What config.json holds: the resolved run, and what it ran on."""
+    dataset = plan.source.load() if plan.recipe.offline else None
+    return {
+        "method": plan.method,
+        "task": plan.source.name,
+        "task_given": flags.FLAGS.task,
+        "env": plan.env_id or "none",
+        "seeds": list(plan.seeds),
+        "eval_episodes": plan.eval_episodes,
+        "restore": plan.restore and str(plan.restore),
+        "recipe": units.to_json(plan.recipe),
+        "data_hash": dataset and dataset.content_hash,
+        "reference": plan.source.reference and list(plan.source.reference),
+        "versions": {name: metadata.version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "command": " ".join(["python -m experiments.train", *sys.argv[1:]]),
+    }
+
+
+# What must not change between two starts on one folder.
+_IDENTITY = ("method", "task", "env", "seeds", "eval_episodes", "recipe", "data_hash", "restore")
+
+
+def train(plan: Plan, folder: Path) -> None:
+    """Start or resume the run of this folder and bring it to its end."""
+    described = json.loads(json.dumps(config(plan)))
+    known = folder / "config.json"
+    if known.exists():
+        old = _read_config(known)
+        for name in _IDENTITY:
+            if old.get(name) != described[name]:
+                raise InputError(
+                    f"--out: {folder} holds another run: {_first_change(name, old, described)}; "
+                    "give another folder, or the flags it was started with"
+                )
+        if (folder / "summary.json").exists():
+            print(f"{folder} is finished: {_headline(json.loads((folder / 'summary.json').read_text()))}")
+            return
+    print(describe(plan), file=sys.stderr)
+    job = Run(
+        plan.recipe, plan.source, folder, env_id=plan.env_id, seeds=plan.seeds,
+        eval_episodes=plan.eval_episodes, restore=plan.restore, sinks=plan.log, config=described,
+    )  # fmt: skip
+    if not known.exists():
+        logging.write_json(known, described)
+    handle_signals(job)
+    job.go()
+    summary = job.finish()
+    print(f"{folder}: {_headline(summary)}")
+
+
+def _first_change(name: str, old: Mapping, new: Mapping) -> str:
+    one, two = old.get(name), new[name]
+    while isinstance(one, Mapping) and isinstance(two, Mapping):
+        key = next(k for k in {**one, **two} if one.get(k) != two.get(k))
+        name, one, two = f"{name}.{key}", one.get(key), two.get(key)
+    return f"its {name} is {one!r}, now {two!r}"
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    if not summary:
+        return "no evaluations"
+    metric = summary["metric"].replace("_mean", "")
+    parts = []
+    online = summary.get("online")
+    if online and online["handover"]["mean"] is not None:
+        parts.append(f"{metric} at the hand-over {online['handover']['mean']:.1f}")
+    final = summary["overall"]["final"]["mean"]
+    parts.append(f"final {metric} {final:.1f}" if final is not None else f"no final {metric}")
+    return ", ".join(parts)
+
+
+def describe(plan: Plan) -> str:
+    """A few lines on what will run, and what changes at the switch."""
+    row, source = plan.recipe, plan.source
+    lines = [
+        f"{plan.method}: {row.about}",
+        f"data {source.name}, environment {plan.env_id or 'none'}, seeds {list(plan.seeds)}",
+    ]
+    if not source.scored:
+        lines.append("no reference returns for this task: RAW RETURNS are reported, not scores")
+    if row.offline is None:
+        lines.append(f"online {row.online.steps:,} steps: {row.online.algorithm.name}")
+        return "\n".join(lines)
+    lines.append(
+        f"offline {row.offline.steps:,} updates: {row.offline.algorithm.name}; "
+        f"online {row.online.steps:,} steps: {row.online.algorithm.name}"
+    )
+    lines.append(f"at the switch ({row.handover}):")
+    lines += switch(row)
+    return "\n".join(lines)
+
+
+def switch(row: Recipe) -> list[str]:
+    """What changes from the offline to the online phase, a line each."""
+    old, new = row.offline.algorithm.resolved(), row.online.algorithm.resolved()
+    rules = {"target": "min_q()", "exploration": "policy()", "backup": "the algorithm's own"}
+    lines = [f"  loss: {row.offline.algorithm.name} -> {row.online.algorithm.name}"]
+    if row.offline.algorithm.make is not row.online.algorithm.make:
+        gone = sorted(set(old) - set(new))
+        lines[0] += f" (dropped: {', '.join(gone)})" if gone else ""
+    for name, default in rules.items():
+        before, after = old[name] or default, new[name] or default
+        if name != "exploration" and str(before) == str(after):
+            continue
+        lines.append(f"  {name}: {before} -> {after}" if name != "exploration" else f"  exploration: {after}")
+    lines.append(f"  replay: the data set -> {row.online.replay}, warm-up {row.online.warmup} steps")
+    return lines
+
+
+def dry_run(plan: Plan) -> None:
+    """Print the resolved configuration, sizes and memory; train nothing."""
+    built = build(plan.recipe, plan.source.spec)
+    if plan.env_id is not None:
+        check_spec(plan.env_id, plan.source.spec, plan.source.name)
+    print(describe(plan))
+    for path, value, _ in units.leaves(plan.recipe):
+        if not isinstance(value, units.Unit) and not hasattr(value, "algorithm"):
+            print(f"  {path} = {value!r}")
+    for name, algorithm in (("offline", built.offline), ("online", built.online)):
+        if algorithm is not None:
+            state = jax.eval_shape(lambda a=algorithm: core.init(a, jax.random.key(0)))
+            numbers = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(state.params))
+            memory = sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(state))
+            print(f"{name}: {numbers:,} parameters, {memory / 2**20:.1f} MiB of state a seed")
+    width = 2 * plan.source.spec.observation_size + plan.source.spec.action_size + 2
+    ring = built.replay.capacity * width * 4 * len(plan.seeds)
+    print(f"replay: {ring / 2**20:.0f} MiB for {len(plan.seeds)} seeds")
+
+
+def default_out(plan: Plan) -> Path:
+    return Path("runs") / f"{plan.method}-{plan.source.name}"

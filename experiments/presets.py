@@ -1,0 +1,68 @@
+"""Budgets: the paper's, the same protocol cut to a laptop, and a smoke test.
+
+A preset is a list of overrides, applied to a row before the flags; a path that a row does not have
+is passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Preset(NamedTuple):
+    """Overrides of a row, and the run's own numbers."""
+
+    about: str
+    overrides: dict[str, Any]
+    seeds: int
+    eval_episodes: int
+
+
+# d3rlpy's CQL divides the penalty by the number of critics and moves the actor at 3e-5: meant for a
+# million updates. Cut budgets need CORL's form, weight 10 on every critic, and 3e-4.
+_FAST_CQL = {
+    "offline.algorithm.weight": 10.0,
+    "offline.algorithm.reduction": "sum",
+    "offline.algorithm.candidates": 1,
+    "online.algorithm.weight": 10.0,
+    "online.algorithm.reduction": "sum",
+    "online.algorithm.candidates": 1,
+    "algorithm.actor_rate": 3e-4,
+    "algorithm.temperature_rate": 3e-4,
+}
+
+PRESETS = {
+    "paper": Preset("1M updates, 250k environment steps, 5 seeds", {}, 5, 10),
+    "cpu": Preset(
+        "the same protocol in under an hour on two cores",
+        {
+            **_FAST_CQL,
+            "ensemble": 4,
+            "algorithm.hidden": (256, 256),
+            "offline.steps": 60_000,
+            "offline.eval_every": 5_000,
+            "online.steps": 10_000,
+            "online.eval_every": 500,
+            "online.replay.capacity": 50_000,
+        },
+        1,
+        10,
+    ),
+    "smoke": Preset(
+        "every part once, in under a minute",
+        {
+            **_FAST_CQL,
+            "ensemble": 3,
+            "algorithm.hidden": (32, 32),
+            "batch_size": 64,
+            "offline.steps": 400,
+            "offline.eval_every": 200,
+            "online.steps": 300,
+            "online.eval_every": 100,
+            "online.warmup": 100,
+            "online.replay.capacity": 1_000,
+        },
+        2,
+        2,
+    ),
+}

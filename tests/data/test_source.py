@@ -1,0 +1,225 @@
+"""Sources: what is known of a task, scores, episodes, and arrays given by hand."""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import enoto_jax.data.source as source_module
+from enoto_jax.data import Dataset, from_arrays, load_source, scores
+from enoto_jax.types import InputError, Spec
+
+HOPPER = (-20.272305, 3234.3)
+
+
+@pytest.fixture
+def hopper():
+    """Ten rows with the hopper's sizes; rows 4 and 9 are time-outs."""
+    rng = np.random.default_rng(0)
+    return {
+        "observations": rng.normal(size=(10, 11)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, (10, 3)).astype(np.float32),
+        "rewards": np.arange(10, dtype=np.float32),
+        "terminals": np.zeros(10, bool),
+        "timeouts": np.arange(10) % 5 == 4,
+    }
+
+
+def refused(message, task, **options):
+    with pytest.raises(InputError) as caught:
+        load_source(task, **options)
+    assert re.search(message, str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stem", ["hopper-medium", "hopper_medium-v2", "hopper_mixed"])
+def test_file_name_tells_the_family(write, hopper, stem):
+    source = load_source(write(hopper, f"{stem}.hdf5"))
+    assert source.name == stem
+    assert source.version == ("v2" if stem.endswith("v2") else "")
+    assert source.spec == Spec(11, 3)
+    assert (source.env_id, source.max_episode_steps) == ("Hopper-v4", 1000)
+    assert source.reference == HOPPER and source.scored
+
+
+def test_family_needs_the_right_sizes(write, tiny):
+    source = load_source(write(tiny, "hopper-medium.hdf5"))
+    assert (source.env_id, source.reference, source.max_episode_steps) == (None, None, None)
+
+
+def test_attributes_come_before_the_file_name(write, hopper):
+    path = write(hopper, "walker2d-mine.hdf5", env_id="Hopper-v5", ref_min_score=0.0,
+                 ref_max_score=np.float32(200), max_episode_steps=5)  # fmt: skip
+    source = load_source(str(path))
+    assert (source.env_id, source.reference) == ("Hopper-v5", (0.0, 200.0))
+    assert source.max_episode_steps == 5
+    np.testing.assert_allclose(source.score([0, 100, 200]), [0, 50, 100])
+
+
+def test_env_attribute_is_an_environment_too(write, hopper):
+    source = load_source(write(hopper, "mine.hdf5", env=b"Hopper-v3"))
+    assert (source.env_id, source.reference) == ("Hopper-v3", HOPPER)
+
+
+@pytest.mark.parametrize("text", ["os:Hopper-v4", "antmaze-large (a simulator)", ""])
+def test_env_attribute_that_is_no_plain_id_is_ignored(write, hopper, text):
+    assert load_source(write(hopper, "mine.hdf5", env_id=text)).env_id is None
+    assert load_source(write(hopper, "hopper.hdf5", env_id=text)).env_id == "Hopper-v4"
+
+
+def test_time_limit_of_an_environment_that_gymnasium_knows(write, tiny):
+    source = load_source(write(tiny, "mine.hdf5", env_id="CartPole-v1"))
+    assert source.max_episode_steps == 500
+    assert load_source(write(tiny, "own.hdf5", env_id="Mine-v0")).max_episode_steps is None
+
+
+@pytest.mark.parametrize(
+    "attributes, message",
+    [
+        ({"ref_min_score": 1.0}, "ref_min_score and ref_max_score must both be given"),
+        ({"ref_min_score": 2.0, "ref_max_score": 1.0}, "the smaller first; got '2.0', '1.0'"),
+        ({"ref_min_score": "low", "ref_max_score": 1.0}, "as numbers"),
+        ({"ref_min_score": -np.inf, "ref_max_score": 1.0}, "as numbers"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be a whole number of steps, got '0'"),
+        ({"max_episode_steps": np.inf}, "max_episode_steps must be a whole number"),
+    ],
+)
+def test_bad_attributes_are_refused(write, tiny, attributes, message):
+    refused(message, write(tiny, **attributes))
+
+
+def test_raw_return_where_no_reference_exists(write, tiny):
+    source = load_source(write(tiny))
+    assert not source.scored
+    np.testing.assert_array_equal(source.score([3.0, -4.0]), [3.0, -4.0])
+
+
+@pytest.mark.parametrize(
+    "name, spec, returns, score",
+    [  # published by D4RL: 0 is random, 100 the expert; the medium return of our own halfcheetah
+        ("hopper-medium-v2", Spec(11, 3), 3234.3, 100.0),
+        ("HalfCheetah-v4", Spec(17, 6), 4769.0, 40.669),
+        ("walker_mixed", Spec(17, 6), 1.629008, 0.0),
+        ("ant-expert-v2", Spec(111, 8), 3879.7, 100.0),
+        ("antmaze-large-play-v2", Spec(29, 8), 0.5, 50.0),
+        ("Ant_maze_u-maze_noisy_multistart_False", Spec(29, 8), 1.0, 100.0),
+        ("Ant_maze_big-maze_noisy_multistart_True", Spec(29, 8), 1.0, 100.0),
+    ],
+)
+def test_scores(name, spec, returns, score):
+    family = scores.family_of(name, spec)
+    found = scores.normalised_score(returns, (family.random, family.expert))
+    assert found == pytest.approx(score, abs=1e-3)
+
+
+def test_every_known_task_has_a_family():
+    from enoto_jax.data.download import catalogue
+
+    for task in catalogue():
+        matches = [
+            name
+            for name, family in scores.FAMILIES.items()
+            if scores.family_of(task, family.spec) is family
+        ]
+        assert len(matches) == 1 and task.startswith(matches[0]), task
+    limits = {name: family.max_episode_steps for name, family in scores.FAMILIES.items()}
+    assert limits.pop("antmaze-umaze") == 700 and set(limits.values()) == {1000}
+
+
+def test_episodes(write, tiny):
+    dataset = load_source(write(tiny)).load()
+    assert isinstance(dataset, Dataset) and len(dataset) == 7
+    np.testing.assert_array_equal(dataset.episode_ends, [2, 5, 6])
+    np.testing.assert_array_equal(dataset.episode_lengths, [3, 3, 1])
+    np.testing.assert_array_equal(dataset.episode_returns, [6.0, 15.0, 7.0])
+    assert dataset.episode_returns.dtype == np.float64
+
+
+def test_load_reads_once_and_the_hash_is_that_of_the_content(write, tiny):
+    source = load_source(write(tiny))
+    assert source.load() is source.load()
+    first = source.load().content_hash
+    assert re.fullmatch("sha256:[0-9a-f]{64}", first)
+    doubles = {key: array.astype(float) for key, array in tiny.items()}
+    assert load_source(write(doubles, "doubles.hdf5")).load().content_hash == first
+    assert from_arrays(**tiny, name="same").load().content_hash == first
+    tiny["rewards"][0] += 1
+    assert load_source(write(tiny, "other.hdf5")).load().content_hash != first
+
+
+def test_source_survives_pickling_by_its_users(write, tiny):
+    source = load_source(write(tiny))
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.load().content_hash == source.load().content_hash
+
+
+def test_from_arrays(hopper):
+    lists = {key: array.tolist() for key, array in hopper.items()}
+    source = from_arrays(**lists, name="mine", env_id="Hopper-v4")
+    assert (source.name, source.version, source.path) == ("mine", "", None)
+    assert (source.spec, source.env_id) == (Spec(11, 3), "Hopper-v4")
+    assert source.reference == HOPPER
+    found = source.load()
+    np.testing.assert_array_equal(found.transitions.reward, [0, 1, 2, 3, 5, 6, 7, 8])
+    np.testing.assert_array_equal(found.transitions.next_observation[3], hopper["observations"][4])
+    assert from_arrays(**hopper, name="hopper", reference=(0, 10)).score(5) == 50.0
+
+
+def test_from_arrays_refuses_bad_arrays_at_once(hopper):
+    def refused_arrays(message, reference=None, **changed):
+        with pytest.raises(InputError, match=f"^mine: .*{message}"):
+            from_arrays(**(hopper | changed), name="mine", reference=reference)
+
+    refused_arrays("actions range from .* rescale", actions=hopper["actions"] * 3)
+    refused_arrays("rewards has 3 rows but observations has 10", rewards=[1, 2, 3])
+    refused_arrays("every array needs rows of one length", observations=[[1, 2], [3]])
+    refused_arrays("must both be given", reference=(1.0,))
+
+
+def test_clipping_leaves_the_users_arrays_alone(tiny):
+    tiny["actions"][0] = 1.00005
+    from_arrays(**tiny, name="mine")
+    assert tiny["actions"][0] > 1
+
+
+@pytest.mark.parametrize(
+    "task, message",
+    [
+        ("hopper-medium", "hopper-medium: no such D4RL task; did you mean .*hopper-medium-v2"),
+        ("Hopper-Medium-v2", "did you mean hopper-medium-v2"),
+        ("antmaze-umaze-v1", "did you mean .*antmaze-umaze-v[02]"),
+        ("zzz", "ids look like hopper-medium-v2"),
+        ("nowhere/absent.hdf5", "no such file; give the path"),
+        ("~nobody-here/absent.h5", "no such file"),
+        ("x" * 300 + ".hdf5", "cannot be read"),
+    ],
+)
+def test_tasks_that_are_not_there(task, message):
+    refused(message, task)
+
+
+def test_bundled_data_set_is_the_default(write, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(source_module, "ASSETS", tmp_path)
+    refused("holds 0 .hdf5 files", "")
+    write(tiny, "bundled.hdf5")
+    assert load_source().name == load_source("").name == "bundled"
+    write(tiny, "second.hdf5")
+    refused("holds 2 .hdf5 files", None)
+
+
+REGENERATED = {  # mean return and score as the data's own README gives them
+    "hopper-medium": (1253.9, 39.2),
+    "halfcheetah-expert": (11450.2, 94.5),
+    "hopper-medium-expert": (1912.5, 59.4),  # virtual rows in two other files
+}
+
+
+@pytest.mark.parametrize("name", REGENERATED)
+def test_regenerated_sets(shared_data, name):
+    path = shared_data / "datasets" / f"{name}.hdf5"
+    if not path.exists():
+        pytest.skip("no regenerated data sets")
+    source = load_source(path)
+    mean = source.load().episode_returns.mean()
+    assert (round(mean, 1), round(float(source.score(mean)), 1)) == REGENERATED[name]
