@@ -14,11 +14,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from enoto_jax import core, logging, registry, units
-from enoto_jax.data.source import Source, load_source
-from enoto_jax.envs.gym import check_spec
+from enoto_jax import core, registry, units
+from enoto_jax.data.source import Source, from_env, load_source
+from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.recipes import Recipe, build, recipe
-from enoto_jax.train.run import Run, Stopped, handle_signals
+from enoto_jax.train import run
+from enoto_jax.train.record import Stopped
 from enoto_jax.types import InputError
 from experiments.presets import PRESETS
 
@@ -39,7 +40,7 @@ class Plan(NamedTuple):
     log: tuple[str, ...]
 
 
-def run(main: Callable[[], None], argv: Sequence[str]) -> int:
+def execute(main: Callable[[], None], argv: Sequence[str]) -> int:
     """Parse flags, run, and turn what happens into the contract's exit code."""
     try:
         rest = flags.FLAGS(list(argv))
@@ -52,6 +53,9 @@ def run(main: Callable[[], None], argv: Sequence[str]) -> int:
     except Stopped as stopped:
         print(f"stopped at {stopped}; the same command goes on from here", file=sys.stderr)
         return STOPPED
+    except KeyboardInterrupt:
+        print("stopped at once; the same command goes on from the checkpoint", file=sys.stderr)
+        return FAILED
     return DONE
 
 
@@ -78,8 +82,8 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
     if count < 1 or given.seed < 0:
         raise InputError("--seeds must be at least 1 and --seed at least 0")
     episodes = given.eval_episodes or saved.get("eval_episodes") or preset.eval_episodes
-    source = load_source(given.task or saved.get("task_given") or None)
     wanted_env = given.env or saved.get("env")
+    source = _source(given.task or saved.get("task_given"), wanted_env, row)
     env_id = None if wanted_env == "none" else wanted_env or source.env_id
     if env_id is None and wanted_env != "none":
         raise InputError(f"--env: {source.name} names no environment; give its id, or --env=none")
@@ -92,6 +96,17 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
         raise InputError(f"--restore: {restore} is not a run's folder: no config.json in it")
     seeds = tuple(range(given.seed, given.seed + count))
     return Plan(method, row, source, env_id, seeds, episodes, restore, tuple(given.log))
+
+
+def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
+    """The data set; a row that never reads one may be given an environment alone."""
+    learns_from_data = row.offline is not None or row.online.replay.build().needs_data
+    if task or learns_from_data or env_id in (None, "none"):
+        return load_source(task)
+    env = make_env(env_id)
+    source = from_env(env_id, spec_of(env))
+    env.close()
+    return source
 
 
 def _with_preset(row: Recipe, overrides: Mapping[str, Any]) -> Recipe:
@@ -124,20 +139,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"--config: cannot read {path}: {error}") from error
 
 
-def config(plan: Plan) -> dict[str, Any]:
-    """What config.json holds: the resolved run, and what it ran on."""
-    dataset = plan.source.load() if plan.recipe.offline else None
+def about(plan: Plan) -> dict[str, Any]:
+    """What config.json says beside the settings: where they came from and what they ran on."""
+    task = flags.FLAGS.task
     return {
         "method": plan.method,
-        "task": plan.source.name,
-        "task_given": flags.FLAGS.task,
-        "env": plan.env_id or "none",
-        "seeds": list(plan.seeds),
-        "eval_episodes": plan.eval_episodes,
-        "restore": plan.restore and str(plan.restore),
-        "recipe": units.to_json(plan.recipe),
-        "data_hash": dataset and dataset.content_hash,
-        "reference": plan.source.reference and list(plan.source.reference),
+        "task_given": str(Path(task).resolve()) if task and Path(task).exists() else task,
         "versions": {name: metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
@@ -145,44 +152,25 @@ def config(plan: Plan) -> dict[str, Any]:
     }
 
 
-# What must not change between two starts on one folder.
-_IDENTITY = ("method", "task", "env", "seeds", "eval_episodes", "recipe", "data_hash", "restore")
-
-
 def train(plan: Plan, folder: Path) -> None:
     """Start or resume the run of this folder and bring it to its end."""
-    described = json.loads(json.dumps(config(plan)))
-    known = folder / "config.json"
-    if known.exists():
-        old = _read_config(known)
-        for name in _IDENTITY:
-            if old.get(name) != described[name]:
-                raise InputError(
-                    f"--out: {folder} holds another run: {_first_change(name, old, described)}; "
-                    "give another folder, or the flags it was started with"
-                )
-        if (folder / "summary.json").exists():
-            print(f"{folder} is finished: {_headline(json.loads((folder / 'summary.json').read_text()))}")
-            return
-    print(describe(plan), file=sys.stderr)
-    job = Run(
-        plan.recipe, plan.source, folder, env_id=plan.env_id, seeds=plan.seeds,
-        eval_episodes=plan.eval_episodes, restore=plan.restore, sinks=plan.log, config=described,
-    )  # fmt: skip
-    if not known.exists():
-        logging.write_json(known, described)
-    handle_signals(job)
-    job.go()
-    summary = job.finish()
+    if (folder / "summary.json").exists():
+        print(f"{folder} is finished; its files are not touched", file=sys.stderr)
+    else:
+        print(describe(plan), file=sys.stderr)
+    summary = run.train(
+        plan.recipe,
+        plan.source,
+        folder,
+        seeds=plan.seeds,
+        env=plan.env_id or "none",
+        eval_episodes=plan.eval_episodes,
+        restore=plan.restore,
+        log=plan.log,
+        about=about(plan),
+        signals=True,
+    )
     print(f"{folder}: {_headline(summary)}")
-
-
-def _first_change(name: str, old: Mapping, new: Mapping) -> str:
-    one, two = old.get(name), new[name]
-    while isinstance(one, Mapping) and isinstance(two, Mapping):
-        key = next(k for k in {**one, **two} if one.get(k) != two.get(k))
-        name, one, two = f"{name}.{key}", one.get(key), two.get(key)
-    return f"its {name} is {one!r}, now {two!r}"
 
 
 def _headline(summary: Mapping[str, Any]) -> str:

@@ -66,5 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv))
+    sys.exit(command.execute(main, sys.argv))
 

@@ -3,7 +3,8 @@
 Every version of D4RL's files reads the same way: v0 (no `next_observations`), v1 and v2, the
 replay files (float64, rewards `[N, 1]`, flags as numbers), AntMaze (float64 rewards), and HDF5
 virtual data sets, whose rows lie elsewhere in the same file or in files beside it. Nothing here
-unpickles.
+unpickles. (One kind of damage is beyond reach: libhdf5 loops for ever where the heap that holds an
+attribute's variable-length text is corrupt.)
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     except InputError:
         raise
     except _MALFORMED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
         raise InputError(
             f"{path}: cannot be read ({reason}); it is damaged, incomplete or of another kind: "
             "copy or download it again"
@@ -93,11 +94,11 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 def _select(file: Any, path: Path) -> dict[str, Any]:
     """The arrays that are used, by key."""
     found = {key: file[key] for key in (*flat.REQUIRED, *flat.OPTIONAL) if key in file}
-    found = {key: array for key, array in found.items() if not isinstance(array, h5py.Group)}
+    found = {key: item for key, item in found.items() if isinstance(item, h5py.Dataset | _Npy)}
     if missing := [key for key in flat.REQUIRED if key not in found]:
-        present = ", ".join(sorted(file)[:12]) or "none"
+        present = sorted(key for key in map(str, file) if key.isprintable())
         raise InputError(
-            f"{path}: no {', '.join(missing)} (keys found: {present}); "
+            f"{path}: no {', '.join(missing)} (keys found: {', '.join(present[:12]) or 'none'}); "
             f"D4RL's layout needs {', '.join(flat.REQUIRED)}"
         )
     return found

@@ -18,6 +18,7 @@ from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from enoto_jax.types import InputError
@@ -130,7 +131,12 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
 def _receive(remote: RemoteFile, file: BinaryIO, have: int) -> None:
     """Appends what one connection brings, from byte `have` on if the server can do that."""
     request = Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urlopen(request, timeout=TIMEOUT_S) as response:
+    try:
+        response = urlopen(request, timeout=TIMEOUT_S)
+    except HTTPError as error:
+        error.close()  # it holds the connection
+        raise
+    with response:
         if have and response.status != 206:
             file.truncate(0)
         while file.seek(0, os.SEEK_END) < remote.size and (block := response.read(_BLOCK)):

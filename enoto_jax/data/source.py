@@ -78,6 +78,8 @@ class Source:
     @cached_property
     def _dataset(self) -> Dataset:
         where = self.path or self.name
+        if self.path is None and self.arrays is None:
+            raise InputError(f"{self.name}: only an environment, no data; give --task a data set")
         if self.arrays is None:
             clean = d4rl.read(self.path)
         else:
@@ -166,6 +168,16 @@ def from_arrays(
     source = _described(name, spec, attributes, env_id, env_id or "", arrays=arrays)
     source.load()
     return source
+
+
+def from_env(env_id: str, spec: Spec) -> Source:
+    """A task without data, for rows that train online only.
+
+    Args:
+        env_id: Gymnasium id; its name in results, and the key to D4RL's reference returns.
+        spec: its sizes.
+    """
+    return _described(env_id, spec, {}, env_id, env_id)
 
 
 def _from_file(path: Path, name: str | None = None) -> Source:

@@ -43,12 +43,21 @@ class SeedEnvs:
         )
         self._observation = np.zeros(0, np.float32)
 
-    def reset(self, number: int = 0) -> np.ndarray:
-        """Begin new episodes; `number` tells one reset of a seed from another. Returns [S, D]."""
+    def begin(self, number: int = 0) -> Step:
+        """Begin new episodes; `number` tells one beginning of a seed from another.
+
+        The transition is all zeros: nothing has happened yet.
+        """
         states = [np.random.SeedSequence([s, number]).generate_state(1)[0] for s in self._seeds]
         observation, _ = self._envs.reset(seed=[int(s) for s in states])
         self._observation = np.asarray(observation, np.float32)
-        return self._observation
+        count, nothing = len(self._seeds), np.zeros_like(self._observation)
+        flags = np.zeros(count, bool)
+        action = np.zeros((count, *self._envs.single_action_space.shape), np.float32)
+        transition = Transition(
+            nothing, action, np.zeros(count, np.float32), flags, flags.copy(), nothing.copy()
+        )
+        return Step(transition, self._observation, np.ones(count, bool))
 
     def step(self, action: np.ndarray) -> Step:
         """Step every environment with its action [S, A]."""

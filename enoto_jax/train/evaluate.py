@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from enoto_jax import core
 from enoto_jax.envs.gym import make_env
 from enoto_jax.train.seeds import SeedMap
 
@@ -13,49 +14,48 @@ class Evaluator:
     """S x E environments that are stepped together, one policy call a step for all of them.
 
     Rewards are the environment's own, never transformed. The start states of an evaluation depend
-    on (seed, step, episode) alone, so a resumed run sees the same ones.
+    on (seed, number, episode) alone, so a resumed run sees the same ones.
 
     Args:
-      algorithm: its `mode` acts.
       env_id: Gymnasium id.
       episodes: E, per seed.
       seeds: S of them.
     """
 
-    def __init__(self, algorithm: core.Algorithm, env_id: str, episodes: int, seeds: SeedMap):
+    def __init__(self, env_id: str, episodes: int, seeds: SeedMap):
         self._envs = [[make_env(env_id) for _ in range(episodes)] for _ in seeds.seeds]
-        self._act = seeds.compile(algorithm.mode)
         self._seeds = seeds
 
-    def __call__(self, params, step: int) -> np.ndarray:
-        """Returns [S, E] of whole episodes under the policy of these parameters.
+    def __call__(self, mode: Callable, params, number: int) -> np.ndarray:
+        """Returns [S, E] of whole episodes.
 
         Args:
+          mode: (params, observation [E, D]) -> action [E, A], compiled for all seeds.
           params: the seeds' parameters, as they lie on the devices.
-          step: any number that names this evaluation.
+          number: names this evaluation.
         """
-        count, episodes = len(self._envs), len(self._envs[0])
-        observation = np.stack(
-            [
-                [
-                    env.reset(seed=int(np.random.SeedSequence([seed, step, i]).generate_state(1)[0]))[0]
-                    for i, env in enumerate(row)
-                ]
-                for seed, row in zip(self._seeds.seeds, self._envs)
-            ]
-        ).astype(np.float32)  # fmt: skip
-        returns = np.zeros((count, episodes))
-        alive = np.ones((count, episodes), bool)
+        observation = np.stack([self._reset(s, number) for s in range(len(self._envs))])
+        returns = np.zeros(observation.shape[:2])
+        alive = np.ones(observation.shape[:2], bool)
         while alive.any():
-            action = self._seeds.get(self._act(params, self._seeds.put(observation)))
+            action = self._seeds.get(mode(params, self._seeds.put(observation)))
             for s, e in zip(*np.nonzero(alive)):
-                seen, reward, terminated, truncated, _ = self._envs[s][e].step(action[s, e])
-                observation[s, e] = seen
+                observation[s, e], reward, terminated, truncated, _ = self._envs[s][e].step(
+                    action[s, e]
+                )
                 returns[s, e] += float(reward)
                 alive[s, e] = not (terminated or truncated)
         return returns
 
+    def _reset(self, s: int, number: int) -> np.ndarray:
+        """Start observations [E, D] of one seed."""
+        entropy = np.random.SeedSequence([int(self._seeds.seeds[s]), number])
+        starts = entropy.generate_state(len(self._envs[s]))
+        observations = [env.reset(seed=int(x))[0] for env, x in zip(self._envs[s], starts)]
+        return np.asarray(observations, np.float32)
+
     def close(self) -> None:
+        """Close every environment."""
         for row in self._envs:
             for env in row:
                 env.close()

@@ -1,6 +1,7 @@
-"""The online loop's program: one dispatch per environment step for all seeds.
+"""The online loop: one dispatch per environment step of all seeds.
 
-It inserts the transitions that have just happened, does the updates, and returns the next actions.
+A dispatch inserts the transitions that have just happened, does the updates, and returns the next
+actions.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from enoto_jax import core
-from enoto_jax.recipes import example_transition
+from enoto_jax.envs.vector import SeedEnvs
+from enoto_jax.logging import Progress
+from enoto_jax.recipes import Phase, example_transition
 from enoto_jax.replay import Replay, ring
+from enoto_jax.train.record import Record
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import Array, Spec, Transition
 
@@ -56,18 +61,12 @@ def begin(algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int
 
 
 def compile_step(
-    algorithm: core.Algorithm,
-    replay: Replay,
-    batch_size: int,
-    warmup: int,
-    utd: int,
-    random_steps: int,
-    seeds: SeedMap,
+    phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap
 ) -> Callable[..., tuple[Online, Array]]:
     """(Online, seed, transition, observation, starts, t, data) -> Online, next action [A].
 
-    The first call of a run has no transition yet: t is 0 and nothing is learnt from it. Call t > 0
-    brings transition number t - 1. Updates begin after `warmup` steps.
+    Call t brings transition number t - 1, so that t are stored after it; call 0 has none yet and
+    writes a row that call 1 overwrites. Updates begin after `warmup` steps.
     """
     rule = algorithm.exploration
 
@@ -87,31 +86,121 @@ def compile_step(
         if rule.mask is not None:
             mask = {"mask": rule.mask(mask_key, algorithm.critics)}
             transition = transition._replace(extras=mask)
-        # Call 0 writes a transition of zeros that call 1 overwrites.
         storage = ring.insert(online.storage, transition, jnp.maximum(t - 1, 0))
 
-        def learn(carried):
-            def one(carried, key):
-                train, totals = carried
-                sample_key, update_key = jax.random.split(key)
-                batch = replay.sample(storage, data, sample_key, batch_size, t)
-                train, metrics = core.update(algorithm, train, batch, update_key)
-                return (train, jax.tree.map(jnp.add, totals, metrics)), None
+        def one(carried, key):
+            train, totals = carried
+            sample_key, update_key = jax.random.split(key)
+            batch = replay.sample(storage, data, sample_key, phase.batch_size, t)
+            train, metrics = core.update(algorithm, train, batch, update_key)
+            return (train, jax.tree.map(jnp.add, totals, metrics)), None
 
-            return jax.lax.scan(one, carried, jax.random.split(learn_key, utd))[0]
-
-        carried = (online.train, online.totals)
-        ready = t > warmup
-        train, totals = jax.lax.cond(ready, learn, lambda carried: carried, carried)
+        # t is the same number for all seeds, so this stays a branch under vmap.
+        train, totals = jax.lax.cond(
+            t > phase.warmup,
+            lambda carried: jax.lax.scan(one, carried, jax.random.split(learn_key, phase.utd))[0],
+            lambda carried: carried,
+            (online.train, online.totals),
+        )
         memory = jax.tree.map(
             lambda new, old: jnp.where(starts, new, old),
             rule.reset(reset_key, algorithm.critics),
             online.memory,
         )
         action = rule.act(act_key, algorithm, train.params, memory, observation)
-        if random_steps:
+        if phase.random_steps:
             uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
-            action = jnp.where(t < random_steps, uniform, action)
+            action = jnp.where(t < phase.random_steps, uniform, action)
         return Online(train, storage, memory, totals), action
 
     return seeds.compile(step, shared=(5, 6), donate=(0,))
+
+
+def train(
+    phase: Phase,
+    algorithm: core.Algorithm,
+    replay: Replay,
+    online: Online,
+    data: Transition | None,
+    step: int,
+    env_id: str,
+    record: Record,
+) -> Online:
+    """Step, learn, evaluate and save from environment step `step` to the end of the phase.
+
+    Args:
+      phase: its budget.
+      algorithm: what is trained, and how it explores.
+      replay: where batches come from.
+      online: on the devices; its memory is reused.
+      data: the data set on the devices where the replay needs it.
+      step: environment steps done before; above 0 the run is resumed, in new episodes.
+      env_id: Gymnasium id of the training environments.
+      record: files, evaluation and checkpoints.
+
+    Returns:
+      What the seeds carry at the phase's end, on the devices.
+    """
+    seeds = record.seeds
+    put, share, get = seeds.put, seeds.share, seeds.get
+    numbers, mode = put(seeds.seeds), seeds.compile(algorithm.mode)
+    progress = Progress(phase.steps, "online", initial=step)
+    if step == 0:
+        progress.score(record.evaluate(mode, online.train.params, "online", 0))
+    envs = SeedEnvs(env_id, seeds.seeds)
+    now = envs.begin(step)
+    if step:
+        # The newest transition is stored already: this call writes it to the same row again.
+        newest = (step - 1) % replay.capacity
+        last = jax.tree.map(lambda x: x[:, newest], get(online.storage))
+        now = now._replace(transition=last._replace(extras={}))
+
+    def arguments():
+        parts = (put(now.transition), put(now.observation), put(now.starts))
+        return (online, numbers, *parts, share(np.int32(step)), data)
+
+    advance = record.compiled(compile_step(phase, algorithm, replay, seeds), *arguments())
+    zero = jax.tree.map(np.zeros_like, get(online.totals))
+    first, updates = step, 0
+    while True:
+        with record.timed("update"):
+            online, action = advance(*arguments())
+            action = get(action)
+        updates += phase.utd * (step > phase.warmup)
+        ends = step == phase.steps
+        if step > first and (step % phase.eval_every == 0 or ends):
+            if updates:
+                mean = jax.tree.map(lambda x, count=updates: x / count, get(online.totals))
+                record.metrics("online", step, mean)
+                record.timing["updates"] += updates * len(seeds.seeds)
+            online, updates = online.replace(totals=put(zero)), 0
+            progress.score(record.evaluate(mode, online.train.params, "online", step))
+            record.save("online", step, lambda: portable(online, step, seeds), due=ends)
+        elif record.stop:
+            record.save("online", step, lambda: portable(online, step, seeds))
+        if ends:
+            break
+        with record.timed("env"):
+            now = envs.step(action)
+        record.timing["env_steps"] += len(seeds.seeds)
+        step += 1
+        progress.advance()
+    progress.close()
+    envs.close()
+    return online
+
+
+def portable(online: Online, step: int, seeds: SeedMap) -> Online:
+    """Host arrays to save; the ring only as far as it is filled."""
+    host = seeds.get(online)
+    return host.replace(storage=jax.tree.map(lambda x: x[:, :step].copy(), host.storage))
+
+
+def unpack(saved: Online, template: Online) -> Online:
+    """The other way: host arrays with the ring at its full capacity."""
+
+    def fill(whole, part):
+        whole[:, : part.shape[1]] = part
+        return whole
+
+    return saved.replace(storage=jax.tree.map(fill, template.storage, saved.storage))

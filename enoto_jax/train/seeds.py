@@ -41,7 +41,11 @@ class SeedMap:
         self.devices = devices[:count]
 
     def compile(
-        self, function: Callable, shared: Sequence[int] = (), donate: Sequence[int] = ()
+        self,
+        function: Callable,
+        shared: Sequence[int] = (),
+        donate: Sequence[int] = (),
+        long: bool = False,
     ) -> Callable:
         """One program for all seeds.
 
@@ -49,9 +53,17 @@ class SeedMap:
           function: of one seed; every output gains the seeds' axis.
           shared: positions of the arguments that all seeds share.
           donate: positions of the arguments whose memory is reused for the outputs.
+          long: one call is many updates; on a CPU the seeds then run one after the other inside
+            the program, because one seed's parameters fit the cache and several seeds' do not.
         """
+        in_turn = long and self.devices[0].platform == "cpu"
 
         def batched(*arguments):
+            if in_turn:
+                own = {i: x for i, x in enumerate(arguments) if i not in shared}
+                return jax.lax.map(
+                    lambda one: function(*({**dict(enumerate(arguments)), **one}).values()), own
+                )
             axes = [None if i in shared else 0 for i in range(len(arguments))]
             return jax.vmap(function, in_axes=axes)(*arguments)
 

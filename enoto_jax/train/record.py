@@ -1,0 +1,208 @@
+"""What a run writes and how it stops: rows, scores, timing, checkpoints, signals."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from enoto_jax import logging, plot, stats
+from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.data.source import Source
+from enoto_jax.train.evaluate import Evaluator
+from enoto_jax.train.seeds import SeedMap
+from enoto_jax.types import InputError
+
+SAVE_EVERY_S = 60.0
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; a checkpoint is saved."""
+
+
+class Record:
+    """The open files of one run's folder.
+
+    Args:
+      folder: where everything is written.
+      source: gives names and scores.
+      seeds: the seeds that rows are of.
+      evaluator: or None, without a simulator.
+      sinks: dashboards beside the CSV files.
+      offline_steps: length of the offline phase; checkpoints are numbered over both phases.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: Source,
+        seeds: SeedMap,
+        evaluator: Evaluator | None,
+        sinks: Sequence[logging.Sink],
+        offline_steps: int,
+    ):
+        self.folder, self.source, self.seeds, self.evaluator = folder, source, seeds, evaluator
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self._evaluations = logging.CsvLog(folder / "evaluations.csv", logging.EVALUATION_COLUMNS)
+        self._metrics = logging.CsvLog(folder / "metrics.csv", logging.METRIC_COLUMNS)
+        self._sinks, self._offline_steps = sinks, offline_steps
+        self.timing = dict.fromkeys(("compile_s", "update_s", "env_s", "eval_s", "save_s"), 0.0)
+        self.timing |= {"updates": 0, "env_steps": 0}
+        self._wall_before, self._started = 0.0, time.monotonic()
+        self._saved_at = time.monotonic()
+        self.stop = False
+
+    def resume(self) -> tuple[str, int] | None:
+        """Cut the files back to the newest checkpoint; its phase and step, or None."""
+        found = self.checkpoints.record()
+        phase, step = (found["phase"], found["step"]) if found else ("offline", -1)
+
+        def kept(of: str, at: int) -> bool:
+            return at <= step if of == phase else of == "offline"
+
+        self._evaluations.cut_back(lambda row: kept(row["phase"], int(row["step"])))
+        self._metrics.cut_back(lambda row: kept(row["name"].split("/")[0], int(row["step"])))
+        if not found:
+            return None
+        self._wall_before, self.timing = found["wall_s"], found["timing"]
+        return phase, step
+
+    @contextmanager
+    def timed(self, what: str):
+        """Count the seconds of a block as compile, update, env, eval or save."""
+        begun = time.monotonic()
+        yield
+        self.timing[f"{what}_s"] += time.monotonic() - begun
+
+    def compiled(self, function: Callable, *arguments: Any) -> Callable:
+        """Compile ahead of time: compiling is never counted as running, and happens once."""
+        with self.timed("compile"):
+            return function.lower(*arguments).compile()
+
+    def metrics(self, phase: str, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write `<phase>/<unit>/<quantity>` of every seed.
+
+        Args:
+          phase: offline or online.
+          step: of that phase.
+          metrics: unit -> quantity -> [S].
+
+        Raises:
+          InputError: one of them is no longer a number; the last good checkpoint stays.
+        """
+        flat = {f"{phase}/{u}/{q}": np.asarray(v) for u, m in metrics.items() for q, v in m.items()}
+        self._metrics.append(logging.metric_rows(step, flat, self.seeds.seeds))
+        for sink in self._sinks:
+            sink.log(step, {name: float(v.mean()) for name, v in flat.items()})
+        broken = [name for name, v in flat.items() if not np.isfinite(v).all()]
+        if broken:
+            raise InputError(
+                f"{phase} step {step}: {', '.join(broken[:3])} is no longer a number; the last "
+                f"good state is in {self.folder / 'checkpoints'}; lower the learning rates"
+            )
+
+    def evaluate(self, mode: Callable, params: Any, phase: str, step: int) -> str:
+        """Evaluate every seed, write the rows, and return the score in words."""
+        if self.evaluator is None:
+            return ""
+        with self.timed("eval"):
+            # Evaluations of the two phases never share start states.
+            number = step if phase == "offline" else self._offline_steps + 1 + step
+            returns = self.evaluator(mode, params, number)
+        means = returns.mean(axis=1)
+        scores = self.source.score(means) if self.source.scored else [None] * len(means)
+        self._evaluations.append(
+            {
+                "phase": phase,
+                "step": step,
+                "env_steps": 0 if phase == "offline" else step,
+                "seed": seed,
+                "return_mean": own.mean(),
+                "return_std": own.std(),
+                "score": score,
+                "episodes": len(own),
+                "wall_s": round(self.wall(), 2),
+            }
+            for seed, own, score in zip(self.seeds.seeds, returns, scores)
+        )
+        name = "score" if self.source.scored else "return"
+        value = float(np.mean(scores if self.source.scored else means))
+        for sink in self._sinks:
+            sink.log(step, {f"{phase}/evaluation/{name}": value})
+        return f"{name} {value:.1f}"
+
+    def wall(self) -> float:
+        """Seconds that the run has taken, over all its starts."""
+        return self._wall_before + time.monotonic() - self._started
+
+    def save(self, phase: str, step: int, state: Callable[[], Any], due: bool = False) -> None:
+        """Save when it is due, a minute has passed, or a signal asked to stop.
+
+        Args:
+          phase: offline or online.
+          step: of that phase.
+          state: makes the host arrays [S, ...].
+          due: save now.
+
+        Raises:
+          Stopped: after the save, when a signal has come.
+        """
+        if due or self.stop or time.monotonic() - self._saved_at > SAVE_EVERY_S:
+            with self.timed("save"):
+                number = step if phase == "offline" else self._offline_steps + 1 + step
+                about = {"phase": phase, "step": step, "wall_s": self.wall(), "timing": self.timing}
+                self.checkpoints.save(number, state(), about)
+            self._saved_at = time.monotonic()
+        if self.stop:
+            self.checkpoints.wait()
+            raise Stopped(f"{phase} step {step}")
+
+    def catch_signals(self) -> None:
+        """SIGTERM and SIGINT finish the step and save; a second one interrupts at once."""
+
+        def handle(number, frame):
+            del number, frame
+            if self.stop:
+                raise KeyboardInterrupt
+            self.stop = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
+
+    def finish(self) -> dict[str, Any]:
+        """Statistics, timing and the picture, once training has ended; the summary."""
+        self.close()
+        seconds = self.timing["update_s"] or float("nan")
+        environment = self.timing["env_s"] or float("nan")
+        timing = {
+            **self.timing,
+            "wall_s": self.wall(),
+            "updates_per_s": self.timing["updates"] / seconds,
+            "env_steps_per_s": self.timing["env_steps"] / environment,
+        }
+        logging.write_json(self.folder / "timing.json", timing)
+        rows = stats.read_evaluations(self.folder / "evaluations.csv")
+        if rows:
+            plot.curve(self.folder, self.folder / "curve.png")
+        summary = stats.summary(rows) if rows else {}
+        logging.write_json(self.folder / "summary.json", summary)
+        return summary
+
+    def close(self) -> None:
+        """Wait for the checkpoints and close what is open."""
+        self.checkpoints.close()
+        for sink in self._sinks:
+            sink.close()
+        if self.evaluator is not None:
+            self.evaluator.close()
+
+
+def mean_metrics(collected: Sequence[Any]) -> Any:
+    """The mean of several trees of metrics, leaf by leaf."""
+    return jax.tree.map(lambda *x: np.mean(x, axis=0), *collected)

@@ -1,0 +1,76 @@
+"""What the unit tests share: one tiny problem, and arrays as the oracle (tests/reference.py) reads
+them. All sizes differ, so that no axis can be taken for another, and all modules use the same
+ones, so that what one module has compiled the next one finds ready."""
+
+import jax
+import numpy as np
+import pytest
+
+from enoto_jax import core
+from enoto_jax.types import Spec, Transition
+
+B, N, K, D, A = 6, 4, 5, 3, 2
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--regenerate-golden", action="store_true", help="rewrite tests/golden instead of checking"
+    )
+
+
+@pytest.fixture(scope="session")
+def spec():
+    return Spec(observation_size=D, action_size=A)
+
+
+@pytest.fixture(scope="session")
+def double():
+    """A tree of arrays in float64, for the oracle."""
+    return lambda tree: jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+
+
+@pytest.fixture(scope="session")
+def batch():
+    """Row 1 ends by termination, row 2 by a time limit; action 3 lies exactly on the bounds."""
+    rng = np.random.default_rng(0)
+    action = rng.uniform(-1, 1, (B, A)).astype(np.float32)
+    action[3] = [-1.0, 1.0]
+    return Transition(
+        observation=rng.normal(size=(B, D)).astype(np.float32),
+        action=action,
+        reward=rng.normal(size=B).astype(np.float32),
+        terminated=np.arange(B) == 1,
+        truncated=np.arange(B) == 2,
+        next_observation=rng.normal(size=(B, D)).astype(np.float32),
+        extras={},
+    )
+
+
+@pytest.fixture(scope="session")
+def numbers():
+    """(tree of shapes, seed) -> the tree filled with numbers from NumPy: no compiling."""
+
+    def fill(tree, seed):
+        rng = np.random.default_rng(seed)
+
+        def leaf(path, x):
+            if np.issubdtype(x.dtype, np.integer):
+                return np.full(x.shape, 3, x.dtype)
+            value = rng.normal(scale=0.5, size=x.shape).astype(x.dtype)
+            # Adam's second moment is never negative.
+            return abs(value) if ".nu" in jax.tree_util.keystr(path) else value
+
+        return jax.tree_util.tree_map_with_path(leaf, tree)
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def state_of(numbers):
+    """algorithm -> a state whose parts all differ, targets from parameters, members from members."""
+
+    def make(algorithm, seed=0):
+        shapes = jax.eval_shape(lambda key: core.init(algorithm, key), jax.random.key(0))
+        return numbers(shapes, seed)
+
+    return make
