@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from contextlib import contextmanager
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium.wrappers import RescaleAction
 
 from enoto_jax.types import InputError, Spec
+
+
+@contextmanager
+def _known_warnings_ignored():
+    """D4RL's tasks are the -v4 environments: that newer ones exist is no news, and MuJoCo's note
+    on `settotalmass` (HalfCheetah's model) would be printed once per environment."""
+    other = mujoco.get_mju_user_warning()
+
+    def show(message: str) -> None:
+        if "settotalmass" not in message:
+            print(f"MuJoCo: {message}", file=sys.stderr)
+
+    mujoco.set_mju_user_warning(show)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is out of date.*")
+            yield
+    finally:
+        mujoco.set_mju_user_warning(other)
 
 
 def make_env(env_id: str) -> gymnasium.Env:
@@ -18,9 +40,7 @@ def make_env(env_id: str) -> gymnasium.Env:
       InputError: unknown id, missing simulator, or spaces that are not bounded flat boxes.
     """
     try:
-        with warnings.catch_warnings():
-            # D4RL's tasks are the -v4 environments; that newer ones exist is no news here.
-            warnings.filterwarnings("ignore", message=".*is out of date.*")
+        with _known_warnings_ignored():
             env = gymnasium.make(env_id)
     except (gymnasium.error.Error, ImportError, ModuleNotFoundError) as error:
         reason = " ".join(str(error).split())

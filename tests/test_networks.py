@@ -1,0 +1,181 @@
+"""Networks: forward passes against the oracle, ensembles member by member, and how they start."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from enoto_jax import networks
+from enoto_jax.networks import Critic, Linear, Scalar, TanhGaussian
+from tests import reference
+
+KEY = jax.random.key(0)
+B, N, K, D, A = 6, 4, 5, 3, 2
+HIDDEN = (8, 7)
+
+
+def close(actual, expected, tolerance=1e-5):
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def critics():
+    return networks.ensemble(Critic(HIDDEN), N)
+
+
+@pytest.fixture(scope="module")
+def params(critics, numbers):
+    return numbers(jax.eval_shape(critics.init, KEY, jnp.zeros((1, D)), jnp.zeros((1, A))), 0)
+
+
+@pytest.fixture(scope="module")
+def draws():
+    """An observation, an action, and K candidate actions, for B states."""
+    rng = np.random.default_rng(5)
+    return [jnp.float32(rng.normal(size=shape)) for shape in ((B, D), (B, A), (K, B, A))]
+
+
+def member(params, i):
+    return jax.tree.map(lambda x: x[i], params)
+
+
+# Forward.
+
+
+def test_the_ensemble_is_n_separate_networks(critics, params, draws, double):
+    observation, action, _ = draws
+    q = critics.apply(params, observation, action)
+    assert q.shape == (N, B)
+    for i in range(N):
+        close(q[i], Critic(HIDDEN).apply(member(params, i), observation, action), 1e-6)
+    close(q, reference.critics(double(params), double(observation), double(action)))
+
+
+def test_candidates_at_one_state_equal_repeated_states(critics, params, draws):
+    observation, _, candidates = draws
+    repeated = jnp.broadcast_to(observation, (K, B, D))
+    q = critics.apply(params, observation, candidates)
+    assert q.shape == (N, K, B)
+    close(q, critics.apply(params, repeated, candidates))
+    single = critics.apply(params, observation[2], candidates[:, 2])
+    close(single, q[:, :, 2])
+
+
+def test_linear_reads_its_parts_in_order(numbers):
+    layer = Linear(4, networks._constant(0.0), networks._constant(0.0))
+    parts = [jnp.float32(np.random.default_rng(i).normal(size=(B, i + 1))) for i in range(3)]
+    params = numbers(jax.eval_shape(layer.init, KEY, *parts), 0)
+    kernel, bias = params["params"]["kernel"], params["params"]["bias"]
+    assert kernel.shape == (6, 4)
+    close(layer.apply(params, *parts), np.concatenate(parts, axis=-1) @ kernel + bias)
+    first = parts[0][0]
+    joined = np.concatenate([np.broadcast_to(first, (B, 1)), *parts[1:]], axis=-1)
+    close(layer.apply(params, first, *parts[1:]), joined @ kernel + bias)
+
+
+def test_the_actor_and_its_clipped_log_std(numbers, draws, double):
+    actor = TanhGaussian(A, HIDDEN, log_std_range=(-0.4, 0.3))
+    params = numbers(jax.eval_shape(actor.init, KEY, jnp.zeros((1, D))), 0)
+    mean, log_std = actor.apply(params, draws[0])
+    expected = reference.mlp_actor(double(params), double(draws[0]), -0.4, 0.3)
+    close(mean, expected[0])
+    close(log_std, expected[1])
+    assert log_std.min() == np.float32(-0.4) and log_std.max() == np.float32(0.3)
+
+
+def test_layer_norm_stands_before_the_relu(numbers, draws, double):
+    critic = Critic((8,), layer_norm=True)
+    params = numbers(jax.eval_shape(critic.init, KEY, jnp.zeros((1, D)), jnp.zeros((1, A))), 0)
+    layers = double(params["params"])
+    inputs = np.concatenate(double(draws[:2]), axis=-1)
+    before = reference.dense(layers["layer_0"], inputs)
+    centred = before - before.mean(axis=-1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6)
+    hidden = np.maximum(normed * layers["norm_0"]["scale"] + layers["norm_0"]["bias"], 0)
+    expected = reference.dense(layers["out"], hidden)[:, 0]
+    close(critic.apply(params, *draws[:2]), expected)
+    actor = jax.eval_shape(TanhGaussian(A, (8,), layer_norm=True).init, KEY, jnp.zeros((1, D)))
+    assert "norm_0" in actor["params"]
+
+
+# Start.
+
+WIDE = 300
+
+
+def started(init):
+    """Layers of two critics with one wide hidden layer and a wide input, member axis first."""
+    critics = networks.ensemble(Critic((WIDE,), start=init), 2)
+    observation, action = jnp.zeros((1, 9)), jnp.zeros((1, 7))
+    params = jax.jit(lambda key: critics.init(key, observation, action))(KEY)["params"]
+    return jax.tree.map(np.asarray, (params["layer_0"], params["out"]))
+
+
+def is_uniform(values, bound):
+    """Within the bound, near to it, and with a uniform's standard deviation."""
+    size = values.size
+    assert abs(values).max() <= bound
+    assert abs(values).max() > bound * (1 - 20 / size)
+    assert values.std() == pytest.approx(bound / 3**0.5, rel=4 / size**0.5)
+    assert abs(values.mean()) < 4 * bound / 3**0.5 / size**0.5
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return started(networks.torch_init())
+
+
+def test_torch_starts_uniform_by_fan_in(torch):
+    hidden, head = torch
+    assert hidden["kernel"].shape == (2, 16, WIDE)  # fan-in 9 + 7, not N * 16 nor one part's
+    is_uniform(hidden["kernel"], 16**-0.5)
+    is_uniform(hidden["bias"], 16**-0.5)
+    is_uniform(head["kernel"], WIDE**-0.5)
+    assert (abs(head["bias"]) <= WIDE**-0.5).all() and (head["bias"] != 0).all()
+
+
+def test_members_start_apart(torch):
+    for leaf in jax.tree.leaves(torch):
+        assert (leaf[0] != leaf[1]).mean() > 0.99
+
+
+def test_edac_starts_with_constant_hidden_biases_and_small_heads():
+    hidden, head = started(networks.edac_init(head=2e-3))
+    is_uniform(hidden["kernel"], 16**-0.5)
+    np.testing.assert_array_equal(hidden["bias"], np.float32(0.1))
+    is_uniform(head["kernel"], 2e-3)
+    assert (abs(head["bias"]) <= 2e-3).all() and (head["bias"] != 0).all()
+
+
+def test_orthogonal_starts_orthogonal():
+    hidden, head = started(networks.orthogonal_init(head_gain=0.3))
+    for i in range(2):
+        kernel = hidden["kernel"][i]
+        close(kernel @ kernel.T, 2 * np.eye(16), 1e-4)
+        assert (head["kernel"][i] ** 2).sum() == pytest.approx(0.09, rel=1e-4)
+    assert not hidden["bias"].any() and not head["bias"].any()
+
+
+def test_both_heads_of_an_actor_start_as_heads():
+    """Built without compiling: only whose initialiser makes which layer."""
+    made = []
+
+    def named(name):
+        def make(key, fan_in, shape):
+            made.append((name, fan_in, shape))
+            return jnp.zeros(shape)
+
+        return make
+
+    init = networks.Init(*map(named, networks.Init._fields))
+    jax.eval_shape(TanhGaussian(A, HIDDEN, start=init).init, KEY, jnp.zeros((1, D)))
+    assert sorted(made) == sorted(
+        [("kernel", D, (D, 8)), ("bias", D, (8,)), ("kernel", 8, (8, 7)), ("bias", 8, (7,))]
+        + 2 * [("head_kernel", 7, (7, A)), ("head_bias", 7, (A,))]
+    )
+
+
+def test_a_scalar_starts_at_its_value():
+    params = Scalar(-0.25).init(KEY)
+    value = Scalar(-0.25).apply(params)
+    assert value == -0.25 and value.shape == () and value.dtype == jnp.float32
