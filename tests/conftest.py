@@ -3,6 +3,7 @@ them. All sizes differ, so that no axis can be taken for another, and all module
 ones, so that what one module has compiled the next one finds ready."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -35,7 +36,7 @@ def batch():
     rng = np.random.default_rng(0)
     action = rng.uniform(-1, 1, (B, A)).astype(np.float32)
     action[3] = [-1.0, 1.0]
-    return Transition(
+    transitions = Transition(
         observation=rng.normal(size=(B, D)).astype(np.float32),
         action=action,
         reward=rng.normal(size=B).astype(np.float32),
@@ -44,6 +45,7 @@ def batch():
         next_observation=rng.normal(size=(B, D)).astype(np.float32),
         extras={},
     )
+    return jax.tree.map(jnp.asarray, transitions)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +69,7 @@ def numbers():
 
 @pytest.fixture(scope="session")
 def state_of(numbers):
-    """algorithm -> a state whose parts all differ, targets from parameters, members from members."""
+    """algorithm -> a state whose parts all differ: targets from parameters, member from member."""
 
     def make(algorithm, seed=0):
         shapes = jax.eval_shape(lambda key: core.init(algorithm, key), jax.random.key(0))

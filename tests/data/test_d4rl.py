@@ -96,6 +96,14 @@ def test_row_that_is_terminal_and_timeout_is_terminated(write, tiny):
     check(transitions(write(tiny, "v0.hdf5")), **WITHOUT_NEXT)
 
 
+def test_terminal_row_before_a_dropped_one_stays_terminated_alone(write, tiny):
+    del tiny["next_observations"]
+    tiny["terminals"][4] = True  # row 5, the time-out, is dropped with its one-step episode
+    found = transitions(write(tiny))
+    np.testing.assert_array_equal(found.terminated, [F, F, T, F, T])
+    np.testing.assert_array_equal(found.truncated, [F, F, F, F, F])
+
+
 def test_terminal_last_row_is_kept(write, tiny):
     tiny["terminals"][6] = True
     del tiny["next_observations"]

@@ -8,6 +8,7 @@ import pytest
 
 import enoto_jax.data.source as source_module
 from enoto_jax.data import Dataset, from_arrays, load_source, scores
+from enoto_jax.data import arrays as flat
 from enoto_jax.types import InputError, Spec
 
 HOPPER = (-20.272305, 3234.3)
@@ -146,6 +147,13 @@ def test_load_reads_once_and_the_hash_is_that_of_the_content(write, tiny):
     assert from_arrays(**tiny, name="same").load().content_hash == first
     tiny["rewards"][0] += 1
     assert load_source(write(tiny, "other.hdf5")).load().content_hash != first
+
+
+def test_hash_tells_shapes_apart(tiny):
+    wide = {key: np.hstack([tiny[key]] * 2) for key in ("observations", "next_observations")}
+    transitions = from_arrays(**(tiny | wide), name="wide").load().transitions
+    reshaped = transitions._replace(observation=transitions.observation.reshape(-1, 1))
+    assert flat.content_hash(reshaped) != flat.content_hash(transitions)
 
 
 def test_source_survives_pickling_by_its_users(write, tiny):

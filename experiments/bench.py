@@ -1,0 +1,200 @@
+"""Measure updates per second beside the device's own matrix-product rate, in one run.
+
+python -m experiments.bench --method sac_n --num_critics 10
+
+Every figure is a median over interleaved rounds: one round times a plain float32 product of
+2048 x 2048 and then a chunk of updates, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from enoto_jax import core, flops, registry
+from enoto_jax.recipes import Phase, Recipe, build, example_transition, recipe
+from enoto_jax.train import offline, online
+from enoto_jax.train.seeds import SeedMap, stream
+from enoto_jax.types import InputError, Spec, Transition
+from experiments import command
+
+FLAGS = flags.FLAGS
+SIZE = 2048
+ROWS = 100_000
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_list("method", ["sac_n", "enoto_cql", "cql", "sac"], "Rows of the table.")
+    flags.DEFINE_list("phase", ["offline", "online"], "offline, online.")
+    flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
+    flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
+    flags.DEFINE_list("seeds", ["1"], "Seeds side by side.")
+    flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
+    flags.DEFINE_list("sizes", ["17", "6"], "Observation and action size (HalfCheetah's).")
+    flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
+    flags.DEFINE_float("seconds", 1.0, "Least length of one measurement.")
+    flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
+
+
+def main() -> None:
+    """Measure every combination of the flags."""
+    spec = Spec(*_numbers("sizes"))
+    if not FLAGS.json:
+        print(f"{'row':20} {'phase':8} {'N':>3} {'B':>5} {'S':>2} {'updates/s':>10} {'of matmul':>9}")
+    for method in FLAGS.method:
+        for phase in FLAGS.phase:
+            if phase not in ("offline", "online"):
+                raise InputError(f"--phase: {phase!r}; choose offline or online")
+            for n in _numbers("num_critics") or [None]:
+                for batch_size in _numbers("batch_size"):
+                    for seeds in _numbers("seeds"):
+                        row = _row(method, n, batch_size)
+                        if getattr(row, phase) is not None:
+                            _report(method, measure(row, phase, seeds, spec))
+
+
+def _numbers(flag: str) -> list[int]:
+    try:
+        return [int(text) for text in FLAGS[flag].value]
+    except ValueError as error:
+        raise InputError(f"--{flag}: {error}") from error
+
+
+def _row(method: str, n: int | None, batch_size: int) -> Recipe:
+    row = registry.override(recipe(method), "batch_size", batch_size)
+    row = registry.override(row, "online.replay.capacity", ROWS)
+    if n is not None:
+        row = registry.override(row, "algorithm.n", n)
+    for text in FLAGS.set:
+        row = registry.override(row, *text.split("=", 1))
+    return row
+
+
+def measure(row: Recipe, phase: str, seeds: int, spec: Spec) -> dict[str, Any]:
+    """One line of the benchmark: medians over interleaved rounds."""
+    seed_map = SeedMap(range(seeds))
+    built, settings = build(row, spec), getattr(row, phase)
+    begun = time.perf_counter()
+    make = _offline if phase == "offline" else _online
+    run, updates, memory = make(built, settings, seed_map, spec)
+    compile_s = time.perf_counter() - begun
+    product = _matmul()
+    rates, products = [], []
+    for _ in range(FLAGS.rounds):
+        products.append(_rate(product, 2 * SIZE**3))
+        rates.append(_rate(run, updates * seeds))
+    needed = flops.per_update(settings.algorithm, spec, settings.batch_size)
+    fractions = [needed * r / p for r, p in zip(rates, products)]
+    return {
+        "phase": phase,
+        "num_critics": settings.algorithm.resolved()["n"],
+        "batch_size": settings.batch_size,
+        "seeds": seeds,
+        "precision": "float32",
+        "updates_per_s": round(float(np.median(rates)), 2),
+        "flop_per_update": needed,
+        "matmul_rate": round(float(np.median(products)) / 1e9, 1),
+        "fraction_of_matmul_rate": round(float(np.median(fractions)), 3),
+        "compile_s": round(compile_s, 2),
+        "peak_bytes": memory,
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def _rate(run: Callable[[], Any], amount: int) -> float:
+    """Amount per second, over at least --seconds."""
+    count, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < FLAGS.seconds:
+        jax.block_until_ready(run())
+        count += 1
+    return count * amount / (time.perf_counter() - begun)
+
+
+def _matmul() -> Callable[[], Any]:
+    x = jnp.ones((SIZE, SIZE))
+    product = jax.jit(lambda x: x @ x)
+    jax.block_until_ready(product(x))
+    return lambda: product(x)
+
+
+def _data(spec: Spec) -> Transition:
+    rng = np.random.default_rng(0)
+    normal = rng.normal(size=(2, ROWS, spec.observation_size)).astype(np.float32)
+    action = rng.uniform(-1, 1, (ROWS, spec.action_size)).astype(np.float32)
+    flags_off = np.zeros(ROWS, bool)
+    reward = normal[0, :, 0].copy()
+    return Transition(normal[0], action, reward, flags_off, flags_off.copy(), normal[1])
+
+
+def _fresh(algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
+    make = seeds.compile(lambda seed: core.init(algorithm, stream(seed, "init")))
+    return make(seeds.put(seeds.seeds))
+
+
+def _offline(built, phase: Phase, seeds: SeedMap, spec: Spec):
+    length = 20
+    state, data = _fresh(built.offline, seeds), seeds.share(_data(spec))
+    numbers, start = seeds.put(seeds.seeds), seeds.share(np.int32(0))
+    chunk = offline.compile_chunk(built.offline, phase.batch_size, length, seeds)
+    chunk = chunk.lower(state, numbers, start, data).compile()
+    held = [state]
+
+    def run():
+        held[0], metrics = chunk(held[0], numbers, start, data)
+        return metrics
+
+    jax.block_until_ready(run())
+    return run, length, _memory(chunk)
+
+
+def _online(built, phase: Phase, seeds: SeedMap, spec: Spec):
+    algorithm, count = built.online, len(seeds.seeds)
+    begin = online.begin(algorithm, built.replay, spec, phase.batch_size)
+    numbers = seeds.put(seeds.seeds)
+    held = [seeds.compile(begin)(_fresh(algorithm, seeds), numbers)]
+    one = example_transition(spec, algorithm)._replace(extras={})
+    transition = seeds.put(jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), one))
+    starts = seeds.put(np.zeros(count, bool))
+    t = seeds.share(np.int32(phase.warmup + 1_000))
+    data = seeds.share(_data(spec)) if built.replay.needs_data else None
+    arguments = (numbers, transition, transition.observation, starts, t, data)
+    step = online.compile_step(phase, algorithm, built.replay, seeds)
+    step = step.lower(held[0], *arguments).compile()
+
+    def run():
+        held[0], action = step(held[0], *arguments)
+        return action
+
+    jax.block_until_ready(run())
+    return run, phase.utd, _memory(step)
+
+
+def _memory(compiled) -> int | None:
+    """Bytes of arguments and temporaries, where the backend tells."""
+    analysis = compiled.memory_analysis()
+    return analysis and analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+
+
+def _report(method: str, line: dict[str, Any]) -> None:
+    if FLAGS.json:
+        print(json.dumps({"method": method, **line}), flush=True)
+        return
+    print(
+        f"{method:20} {line['phase']:8} {line['num_critics']:3} {line['batch_size']:5} "
+        f"{line['seeds']:2} {line['updates_per_s']:10.1f} {line['fraction_of_matmul_rate']:9.0%}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))

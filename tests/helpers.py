@@ -1,0 +1,155 @@
+"""What the integration tests share: a tiny environment, data from it, and rows cut to its size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import jax
+import numpy as np
+
+from enoto_jax import registry, units
+from enoto_jax.data.source import Source, from_arrays
+from enoto_jax.recipes import RECIPES, Recipe
+from enoto_jax.types import Spec
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEED = 0.2  # how far the largest action of Reach-v0 moves the point
+LIMIT = 20
+REACH = Spec(2, 1)
+
+
+class Reach(gymnasium.Env):
+    """A point on [-1, 1] and a goal; the reward is minus the distance that is left.
+
+    Args:
+      bound: actions lie in [-bound, bound], in units of SPEED.
+      ends_after: the step at which an episode terminates; None: never.
+    """
+
+    def __init__(self, bound: float = 1.0, ends_after: int | None = None):
+        self.observation_space = gymnasium.spaces.Box(-2.0, 2.0, (2,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-bound, bound, (1,), np.float32)
+        self._ends_after = ends_after
+
+    def _observation(self) -> np.ndarray:
+        return np.asarray([self._position, self._goal - self._position], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed, options=options)
+        self._position, self._goal = self.np_random.uniform(-1.0, 1.0, 2)
+        self._steps = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self._position = float(np.clip(self._position + SPEED * float(action[0]), -1.0, 1.0))
+        self._steps += 1
+        reward = -abs(self._goal - self._position)
+        return self._observation(), reward, self._steps == self._ends_after, False, {}
+
+
+for _id, _limit, _options in (
+    ("Reach-v0", LIMIT, {}),
+    ("ReachShort-v0", 5, {}),  # time limits within a test's few steps
+    ("ReachWide-v0", 5, {"bound": 3.0}),  # actions to be rescaled
+    ("ReachEnds-v0", 5, {"ends_after": 3}),  # terminates, before the time limit
+    ("ReachBoth-v0", 5, {"ends_after": 5}),  # terminates at the very step of the time limit
+):
+    if _id not in gymnasium.registry:
+        gymnasium.register(_id, Reach, max_episode_steps=_limit, kwargs=_options)
+
+
+def successor(observation: np.ndarray, action: np.ndarray, bound: float = 1.0) -> np.ndarray:
+    """The observation [..., 2] that follows an action [..., 1] in [-1, 1], from Reach's rules."""
+    position, goal = observation[..., 0], observation.sum(axis=-1)
+    position = np.clip(position + SPEED * bound * action[..., 0], -1.0, 1.0)
+    return np.stack([position, goal - position], axis=-1)
+
+
+def reach_data(episodes: int = 10, speed: float = 0.25, noise: float = 0.2, seed: int = 0) -> dict:
+    """Arrays in D4RL's layout of a policy that walks to the goal at a part of the full speed."""
+    rng, env = np.random.default_rng(seed), Reach()
+    rows: dict[str, list] = {
+        k: [] for k in ("observations", "actions", "rewards", "next_observations")
+    }
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=1000 * seed + episode)
+        for _ in range(LIMIT):
+            action = speed * np.sign(observation[1:]) + noise * rng.normal(size=1)
+            action = np.clip(action, -1.0, 1.0).astype(np.float32)
+            following, reward, *_ = env.step(action)
+            for key, value in zip(rows, (observation, action, reward, following)):
+                rows[key].append(value)
+            observation = following
+    arrays = {key: np.asarray(value, np.float32) for key, value in rows.items()}
+    step = np.arange(len(arrays["rewards"]))
+    return {**arrays, "terminals": np.zeros(len(step), bool), "timeouts": (step + 1) % LIMIT == 0}
+
+
+def reach_source(env_id: str | None = "Reach-v0", reference=None, **how) -> Source:
+    """The same as a source, with the environment that it is evaluated in."""
+    return from_arrays(**reach_data(**how), name="reach", env_id=env_id, reference=reference)
+
+
+def tiny(name: str, **changes) -> Recipe:
+    """A row of the table, cut to a few steps of tiny networks.
+
+    Args:
+      name: of the row.
+      changes: more hyper-parameters; `__` stands for the dot of a path.
+    """
+    row = RECIPES[name]
+    phases = [phase for phase in ("offline", "online") if getattr(row, phase) is not None]
+    for phase in phases:
+        row = registry.override(row, f"{phase}.batch_size", 8)
+        row = registry.override(row, f"{phase}.algorithm.hidden", (8, 8))
+        known = {path: value for path, value, _ in units.leaves(getattr(row, phase).algorithm)}
+        if known["n"] > 2:
+            row = registry.override(row, f"{phase}.algorithm.n", 3)
+        if "candidates" in known:
+            row = registry.override(row, f"{phase}.algorithm.candidates", 2)
+    row = registry.override(row, "online.replay.capacity", 64)
+    if row.offline is not None:
+        row = registry.override(row, "offline.steps", 20)
+        row = registry.override(row, "offline.eval_every", 10)
+    for path, value in {"steps": 12, "eval_every": 4, "warmup": 3}.items():
+        row = registry.override(row, f"online.{path}", value)
+    for path, value in changes.items():
+        row = registry.override(row, path.replace("__", "."), value)
+    return row
+
+
+def assert_same(one, two, **tolerance) -> None:
+    """Two trees of arrays are equal, exactly or to a tolerance (rtol, atol)."""
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(two)):
+        where = jax.tree_util.keystr(path)
+        x, y = np.asarray(x), np.asarray(y)
+        assert (x.shape, x.dtype) == (y.shape, y.dtype), where
+        if tolerance:
+            np.testing.assert_allclose(x, y, err_msg=where, **tolerance)
+        else:
+            np.testing.assert_array_equal(x, y, err_msg=where)
+
+
+def differ(one, two) -> bool:
+    """Whether two trees of the same structure hold different numbers."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    return any(not np.array_equal(x, y) for x, y in pairs)
+
+
+def python(*arguments: str, **options) -> subprocess.Popen:
+    """Starts Python in the repository's root, with its own environment variables and pipes."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **options.pop("env", {})}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )

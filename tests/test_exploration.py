@@ -1,0 +1,304 @@
+"""Exploration: each hook against the oracle, with the draws that the same keys give."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from enoto_jax import core, exploration
+from enoto_jax.algorithms.sac import sac
+from enoto_jax.train import online
+from enoto_jax.train.seeds import SeedMap
+from enoto_jax.types import InputError
+from tests import reference
+
+KEY = jax.random.key(7)
+KEYS = jax.random.split(KEY, 24)
+B, N, K, A = 6, 4, 5, 2
+
+
+def close(actual, expected, tolerance=1e-5):
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def algorithm(spec):
+    return sac(spec, n=N, hidden=(8, 7))
+
+
+@pytest.fixture(scope="module")
+def params(algorithm, state_of):
+    return state_of(algorithm).params
+
+
+@pytest.fixture(scope="module")
+def observation(batch):
+    return batch.observation[0]
+
+
+@pytest.fixture(scope="module")
+def act(algorithm, params, observation):
+    """(rule, memory) -> its actions for all keys."""
+
+    def act(rule, memory=0):
+        one = lambda key: rule.act(key, algorithm, params, jnp.int32(memory), observation)  # noqa: E731
+        return np.asarray(jax.vmap(one)(KEYS))
+
+    return act
+
+
+@pytest.fixture(scope="module")
+def candidates(algorithm, params, observation, double):
+    """count -> for all keys, the policy's samples and the oracle's values of them."""
+
+    def candidates(count):
+        draw = jax.vmap(lambda key: algorithm.act(params, key, observation, count))
+        actions = np.asarray(draw(KEYS))
+        repeated = np.tile(double(observation), (count, 1))
+        q = [reference.critics(double(params["critic"]), repeated, double(a)) for a in actions]
+        return actions, q
+
+    return candidates
+
+
+@pytest.fixture(scope="module")
+def plain(act):
+    return act(exploration.policy())
+
+
+@pytest.fixture(scope="module")
+def moments(params, observation, double):
+    """Mean and standard deviation before tanh, and every key's noise, in float64."""
+    mean, log_std = reference.mlp_actor(double(params["actor"]), double(observation)[None])
+    noise = np.stack([double(jax.random.normal(key, (A,))) for key in KEYS])
+    return mean[0], np.exp(log_std[0]), noise
+
+
+# Policy and Gaussian noise.
+
+
+def test_policy_samples_the_policy(algorithm, params, observation, plain):
+    for i in range(3):
+        close(plain[i], algorithm.act(params, KEYS[i], observation, 1)[0])
+    assert len(np.unique(plain)) == plain.size and abs(plain).max() < 1
+
+
+def test_gaussian_is_clipped_noise_around_the_mode(act, moments):
+    mean, _, noise = moments
+    close(act(exploration.gaussian(std=0.9)), np.clip(np.tanh(mean) + 0.9 * noise, -1, 1))
+    assert abs(act(exploration.gaussian(std=0.9))).max() == 1
+    close(act(exploration.gaussian()), np.clip(np.tanh(mean) + 0.1 * noise, -1, 1))
+    close(act(exploration.gaussian(std=0.0)), np.tanh([mean] * len(KEYS)))
+
+
+# SUNRISE, part by part.
+
+
+@pytest.mark.parametrize("count", [None, 7])
+@pytest.mark.parametrize("ucb", [0.0, 10.0])
+def test_ucb_chooses_as_the_oracle(act, candidates, ucb, count):
+    actions, q = candidates(count or N)
+    chosen = [reference.ucb_choice(values, ucb) for values in q]
+    expected = [a[k] for a, k in zip(actions, chosen)]
+    np.testing.assert_array_equal(act(exploration.sunrise(ucb=ucb, candidates=count)), expected)
+    assert len(set(chosen)) > 1
+    if ucb:
+        assert chosen != [reference.ucb_choice(values, 0.0) for values in q]
+
+
+def test_ucb_default_is_enotos_10(act):
+    np.testing.assert_array_equal(
+        act(exploration.sunrise()), act(exploration.sunrise(ucb=10.0, candidates=N))
+    )
+
+
+def test_without_ucb_sunrise_acts_with_a_plain_sample(act, plain):
+    np.testing.assert_array_equal(act(exploration.sunrise(ucb=None)), plain)
+
+
+def no_draw(key):
+    raise AssertionError("a weight per transition needs no fresh actions")
+
+
+@pytest.fixture(scope="module")
+def next_q():
+    return jnp.float32(np.random.default_rng(1).normal(scale=0.2, size=(N, B)))
+
+
+@pytest.mark.parametrize("temperature", [10.0, 1.0])
+@pytest.mark.parametrize("ucb", [None, 10.0])
+def test_a_weight_per_transition(next_q, double, temperature, ucb):
+    rule = exploration.sunrise(ucb=ucb, temperature=temperature)
+    weight = rule.td_weight(KEY, next_q, no_draw)
+    close(weight, reference.sunrise_weight(double(next_q), temperature))
+    assert weight.min() > 0.5 and weight.max() < 1 and np.ptp(weight) > 1e-3
+
+
+def test_agreement_weighs_one_and_discord_a_half():
+    q = jnp.float32([[1, -1e3], [1, 1e3]])
+    close(exploration.sunrise().td_weight(KEY, q, no_draw), [1.0, 0.5])
+
+
+def test_one_weight_for_a_batch(next_q, double):
+    """N fresh draws, from N keys; the values at the backup's action do not matter."""
+    fresh = lambda key: 0.5 * jax.random.normal(key, (N, B))  # noqa: E731
+    rule = exploration.sunrise(temperature=2.0, scope="batch")
+    weight = rule.td_weight(KEY, next_q, fresh)
+    draws = [double(fresh(key)) for key in jax.random.split(KEY, N)]
+    assert weight.shape == ()
+    close(weight, reference.batch_weight(draws, 2.0))
+    assert weight == rule.td_weight(KEY, next_q + 1.0, fresh)
+
+
+@pytest.mark.parametrize("scope", ["transition", "batch"])
+def test_without_temperature_all_weigh_one(next_q, scope):
+    rule = exploration.sunrise(temperature=None, scope=scope)
+    weight = rule.td_weight(KEY, next_q, no_draw)
+    assert weight == 1 and weight.dtype == jnp.float32
+
+
+def test_all_parts_off_is_policy(act, plain):
+    rule = exploration.sunrise(ucb=None, temperature=None, mask=1.0)
+    assert rule.mask is None and rule.needs == ()
+    np.testing.assert_array_equal(act(rule), plain)
+
+
+@pytest.mark.parametrize("rule", [exploration.policy(), exploration.gaussian(), exploration.oac(),
+                                  exploration.bootstrapped()])  # fmt: skip
+def test_other_rules_neither_weigh_nor_mask(rule, next_q):
+    assert rule.mask is None
+    assert rule.td_weight(KEY, next_q, no_draw) == 1
+
+
+def test_an_unknown_scope_is_refused():
+    with pytest.raises(InputError, match="scope is 'row'; choose 'transition' or 'batch'"):
+        exploration.sunrise(scope="row")
+
+
+# Bootstrapped heads.
+
+
+@pytest.mark.parametrize("head", range(N))
+def test_bootstrapped_follows_its_head(act, candidates, head):
+    actions, q = candidates(K)
+    expected = [a[reference.bootstrapped_choice(v, head)] for a, v in zip(actions, q)]
+    chosen = act(exploration.bootstrapped(candidates=K), head)
+    np.testing.assert_array_equal(chosen, expected)
+
+
+def test_bootstrapped_default_is_as_many_candidates_as_critics(act):
+    np.testing.assert_array_equal(
+        act(exploration.bootstrapped(), 1), act(exploration.bootstrapped(candidates=N), 1)
+    )
+
+
+def test_bootstrapped_draws_every_head_alike():
+    heads = jax.vmap(lambda key: exploration.bootstrapped().reset(key, N))(
+        jax.random.split(KEY, 2000)
+    )
+    counts = np.bincount(heads, minlength=N)
+    assert len(counts) == N and abs(counts - 500).max() < 4 * (2000 * 0.25 * 0.75) ** 0.5
+
+
+def test_a_head_is_kept_for_a_whole_episode(spec, batch):
+    """Through the online loop's own step, with an algorithm that acts with its memory alone."""
+    rule = exploration.bootstrapped()._replace(
+        act=lambda key, algorithm, params, memory, observation: jnp.float32([memory, 0])
+    )
+    empty = core.Algorithm({}, {}, {}, {}, (), 0.0, None, None, None, None, 1000, rule)
+    replay = online.Replay(None, None, 3, False)
+    seeds = SeedMap([0, 1])
+    begin = seeds.compile(online.begin(empty, replay, spec, 2))
+    replay = replay._replace(sample=lambda storage, *_: storage)
+    step = online.compile_step(empty, replay, 2, warmup=100, utd=1, random_steps=0, seeds=seeds)
+    train = core.TrainState({}, {}, {}, {}, jnp.zeros(2, jnp.int32))
+    carried = begin(train, seeds.seeds)
+    transition = jax.tree.map(lambda x: jnp.stack([x[0]] * 2), batch)
+    heads = []
+    for t in range(9):
+        # Seed 0 starts at 0, 4 and 6, seed 1 at 0 alone.
+        starts = jnp.asarray([t in (0, 4, 6), t == 0])
+        carried, action = step(
+            carried, seeds.seeds, transition, transition.observation, starts, jnp.int32(t), None
+        )
+        heads.append(np.asarray(action[:, 0]))
+    first, second = np.array(heads).T
+    assert [len(set(part)) for part in (first[:4], first[4:6], first[6:], second)] == [1] * 4
+    assert len({first[0], first[4], first[6], second[0]}) == 4
+
+
+# OAC.
+
+
+def oac_gradient(params, observation, mean, upper, double, step=1e-6):
+    """Of the upper bound at tanh(mean) by the mean, by finite differences in float64."""
+    critic, state = double(params["critic"]), double(observation)[None]
+
+    def bound(mean):
+        q = reference.critics(critic, state, np.tanh(mean)[None])[:, 0]
+        return reference.oac_q_upper(q, upper)
+
+    return np.array(
+        [(bound(mean + step * e) - bound(mean - step * e)) / (2 * step) for e in np.eye(A)]
+    )
+
+
+@pytest.mark.parametrize(("upper", "shift"), [(4.66, 23.53), (0.5, 0.1)])
+def test_oac_moves_the_mean_as_the_oracle(
+    act, params, observation, moments, double, upper, shift
+):
+    mean, std, noise = moments
+    gradient = oac_gradient(params, observation, mean, upper, double)
+    optimistic = reference.oac_mean(mean, std, gradient, shift)
+    assert abs(optimistic - mean).max() > 0.1
+    close(act(exploration.oac(upper=upper, shift=shift)), np.tanh(optimistic + std * noise), 1e-4)
+
+
+def test_oac_defaults_are_the_published_ones(act):
+    np.testing.assert_array_equal(
+        act(exploration.oac()), act(exploration.oac(upper=4.66, shift=23.53))
+    )
+    assert exploration.oac().needs == ("moments",)
+
+
+def test_oac_without_shift_is_the_policy(act, moments):
+    mean, std, noise = moments
+    close(act(exploration.oac(shift=0.0)), np.tanh(mean + std * noise))
+
+
+# Masks.
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.5, 4), (0.05, 3), (0.9, 2), (0.3, 1)])
+@pytest.mark.parametrize("make", [exploration.sunrise, exploration.bootstrapped])
+def test_masks_are_bernoulli_and_never_all_zero(make, p, n):
+    masks = np.asarray(
+        jax.vmap(lambda key: make(mask=p).mask(key, n))(jax.random.split(KEY, 4000))
+    )
+    assert masks.shape == (4000, n) and masks.dtype == np.float32
+    assert set(np.unique(masks)) <= {0.0, 1.0}
+    assert masks.any(axis=1).all()
+    # All zero, with probability (1 - p)^n, becomes one random critic.
+    mean = p + (1 - p) ** n / n
+    close(masks.mean(axis=0), np.full(n, mean), 4 * (mean * (1 - mean) / 4000) ** 0.5 + 1e-9)
+
+
+@pytest.mark.parametrize("make", [exploration.sunrise, exploration.bootstrapped])
+@pytest.mark.parametrize("p", [0.0, -0.1, 1.5])
+def test_a_mask_that_is_no_probability_is_refused(make, p):
+    with pytest.raises(InputError, match=f"mask is {p}; it is a probability"):
+        make(mask=p)
+
+
+# One critic has no unbiased standard deviation.
+
+
+@pytest.mark.parametrize("rule", [exploration.oac(), exploration.sunrise()], ids=["oac", "sunrise"])
+def test_one_critic_is_refused_or_still_gives_numbers(spec, state_of, observation, rule):
+    try:
+        lonely = sac(spec, n=1, hidden=(8, 7), exploration=rule)
+        params = state_of(lonely).params
+        actions = np.array([rule.act(key, lonely, params, 0, observation) for key in KEYS[:4]])
+    except InputError:
+        return
+    assert np.isfinite(actions).all()

@@ -1,0 +1,298 @@
+"""The battery: what must hold for every row of the table, whatever it is made of.
+
+Each row trains three seeds side by side, two of them with the same number: those must agree to the
+last bit, and the third must not.
+"""
+
+from collections import Counter
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from enoto_jax import core, handover
+from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.recipes import RECIPES, Recipe, build
+from enoto_jax.train import offline, online
+from enoto_jax.train.seeds import SeedMap, stream
+from enoto_jax.types import Spec, Transition
+from tests.helpers import assert_same, differ, tiny
+
+SPEC = Spec(3, 2)
+SEEDS = SeedMap([3, 3, 4], jax.local_devices()[:1])
+WARMUP, CALLS = 3, 6
+
+
+def transitions(*lead: int) -> Transition:
+    rng = np.random.default_rng(7)
+    ends = rng.integers(0, 6, lead)
+    return Transition(
+        observation=rng.normal(size=(*lead, 3)).astype(np.float32),
+        action=rng.uniform(-1, 1, (*lead, 2)).astype(np.float32),
+        reward=rng.normal(size=lead).astype(np.float32),
+        terminated=ends == 0,
+        truncated=ends == 1,
+        next_observation=rng.normal(size=(*lead, 3)).astype(np.float32),
+    )
+
+
+DATA, FRESH = transitions(40), transitions(CALLS)
+
+
+def counted(algorithm: core.Algorithm) -> tuple[core.Algorithm, Counter]:
+    """The algorithm with losses that count how often they are traced."""
+    traces = Counter()
+
+    def count(name, loss):
+        def counting(*arguments):
+            traces[name] += 1
+            return loss(*arguments)
+
+        return counting
+
+    losses = {name: count(name, loss) for name, loss in algorithm.losses.items()}
+    return algorithm._replace(losses=losses), traces
+
+
+class Offline(NamedTuple):
+    algorithm: core.Algorithm
+    start: core.TrainState  # all of them host arrays [S, ...]
+    two: core.TrainState  # after two updates
+    two_again: core.TrainState
+    four: core.TrainState
+    metrics: Any
+    traces: Counter
+
+
+class Online(NamedTuple):
+    algorithm: core.Algorithm
+    start: core.TrainState
+    states: list[online.Online]  # after call 0, 1, ...
+    last_again: online.Online  # the last call once more, from a checkpoint
+    actions: np.ndarray  # [CALLS, S, A]
+    mode: np.ndarray  # [S, E, A]
+    traces: Counter
+
+
+class Row(NamedTuple):
+    recipe: Recipe
+    offline: Offline | None
+    online: Online
+
+
+def train_offline(recipe: Recipe) -> Offline:
+    plain = recipe.offline.algorithm.build(SPEC)
+    algorithm, traces = counted(plain)
+    numbers, data = SEEDS.put(SEEDS.seeds), SEEDS.share(DATA)
+    init = SEEDS.compile(lambda seed: core.init(plain, stream(seed, "init")))
+    start = SEEDS.get(init(numbers))
+    chunk = offline.compile_chunk(algorithm, recipe.offline.batch_size, 2, SEEDS)
+    state, _ = chunk(SEEDS.put(start), numbers, SEEDS.share(np.int32(0)), data)
+    two = SEEDS.get(state)
+    state, metrics = chunk(state, numbers, SEEDS.share(np.int32(2)), data)
+    again, _ = chunk(SEEDS.put(start), numbers, SEEDS.share(np.int32(0)), data)
+    assert_same(SEEDS.get(data), DATA)  # shared, so it must not be donated
+    return Offline(plain, start, two, SEEDS.get(again), SEEDS.get(state), SEEDS.get(metrics), traces)
+
+
+def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Online:
+    built = build(recipe, SPEC)
+    begin = online.begin(built.online, built.replay, SPEC, recipe.online.batch_size)
+
+    def switch(seed, state):
+        return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
+
+    numbers = SEEDS.put(SEEDS.seeds)
+    carried = SEEDS.compile(switch)(numbers, SEEDS.put(before))
+    start = SEEDS.get(carried.train)
+    data = SEEDS.share(DATA) if built.replay.needs_data else None
+    algorithm, traces = counted(built.online)
+    step = online.compile_step(recipe.online, algorithm, built.replay, SEEDS)
+
+    def arguments(t: int):
+        # The seeds get the same transitions: only their keys differ. Nothing precedes call 0.
+        now = jax.tree.map(lambda x: np.stack([x[t - 1] * (t > 0)] * 3).astype(x.dtype), FRESH)
+        ended = (now.terminated | now.truncated) | (t == 0)
+        parts = (now, np.stack([FRESH.observation[t]] * 3), ended)
+        return (numbers, *map(SEEDS.put, parts), SEEDS.share(np.int32(t)), data)
+
+    states, actions = [], []
+    for t in range(CALLS):
+        carried, action = step(carried, *arguments(t))
+        states.append(SEEDS.get(carried))
+        actions.append(SEEDS.get(action))
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(CALLS - 2, online.portable(SEEDS.put(states[-2]), CALLS - 2, SEEDS), {})
+    checkpoints.wait()
+    template = jax.tree.map(np.zeros_like, states[-2])
+    ring = jax.tree.map(lambda x: x[:, : CALLS - 2], template.storage)
+    saved = checkpoints.restore(template.replace(storage=ring))
+    checkpoints.close()
+    restored = online.unpack(saved, template)
+    assert_same(restored, states[-2])
+    again, _ = step(SEEDS.put(restored), *arguments(CALLS - 1))
+    mode = SEEDS.compile(algorithm.mode)
+    observations = np.stack([5.0 * DATA.observation] * 3)
+    modes = SEEDS.get(mode(carried.train.params, SEEDS.put(observations)))
+    return Online(
+        built.online, start, states, SEEDS.get(again), np.stack(actions), modes, traces
+    )
+
+
+@pytest.fixture(scope="module")
+def offline_of():
+    """Rows that share an offline phase share its compiled program."""
+    done = {}
+
+    def get(recipe: Recipe) -> Offline:
+        name = str(recipe.offline.algorithm)
+        if name not in done:
+            done[name] = train_offline(recipe)
+        return done[name]
+
+    return get
+
+
+@pytest.fixture(scope="module", params=sorted(RECIPES))
+def row(request, offline_of, tmp_path_factory) -> Row:
+    recipe = tiny(request.param, online__warmup=WARMUP)
+    before = None if recipe.offline is None else offline_of(recipe)
+    folder = tmp_path_factory.mktemp(request.param)
+    return Row(recipe, before, train_online(recipe, before and before.four, folder))
+
+
+@pytest.fixture
+def offline_row(row) -> Row:
+    if row.offline is None:
+        pytest.skip("trains online only")
+    return row
+
+
+def one(tree, seed: int = 0):
+    return jax.tree.map(lambda x: np.asarray(x)[seed], tree)
+
+
+def test_offline_shapes(offline_row):
+    algorithm, found = offline_row.offline.algorithm, offline_row.offline
+    assert set(found.four.params) == set(algorithm.nets) == set(found.four.opt_states)
+    assert set(found.four.targets) == {"critic"}
+    assert found.four.step.tolist() == [4, 4, 4]
+    n = offline_row.recipe.offline.algorithm.resolved()["n"]
+    assert {x.shape[:2] for x in jax.tree.leaves(found.four.params["critic"])} == {(3, n)}
+    assert all(x.shape == (3,) for x in jax.tree.leaves(found.metrics))
+    assert set(found.metrics) == set(algorithm.losses)
+
+
+def test_offline_numbers_are_finite_and_move(offline_row):
+    found = offline_row.offline
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((found.four, found.metrics)))
+    for name in found.algorithm.nets:
+        assert differ(found.start.params[name], found.two.params[name]), name
+    assert differ(found.start.targets, found.two.targets)
+
+
+def test_offline_same_seed_same_numbers(offline_row):
+    found = offline_row.offline
+    assert_same(one(found.four, 0), one(found.four, 1))
+    assert_same(found.two, found.two_again)
+    assert differ(one(found.four.params, 0), one(found.four.params, 2))
+    assert differ(one(found.start.params, 0), one(found.start.params, 2))
+
+
+def test_offline_is_traced_once(offline_row):
+    assert offline_row.offline.traces == dict.fromkeys(offline_row.offline.algorithm.losses, 1)
+
+
+def test_online_is_traced_once(row):
+    assert row.online.traces == dict.fromkeys(row.online.algorithm.losses, 1)
+
+
+def test_update_leaves_its_inputs_alone(row):
+    """Traced only: what could change is the trees of parts, never an array."""
+    found = row.online
+    state = one(found.states[-1].train)
+    before = jax.tree.leaves(state)
+    batch = one(found.states[-1].storage)
+    after, _ = jax.eval_shape(
+        lambda: core.update(found.algorithm, state, batch, jax.random.key(0))
+    )
+    assert all(x is y for x, y in zip(before, jax.tree.leaves(state), strict=True))
+    assert handover.differences(state, after) == ""
+
+
+def test_handover_gives_what_the_online_phase_needs(row):
+    expected = jax.eval_shape(lambda: core.init(row.online.algorithm, jax.random.key(0)))
+    assert handover.differences(expected, one(row.online.start)) == ""
+    assert row.online.start.step.tolist() == [0, 0, 0]
+
+
+def test_handover_carries_everything_that_is_used(offline_row):
+    before, start = offline_row.offline.four, offline_row.online.start
+    for part in ("params", "targets", "opt_states"):
+        have, kept = getattr(before, part), getattr(start, part)
+        assert kept.keys() <= have.keys()
+        assert_same(kept, {name: have[name] for name in kept})
+
+
+def test_online_waits_for_the_warmup_and_then_learns(row):
+    states = [state.train for state in row.online.states]
+    # Call t follows t environment steps; the first update comes after more than WARMUP of them.
+    assert [state.step[0] for state in states] == [max(0, t - WARMUP) for t in range(CALLS)]
+    assert_same(states[WARMUP].params, row.online.start.params)
+    for name in row.online.algorithm.nets:
+        assert differ(states[WARMUP].params[name], states[WARMUP + 1].params[name]), name
+
+
+def test_online_stores_what_happened(row):
+    stored = row.online.states[-1].storage
+    for name in Transition._fields[:6]:
+        kept = getattr(stored, name)
+        assert kept.shape[:2] == (3, 64)
+        for seed in range(3):
+            np.testing.assert_array_equal(
+                kept[seed, : CALLS - 1], getattr(FRESH, name)[: CALLS - 1], err_msg=name
+            )
+        assert not kept[:, CALLS - 1 :].any()
+
+
+def test_online_numbers_are_finite(row):
+    found = row.online
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(found.states[-1]))
+    assert set(found.states[-1].totals) == set(found.algorithm.losses)
+
+
+def test_online_same_seed_same_numbers(row):
+    last = row.online.states[-1]
+    assert_same(one(last, 0), one(last, 1))
+    assert differ(one(last.train.params, 0), one(last.train.params, 2))
+
+
+def test_online_goes_on_from_a_checkpoint_as_if_nothing_had_happened(row):
+    assert_same(row.online.states[-1], row.online.last_again)
+
+
+def test_actions_stay_in_their_range(row):
+    actions, mode = row.online.actions, row.online.mode
+    assert actions.shape == (CALLS, 3, 2)
+    assert mode.shape == (3, len(DATA.reward), 2)
+    assert (np.abs(actions) <= 1.0).all() and (np.abs(mode) <= 1.0).all()
+    np.testing.assert_array_equal(actions[:, 0], actions[:, 1])
+    # Explored, not repeated: a sample differs from seed to seed and from step to step.
+    assert len(np.unique(actions[:, [0, 2]])) == actions[:, [0, 2]].size
+
+
+@cache
+def _paper_spec() -> Spec:
+    return Spec(11, 3)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_row_itself_fits_together_at_full_size(name):
+    """Shapes only: nothing is computed."""
+    built = build(RECIPES[name], _paper_spec())
+    n = RECIPES[name].online.algorithm.resolved()["n"]
+    critics = jax.eval_shape(lambda: core.init(built.online, jax.random.key(0))).params["critic"]
+    assert {x.shape[0] for x in jax.tree.leaves(critics)} == {n}
+    assert (built.offline is None) == (RECIPES[name].offline is None)
