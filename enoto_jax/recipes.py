@@ -1,7 +1,7 @@
 """The table: every method as one row. A recipe is an offline phase, a hand-over, an online phase.
 
-Constants are ENOTO's (Zhao et al., IJCAI 2024; its released code where the paper is silent): N = 10,
-3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one update per environment step.
+Constants are ENOTO's (Zhao et al., IJCAI 2024; its released code where the paper is silent):
+N = 10, 3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one update per step.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def build(recipe: Recipe, spec: Spec) -> Built:
 def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None = None):
     """Zeros shaped as the online phase stores a transition ([count, ...] if given)."""
     lead = () if count is None else (count,)
-    mask = {} if algorithm.exploration.mask is None else {"mask": jnp.ones((*lead, algorithm.critics))}
+    masked = algorithm.exploration.mask is not None
     return Transition(
         observation=jnp.zeros((*lead, spec.observation_size)),
         action=jnp.zeros((*lead, spec.action_size)),
@@ -115,15 +115,33 @@ def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None 
         terminated=jnp.zeros(lead, bool),
         truncated=jnp.zeros(lead, bool),
         next_observation=jnp.zeros((*lead, spec.observation_size)),
-        extras=mask,
+        extras={"mask": jnp.ones((*lead, algorithm.critics))} if masked else {},
     )
 
 
+def switch(recipe: Recipe) -> list[str]:
+    """What changes from the offline to the online phase, a line each; for people to read."""
+    if recipe.offline is None:
+        return []
+    old, new = recipe.offline.algorithm, recipe.online.algorithm
+    dropped = sorted(set(old.resolved()) - set(new.resolved()))
+    lines = [
+        f"the switch: {recipe.handover}",
+        f"  loss: {old.name} -> {new.name}" + (f" without {', '.join(dropped)}" if dropped else ""),
+    ]
+    for name, default in (("target", "min_q()"), ("exploration", "policy()")):
+        before, after = (str(unit.resolved()[name] or default) for unit in (old, new))
+        lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))
+    replay = f"  replay: {recipe.online.replay}, first update after {recipe.online.warmup:,} steps"
+    return [*lines, replay]
+
+
 def _check_numbers(name: str, phase: Phase) -> None:
-    for field, least in (("steps", 0), ("batch_size", 1), ("warmup", 0), ("utd", 1), ("random_steps", 0), ("eval_every", 1)):
+    least = {"steps": 0, "batch_size": 1, "warmup": 0, "utd": 1, "random_steps": 0, "eval_every": 1}
+    for field, bound in least.items():
         value = getattr(phase, field)
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{name}.{field} is {value!r}; it must be a whole number, at least {least}")
+        if not isinstance(value, int) or value < bound:
+            raise InputError(f"{name}.{field} is {value!r}; give a whole number, at least {bound}")
 
 
 def _enoto_rates() -> dict:

@@ -156,4 +156,3 @@ def changes(old: Any, new: Any) -> list[str]:
         if one != two:
             lines.append(f"{path}: {one} -> {two}")
     return lines
-

@@ -1,4 +1,4 @@
-"""The words and letters of the package: axis letters, transitions, and a name for every kind of unit.
+"""The words of the package: axis letters, transitions, and a name for every kind of unit.
 
 Axis letters, used in every docstring:
 
@@ -61,6 +61,3 @@ class TargetRule(Protocol):
 # (parameters of that network, state, batch, key, metrics of the losses before it in this update)
 # -> (scalar, metrics). The gradient is taken with respect to the first argument only.
 LossFn = Callable[[Params, Any, Transition, Key, Mapping[str, Metrics]], tuple[Array, Metrics]]
-
-# A loss of its own that is added to the critics' loss: (q_of, ...) see algorithms/terms.py.
-CriticTerm = Callable[..., tuple[Array, Metrics]]

@@ -29,6 +29,7 @@ from experiments import command
 FLAGS = flags.FLAGS
 SIZE = 2048
 ROWS = 100_000
+HEAD = "row                  phase      N     B  S  updates/s of matmul"
 
 
 def define() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
     """Measure every combination of the flags."""
     spec = Spec(*_numbers("sizes"))
     if not FLAGS.json:
-        print(f"{'row':20} {'phase':8} {'N':>3} {'B':>5} {'S':>2} {'updates/s':>10} {'of matmul':>9}")
+        print(HEAD)
     for method in FLAGS.method:
         for phase in FLAGS.phase:
             if phase not in ("offline", "online"):

@@ -17,7 +17,7 @@ from absl import flags
 from enoto_jax import core, registry, units
 from enoto_jax.data.source import Source, from_env, load_source
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
-from enoto_jax.recipes import Recipe, build, recipe
+from enoto_jax.recipes import Recipe, build, recipe, switch
 from enoto_jax.train import run
 from enoto_jax.train.record import Stopped
 from enoto_jax.types import InputError
@@ -187,7 +187,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
 
 
 def describe(plan: Plan) -> str:
-    """A few lines on what will run, and what changes at the switch."""
+    """A few lines on what will run."""
     row, source = plan.recipe, plan.source
     lines = [
         f"{plan.method}: {row.about}",
@@ -202,26 +202,7 @@ def describe(plan: Plan) -> str:
         f"offline {row.offline.steps:,} updates: {row.offline.algorithm.name}; "
         f"online {row.online.steps:,} steps: {row.online.algorithm.name}"
     )
-    lines.append(f"at the switch ({row.handover}):")
-    lines += switch(row)
     return "\n".join(lines)
-
-
-def switch(row: Recipe) -> list[str]:
-    """What changes from the offline to the online phase, a line each."""
-    old, new = row.offline.algorithm.resolved(), row.online.algorithm.resolved()
-    rules = {"target": "min_q()", "exploration": "policy()", "backup": "the algorithm's own"}
-    lines = [f"  loss: {row.offline.algorithm.name} -> {row.online.algorithm.name}"]
-    if row.offline.algorithm.make is not row.online.algorithm.make:
-        gone = sorted(set(old) - set(new))
-        lines[0] += f" (dropped: {', '.join(gone)})" if gone else ""
-    for name, default in rules.items():
-        before, after = old[name] or default, new[name] or default
-        if name != "exploration" and str(before) == str(after):
-            continue
-        lines.append(f"  {name}: {before} -> {after}" if name != "exploration" else f"  exploration: {after}")
-    lines.append(f"  replay: the data set -> {row.online.replay}, warm-up {row.online.warmup} steps")
-    return lines
 
 
 def dry_run(plan: Plan) -> None:
@@ -230,6 +211,7 @@ def dry_run(plan: Plan) -> None:
     if plan.env_id is not None:
         check_spec(plan.env_id, plan.source.spec, plan.source.name)
     print(describe(plan))
+    print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):
         if not isinstance(value, units.Unit) and not hasattr(value, "algorithm"):
             print(f"  {path} = {value!r}")

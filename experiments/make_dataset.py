@@ -81,9 +81,7 @@ def first_seed(folder: Path, config: dict) -> Transition:
     if found["step"] > built.replay.capacity:
         raise InputError(f"--run: {folder} has overwritten its oldest transitions")
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
-    shapes = jax.eval_shape(
-        lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0))
-    )
+    shapes = jax.eval_shape(lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0)))
     template = jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), shapes)
     ring = jax.tree.map(lambda x: x[:, : found["step"]], template.storage)
     saved = checkpoints.restore(template.replace(storage=ring))

@@ -35,8 +35,8 @@ def row(name: str, recipe: Recipe) -> str:
 
 def table() -> str:
     """The whole table."""
-    head = ("row", "offline (N)", "hand-over", "online (N)", "target", "exploration", "replay", "what")
-    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    head = "| row | offline (N) | hand-over | online (N) | target | exploration | replay | what |"
+    lines = [head, "|" + " --- |" * (head.count("|") - 1)]
     return "\n".join(lines + [row(name, recipe) for name, recipe in RECIPES.items()])
 
 

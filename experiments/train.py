@@ -67,4 +67,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.exit(command.execute(main, sys.argv))
-

@@ -195,8 +195,7 @@ def _flags(values: np.ndarray, key: str, where: object) -> np.ndarray:
     if bad.any():
         row = bad.argmax()
         raise InputError(
-            f"{where}: {key} must be 0 or 1, but row {row} is {values[row]} "
-            f"({bad.sum()} such rows)"
+            f"{where}: {key} must be 0 or 1, but row {row} is {values[row]} ({bad.sum()} such rows)"
         )
     return values == 1
 

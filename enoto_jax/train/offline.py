@@ -79,6 +79,7 @@ def train(
     )
     mode = seeds.compile(algorithm.mode)
     progress = Progress(phase.steps, "offline", initial=step)
+    progress.note(f"compiled in {record.timing['compile_s']:.1f} s")
     collected = []
     while step < phase.steps:
         with record.timed("update"):
@@ -87,14 +88,14 @@ def train(
         step += length
         record.timing["updates"] += length * len(seeds.seeds)
         progress.advance(length)
-        if step % phase.eval_every == 0 or step == phase.steps:
+        ends = step == phase.steps
+        evaluated = ends or step % phase.eval_every == 0
+        if evaluated:
             record.metrics("offline", step, mean_metrics(collected))
             collected.clear()
             progress.score(record.evaluate(mode, state.params, "offline", step))
-            record.save("offline", step, lambda: seeds.get(state), due=step == phase.steps)
-        elif record.stop:
-            record.save("offline", step, lambda: seeds.get(state))
+        if record.due(evaluated, ends):
+            record.save("offline", step, seeds.get(state))
     progress.close()
-    about = {"phase": "offline", "step": step, "seeds": seeds.seeds.tolist()}
-    record.checkpoints.save_handover(seeds.get(state), about)
+    record.checkpoints.save_handover(seeds.get(state), {"phase": "offline", "step": step})
     return state

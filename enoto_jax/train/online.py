@@ -144,9 +144,6 @@ def train(
     seeds = record.seeds
     put, share, get = seeds.put, seeds.share, seeds.get
     numbers, mode = put(seeds.seeds), seeds.compile(algorithm.mode)
-    progress = Progress(phase.steps, "online", initial=step)
-    if step == 0:
-        progress.score(record.evaluate(mode, online.train.params, "online", 0))
     envs = SeedEnvs(env_id, seeds.seeds)
     now = envs.begin(step)
     if step:
@@ -160,6 +157,10 @@ def train(
         return (online, numbers, *parts, share(np.int32(step)), data)
 
     advance = record.compiled(compile_step(phase, algorithm, replay, seeds), *arguments())
+    progress = Progress(phase.steps, "online", initial=step)
+    progress.note(f"compiled in {record.timing['compile_s']:.1f} s, both phases together")
+    if step == 0:
+        progress.score(record.evaluate(mode, online.train.params, "online", 0))
     zero = jax.tree.map(np.zeros_like, get(online.totals))
     first, updates = step, 0
     while True:
@@ -168,16 +169,16 @@ def train(
             action = get(action)
         updates += phase.utd * (step > phase.warmup)
         ends = step == phase.steps
-        if step > first and (step % phase.eval_every == 0 or ends):
+        evaluated = step > first and (ends or step % phase.eval_every == 0)
+        if evaluated:
             if updates:
                 mean = jax.tree.map(lambda x, count=updates: x / count, get(online.totals))
                 record.metrics("online", step, mean)
                 record.timing["updates"] += updates * len(seeds.seeds)
             online, updates = online.replace(totals=put(zero)), 0
             progress.score(record.evaluate(mode, online.train.params, "online", step))
-            record.save("online", step, lambda: portable(online, step, seeds), due=ends)
-        elif record.stop:
-            record.save("online", step, lambda: portable(online, step, seeds))
+        if record.due(evaluated, ends):
+            record.save("online", step, portable(online, step, seeds))
         if ends:
             break
         with record.timed("env"):

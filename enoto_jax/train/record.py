@@ -141,24 +141,24 @@ class Record:
         """Seconds that the run has taken, over all its starts."""
         return self._wall_before + time.monotonic() - self._started
 
-    def save(self, phase: str, step: int, state: Callable[[], Any], due: bool = False) -> None:
-        """Save when it is due, a minute has passed, or a signal asked to stop.
+    def due(self, evaluated: bool, ends: bool) -> bool:
+        """Whether to save now: at the end, on a signal, or a minute after the last save.
 
-        Args:
-          phase: offline or online.
-          step: of that phase.
-          state: makes the host arrays [S, ...].
-          due: save now.
+        Without need it is done only right after an evaluation, where metrics begin anew.
+        """
+        return self.stop or ends or (evaluated and time.monotonic() > self._saved_at + SAVE_EVERY_S)
+
+    def save(self, phase: str, step: int, state: Any) -> None:
+        """Save host arrays [S, ...].
 
         Raises:
           Stopped: after the save, when a signal has come.
         """
-        if due or self.stop or time.monotonic() - self._saved_at > SAVE_EVERY_S:
-            with self.timed("save"):
-                number = step if phase == "offline" else self._offline_steps + 1 + step
-                about = {"phase": phase, "step": step, "wall_s": self.wall(), "timing": self.timing}
-                self.checkpoints.save(number, state(), about)
-            self._saved_at = time.monotonic()
+        with self.timed("save"):
+            number = step if phase == "offline" else self._offline_steps + 1 + step
+            about = {"phase": phase, "step": step, "wall_s": self.wall(), "timing": self.timing}
+            self.checkpoints.save(number, state, about)
+        self._saved_at = time.monotonic()
         if self.stop:
             self.checkpoints.wait()
             raise Stopped(f"{phase} step {step}")

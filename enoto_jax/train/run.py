@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from enoto_jax import core, logging, units
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import Source
 from enoto_jax.envs.gym import check_spec
-from enoto_jax.recipes import Built, Recipe, build
+from enoto_jax.recipes import Built, Recipe, build, switch
 from enoto_jax.train import offline, online
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.record import Record
@@ -136,15 +137,14 @@ def _phases(
         if env_id is None:
             return
         step = 0
+        print("\n".join(switch(recipe)), file=sys.stderr)
 
-        def switch(seed, state):
+        def start(seed, state):
             return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
 
-        carried = seeds.compile(switch)(seeds.put(seeds.seeds), before)
+        carried = seeds.compile(start)(seeds.put(seeds.seeds), before)
     resident = data if built.replay.needs_data else None
-    online.train(
-        recipe.online, built.online, built.replay, carried, resident, step, env_id, record
-    )
+    online.train(recipe.online, built.online, built.replay, carried, resident, step, env_id, record)
 
 
 def _abstract(algorithm: core.Algorithm) -> core.TrainState:
@@ -167,32 +167,38 @@ def _resident(transitions: Transition, built: Built, seeds: SeedMap) -> Transiti
 
 
 def _restore(folder: Path, algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
-    """The end of another run's offline phase, for these seeds."""
+    """The offline state of another run, for these seeds.
+
+    It is the one kept at that run's hand-over; of a run still in its offline phase, the newest.
+    """
     checkpoints = Checkpoints(folder / "checkpoints")
-    about = checkpoints.record(handover=True)
-    if about is None:
-        raise InputError(
-            f"--restore: {folder} has no finished offline phase; let that run reach its hand-over"
-        )
-    have, want = about["seeds"], seeds.seeds.tolist()
+    kept, newest = checkpoints.record(handover=True), checkpoints.record()
+    found = kept or newest
+    if found is None or found["phase"] != "offline":
+        raise InputError(f"--restore: {folder} has no checkpoint of an offline phase")
+    have, want = _config(folder)["seeds"], seeds.seeds.tolist()
     if missing := [s for s in want if s not in have]:
         raise InputError(f"--restore: {folder} trained seeds {have}, not {missing}")
+    print(f"restored {folder}: offline, {found['step']:,} updates", file=sys.stderr)
     template = _template(lambda: _abstract(algorithm), SeedMap(have))
-    state = checkpoints.restore(template, handover=True)
+    state = checkpoints.restore(template, handover=kept is not None)
     checkpoints.close()
     rows = np.asarray([have.index(s) for s in want])
     return seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
 
 
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'config.json'}: cannot be read: {error}") from error
+
+
 def _same_run(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a folder that holds a run of other settings, naming the first that differs."""
-    path = folder / "config.json"
-    if not path.exists():
+    if not (folder / "config.json").exists():
         return
-    try:
-        old = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give another --out") from error
+    old = _config(folder)
     for name in IDENTITY:
         one, two = old.get(name), config[name]
         if one == two:

@@ -26,7 +26,7 @@ def tiny():
 
 @pytest.fixture
 def write(tmp_path):
-    """write(arrays, name, **attributes) -> path of an HDF5 file."""
+    """A function that writes arrays and root attributes, and returns the path of the HDF5 file."""
 
     def write(arrays, name="tiny.hdf5", **attributes):
         with h5py.File(tmp_path / name, "w") as file:
@@ -40,7 +40,7 @@ def write(tmp_path):
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder of real D4RL samples and regenerated sets; its tests are skipped where it is absent."""
+    """Folder of real D4RL samples and regenerated sets; tests skip where it is absent."""
     default = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = Path(os.environ.get("ENOTO_SHARED_DATA", default))
     if not (folder / "d4rl_samples").is_dir():
