@@ -3,7 +3,7 @@
 python -m experiments.bench --method sac_n --num_critics 10
 
 Every figure is a median over interleaved rounds: one round times a plain float32 product of
-2048 x 2048 and then a chunk of updates, so that a machine that slows down slows both.
+2048 x 2048 and then a block of updates, so that a machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -145,16 +145,17 @@ def _offline(built, phase: Phase, seeds: SeedMap, spec: Spec):
     length = 20
     state, data = _fresh(built.offline, seeds), seeds.share(_data(spec))
     numbers, start = seeds.put(seeds.seeds), seeds.share(np.int32(0))
-    chunk = offline.compile_chunk(built.offline, phase.batch_size, length, seeds)
-    chunk = chunk.lower(state, numbers, start, data).compile()
+    one = seeds.share(np.int32(1))
+    blocks = offline.compile_blocks(built.offline, phase.batch_size, length, seeds)
+    blocks = blocks.lower(state, numbers, start, one, data).compile()
     held = [state]
 
     def run():
-        held[0], metrics = chunk(held[0], numbers, start, data)
+        held[0], metrics = blocks(held[0], numbers, start, one, data)
         return metrics
 
     jax.block_until_ready(run())
-    return run, length, _memory(chunk)
+    return run, length, _memory(blocks)
 
 
 def _online(built, phase: Phase, seeds: SeedMap, spec: Spec):

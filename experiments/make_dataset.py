@@ -60,7 +60,6 @@ def main() -> None:
         "ref_max_score": float(best),
         "reference": f"mean of {RANDOM_EPISODES} random episodes; best evaluation of the run",
         "seed": config["seeds"][0],
-        "run_command": config["command"],
         "versions": json.dumps(config["versions"]),
     }
     write(out, kept, about)
@@ -120,7 +119,9 @@ def write(path: Path, transitions: Transition, about: dict) -> None:
     with h5py.File(part, "w") as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array, compression="gzip", shuffle=True)
-        file.attrs.update(about)
+        for name, value in about.items():
+            # Fixed-length text: a damaged heap of variable-length text can hang the HDF5 library.
+            file.attrs[name] = np.bytes_(value) if isinstance(value, str) else value
     os.replace(part, path)
 
 

@@ -48,6 +48,22 @@ PRESETS = {
         1,
         10,
     ),
+    "demo": Preset(
+        "minutes on a laptop, for the data set that ships with the package",
+        {
+            **_FAST_CQL,
+            "ensemble": 4,
+            "algorithm.hidden": (128, 128),
+            "offline.steps": 5_000,
+            "offline.eval_every": 1_000,
+            "online.steps": 5_000,
+            "online.eval_every": 500,
+            "online.warmup": 500,
+            "online.replay.capacity": 10_000,
+        },
+        2,
+        10,
+    ),
     "smoke": Preset(
         "every part once, in under a minute",
         {

@@ -1,4 +1,4 @@
-"""The offline loop: the data set lies on the device, a chunk of updates is one program."""
+"""The offline loop: the data set lies on the device, many updates are one call."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from enoto_jax import core
 from enoto_jax.logging import Progress
 from enoto_jax.recipes import Phase
 from enoto_jax.replay import ring
-from enoto_jax.train.record import Record, mean_metrics
+from enoto_jax.train.record import Record
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import Array, Metrics, Transition
 
-LONGEST_CHUNK = 500  # updates; a signal is answered within one chunk
+BLOCK = 50  # at most so many updates in one scan of known length, which GPUs run without a pause
+PATIENCE_S = 2.0  # about how long one call runs: a signal is answered, and the bar moves, so often
 
 
-def chunk_length(steps: int, every: int) -> int:
-    """The most updates, up to LONGEST_CHUNK, that divide both the budget and `every`."""
+def block_length(steps: int, every: int) -> int:
+    """The most updates, up to BLOCK, that divide both the budget and `every`."""
     together = math.gcd(steps, every)
-    return max(d for d in range(1, min(LONGEST_CHUNK, together) + 1) if together % d == 0)
+    return max(d for d in range(1, min(BLOCK, together) + 1) if together % d == 0)
 
 
-def compile_chunk(
+def compile_blocks(
     algorithm: core.Algorithm, batch_size: int, length: int, seeds: SeedMap
 ) -> Callable[..., tuple[core.TrainState, Metrics]]:
-    """(state, seed, start, data) -> state after `length` updates, metrics' means over them.
+    """(state, seed, start, blocks, data) -> state after blocks * length updates, metrics' sums.
 
     Update number t draws its rows and its noise from the seed's offline stream at t, so that
-    neither the chunks nor the other seeds change what a seed computes.
+    neither the blocks nor the other seeds change what a seed computes.
     """
 
-    def chunk(state: core.TrainState, seed: Array, start: Array, data: Transition):
+    def run(state: core.TrainState, seed: Array, start: Array, blocks: Array, data: Transition):
         size = jnp.int32(data.reward.shape[0])
 
         def step(state, t):
@@ -43,10 +44,17 @@ def compile_chunk(
             batch = ring.sample(data, rows_key, batch_size, size)
             return core.update(algorithm, state, batch, update_key)
 
-        state, metrics = jax.lax.scan(step, state, start + jnp.arange(length, dtype=jnp.int32))
-        return state, jax.tree.map(jnp.mean, metrics)
+        def block(i, carried):
+            state, totals = carried
+            numbers = start + i * length + jnp.arange(length, dtype=jnp.int32)
+            state, metrics = jax.lax.scan(step, state, numbers)
+            return state, jax.tree.map(lambda total, x: total + jnp.sum(x), totals, metrics)
 
-    return seeds.compile(chunk, shared=(2, 3), donate=(0,), long=True)
+        _, shapes = jax.eval_shape(step, state, start)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.fori_loop(0, blocks, block, (state, zeros))
+
+    return seeds.compile(run, shared=(2, 3, 4), donate=(0,), long=True)
 
 
 def train(
@@ -71,28 +79,31 @@ def train(
       The state at the phase's end, on the devices; also kept as the run's hand-over.
     """
     seeds = record.seeds
-    numbers = seeds.put(seeds.seeds)
-    length = chunk_length(phase.steps, phase.eval_every)
-    chunk = record.compiled(
-        compile_chunk(algorithm, phase.batch_size, length, seeds),
-        *(state, numbers, seeds.share(np.int32(step)), data),
+    numbers, share = seeds.put(seeds.seeds), seeds.share
+    length = block_length(phase.steps, phase.eval_every)
+    run = record.compiled(
+        compile_blocks(algorithm, phase.batch_size, length, seeds),
+        *(state, numbers, share(np.int32(step)), share(np.int32(1)), data),
     )
     mode = seeds.compile(algorithm.mode)
     progress = Progress(phase.steps, "offline", initial=step)
     progress.note(f"compiled in {record.timing['compile_s']:.1f} s")
-    collected = []
+    totals, since, blocks = None, step, 1
     while step < phase.steps:
-        with record.timed("update"):
-            state, metrics = chunk(state, numbers, seeds.share(np.int32(step)), data)
-            collected.append(seeds.get(metrics))
-        step += length
-        record.timing["updates"] += length * len(seeds.seeds)
-        progress.advance(length)
-        ends = step == phase.steps
-        evaluated = ends or step % phase.eval_every == 0
+        until = min(phase.steps, (step // phase.eval_every + 1) * phase.eval_every)
+        blocks = min(blocks, (until - step) // length)
+        with record.timed("update") as took:
+            state, sums = run(state, numbers, share(np.int32(step)), share(np.int32(blocks)), data)
+            sums = seeds.get(sums)
+        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+        step += blocks * length
+        record.timing["updates"] += blocks * length * len(seeds.seeds)
+        progress.advance(blocks * length)
+        blocks = max(1, int(PATIENCE_S / took() * blocks))
+        ends, evaluated = step == phase.steps, step == until
         if evaluated:
-            record.metrics("offline", step, mean_metrics(collected))
-            collected.clear()
+            record.metrics("offline", step, totals, step - since)
+            totals, since = None, step
             progress.score(record.evaluate(mode, state.params, "offline", step))
         if record.due(evaluated, ends):
             record.save("offline", step, seeds.get(state))

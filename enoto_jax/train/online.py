@@ -172,8 +172,7 @@ def train(
         evaluated = step > first and (ends or step % phase.eval_every == 0)
         if evaluated:
             if updates:
-                mean = jax.tree.map(lambda x, count=updates: x / count, get(online.totals))
-                record.metrics("online", step, mean)
+                record.metrics("online", step, get(online.totals), updates)
                 record.timing["updates"] += updates * len(seeds.seeds)
             online, updates = online.replace(totals=put(zero)), 0
             progress.score(record.evaluate(mode, online.train.params, "online", step))

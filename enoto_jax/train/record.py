@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from enoto_jax import logging, plot, stats
@@ -75,28 +74,33 @@ class Record:
 
     @contextmanager
     def timed(self, what: str):
-        """Count the seconds of a block as compile, update, env, eval or save."""
+        """Count a block's seconds as compile, update, env, eval or save; yields a reader."""
         begun = time.monotonic()
-        yield
-        self.timing[f"{what}_s"] += time.monotonic() - begun
+        seconds = 0.0
+        yield lambda: seconds
+        seconds = time.monotonic() - begun
+        self.timing[f"{what}_s"] += seconds
 
     def compiled(self, function: Callable, *arguments: Any) -> Callable:
         """Compile ahead of time: compiling is never counted as running, and happens once."""
         with self.timed("compile"):
             return function.lower(*arguments).compile()
 
-    def metrics(self, phase: str, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write `<phase>/<unit>/<quantity>` of every seed.
+    def metrics(
+        self, phase: str, step: int, sums: Mapping[str, Mapping[str, Any]], count: int
+    ) -> None:
+        """Write `<phase>/<network>/<quantity>` of every seed.
 
         Args:
           phase: offline or online.
           step: of that phase.
-          metrics: unit -> quantity -> [S].
+          sums: network -> quantity -> [S], summed over updates.
+          count: how many updates.
 
         Raises:
           InputError: one of them is no longer a number; the last good checkpoint stays.
         """
-        flat = {f"{phase}/{u}/{q}": np.asarray(v) for u, m in metrics.items() for q, v in m.items()}
+        flat = {f"{phase}/{u}/{q}": v / count for u, m in sums.items() for q, v in m.items()}
         self._metrics.append(logging.metric_rows(step, flat, self.seeds.seeds))
         for sink in self._sinks:
             sink.log(step, {name: float(v.mean()) for name, v in flat.items()})
@@ -201,8 +205,3 @@ class Record:
             sink.close()
         if self.evaluator is not None:
             self.evaluator.close()
-
-
-def mean_metrics(collected: Sequence[Any]) -> Any:
-    """The mean of several trees of metrics, leaf by leaf."""
-    return jax.tree.map(lambda *x: np.mean(x, axis=0), *collected)

@@ -1,0 +1,304 @@
+"""One update against the oracle's optimiser, and what an update must leave alone."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from enoto_jax import core, targets
+from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.sac import sac
+from enoto_jax.exploration import policy, sunrise
+from enoto_jax.networks import Scalar
+from enoto_jax.types import InputError
+from tests import reference
+
+KEY = jax.random.key(5)
+N, K = 4, 5
+RATES = {"actor": 1e-2, "critic": 2e-2, "temperature": 3e-2}
+OPTIONS = {f"{name}_rate": rate for name, rate in RATES.items()} | {"n": N, "hidden": (8, 7)}
+
+
+def flat(tree):
+    return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def assert_same(one, two):
+    one, two = flat(one), flat(two)
+    assert one.keys() == two.keys()
+    for path in one:
+        np.testing.assert_array_equal(one[path], two[path], err_msg=path)
+
+
+def differ(one, two):
+    return any(np.any(x != y) for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(two)))
+
+
+# Against the oracle.
+
+
+@pytest.fixture(scope="module")
+def enoto(spec):
+    return sac(
+        spec, target=targets.weighted_min_pair(), exploration=sunrise(temperature=1.0), tau=0.3,
+        **OPTIONS,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def start(enoto, state_of, double):
+    """A state as after `init`: Adam has seen nothing yet."""
+    state = state_of(enoto)
+    fresh = {name: tx.init(state.params[name]) for name, tx in enoto.optimisers.items()}
+    return state.replace(opt_states=fresh)
+
+
+def two_updates_by_hand(algorithm, state, batch, keys, order, double):
+    """Adam and Polyak by the oracle; the losses' own gradients, each at the state of its turn."""
+    gradients = {name: [] for name in order}
+    for key in keys:
+        for name, loss_key in zip(order, jax.random.split(key, len(order))):
+            loss = algorithm.losses[name]
+            gradient = jax.grad(lambda p: loss(p, state, batch, loss_key, {})[0])  # noqa: B023
+            gradients[name].append(double(gradient(state.params[name])))
+            changes = jax.tree.map(
+                lambda *g: reference.adam(g, RATES[name])[-1],  # noqa: B023
+                *gradients[name],
+            )
+            moved = jax.tree.map(lambda x, c: np.float32(x + c), state.params[name], changes)
+            state = state.replace(params={**state.params, name: moved})
+        target = reference.polyak(double(state.targets["critic"]), double(moved_critic(state)), 0.3)
+        state = state.replace(targets={"critic": jax.tree.map(np.float32, target)})
+    return state
+
+
+def moved_critic(state):
+    return state.params["critic"]
+
+
+@pytest.mark.parametrize("order", ["temperature,critic,actor", "temperature,actor,critic"])
+def test_two_updates_against_the_oracle(enoto, spec, start, batch, double, order):
+    """Order, keys, Adam's moments over two steps, and the targets that follow at the end."""
+    names = order.split(",")
+    algorithm = enoto._replace(losses={name: enoto.losses[name] for name in names})
+    assert list(sac(spec, order=order).losses) == names
+    keys = jax.random.split(KEY, 2)
+    expected = two_updates_by_hand(algorithm, start, batch, keys, names, double)
+    state = start
+    for key in keys:
+        state, _ = core.update(algorithm, state, batch, key)
+    for part in ("params", "targets"):
+        before, found = flat(getattr(start, part)), flat(getattr(state, part))
+        for path, value in flat(getattr(expected, part)).items():
+            np.testing.assert_allclose(found[path], value, rtol=1e-4, atol=2e-5, err_msg=path)
+        assert all((before[path] != found[path]).any() for path in found)
+    assert state.step == start.step + 2
+
+
+def test_the_default_order_is_d3rlpys(spec):
+    assert list(sac(spec).losses) == ["temperature", "critic", "actor"]
+    assert list(cql(spec, lagrange=1.0).losses) == ["temperature", "critic", "actor", "multiplier"]
+
+
+@pytest.fixture(scope="module")
+def jitted(enoto):
+    return jax.jit(lambda state, batch, key: core.update(enoto, state, batch, key))
+
+
+@pytest.fixture(scope="module")
+def updated(jitted, start, batch):
+    """The state before as copies, and the results of one compiled update."""
+    before = jax.tree.map(np.array, start)
+    return before, *jitted(start, batch, KEY)
+
+
+def test_compiled_is_as_uncompiled(enoto, start, batch, updated):
+    _, found, metrics = updated
+    expected, expected_metrics = core.update(enoto, start, batch, KEY)
+    for one, two in ((found, expected), (metrics, expected_metrics)):
+        one, two = flat(one), flat(two)
+        for path in two:
+            np.testing.assert_allclose(one[path], two[path], rtol=1e-4, atol=2e-5, err_msg=path)
+
+
+def test_the_state_given_is_not_changed(start, updated):
+    assert_same(updated[0], start)
+
+
+def test_the_same_key_gives_the_same_state_and_another_a_different_one(
+    jitted, start, batch, updated
+):
+    _, found, metrics = updated
+    again, metrics_again = jitted(start, batch, KEY)
+    assert_same(found, again)
+    assert_same(metrics, metrics_again)
+    other, _ = jitted(start, batch, jax.random.key(6))
+    for name in RATES:
+        assert differ(found.params[name], other.params[name])
+
+
+def test_metrics_are_named_by_network_with_a_loss_each(updated):
+    metrics = updated[2]
+    assert set(metrics) == set(RATES)
+    for name, values in metrics.items():
+        assert "loss" in values, name
+        assert all(np.shape(value) == () and np.isfinite(value) for value in values.values())
+
+
+# Only what is asked for.
+
+
+@pytest.mark.parametrize("only", [("critic",), ("actor",), ("temperature", "actor")])
+def test_only_the_named_networks_move(enoto, start, batch, only):
+    state, metrics = core.update(enoto, start, batch, KEY, only=only)
+    assert set(metrics) == set(only)
+    for name in RATES:
+        if name in only:
+            assert differ(state.params[name], start.params[name])
+            assert differ(state.opt_states[name], start.opt_states[name])
+        else:
+            assert_same(state.params[name], start.params[name])
+            assert_same(state.opt_states[name], start.opt_states[name])
+    if "critic" in only:
+        assert differ(state.targets, start.targets)
+    else:
+        assert_same(state.targets, start.targets)
+    assert_same(state.frozen, start.frozen)
+    assert state.step == start.step + 1
+
+
+def test_the_multiplier_follows_the_gap_that_the_critics_measured(spec, state_of, batch):
+    """It rises while the gap is above the wanted one, and falls below it."""
+    for wanted, sign in ((-1e3, 1), (1e3, -1)):
+        algorithm = cql(spec, lagrange=wanted, lagrange_rate=0.1, candidates=K, **OPTIONS)
+        state = state_of(algorithm)
+        fresh = algorithm.optimisers["multiplier"].init(state.params["multiplier"])
+        state = state.replace(opt_states={**state.opt_states, "multiplier": fresh})
+        after, metrics = core.update(algorithm, state, batch, KEY, only=("critic", "multiplier"))
+        value, before = (s.params["multiplier"]["params"]["value"] for s in (after, state))
+        assert value - before == pytest.approx(0.1 * sign, rel=1e-3)
+        gap = metrics["critic"]["gap"]
+        assert metrics["multiplier"]["loss"] == pytest.approx(
+            -np.exp(before) * 5.0 * (gap - wanted), rel=1e-5
+        )
+
+
+# The rules of the update alone: networks of one number, losses that report what they are given.
+
+
+def probe(names=("a", "b", "c"), **changes):
+    def loss_of(name):
+        def loss(params, state, batch, key, seen):
+            others = sum(state.params[n]["params"]["value"] for n in names if n != name)
+            target = sum(state.targets[n]["params"]["value"] for n in state.targets)
+            value = params["params"]["value"] * (1.0 + others + target)
+            about = {"key": jax.random.key_data(key), "others": others, "seen": len(seen)}
+            return value, about | {"previous": dict(seen)}
+
+        return loss
+
+    parts = {
+        "nets": {name: Scalar(i + 1.0) for i, name in enumerate(names)},
+        "inputs": {name: () for name in names},
+        "losses": {name: loss_of(name) for name in names},
+        "optimisers": {name: optax.sgd(0.5) for name in names},
+        "tracked": ("b",),
+        "tau": 0.25,
+        "act": None, "mode": None, "q": None, "moments": None, "critics": 1,
+        "exploration": policy(),
+    }  # fmt: skip
+    return core.Algorithm(**(parts | changes))
+
+
+def values(trees):
+    return {name: float(tree["params"]["value"]) for name, tree in trees.items()}
+
+
+def test_an_update_by_hand(batch):
+    """a=1, b=2, c=3, target b=2; a loss x (1 + the others + target), gradient descent at 0.5."""
+    algorithm = probe()
+    state, metrics = core.update(algorithm, core.init(algorithm, KEY), batch, KEY)
+    # a: 1 - (1 + 5 + 2) / 2 = -3; b: 2 - (1 - 3 + 3 + 2) / 2 = 0.5; c: 3 - (1 - 2.5 + 2) / 2.
+    assert values(state.params) == {"a": -3.0, "b": 0.5, "c": 2.75}
+    # The target follows b at its end: 0.75 * 2 + 0.25 * 0.5.
+    assert values(state.targets) == {"b": 1.625}
+    assert {name: float(about["loss"]) for name, about in metrics.items()} == {
+        "a": 8.0,  # 1 * 8
+        "b": 6.0,  # 2 * 3
+        "c": 1.5,  # 3 * 0.5
+    }
+
+
+def test_each_loss_sees_the_metrics_before_it(batch):
+    algorithm = probe()
+    _, metrics = core.update(algorithm, core.init(algorithm, KEY), batch, KEY)
+    assert [about["seen"] for about in metrics.values()] == [0, 1, 2]
+    assert set(metrics["c"]["previous"]) == {"a", "b"}
+    assert metrics["c"]["previous"]["a"]["loss"] == 8.0
+
+
+def test_every_loss_has_a_key_of_its_own_whoever_else_is_updated(batch):
+    algorithm = probe()
+    state = core.init(algorithm, KEY)
+
+    def keys(**how):
+        _, metrics = core.update(algorithm, state, batch, KEY, **how)
+        return {name: tuple(np.asarray(about["key"])) for name, about in metrics.items()}
+
+    drawn = keys()
+    assert len({*drawn.values(), tuple(np.asarray(jax.random.key_data(KEY)))}) == 4
+    assert keys(only=("c",)) == {"c": drawn["c"]}
+
+
+def test_init(batch):
+    class Noise(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return self.param("value", nn.initializers.normal(), x.shape)
+
+    nets = {name: Noise() for name in ("a", "b", "c")}
+    adam = {name: optax.adam(0.1) for name in nets}
+    algorithm = probe(nets=nets, inputs={name: (jnp.zeros(3),) for name in nets}, optimisers=adam)
+    state = core.init(algorithm, KEY)
+    assert list(state.params) == ["a", "b", "c"]
+    assert list(state.targets) == ["b"] and state.frozen == {} and state.step == 0
+    assert_same(state.targets["b"], state.params["b"])
+    leaves = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(leaves)) == len(leaves)  # no buffer twice, so the state can be donated
+    drawn = [np.asarray(p["params"]["value"]) for p in state.params.values()]
+    assert differ(drawn[0], drawn[1]) and differ(drawn[1], drawn[2])
+    for name, opt_state in state.opt_states.items():
+        assert_same(opt_state, adam[name].init(state.params[name]))
+    assert_same(state, core.init(algorithm, KEY))
+    assert differ(state.params, core.init(algorithm, jax.random.key(6)).params)
+
+
+def test_sac_starts_at_its_temperature_and_cql_at_its_multiplier(spec):
+    for net, value in (
+        (sac(spec, initial_temperature=0.2).nets["temperature"], 0.2),
+        (cql(spec, lagrange=1.0, initial_multiplier=3.0).nets["multiplier"], 3.0),
+    ):
+        assert np.exp(net.init(KEY)["params"]["value"]) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"n": 0}, "num_critics is 0"), ({"order": "actor,critic"}, "order is 'actor,critic'; choose")],
+)
+def test_sac_refuses_what_it_cannot_be(spec, options, message):
+    with pytest.raises(InputError, match=message):
+        sac(spec, **options)
+
+
+def test_acting(enoto, start, batch):
+    """Shapes of what an algorithm offers beside its losses."""
+    observation = batch.observation
+    assert enoto.act(start.params, KEY, observation[0], K).shape == (K, 2)
+    assert enoto.mode(start.params, observation).shape == (6, 2)
+    mean, std = enoto.moments(start.params, observation[0])
+    np.testing.assert_allclose(np.tanh(mean), enoto.mode(start.params, observation[0]), rtol=1e-6)
+    assert (std > 0).all()
+    assert enoto.q(start.params["critic"], observation, batch.action).shape == (N, 6)
+    assert enoto.critics == N and enoto.tracked == ("critic",)

@@ -1,0 +1,87 @@
+"""Every command in the documents runs, and what they say of the code is what the code says."""
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from experiments import command, table
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ["README.md", "WORKSPACE.md"]
+# Budgets and files that a test cannot afford, and what stands for them.
+STAND_INS = {"--preset=paper": "--preset=smoke", "--preset=cpu": "--preset=smoke"}
+LEFT_OUT = ("--task=hopper-medium-v2",)  # a gigabyte from the network
+TINY = {
+    "experiments.train": (
+        "--set=algorithm.hidden=8,8", "--offline_steps=20", "--online_steps=30", "--warmup=10",
+        "--eval_every=20", "--eval_episodes=1", "--seeds=1",
+    ),
+    "experiments.bench": ("--rounds=1", "--seconds=0.01", "--set=algorithm.hidden=8,8"),
+    "experiments.make_dataset": (),
+    "experiments.table": (),
+}  # fmt: skip
+
+
+def commands(document: str) -> list[str]:
+    """The lines of its shell blocks that start one of our programs."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("python -m ")]
+
+
+def call(module: str, arguments: list[str]) -> int:
+    """What `python -m module arguments` does, without a new interpreter."""
+    program = import_module(module)
+    if hasattr(program, "define"):
+        for flag in list(flags.FLAGS):
+            if flags.FLAGS.find_module_defining_flag(flag) in (program.__name__, "experiments.train"):
+                delattr(flags.FLAGS, flag)
+        program.define()
+    flags.FLAGS.unparse_flags()
+    for flag in flags.FLAGS:
+        flags.FLAGS[flag].unparse()
+    return command.execute(program.main, [module, *arguments])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_runs(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = commands(document)
+    assert lines, f"{document} shows no command"
+    for line in lines:
+        _, _, module, *arguments = shlex.split(line)
+        arguments = [STAND_INS.get(a, a) for a in arguments if a not in LEFT_OUT]
+        if module == "experiments.table":
+            assert table.table()
+            continue
+        extra = [a for a in TINY[module] if a.partition("=")[0] not in ("--rows",)]
+        assert call(module, [*arguments, *extra]) == command.DONE, line
+
+
+def test_the_table_of_the_readme_is_the_codes():
+    assert table.table() in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_readme_and_ci_use_the_makefiles_targets(target):
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"\n{target}: setup" in makefile
+    assert f"make {target}" in (ROOT / "README.md").read_text()
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "docs/performance.md"])
+def test_links_and_pictures_exist(document):
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert ((ROOT / document).parent / target).exists(), target
+
+
+def test_the_map_names_what_is_there():
+    for name in re.findall(r"`((?:enoto_jax|experiments|tests)/[\w/.]*)`", (ROOT / "WORKSPACE.md").read_text()):
+        assert (ROOT / name).exists(), name
