@@ -124,11 +124,7 @@ def switch(recipe: Recipe) -> list[str]:
     if recipe.offline is None:
         return []
     old, new = recipe.offline.algorithm, recipe.online.algorithm
-    dropped = sorted(set(old.resolved()) - set(new.resolved()))
-    lines = [
-        f"the switch: {recipe.handover}",
-        f"  loss: {old.name} -> {new.name}" + (f" without {', '.join(dropped)}" if dropped else ""),
-    ]
+    lines = [f"the switch: {recipe.handover}", f"  loss: {old.name} -> {new.name}"]
     for name, default in (("target", "min_q()"), ("exploration", "policy()")):
         before, after = (str(unit.resolved()[name] or default) for unit in (old, new))
         lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))

@@ -60,14 +60,14 @@ def override(recipe: Recipe, path: str, text: Any) -> Recipe:
     if not found:
         known = [p for p, _, _ in units.leaves(recipe)]
         known += [p.partition(".")[2] for p in known]
-        raise InputError(f"--set: no hyper-parameter {path!r}{nearest(path, known)}")
+        raise InputError(f"no hyper-parameter {path!r}{nearest(path, known)}")
     return recipe
 
 
 def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
     known = {p: v for p, v, _ in units.leaves(recipe)}
     if path not in known:
-        raise InputError(f"--set: no hyper-parameter {path!r}{nearest(path, known)}")
+        raise InputError(f"no hyper-parameter {path!r}{nearest(path, known)}")
     return units.replace_at(recipe, path, parse(path, known[path], text))
 
 

@@ -78,7 +78,7 @@ def source_line(make: Callable) -> str:
 
 def nearest(name: str, known: Any) -> str:
     """' (did you mean ...?)' for an error message, or the whole list where nothing is near."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.5)
     return f"; nearest: {', '.join(close)}" if close else f"; known: {', '.join(sorted(known))}"
 
 

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from absl import flags
 
 from enoto_jax import core, registry, units
 from enoto_jax.data.source import Source, from_env, load_source
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.recipes import Recipe, build, recipe, switch
-from enoto_jax.train import run
+from enoto_jax.train import memory, run
 from enoto_jax.train.record import Stopped
 from enoto_jax.types import InputError
-from experiments.presets import PRESETS
+from experiments.presets import PRESETS, Preset
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gymnasium", "mujoco", "numpy")
@@ -66,22 +65,28 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
     preset, saved = PRESETS[given.preset], {}
     if given.config:
         saved = _read_config(Path(given.config))
+        if not {"method", "recipe", "seeds", "eval_episodes", "env"} <= set(saved):
+            raise InputError(f"--config: {given.config} is not a run's config.json")
         method, row = saved["method"], registry.from_json(saved["recipe"])
     else:
         method = given.method or "enoto_cql"
-        row = _with_preset(recipe(method), preset.overrides)
+        row = _with_preset(recipe(method), preset)
     for flag, path in paths.items():
         if given[flag].value is not None:
-            row = _by_flag(row, flag, path, given[flag].value)
+            row = _override(f"--{flag}", row, path, given[flag].value)
     for text in given["set"].value:
         path, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set: {text!r} is not path=value")
-        row = registry.override(row, path.strip(), value.strip())
-    count = given.seeds or len(saved.get("seeds", ())) or preset.seeds
-    if count < 1 or given.seed < 0:
-        raise InputError("--seeds must be at least 1 and --seed at least 0")
-    episodes = given.eval_episodes or saved.get("eval_episodes") or preset.eval_episodes
+        row = _override("--set", row, path.strip(), value.strip())
+    seeds = saved.get("seeds", range(given.seed, given.seed + preset.seeds))
+    if given.seeds is not None:
+        seeds = range(given.seed, given.seed + given.seeds)
+    episodes = saved.get("eval_episodes", preset.eval_episodes)
+    if given.eval_episodes is not None:
+        episodes = given.eval_episodes
+    if len(seeds) < 1 or min(seeds) < 0 or episodes < 1:
+        raise InputError("--seeds and --eval_episodes must be at least 1, --seed at least 0")
     wanted_env = given.env or saved.get("env")
     source = _source(given.task or saved.get("task_given"), wanted_env, row)
     env_id = None if wanted_env == "none" else wanted_env or source.env_id
@@ -94,8 +99,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
         raise InputError(f"--restore: {method} starts from scratch and restores nothing")
     if restore is not None and not (restore / "config.json").exists():
         raise InputError(f"--restore: {restore} is not a run's folder: no config.json in it")
-    seeds = tuple(range(given.seed, given.seed + count))
-    return Plan(method, row, source, env_id, seeds, episodes, restore, tuple(given.log))
+    return Plan(method, row, source, env_id, tuple(seeds), episodes, restore, tuple(given.log))
 
 
 def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
@@ -109,27 +113,32 @@ def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
     return source
 
 
-def _with_preset(row: Recipe, overrides: Mapping[str, Any]) -> Recipe:
-    for path, value in overrides.items():
-        if path == "ensemble":  # the N of rows that have more than SAC's two critics
-            for phase in ("offline", "online"):
-                known = {p: v for p, v, _ in units.leaves(row)}
-                if known.get(f"{phase}.algorithm.n", 0) > 2:
-                    row = registry.override(row, f"{phase}.algorithm.n", value)
-            continue
-        known = {p for p, _, _ in units.leaves(row)}
+def _with_preset(row: Recipe, preset: Preset) -> Recipe:
+    known = {path: value for path, value, _ in units.leaves(row)}
+    for phase in ("offline", "online"):
+        path = f"{phase}.algorithm.n"
+        if preset.ensemble is not None and known.get(path, 0) > 2:
+            row = registry.override(row, path, preset.ensemble)
+    for path, value in preset.overrides.items():
         if path in known or f"online.{path}" in known:
             row = registry.override(row, path, value)
     return row
 
 
-def _by_flag(row: Recipe, flag: str, path: str, value: Any) -> Recipe:
-    if path.startswith("offline") and row.offline is None:
-        raise InputError(f"--{flag}: this row has no offline phase")
+def per_preset(method: str, path: str) -> list[str]:
+    """A hyper-parameter's value in every preset, a line each."""
+    lines = []
+    for name, preset in PRESETS.items():
+        row = _with_preset(recipe(method), preset)
+        lines += [f"  --preset={name}: {v}" for p, v, _ in units.leaves(row) if p == path]
+    return lines
+
+
+def _override(flag: str, row: Recipe, path: str, value: Any) -> Recipe:
     try:
         return registry.override(row, path, value)
     except InputError as error:
-        raise InputError(f"--{flag}: {error}") from error
+        raise InputError(f"{flag}: {error}") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -157,7 +166,7 @@ def train(plan: Plan, folder: Path) -> None:
     if (folder / "summary.json").exists():
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)
     else:
-        print(describe(plan), file=sys.stderr)
+        print(describe(plan), flush=True)
     summary = run.train(
         plan.recipe,
         plan.source,
@@ -218,12 +227,13 @@ def dry_run(plan: Plan) -> None:
     for name, algorithm in (("offline", built.offline), ("online", built.online)):
         if algorithm is not None:
             state = jax.eval_shape(lambda a=algorithm: core.init(a, jax.random.key(0)))
-            numbers = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(state.params))
-            memory = sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(state))
-            print(f"{name}: {numbers:,} parameters, {memory / 2**20:.1f} MiB of state a seed")
-    width = 2 * plan.source.spec.observation_size + plan.source.spec.action_size + 2
-    ring = built.replay.capacity * width * 4 * len(plan.seeds)
-    print(f"replay: {ring / 2**20:.0f} MiB for {len(plan.seeds)} seeds")
+            print(f"{name}: {memory.tree_bytes(state.params) // 4:,} parameters a seed")
+    rows = len(plan.source.load()) if plan.recipe.offline or built.replay.needs_data else 0
+    spec = plan.source.spec
+    parts = memory.estimate(plan.recipe, built, spec, len(plan.seeds), rows)
+    for name, size in parts.items():
+        print(f"memory, {name}: {size / 2**20:.1f} MiB")
+    memory.check(parts, built.replay.capacity, memory.available())
 
 
 def default_out(plan: Plan) -> Path:

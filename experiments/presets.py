@@ -1,7 +1,6 @@
 """Budgets: the paper's, the same protocol cut to a laptop, and a smoke test.
 
-A preset is a list of overrides, applied to a row before the flags; a path that a row does not have
-is passed over.
+A preset is applied to a row before the flags are.
 """
 
 from __future__ import annotations
@@ -10,12 +9,21 @@ from typing import Any, NamedTuple
 
 
 class Preset(NamedTuple):
-    """Overrides of a row, and the run's own numbers."""
+    """Overrides of a row, and the run's own numbers.
+
+    Attributes:
+      about: what it is for.
+      overrides: path -> value; a path that a row does not have is passed over.
+      seeds: trained together.
+      eval_episodes: per evaluation and seed.
+      ensemble: N of the phases that have more than two critics; None keeps the row's.
+    """
 
     about: str
     overrides: dict[str, Any]
     seeds: int
     eval_episodes: int
+    ensemble: int | None = None
 
 
 # d3rlpy's CQL divides the penalty by the number of critics and moves the actor at 3e-5: meant for a
@@ -37,7 +45,6 @@ PRESETS = {
         "the same protocol in under an hour on two cores",
         {
             **_FAST_CQL,
-            "ensemble": 4,
             "algorithm.hidden": (256, 256),
             "offline.steps": 60_000,
             "offline.eval_every": 5_000,
@@ -47,12 +54,12 @@ PRESETS = {
         },
         1,
         10,
+        ensemble=4,
     ),
     "demo": Preset(
         "minutes on a laptop, for the data set that ships with the package",
         {
             **_FAST_CQL,
-            "ensemble": 4,
             "algorithm.hidden": (128, 128),
             "offline.steps": 5_000,
             "offline.eval_every": 1_000,
@@ -63,12 +70,12 @@ PRESETS = {
         },
         2,
         10,
+        ensemble=4,
     ),
     "smoke": Preset(
         "every part once, in under a minute",
         {
             **_FAST_CQL,
-            "ensemble": 3,
             "algorithm.hidden": (32, 32),
             "batch_size": 64,
             "offline.steps": 400,
@@ -80,5 +87,6 @@ PRESETS = {
         },
         2,
         2,
+        ensemble=3,
     ),
 }

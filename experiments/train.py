@@ -59,6 +59,7 @@ def main() -> None:
     plan = command.resolve(FLAGS, PATHS)
     if FLAGS.explain:
         print(registry.describe_path(plan.recipe, FLAGS.explain))
+        print("\n".join(command.per_preset(plan.method, FLAGS.explain)))
     elif FLAGS.dry_run:
         command.dry_run(plan)
     else:

@@ -38,7 +38,10 @@ def call(module: str, arguments: list[str]) -> int:
     program = import_module(module)
     if hasattr(program, "define"):
         for flag in list(flags.FLAGS):
-            if flags.FLAGS.find_module_defining_flag(flag) in (program.__name__, "experiments.train"):
+            if flags.FLAGS.find_module_defining_flag(flag) in (
+                program.__name__,
+                "experiments.train",
+            ):
                 delattr(flags.FLAGS, flag)
         program.define()
     flags.FLAGS.unparse_flags()
@@ -83,5 +86,7 @@ def test_links_and_pictures_exist(document):
 
 
 def test_the_map_names_what_is_there():
-    for name in re.findall(r"`((?:enoto_jax|experiments|tests)/[\w/.]*)`", (ROOT / "WORKSPACE.md").read_text()):
+    for name in re.findall(
+        r"`((?:enoto_jax|experiments|tests)/[\w/.]*)`", (ROOT / "WORKSPACE.md").read_text()
+    ):
         assert (ROOT / name).exists(), name

@@ -5,7 +5,6 @@ last bit, and the third must not.
 """
 
 from collections import Counter
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ from enoto_jax.recipes import RECIPES, Recipe, build
 from enoto_jax.train import offline, online
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import Spec, Transition
-from tests.helpers import assert_same, differ, tiny
+from tests.helpers import assert_same, differ, quick_compiling, tiny
 
 SPEC = Spec(3, 2)
 SEEDS = SeedMap([3, 3, 4], jax.local_devices()[:1])
@@ -56,13 +55,19 @@ def counted(algorithm: core.Algorithm) -> tuple[core.Algorithm, Counter]:
     return algorithm._replace(losses=losses), traces
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with quick_compiling():
+        yield
+
+
 class Offline(NamedTuple):
     algorithm: core.Algorithm
     start: core.TrainState  # all of them host arrays [S, ...]
     two: core.TrainState  # after two updates
-    two_again: core.TrainState
     four: core.TrainState
-    metrics: Any
+    four_at_once: core.TrainState  # from the start again, in one call
+    sums: Any  # of the metrics over the four
     traces: Counter
 
 
@@ -88,13 +93,18 @@ def train_offline(recipe: Recipe) -> Offline:
     numbers, data = SEEDS.put(SEEDS.seeds), SEEDS.share(DATA)
     init = SEEDS.compile(lambda seed: core.init(plain, stream(seed, "init")))
     start = SEEDS.get(init(numbers))
-    chunk = offline.compile_chunk(algorithm, recipe.offline.batch_size, 2, SEEDS)
-    state, _ = chunk(SEEDS.put(start), numbers, SEEDS.share(np.int32(0)), data)
+    program = offline.compile_blocks(algorithm, recipe.offline.batch_size, 2, SEEDS)
+
+    def run(state, step: int, blocks: int):
+        step, blocks = SEEDS.share(np.int32(step)), SEEDS.share(np.int32(blocks))
+        return program(state, numbers, step, blocks, data)
+
+    state, _ = run(SEEDS.put(start), 0, 1)
     two = SEEDS.get(state)
-    state, metrics = chunk(state, numbers, SEEDS.share(np.int32(2)), data)
-    again, _ = chunk(SEEDS.put(start), numbers, SEEDS.share(np.int32(0)), data)
+    state, _ = run(state, 2, 1)
+    at_once, sums = run(SEEDS.put(start), 0, 2)
     assert_same(SEEDS.get(data), DATA)  # shared, so it must not be donated
-    return Offline(plain, start, two, SEEDS.get(again), SEEDS.get(state), SEEDS.get(metrics), traces)
+    return Offline(plain, start, two, *map(SEEDS.get, (state, at_once, sums)), traces)
 
 
 def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Online:
@@ -136,9 +146,7 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
     mode = SEEDS.compile(algorithm.mode)
     observations = np.stack([5.0 * DATA.observation] * 3)
     modes = SEEDS.get(mode(carried.train.params, SEEDS.put(observations)))
-    return Online(
-        built.online, start, states, SEEDS.get(again), np.stack(actions), modes, traces
-    )
+    return Online(built.online, start, states, SEEDS.get(again), np.stack(actions), modes, traces)
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +189,13 @@ def test_offline_shapes(offline_row):
     assert found.four.step.tolist() == [4, 4, 4]
     n = offline_row.recipe.offline.algorithm.resolved()["n"]
     assert {x.shape[:2] for x in jax.tree.leaves(found.four.params["critic"])} == {(3, n)}
-    assert all(x.shape == (3,) for x in jax.tree.leaves(found.metrics))
-    assert set(found.metrics) == set(algorithm.losses)
+    assert all(x.shape == (3,) for x in jax.tree.leaves(found.sums))
+    assert set(found.sums) == set(algorithm.losses)
 
 
 def test_offline_numbers_are_finite_and_move(offline_row):
     found = offline_row.offline
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves((found.four, found.metrics)))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((found.four, found.sums)))
     for name in found.algorithm.nets:
         assert differ(found.start.params[name], found.two.params[name]), name
     assert differ(found.start.targets, found.two.targets)
@@ -196,7 +204,7 @@ def test_offline_numbers_are_finite_and_move(offline_row):
 def test_offline_same_seed_same_numbers(offline_row):
     found = offline_row.offline
     assert_same(one(found.four, 0), one(found.four, 1))
-    assert_same(found.two, found.two_again)
+    assert_same(found.four, found.four_at_once)
     assert differ(one(found.four.params, 0), one(found.four.params, 2))
     assert differ(one(found.start.params, 0), one(found.start.params, 2))
 
@@ -215,9 +223,7 @@ def test_update_leaves_its_inputs_alone(row):
     state = one(found.states[-1].train)
     before = jax.tree.leaves(state)
     batch = one(found.states[-1].storage)
-    after, _ = jax.eval_shape(
-        lambda: core.update(found.algorithm, state, batch, jax.random.key(0))
-    )
+    after, _ = jax.eval_shape(lambda: core.update(found.algorithm, state, batch, jax.random.key(0)))
     assert all(x is y for x, y in zip(before, jax.tree.leaves(state), strict=True))
     assert handover.differences(state, after) == ""
 
@@ -283,15 +289,10 @@ def test_actions_stay_in_their_range(row):
     assert len(np.unique(actions[:, [0, 2]])) == actions[:, [0, 2]].size
 
 
-@cache
-def _paper_spec() -> Spec:
-    return Spec(11, 3)
-
-
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_the_row_itself_fits_together_at_full_size(name):
     """Shapes only: nothing is computed."""
-    built = build(RECIPES[name], _paper_spec())
+    built = build(RECIPES[name], SPEC)
     n = RECIPES[name].online.algorithm.resolved()["n"]
     critics = jax.eval_shape(lambda: core.init(built.online, jax.random.key(0))).params["critic"]
     assert {x.shape[0] for x in jax.tree.leaves(critics)} == {n}

@@ -42,7 +42,7 @@ def sac(
     tau: float = 0.005,
     order: str = "temperature,critic,actor",
 ) -> Algorithm:
-    """SAC (Haarnoja et al. 2018) over an ensemble; ALGORITHMS: L_Q = sum_i mean_B w (Q_i - y)^2.
+    """SAC (Haarnoja et al. 2018) over an ensemble: L_Q = sum_i mean_B w (Q_i - y)^2.
 
     Args:
       spec: sizes of observations and actions.

@@ -17,7 +17,7 @@ from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import Source
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
-from enoto_jax.train import offline, online
+from enoto_jax.train import memory, offline, online
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.record import Record
 from enoto_jax.train.seeds import SeedMap, stream
@@ -86,6 +86,10 @@ def train(
     if (folder / "summary.json").exists():
         return json.loads((folder / "summary.json").read_text())
     seed_map = SeedMap(seeds)
+    on_device = len(seeds) // len(seed_map.devices)
+    rows = 0 if dataset is None else len(dataset)
+    parts = memory.estimate(recipe, built, source.spec, on_device, rows)
+    memory.check(parts, built.replay.capacity, memory.available())
     record = Record(
         folder,
         source,

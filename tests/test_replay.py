@@ -1,0 +1,166 @@
+"""The ring against a NumPy ring, and where the rows of every policy's batches come from.
+
+Every field of row i holds i (the data set's are negative), so that a batch tells its rows.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from enoto_jax import replay
+from enoto_jax.replay import ring
+from enoto_jax.types import InputError, Transition
+
+KEY = jax.random.key(0)
+KEYS = jax.random.split(KEY, 500)
+
+
+def marked(numbers, extras=False):
+    """Transitions whose every number is the row's mark; flags are its parity."""
+    marks = jnp.float32(numbers)
+    wide = marks[..., None] * jnp.ones(3)
+    return Transition(
+        observation=wide,
+        action=wide[..., :2],
+        reward=marks,
+        terminated=marks % 2 == 0,
+        truncated=marks % 2 == 1,
+        next_observation=wide,
+        extras={"mask": wide} if extras else {},
+    )
+
+
+def rows_of(batch):
+    """The marks, after checking that all fields of a row come from the same row."""
+    marks = np.asarray(batch.reward)
+    for field in jax.tree.leaves((batch.observation, batch.action, batch.next_observation)):
+        np.testing.assert_array_equal(field, np.broadcast_to(marks[..., None], field.shape))
+    for field in batch.extras.values():
+        np.testing.assert_array_equal(field, np.broadcast_to(marks[..., None], field.shape))
+    np.testing.assert_array_equal(batch.terminated, marks % 2 == 0)
+    np.testing.assert_array_equal(batch.truncated, marks % 2 == 1)
+    return marks.astype(int)
+
+
+def batches(policy, storage, data, size, inserted):
+    """Marks [500, size] of batches from 500 keys."""
+    draw = jax.jit(
+        jax.vmap(lambda key, s, d, i: policy.sample(s, d, key, size, i), (0, None, None, None))
+    )
+    return rows_of(draw(KEYS, storage, data, jnp.int32(inserted)))
+
+
+def alike(marks, known):
+    """Drawn from exactly the known rows, each alike: chi-square within 5 sd of its mean."""
+    values, counts = np.unique(marks, return_counts=True)
+    np.testing.assert_array_equal(values, sorted(known))
+    expected, freedom = marks.size / len(known), len(known) - 1
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < freedom + 5 * (2 * freedom) ** 0.5
+
+
+# The ring.
+
+
+def test_insert_under_vmap_with_donation_is_a_numpy_ring():
+    """Two seeds, capacity 5, 13 inserts: wraps around twice."""
+    seeds, capacity, inserts = 2, 5, 13
+    one = jax.tree.map(lambda x: x[0], marked(np.zeros(1), extras=True))
+    storage = jax.vmap(lambda _: ring.empty(one, capacity))(jnp.arange(seeds))
+    insert = jax.jit(jax.vmap(ring.insert, (0, 0, None)), donate_argnums=0)
+    expected = np.zeros((seeds, capacity))
+    for position in range(inserts):
+        marks = np.array([position, 100 + position]) + 1
+        before = storage.observation
+        storage = insert(storage, marked(marks, extras=True), position)
+        assert before.is_deleted()
+        expected[:, position % capacity] = marks
+        np.testing.assert_array_equal(storage.reward, expected)
+    np.testing.assert_array_equal(rows_of(storage), expected)
+    assert storage.terminated.dtype == bool
+
+
+def test_empty_has_the_types_of_its_example():
+    storage = ring.empty(jax.tree.map(lambda x: x[0], marked([1.0])), 4)
+    assert storage.observation.shape == (4, 3) and storage.reward.shape == (4,)
+    assert storage.terminated.dtype == bool and storage.reward.dtype == jnp.float32
+    assert not any(np.any(x) for x in jax.tree.leaves(storage))
+
+
+def test_sample_draws_alike_from_the_written_rows_only():
+    draw = jax.jit(jax.vmap(lambda k, size: ring.sample(storage, k, 8, size), (0, None)))
+    storage = marked(np.arange(10))
+    alike(rows_of(draw(KEYS, jnp.int32(4))), range(4))
+    alike(rows_of(draw(KEYS, jnp.int32(10))), range(10))
+    assert (rows_of(draw(KEYS, jnp.int32(1))) == 0).all()
+
+
+# The policies. Ring rows are marked 0 to 19, the data set's 30 rows -30 to -1.
+
+CAPACITY = 20
+NEW, OLD = marked(np.arange(CAPACITY)), marked(np.arange(-30, 0))
+
+
+@pytest.mark.parametrize("inserted", [3, 20, 47])
+def test_online_only_draws_from_what_was_inserted(inserted):
+    policy = replay.online_only(capacity=CAPACITY)
+    alike(batches(policy, NEW, None, 8, inserted), range(min(inserted, CAPACITY)))
+    assert not policy.needs_data and policy.counts(8) == (0, 8)
+
+
+@pytest.mark.parametrize("inserted", [3, 20, 47])
+def test_append_is_uniform_over_the_union(inserted):
+    policy = replay.append(capacity=CAPACITY)
+    known = [*range(-30, 0), *range(min(inserted, CAPACITY))]
+    alike(batches(policy, NEW, OLD, 64, inserted), known)
+    assert policy.needs_data and policy.counts(8) is None
+
+
+@pytest.mark.parametrize(("fraction", "old"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_mixed_draws_exact_counts(fraction, old):
+    policy = replay.mixed(fraction=fraction, capacity=CAPACITY)
+    marks = batches(policy, NEW, OLD, 8, 3)
+    np.testing.assert_array_equal((marks < 0).sum(axis=1), np.full(len(KEYS), old))
+    assert policy.needs_data and policy.counts(8) == (old, 8 - old)
+    if old:
+        alike(marks[marks < 0], range(-30, 0))
+    if old < 8:
+        alike(marks[marks >= 0], range(3))
+
+
+@pytest.mark.parametrize(("size", "old"), [(5, 2), (7, 4), (1, 0)])
+def test_an_odd_batch_is_rounded_and_stays_whole(size, old):
+    policy = replay.mixed(fraction=0.5, capacity=CAPACITY)
+    assert policy.counts(size) == (old, size - old)
+    marks = rows_of(policy.sample(NEW, OLD, KEY, size, jnp.int32(20)))
+    assert len(marks) == size and (marks < 0).sum() == old
+
+
+def test_mixed_draws_its_halves_independently():
+    """Over equally many rows, the same key for both would give the same places."""
+    policy = replay.mixed(capacity=30)
+    marks = batches(policy, marked(np.arange(30)), OLD, 8, 30)
+    same = (marks[:, :4] + 30 == marks[:, 4:]).mean()
+    assert same < 0.1
+
+
+def test_extras_travel_along():
+    new, old = marked(np.arange(20), extras=True), marked(np.arange(-30, 0), extras=True)
+    for policy in (replay.append(capacity=20), replay.mixed(capacity=20)):
+        batch = policy.sample(new, old, KEY, 8, jnp.int32(20))
+        assert batch.extras["mask"].shape == (8, 3)
+        rows_of(batch)
+
+
+@pytest.mark.parametrize("make", [replay.online_only, replay.append, replay.mixed])
+def test_capacity_is_checked_and_a_million_by_default(make):
+    assert make().capacity == 1_000_000 and make(capacity=1).capacity == 1
+    with pytest.raises(InputError, match="replay: capacity is 0; it must be at least 1"):
+        make(capacity=0)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1])
+def test_a_fraction_outside_0_to_1_is_refused(fraction):
+    with pytest.raises(InputError, match=f"mixed: fraction is {fraction}; it must lie between"):
+        replay.mixed(fraction=fraction)

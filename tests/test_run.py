@@ -1,0 +1,463 @@
+"""Whole runs on a tiny task: their files, where they may stop, and what is the same afterwards."""
+
+import csv
+import json
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from enoto_jax import core, logging
+from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.data.source import from_env
+from enoto_jax.recipes import Recipe, build
+from enoto_jax.train import offline, online, run
+from enoto_jax.train.record import Record, Stopped
+from enoto_jax.types import InputError
+from tests.helpers import REACH, assert_same, quick_compiling, reach_source, successor, tiny
+
+# Offline: 20 updates, evaluated at 10 and 20. Online: 12 steps, evaluated at 0, 4, 8 and 12; the
+# first update after step 4. One call is 5 updates or 1 step; UPDATES counts both phases' calls.
+SEEDS, EPISODES = (3, 5), 2
+WARMUP, UTD, STEPS = 3, 2, 12
+ROW = tiny("enoto_cql", online__utd=UTD, online__algorithm__exploration__mask=0.7)
+REFERENCE = (-15.0, -3.0)
+EVALUATED = [("offline", 10), ("offline", 20), *(("online", step) for step in (0, 4, 8, 12))]
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing is saved."""
+
+
+class Finished(NamedTuple):
+    folder: Any
+    summary: dict
+    start: online.Online  # of the online phase
+    calls: dict[str, int]  # how often each kind of work was done
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory):
+    with (
+        quick_compiling(tmp_path_factory.mktemp("compiled")),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(offline, "BLOCK", 5)
+        patch.setattr(offline, "PATIENCE_S", 0.0)  # one block a call
+        yield
+
+
+@pytest.fixture(scope="module")
+def source():
+    return reach_source(reference=REFERENCE)
+
+
+def train(source, folder, row: Recipe = ROW, **changes):
+    settings = {"seeds": SEEDS, "eval_episodes": EPISODES, **changes}
+    return run.train(row, source, folder, **settings)
+
+
+@contextmanager
+def watched(at: tuple[str, int] | None = None, kill: bool = False):
+    """Counts what a run does; stops it, or kills it, after the n-th piece of one kind of work."""
+    calls: dict[str, int] = {}
+    plain = Record.timed
+
+    @contextmanager
+    def timed(self, what):
+        with plain(self, what) as seconds:
+            yield seconds
+        calls[what] = calls.get(what, 0) + 1
+        if at == (what, calls[what]):
+            if kill:
+                raise Killed
+            self.stop = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "timed", timed)
+        yield calls
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory) -> Finished:
+    """One run from beginning to end, that most tests look at."""
+    folder, starts = tmp_path_factory.mktemp("runs") / "whole", []
+    plain = online.train
+
+    def train_online(phase, algorithm, replay, carried, *rest):
+        starts.append(rest[-1].seeds.get(carried))
+        return plain(phase, algorithm, replay, carried, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, watched() as calls:
+        patch.setattr(online, "train", train_online)
+        summary = train(source, folder)
+    return Finished(folder, summary, starts[0], dict(calls))
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def evaluations(folder) -> list[tuple[str, int, int]]:
+    return [
+        (row["phase"], int(row["step"]), int(row["seed"]))
+        for row in table(folder / "evaluations.csv")
+    ]
+
+
+def kept_handover(folder, row: Recipe = ROW, seeds: int = 2) -> core.TrainState:
+    algorithm = build(row, REACH).offline
+    shapes = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
+    checkpoints = Checkpoints(folder / "checkpoints")
+    template = jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
+    state = checkpoints.restore(template, handover=True)
+    checkpoints.close()
+    return state
+
+
+def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> online.Online:
+    """The newest checkpoint, which is of the online phase."""
+    built = build(row, REACH)
+    begin = online.begin(built.online, built.replay, REACH, row.online.batch_size)
+    shapes = jax.eval_shape(lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0)))
+    template = jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    record = checkpoints.record()
+    assert record["phase"] == "online"
+    ring = jax.tree.map(lambda x: x[:, : record["step"]], template.storage)
+    state = checkpoints.restore(template.replace(storage=ring))
+    checkpoints.close()
+    return state
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# What a run writes.
+
+
+def test_a_run_writes_the_files_of_the_contract(finished):
+    found = {path.name for path in finished.folder.iterdir()}
+    assert found == {
+        "config.json", "evaluations.csv", "metrics.csv", "timing.json", "checkpoints",
+        "summary.json", "curve.png",
+    }  # fmt: skip
+    assert (finished.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((finished.folder / "summary.json").read_text()) == finished.summary
+
+
+def test_config_says_what_was_run(finished, source):
+    config = json.loads((finished.folder / "config.json").read_text())
+    assert config["task"] == "reach" and config["env"] == "Reach-v0"
+    assert config["seeds"] == list(SEEDS) and config["eval_episodes"] == EPISODES
+    assert config["data_hash"] == source.load().content_hash
+    assert config["reference"] == list(REFERENCE) and config["restore"] is None
+    assert config["recipe"]["online"]["algorithm"]["exploration"]["mask"] == 0.7
+
+
+def test_one_row_a_seed_and_evaluation_and_one_exactly_at_the_handover(finished):
+    assert evaluations(finished.folder) == [(*at, seed) for at in EVALUATED for seed in SEEDS]
+
+
+def test_evaluation_rows(finished):
+    rows = table(finished.folder / "evaluations.csv")
+    assert tuple(rows[0]) == logging.EVALUATION_COLUMNS
+    for row in rows:
+        online_phase = row["phase"] == "online"
+        assert int(row["env_steps"]) == (int(row["step"]) if online_phase else 0)
+        assert int(row["episodes"]) == EPISODES
+        low, high = REFERENCE
+        wanted = 100 * (float(row["return_mean"]) - low) / (high - low)
+        assert float(row["score"]) == pytest.approx(wanted)
+        assert -40 < float(row["return_mean"]) < 0 <= float(row["return_std"])
+    wall = [float(row["wall_s"]) for row in rows]
+    assert wall == sorted(wall)
+
+
+def test_metric_names_and_steps(finished):
+    rows = table(finished.folder / "metrics.csv")
+    assert tuple(rows[0]) == logging.METRIC_COLUMNS
+    critic = {"loss", "td_loss", "q_data", "q_std", "target", "weight"}
+    actor, temperature = {"loss", "q_policy", "entropy", "std"}, {"loss", "value"}
+    expected = {f"offline/critic/{name}" for name in {*critic, "gap"}}
+    expected |= {f"online/critic/{name}" for name in critic}
+    for phase in ("offline", "online"):
+        expected |= {f"{phase}/actor/{name}" for name in actor}
+        expected |= {f"{phase}/temperature/{name}" for name in temperature}
+    assert {row["name"] for row in rows} == expected
+    found = [(row["name"].split("/")[0], int(row["step"])) for row in rows]
+    assert list(dict.fromkeys(found)) == [at for at in EVALUATED if at != ("online", 0)]
+    keys = [(row["step"], row["seed"], row["name"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert all(np.isfinite(float(row["value"])) for row in rows)
+
+
+def test_metrics_are_means_over_updates(finished):
+    """The temperature starts at 1 and moves by at most its rate, 1e-4, an update."""
+    for row in table(finished.folder / "metrics.csv"):
+        if row["name"].endswith("temperature/value"):
+            assert float(row["value"]) == pytest.approx(1.0, abs=0.01)
+
+
+def test_timing(finished):
+    timing = json.loads((finished.folder / "timing.json").read_text())
+    assert {"compile_s", "update_s", "env_s", "eval_s", "wall_s"} <= set(timing)
+    assert timing["updates"] == len(SEEDS) * (20 + UTD * (STEPS - WARMUP))
+    assert timing["env_steps"] == len(SEEDS) * STEPS
+    assert timing["updates_per_s"] > 0 and timing["env_steps_per_s"] > 0
+
+
+def test_each_phase_is_compiled_once(finished):
+    # Beside them, 4 offline calls and, online, one call a step and one before the first.
+    assert finished.calls["compile"] == 2
+    assert finished.calls["update"] == 4 + STEPS + 1
+    assert finished.calls["eval"] == len(EVALUATED)
+
+
+def test_the_online_phase_starts_from_the_offline_end(finished):
+    before, start = kept_handover(finished.folder), finished.start.train
+    assert before.step.tolist() == [20, 20]
+    for part in ("params", "targets", "opt_states"):
+        assert_same(getattr(start, part), dict(getattr(before, part)))
+    assert not any(x.any() for x in jax.tree.leaves(finished.start.storage))
+
+
+def test_every_step_after_the_warmup_updates_utd_times(finished):
+    assert last_state(finished.folder).train.step.tolist() == [UTD * (STEPS - WARMUP)] * 2
+
+
+def test_the_ring_holds_what_the_environment_did(finished):
+    stored = last_state(finished.folder).storage
+    assert stored.reward.shape == (2, STEPS)
+    expected = successor(stored.observation, stored.action)
+    np.testing.assert_allclose(stored.next_observation, expected, atol=1e-6)
+    np.testing.assert_allclose(stored.reward, -abs(expected[..., 1]), atol=1e-6)
+    np.testing.assert_array_equal(stored.observation[:, 1:], stored.next_observation[:, :-1])
+    assert not stored.terminated.any() and not stored.truncated.any()  # shorter than an episode
+    assert set(np.unique(stored.extras["mask"])) == {0.0, 1.0}
+    assert stored.extras["mask"].any(axis=-1).all()
+
+
+def test_a_finished_run_is_not_touched(finished, source):
+    before = contents(finished.folder)
+    assert train(source, finished.folder) == finished.summary
+    assert contents(finished.folder) == before
+
+
+@pytest.mark.parametrize(
+    "what, changes",
+    [
+        ("seeds", {"seeds": (3, 6)}),
+        ("eval_episodes", {"eval_episodes": 3}),
+        ("env", {"env": "ReachShort-v0"}),
+        ("recipe.offline.batch_size", {"row": tiny("enoto_cql", batch_size=9)}),
+        ("recipe.online.utd", {"row": tiny("enoto_cql", online__utd=1)}),
+        ("data_hash", {"source": reach_source(seed=1)}),
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused(finished, source, what, changes):
+    before = contents(finished.folder)
+    settings = {"source": source, "folder": finished.folder, **changes}
+    with pytest.raises(InputError, match=f"holds another run: its {what} is"):
+        train(**settings)
+    assert contents(finished.folder) == before
+
+
+# Stopped and started again.
+
+
+@pytest.mark.parametrize(
+    "at, where",
+    [
+        (("update", 1), "offline step 5"),
+        (("update", 2), "offline step 10"),
+        (("update", 4), "offline step 20"),
+        (("eval", 3), "online step 0"),
+        (("update", 11), "online step 6"),
+        (("update", 13), "online step 8"),
+        (("update", 17), "online step 12"),
+    ],
+    ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
+)
+def test_a_stopped_run_goes_on(finished, source, tmp_path, at, where):
+    with watched(at), pytest.raises(Stopped, match=where):
+        train(source, tmp_path)
+    assert not (tmp_path / "summary.json").exists()
+    train(source, tmp_path)
+    assert_goes_on_as_uninterrupted(tmp_path, finished)
+
+
+@pytest.mark.parametrize("at", [("eval", 2), ("eval", 4)], ids=["offline", "online"])
+def test_a_killed_run_goes_on_from_its_newest_checkpoint(finished, source, tmp_path, at):
+    with watched(at, kill=True), pytest.raises(Killed):
+        train(source, tmp_path)
+    with open(tmp_path / "evaluations.csv", "a") as file:
+        file.write("online,4,4,3,-1")  # the kill came in the middle of a row
+    train(source, tmp_path)
+    assert_goes_on_as_uninterrupted(tmp_path, finished)
+
+
+def assert_goes_on_as_uninterrupted(folder, finished):
+    assert evaluations(folder) == evaluations(finished.folder)
+    assert_same(kept_handover(folder), kept_handover(finished.folder))
+    for mine, whole in zip(*(table(f / "evaluations.csv") for f in (folder, finished.folder))):
+        if mine["phase"] == "offline" or mine["step"] == "0":
+            assert {**mine, "wall_s": ""} == {**whole, "wall_s": ""}
+    state = last_state(folder)
+    assert state.train.step.tolist() == last_state(finished.folder).train.step.tolist()
+    assert state.storage.reward.shape == (2, STEPS)
+    timing, whole = (json.loads((f / "timing.json").read_text()) for f in (folder, finished.folder))
+    assert timing["updates"] == whole["updates"]
+    names = [{row["name"] for row in table(f / "metrics.csv")} for f in (folder, finished.folder)]
+    assert names[0] == names[1]
+    for row in table(folder / "metrics.csv"):
+        if row["name"].endswith("temperature/value"):
+            assert float(row["value"]) == pytest.approx(1.0, abs=0.01), row
+
+
+def test_a_stopped_run_has_saved_where_it_stopped(source, tmp_path):
+    with watched(("update", 11)), pytest.raises(Stopped):
+        train(source, tmp_path)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    record = checkpoints.record()
+    checkpoints.close()
+    assert (record["phase"], record["step"]) == ("online", 6)
+    stopped = last_state(tmp_path)
+    assert stopped.storage.reward.shape == (2, 6)
+    train(source, tmp_path)
+    went_on = last_state(tmp_path).storage
+    # What had happened stays; what follows begins a new episode.
+    assert_same(jax.tree.map(lambda x: x[:, :6], went_on), stopped.storage)
+    assert not np.array_equal(went_on.observation[:, 6], went_on.next_observation[:, 5])
+
+
+# From another run's hand-over.
+
+
+def starts_of(patch) -> list:
+    """Ends each run where its online phase would begin, and keeps what it would begin with."""
+    found = []
+
+    def capture(phase, algorithm, replay, carried, *rest):
+        found.append(rest[-1].seeds.get(carried))
+        return carried
+
+    patch.setattr(online, "train", capture)
+    return found
+
+
+def test_restore_starts_where_the_run_itself_started(finished, source, tmp_path, monkeypatch):
+    found = starts_of(monkeypatch)
+    train(source, tmp_path / "same", restore=finished.folder)
+    assert_same(found[0], finished.start)
+    # Another row with the same offline phase, of one of the seeds.
+    other = tiny("cql_n_to_sac_n")
+    train(source, tmp_path / "other", row=other, seeds=(5,), restore=finished.folder)
+    mine = jax.tree.map(lambda x: x[1:], finished.start.train)
+    for part in ("params", "targets", "opt_states"):
+        assert_same(getattr(found[1].train, part), getattr(mine, part))
+    assert not (tmp_path / "other" / "checkpoints" / "handover" / "0").exists()
+
+
+def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, tmp_path):
+    """The same parameters, the same seeds, the same moment: the same row."""
+    train(source, tmp_path, restore=finished.folder, row=tiny("cql_n_to_sac_n", online__steps=0))
+    mine = table(tmp_path / "evaluations.csv")
+    whole = [
+        row
+        for row in table(finished.folder / "evaluations.csv")
+        if (row["phase"], row["step"]) == ("online", "0")
+    ]
+    assert [row["phase"] for row in mine] == ["online"] * 2
+    assert [row["return_mean"] for row in mine] == [row["return_mean"] for row in whole]
+
+
+@pytest.mark.parametrize(
+    "message, changes",
+    [
+        ("trained seeds \\[3, 5\\], not \\[4\\]", {"seeds": (3, 4)}),
+        ("cannot restore", {"row": tiny("enoto_cql", algorithm__hidden=(8, 9))}),
+        ("cannot restore", {"row": tiny("cql_to_sac")}),
+    ],
+)
+def test_restore_refuses_what_does_not_fit_and_writes_nothing(
+    finished, source, tmp_path, message, changes
+):
+    before = contents(finished.folder)
+    with pytest.raises(InputError, match=message):
+        train(source, tmp_path / "new", restore=finished.folder, **changes)
+    assert contents(finished.folder) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_restore_from_no_run_leaves_no_trace(source, tmp_path):
+    with pytest.raises(InputError, match="nothing-here"):
+        train(source, tmp_path / "new", restore=tmp_path / "nothing-here")
+    assert not list(tmp_path.iterdir())
+
+
+# Other shapes of a run.
+
+
+def test_without_a_simulator_a_run_ends_at_the_handover(finished, source, tmp_path):
+    assert train(source, tmp_path, env="none") == {}
+    assert evaluations(tmp_path) == []
+    assert {row["name"].split("/")[0] for row in table(tmp_path / "metrics.csv")} == {"offline"}
+    assert_same(kept_handover(tmp_path), kept_handover(finished.folder))
+    assert train(source, tmp_path, env="none") == {}
+
+
+def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
+    """Also: a ring that is full, and random first steps."""
+    row = tiny("sac", online__replay__capacity=5, online__random_steps=2, online__utd=1)
+    summary = train(from_env("ReachShort-v0", REACH), tmp_path, row=row)
+    assert evaluations(tmp_path) == [
+        ("online", step, seed) for step in (0, 4, 8, 12) for seed in SEEDS
+    ]
+    assert all(row["score"] == "" for row in table(tmp_path / "evaluations.csv"))
+    assert summary["metric"] == "return_mean" and summary["offline"] is None
+    stored = last_state(tmp_path, row).storage
+    assert stored.reward.shape == (2, 5)
+    # Steps 10 and 11 have overwritten rows 0 and 1; in time order the rows are one history.
+    order = np.asarray([2, 3, 4, 0, 1])
+    story = jax.tree.map(lambda x: x[:, order], stored)
+    np.testing.assert_allclose(
+        story.next_observation, successor(story.observation, story.action), atol=1e-6
+    )
+    assert story.truncated.tolist() == [[False, False, True, False, False]] * 2  # step 9, the 10th
+
+
+def test_an_online_row_without_an_environment_is_refused(tmp_path):
+    with pytest.raises(InputError, match="online only"):
+        train(reach_source(env_id=None), tmp_path / "new", row=tiny("sac"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("env, bound", [("ReachShort-v0", 1.0), ("ReachWide-v0", 3.0)])
+def test_time_limits_are_no_terminals(tmp_path, env, bound):
+    row = tiny("sac", online__warmup=20)  # acts, never learns
+    train(from_env(env, REACH), tmp_path, row=row)
+    stored = last_state(tmp_path, row).storage
+    assert not stored.terminated.any()
+    limits = [False] * 4 + [True]
+    assert stored.truncated.tolist() == [(limits * 3)[:STEPS]] * 2
+    assert (abs(stored.action) <= 1).all()  # as the agent chose, not as the environment took
+    np.testing.assert_allclose(  # also at an episode's end: the successor, not the reset
+        stored.next_observation, successor(stored.observation, stored.action, bound), atol=1e-6
+    )
+    goes_on = np.isclose(stored.observation[:, 1:], stored.next_observation[:, :-1]).all(axis=-1)
+    np.testing.assert_array_equal(goes_on, ~stored.truncated[:, :-1])
+
+
+def test_numbers_that_break_stop_the_run(source, tmp_path):
+    row = tiny("cql", offline__algorithm__critic_rate=1e30)
+    with pytest.raises(InputError, match=r"offline step 10: .* is no longer a number"):
+        train(source, tmp_path, row=row)
