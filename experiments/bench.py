@@ -168,7 +168,8 @@ def _online(built, phase: Phase, seeds: SeedMap, spec: Spec):
     starts = seeds.put(np.zeros(count, bool))
     t = seeds.share(np.int32(phase.warmup + 1_000))
     data = seeds.share(_data(spec)) if built.replay.needs_data else None
-    arguments = (numbers, transition, transition.observation, starts, t, data)
+    learn = seeds.share(np.bool_(True))
+    arguments = (numbers, transition, transition.observation, starts, t, learn, data)
     step = online.compile_step(phase, algorithm, built.replay, seeds)
     step = step.lower(held[0], *arguments).compile()
 

@@ -30,12 +30,13 @@ class Reach(gymnasium.Env):
     Args:
       bound: actions lie in [-bound, bound], in units of SPEED.
       ends_after: the step at which an episode terminates; None: never.
+      ends_within: the distance to the goal at which it does; 0: never.
     """
 
-    def __init__(self, bound: float = 1.0, ends_after: int | None = None):
+    def __init__(self, bound: float = 1.0, ends_after: int | None = None, ends_within: float = 0.0):
         self.observation_space = gymnasium.spaces.Box(-2.0, 2.0, (2,), np.float32)
         self.action_space = gymnasium.spaces.Box(-bound, bound, (1,), np.float32)
-        self._ends_after = ends_after
+        self._ends_after, self._ends_within = ends_after, ends_within
 
     def _observation(self) -> np.ndarray:
         return np.asarray([self._position, self._goal - self._position], np.float32)
@@ -49,8 +50,9 @@ class Reach(gymnasium.Env):
     def step(self, action):
         self._position = float(np.clip(self._position + SPEED * float(action[0]), -1.0, 1.0))
         self._steps += 1
-        reward = -abs(self._goal - self._position)
-        return self._observation(), reward, self._steps == self._ends_after, False, {}
+        distance = abs(self._goal - self._position)
+        ends = self._steps == self._ends_after or distance < self._ends_within
+        return self._observation(), -distance, ends, False, {}
 
 
 for _id, _limit, _options in (
@@ -58,6 +60,7 @@ for _id, _limit, _options in (
     ("ReachShort-v0", 5, {}),  # time limits within a test's few steps
     ("ReachWide-v0", 5, {"bound": 3.0}),  # actions to be rescaled
     ("ReachEnds-v0", 5, {"ends_after": 3}),  # terminates, before the time limit
+    ("ReachGoal-v0", LIMIT, {"ends_within": 0.1}),  # terminates, sooner or later
     ("ReachBoth-v0", 5, {"ends_after": 5}),  # terminates at the very step of the time limit
 ):
     if _id not in gymnasium.registry:
@@ -153,7 +156,7 @@ def quick_compiling(cache: Path | None = None):
             "jax_persistent_cache_min_compile_time_secs": 0.0,
             "jax_persistent_cache_min_entry_size_bytes": -1,
         }
-    before = {name: getattr(jax.config, name) for name in changes}
+    before = {name: jax.config.values[name] for name in changes}
     for name, value in changes.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # else the folder at the first compilation holds for ever

@@ -22,7 +22,8 @@ from tests.helpers import REACH, assert_same, quick_compiling, reach_source, suc
 # first update after step 4. One call is 5 updates or 1 step; UPDATES counts both phases' calls.
 SEEDS, EPISODES = (3, 5), 2
 WARMUP, UTD, STEPS = 3, 2, 12
-ROW = tiny("enoto_cql", online__utd=UTD, online__algorithm__exploration__mask=0.7)
+MINE = {"online__utd": UTD, "online__algorithm__exploration__mask": 0.7}
+ROW = tiny("enoto_cql", **MINE)
 REFERENCE = (-15.0, -3.0)
 EVALUATED = [("offline", 10), ("offline", 20), *(("online", step) for step in (0, 4, 8, 12))]
 
@@ -258,8 +259,8 @@ def test_a_finished_run_is_not_touched(finished, source):
         ("seeds", {"seeds": (3, 6)}),
         ("eval_episodes", {"eval_episodes": 3}),
         ("env", {"env": "ReachShort-v0"}),
-        ("recipe.offline.batch_size", {"row": tiny("enoto_cql", batch_size=9)}),
-        ("recipe.online.utd", {"row": tiny("enoto_cql", online__utd=1)}),
+        ("recipe.offline.batch_size", {"row": tiny("enoto_cql", **MINE, batch_size=9)}),
+        ("recipe.online.utd", {"row": tiny("enoto_cql", **{**MINE, "online__utd": 1})}),
         ("data_hash", {"source": reach_source(seed=1)}),
     ],
 )
@@ -384,7 +385,7 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
     "message, changes",
     [
         ("trained seeds \\[3, 5\\], not \\[4\\]", {"seeds": (3, 4)}),
-        ("cannot restore", {"row": tiny("enoto_cql", algorithm__hidden=(8, 9))}),
+        ("cannot restore", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(8, 9))}),
         ("cannot restore", {"row": tiny("cql_to_sac")}),
     ],
 )

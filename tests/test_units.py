@@ -82,7 +82,7 @@ def test_an_unknown_argument_is_refused_when_written():
         unit(leg, lenght=1.0)
     with pytest.raises(InputError, match=r"^leg has no argument 'zzz'; known: knees, length$"):
         unit(leg, zzz=1.0)
-    with pytest.raises(InputError, match="^animal has no argument 'spec'"):
+    with pytest.raises(InputError, match=r"^animal has no argument 'spec'"):
         unit(animal, spec=1)
 
 
@@ -153,7 +153,7 @@ def test_replace_at_changes_one_value_of_a_copy():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("frist.speed", "no hyper-parameter 'frist.speed'; known: first, places"),
+        ("frist.speed", "no hyper-parameter 'frist.speed'; nearest: first"),
         ("first.sped", "no hyper-parameter 'sped'; nearest: speed"),
         ("places.first", "no hyper-parameter 'first'; known: "),
     ],

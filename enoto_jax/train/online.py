@@ -32,13 +32,15 @@ class Online:
       train: the train state.
       storage: its ring of new transitions.
       memory: the exploration rule's, of the running episode.
-      totals: sums of the metrics since they were last read.
+      totals: sums of the metrics over the updates since they were last read.
+      count: how many updates those are.
     """
 
     train: core.TrainState
     storage: Transition
     memory: Any
     totals: Any
+    count: Array
 
 
 def begin(algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int) -> Callable:
@@ -55,6 +57,7 @@ def begin(algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int
             storage=ring.empty(example, replay.capacity),
             memory=algorithm.exploration.reset(stream(seed, "act"), algorithm.critics),
             totals=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics),
+            count=jnp.int32(0),
         )
 
     return start
@@ -63,10 +66,10 @@ def begin(algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int
 def compile_step(
     phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap
 ) -> Callable[..., tuple[Online, Array]]:
-    """(Online, seed, transition, observation, starts, t, data) -> Online, next action [A].
+    """(Online, seed, transition, observation, starts, t, learn, data) -> Online, next action [A].
 
     Call t brings transition number t - 1, so that t are stored after it; call 0 has none yet and
-    writes a row that call 1 overwrites. Updates begin after `warmup` steps.
+    writes a row that call 1 overwrites. `learn` says whether this call updates.
     """
     rule = algorithm.exploration
 
@@ -77,6 +80,7 @@ def compile_step(
         observation: Array,
         starts: Array,
         t: Array,
+        learn: Array,
         data: Transition | None,
     ) -> tuple[Online, Array]:
         learn_key, mask_key = jax.random.split(jax.random.fold_in(stream(seed, "online"), t))
@@ -95,9 +99,9 @@ def compile_step(
             train, metrics = core.update(algorithm, train, batch, update_key)
             return (train, jax.tree.map(jnp.add, totals, metrics)), None
 
-        # t is the same number for all seeds, so this stays a branch under vmap.
+        # All seeds learn or none does, so this stays a branch under vmap.
         train, totals = jax.lax.cond(
-            t > phase.warmup,
+            learn,
             lambda carried: jax.lax.scan(one, carried, jax.random.split(learn_key, phase.utd))[0],
             lambda carried: carried,
             (online.train, online.totals),
@@ -111,9 +115,10 @@ def compile_step(
         if phase.random_steps:
             uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
             action = jnp.where(t < phase.random_steps, uniform, action)
-        return Online(train, storage, memory, totals), action
+        count = online.count + phase.utd * learn
+        return Online(train, storage, memory, totals, count), action
 
-    return seeds.compile(step, shared=(5, 6), donate=(0,))
+    return seeds.compile(step, shared=(5, 6, 7), donate=(0,))
 
 
 def train(
@@ -151,30 +156,32 @@ def train(
         newest = (step - 1) % replay.capacity
         last = jax.tree.map(lambda x: x[:, newest], get(online.storage))
         now = now._replace(transition=last._replace(extras={}))
+    first = step
 
     def arguments():
         parts = (put(now.transition), put(now.observation), put(now.starts))
-        return (online, numbers, *parts, share(np.int32(step)), data)
+        # A resumed run has done this step's updates already; it only needs an action.
+        learn = step > max(phase.warmup, first)
+        return (online, numbers, *parts, share(np.int32(step)), share(np.bool_(learn)), data)
 
     advance = record.compiled(compile_step(phase, algorithm, replay, seeds), *arguments())
     progress = Progress(phase.steps, "online", initial=step)
     progress.note(f"compiled in {record.timing['compile_s']:.1f} s, both phases together")
     if step == 0:
         progress.score(record.evaluate(mode, online.train.params, "online", 0))
-    zero = jax.tree.map(np.zeros_like, get(online.totals))
-    first, updates = step, 0
     while True:
         with record.timed("update"):
             online, action = advance(*arguments())
             action = get(action)
-        updates += phase.utd * (step > phase.warmup)
         ends = step == phase.steps
         evaluated = step > first and (ends or step % phase.eval_every == 0)
         if evaluated:
-            if updates:
-                record.metrics("online", step, get(online.totals), updates)
-                record.timing["updates"] += updates * len(seeds.seeds)
-            online, updates = online.replace(totals=put(zero)), 0
+            totals, count = get(online.totals), int(get(online.count)[0])
+            if count:
+                record.metrics("online", step, totals, count)
+                record.timing["updates"] += count * len(seeds.seeds)
+            zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
+            online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))
             progress.score(record.evaluate(mode, online.train.params, "online", step))
         if record.due(evaluated, ends):
             record.save("online", step, portable(online, step, seeds))
