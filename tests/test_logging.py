@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from enoto_jax import logging
+from enoto_jax import logging, progress, sinks
 from enoto_jax.types import InputError
 
 COLUMNS = ("step", "name", "value")
@@ -165,20 +165,20 @@ def test_json_stays_whole_when_writing_fails(tmp_path, monkeypatch):
 @pytest.fixture
 def clock(monkeypatch):
     now = SimpleNamespace(s=100.0)
-    monkeypatch.setattr(logging, "monotonic", lambda: now.s)
+    monkeypatch.setattr(progress, "monotonic", lambda: now.s)
     return now
 
 
 def test_progress_off_a_terminal_prints_plain_lines_now_and_then(clock):
     out = io.StringIO()
-    progress = logging.Progress(1000, "online", initial=100, stream=out)
+    bar = progress.Progress(1000, "online", initial=100, stream=out)
     for _ in range(30):  # 30 s: a line at 10, 20 and 30
         clock.s += 1.0
-        progress.advance(10)
-    progress.note("compiled in 3.2 s")
-    progress.score("score 44.6")
-    progress.close()
-    progress.close()
+        bar.advance(10)
+    bar.note("compiled in 3.2 s")
+    bar.score("score 44.6")
+    bar.close()
+    bar.close()
     assert out.getvalue().splitlines() == [
         "online  20% 200/1000, 10.00 steps/s, 01:20 left",
         "online  30% 300/1000, 10.00 steps/s, 01:10 left",
@@ -191,8 +191,8 @@ def test_progress_off_a_terminal_prints_plain_lines_now_and_then(clock):
 
 
 def test_progress_writes_to_stderr(capsys, clock):
-    progress = logging.Progress(10, "offline")
-    progress.score("score 1.0")
+    bar = progress.Progress(10, "offline")
+    bar.score("score 1.0")
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "offline   0% 0/10, ? steps/s, ? left, score 1.0\n"
@@ -205,12 +205,12 @@ class Terminal(io.StringIO):
 
 def test_progress_on_a_terminal_is_one_bar():
     out = Terminal()
-    progress = logging.Progress(10, "offline", initial=4, stream=out)
-    progress.advance(6)
-    progress.score("score 44.6")
-    progress.note("saved a checkpoint")
-    progress.close()
-    progress.close()
+    bar = progress.Progress(10, "offline", initial=4, stream=out)
+    bar.advance(6)
+    bar.score("score 44.6")
+    bar.note("saved a checkpoint")
+    bar.close()
+    bar.close()
     assert "\nsaved a checkpoint" in out.getvalue().replace("\r", "\n")
     last = out.getvalue().rstrip("\n").rsplit("\r", 1)[1]
     assert last.startswith("offline |") and "100% 10/10" in last and "score 44.6" in last
@@ -218,20 +218,20 @@ def test_progress_on_a_terminal_is_one_bar():
 
 
 def test_no_sinks_but_csv():
-    assert logging.sinks(["csv"], "run", {}) == ()
+    assert sinks.sinks(["csv"], "run", {}) == ()
 
 
 def test_an_unknown_sink_is_refused_before_any_is_opened(monkeypatch):
-    monkeypatch.setattr(logging, "_SINKS", {"tensorboard": pytest.fail, "wandb": pytest.fail})
+    monkeypatch.setattr(sinks, "_SINKS", {"tensorboard": pytest.fail, "wandb": pytest.fail})
     with pytest.raises(InputError, match="--log=mlflow: unknown; choose from csv, tensorboard"):
-        logging.sinks(["wandb", "mlflow"], "run", {})
+        sinks.sinks(["wandb", "mlflow"], "run", {})
 
 
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, name, module):
     monkeypatch.setitem(sys.modules, module, None)  # makes the import fail
     with pytest.raises(InputError, match=rf"pip install {module}.*extra \[{name}\]") as refusal:
-        logging.sinks([name], tmp_path, {})
+        sinks.sinks([name], tmp_path, {})
     assert "\n" not in str(refusal.value)
 
 
@@ -251,7 +251,7 @@ def test_tensorboard_gets_each_scalar(monkeypatch, tmp_path):
     folders = []
     library = SimpleNamespace(SummaryWriter=lambda logdir: folders.append(logdir) or writer)
     monkeypatch.setitem(sys.modules, "tensorboardX", library)
-    (sink,) = logging.sinks(["csv", "tensorboard"], tmp_path, {"method": "sac"})
+    (sink,) = sinks.sinks(["csv", "tensorboard"], tmp_path, {"method": "sac"})
     sink.log(5, {"offline/critic/loss": np.float32(1.5), "offline/actor/loss": 2})
     sink.close()
     assert folders == [str(tmp_path / "tensorboard")]
@@ -268,7 +268,7 @@ def test_wandb_goes_on_in_the_same_run_and_its_steps_may_restart(monkeypatch, tm
     library = SimpleNamespace(init=lambda **kwargs: started.append(kwargs) or run, Error=OSError)
     monkeypatch.setitem(sys.modules, "wandb", library)
     for _ in range(2):
-        (sink,) = logging.sinks(["wandb"], tmp_path, {"n": np.int64(3)})
+        (sink,) = sinks.sinks(["wandb"], tmp_path, {"n": np.int64(3)})
         sink.log(9, {"offline/critic/loss": 1.0})
         sink.log(0, {"online/critic/loss": 2.0})
         sink.close()
@@ -289,4 +289,4 @@ def test_wandb_without_a_login_is_bad_input(monkeypatch, tmp_path):
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=OSError))
     with pytest.raises(InputError, match="^--log=wandb: No API key configured; .*WANDB_MODE"):
-        logging.sinks(["wandb"], tmp_path, {})
+        sinks.sinks(["wandb"], tmp_path, {})

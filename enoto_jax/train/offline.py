@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.logging import Progress
+from enoto_jax.progress import Progress
 from enoto_jax.recipes import Phase
 from enoto_jax.replay import ring
 from enoto_jax.train.record import Record

@@ -16,7 +16,7 @@ import numpy as np
 
 from enoto_jax import core
 from enoto_jax.envs.vector import SeedEnvs
-from enoto_jax.logging import Progress
+from enoto_jax.progress import Progress
 from enoto_jax.recipes import Phase, example_transition
 from enoto_jax.replay import Replay, ring
 from enoto_jax.train.record import Record

@@ -14,6 +14,7 @@ import numpy as np
 from enoto_jax import logging, plot, stats
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import Source
+from enoto_jax.sinks import Sink
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import InputError
@@ -43,7 +44,7 @@ class Record:
         source: Source,
         seeds: SeedMap,
         evaluator: Evaluator | None,
-        sinks: Sequence[logging.Sink],
+        sinks: Sequence[Sink],
         offline_steps: int,
     ):
         self.folder, self.source, self.seeds, self.evaluator = folder, source, seeds, evaluator

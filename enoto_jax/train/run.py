@@ -17,6 +17,7 @@ from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import Source
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
+from enoto_jax.sinks import sinks as open_sinks
 from enoto_jax.train import memory, offline, online
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.record import Record
@@ -95,7 +96,7 @@ def train(
         source,
         seed_map,
         None if env_id is None else Evaluator(env_id, eval_episodes, seed_map),
-        logging.sinks(log, folder, config),
+        open_sinks(log, folder, config),
         recipe.offline.steps if offline_needed else 0,
     )
     if not (folder / "config.json").exists():

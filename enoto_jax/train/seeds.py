@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from enoto_jax.types import Array, Key
 
@@ -76,24 +76,26 @@ class SeedMap:
         count = len(self.devices)
         if count == 1:
             return jax.device_put(tree, self.devices[0])
-        return jax.tree.map(
-            lambda x: jax.device_put_sharded(list(np.split(np.asarray(x), count)), self.devices),
-            tree,
-        )
+        split = jax.tree.map(lambda x: np.reshape(x, (count, -1, *np.shape(x)[1:])), tree)
+        return jax.device_put(split, self._one_each())
 
     def share(self, tree: Any) -> Any:
         """Host arrays to every device, once each."""
         if len(self.devices) == 1:
             return jax.device_put(tree, self.devices[0])
-        return jax.device_put_replicated(tree, self.devices)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(
+                (len(self.devices), *np.shape(x)), self._one_each(), lambda _: np.asarray(x)[None]
+            ),
+            tree,
+        )
+
+    def _one_each(self) -> NamedSharding:
+        """The leading axis is spread over the devices, which is how pmap takes its arguments."""
+        return NamedSharding(Mesh(np.asarray(self.devices), ("seeds",)), PartitionSpec("seeds"))
 
     def get(self, tree: Any) -> Any:
         """Device arrays to host arrays [S, ...] of their own memory, safe from donation."""
         if len(self.devices) == 1:
             return jax.tree.map(lambda x: np.array(x, copy=True), tree)
         return jax.tree.map(lambda x: np.array(x, copy=True).reshape(-1, *x.shape[2:]), tree)
-
-
-def first(tree: Any) -> Any:
-    """The first seed's part of host arrays [S, ...]."""
-    return jax.tree.map(lambda x: jnp.asarray(x[0]), tree)

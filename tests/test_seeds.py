@@ -1,0 +1,190 @@
+"""Seeds side by side, on one device and on several: each computes what it would compute alone.
+
+Several devices need a process of their own, in which the CPU pretends to be four.
+"""
+
+import pickle
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from enoto_jax import core, registry
+from enoto_jax.recipes import build
+from enoto_jax.train import offline, online, run
+from enoto_jax.train.seeds import STREAMS, SeedMap, first, stream
+from tests.helpers import (
+    REACH,
+    assert_same,
+    differ,
+    python,
+    quick_compiling,
+    reach_source,
+    tiny,
+)
+
+ALL = (4, 2, 7, 0)  # seeds; alone, the same numbers one at a time
+CALLS, WARMUP = 4, 1
+# One seed or several: XLA may order a sum differently, and Adam divides tiny numbers.
+CLOSE = {"rtol": 1e-3, "atol": 1e-4}
+
+
+def tree() -> dict[str, np.ndarray]:
+    return {
+        "numbers": np.arange(24, dtype=np.float32).reshape(4, 3, 2),
+        "flags": np.arange(4) % 2 == 0,
+        "empty": np.zeros((4, 0), np.float32),
+        "one": np.arange(4, dtype=np.int32),
+    }
+
+
+def train(seeds: SeedMap) -> dict:
+    """A few updates of both phases, through the programs that the loops use."""
+    row = registry.override(tiny("enoto_cql", online__warmup=WARMUP), "online.replay", "append")
+    row = registry.override(row, "online.replay.capacity", 16)
+    row = registry.override(row, "online.algorithm.exploration.mask", 0.7)
+    built, transitions = build(row, REACH), reach_source().load().transitions
+    data = run._resident(transitions, built, seeds)
+    numbers = seeds.put(seeds.seeds)
+    state = seeds.compile(lambda s: core.init(built.offline, stream(s, "init")))(numbers)
+    begin = online.begin(built.online, built.replay, REACH, row.online.batch_size)
+
+    plain = seeds.share(transitions)  # offline there are no masks
+    counts = (seeds.share(np.int32(0)), seeds.share(np.int32(2)))
+    blocks = offline.compile_blocks(built.offline, row.offline.batch_size, 2, seeds)
+    blocks = blocks.lower(state, numbers, *counts, plain).compile()
+    state, sums = blocks(state, numbers, *counts, plain)
+    found = {"offline": seeds.get(state), "sums": seeds.get(sums)}
+
+    def start(seed, state):
+        return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
+
+    carried = seeds.compile(start)(numbers, state)
+    step = online.compile_step(row.online, built.online, built.replay, seeds)
+    actions = []
+    for t in range(CALLS):
+        # Transitions of its own for every seed, the same ones when it is alone.
+        picked = [jax.tree.map(lambda x, s=s: x[s + t], transitions) for s in seeds.seeds]
+        now = jax.tree.map(lambda *x: np.stack(x), *picked)
+        parts = (now, now.next_observation, np.full(len(seeds.seeds), t == 0))
+        arguments = (numbers, *map(seeds.put, parts), seeds.share(np.int32(t)), data)
+        if t == 0:
+            step = step.lower(carried, *arguments).compile()
+        carried, action = step(carried, *arguments)
+        actions.append(seeds.get(action))
+    return {**found, "online": seeds.get(carried), "actions": np.stack(actions, axis=1)}
+
+
+def program(out: Path) -> None:
+    """What the other process does: each result by how the seeds lie on the devices."""
+    devices = jax.devices()
+    assert len(devices) == 4
+    found = {}
+    with quick_compiling(out.parent / "compiled"):
+        for count in (4, 2):
+            seeds = SeedMap(ALL, devices[:count])
+            put, shared = seeds.put(tree()), seeds.share(tree())
+            found[f"there and back, {count}"] = seeds.get(put)
+            found[f"each device's own, {count}"] = [
+                {d.device.id: np.asarray(d.data) for d in x.addressable_shards}
+                for x in (put["numbers"], shared["numbers"])
+            ]
+            found[count] = train(seeds)
+        found["side by side"] = train(SeedMap(ALL, devices[:1]))
+        for seed in ALL:
+            found[f"seed {seed}"] = train(SeedMap([seed], devices[:1]))
+    out.write_bytes(pickle.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    out = tmp_path_factory.mktemp("seeds") / "found.pickle"
+    four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    process = python("-W", "error", "-m", "tests.test_seeds", out, env=four)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-3000:]
+    return pickle.loads(out.read_bytes())
+
+
+def alone(found) -> dict:
+    single = [found[f"seed {seed}"] for seed in ALL]
+    return jax.tree.map(lambda *x: np.concatenate(x), *single)
+
+
+@pytest.mark.parametrize("how", ["side by side", 2, 4])
+def test_a_seed_computes_what_it_computes_alone(found, how):
+    assert_same(found[how], alone(found), **CLOSE)
+
+
+def test_the_comparison_would_show_a_mixed_up_seed(found):
+    one = alone(found)
+    for a in range(4):
+        for b in range(a):
+            for part in ("offline", "online", "actions"):
+                mine, other = (jax.tree.map(lambda x, i=i: x[i], one[part]) for i in (a, b))
+                with pytest.raises(AssertionError):
+                    assert_same(mine, other, **CLOSE)
+    assert one["online"].train.step.tolist() == [CALLS - 1 - WARMUP] * 4
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_there_and_back(found, count):
+    assert_same(found[f"there and back, {count}"], tree())
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_every_device_has_its_seeds_and_all_of_what_is_shared(found, count):
+    own, shared = found[f"each device's own, {count}"]
+    assert len(own) == len(shared) == count
+    parts = np.split(tree()["numbers"], count)
+    for device in range(count):
+        np.testing.assert_array_equal(own[device].reshape(parts[device].shape), parts[device])
+        np.testing.assert_array_equal(
+            shared[device].reshape(tree()["numbers"].shape), tree()["numbers"]
+        )
+
+
+def test_one_device():
+    seeds = SeedMap(ALL, jax.local_devices()[:1])
+    assert_same(seeds.get(seeds.put(tree())), tree())
+    assert_same(jax.device_get(seeds.share(tree())), tree())
+    double = seeds.compile(lambda x, y: x * y, shared=(1,), donate=(0,))
+    given = seeds.put(tree()["numbers"])
+    kept = seeds.get(given)
+    result = double(given, seeds.share(np.float32(2.0)))
+    assert_same(seeds.get(result), 2 * tree()["numbers"])
+    assert_same(kept, tree()["numbers"])  # the host's copy outlives the donated memory
+
+
+def test_in_turn_is_the_same_as_side_by_side():
+    seeds = SeedMap(ALL, jax.local_devices()[:1])
+
+    def function(x, shared, seed):
+        return {"x": x @ shared, "seed": seed}
+
+    shared = seeds.share(np.arange(6, dtype=np.float32).reshape(2, 3))
+    arguments = (seeds.put(tree()["numbers"]), shared, seeds.put(seeds.seeds))
+    long, short = (seeds.compile(function, shared=(1,), long=long) for long in (True, False))
+    assert_same(seeds.get(long(*arguments)), seeds.get(short(*arguments)), rtol=1e-6)
+    assert long(*arguments)["seed"].tolist() == list(ALL)
+
+
+@pytest.mark.parametrize("seeds, used", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1), (6, 3), (8, 4)])
+def test_as_many_devices_as_divide_the_seeds(seeds, used):
+    assert len(SeedMap(range(seeds), ["device"] * 4).devices) == used
+
+
+def test_streams_of_a_seed_differ():
+    keys = [jax.random.key_data(stream(np.int32(s), n)).tolist() for s in (0, 1) for n in STREAMS]
+    assert len({tuple(key) for key in keys}) == 2 * len(STREAMS)
+
+
+def test_first():
+    assert_same(first(tree()), jax.tree.map(lambda x: x[0], tree()))
+    assert not differ(first(tree())["one"], np.int32(0))
+
+
+if __name__ == "__main__":
+    program(Path(sys.argv[1]))
