@@ -45,7 +45,9 @@ class Checkpoints:
         self._latest.save(number, args=_save_args(state, record))
 
     def save_handover(self, state: Any, record: dict[str, Any]) -> None:
-        """Keep the end of the offline phase for every row that shares it. Waits until written."""
+        """Keep the end of the offline phase for every row that shares it; once, and wait for it."""
+        if self._handover.latest_step() is not None:
+            return
         self._handover.save(0, args=_save_args(state, record))
         self._handover.wait_until_finished()
 

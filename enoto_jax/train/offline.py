@@ -76,7 +76,7 @@ def train(
       record: files, evaluation and checkpoints.
 
     Returns:
-      The state at the phase's end, on the devices; also kept as the run's hand-over.
+      The state at the phase's end, on the devices.
     """
     seeds = record.seeds
     numbers, share = seeds.put(seeds.seeds), seeds.share
@@ -108,5 +108,4 @@ def train(
         if record.due(evaluated, ends):
             record.save("offline", step, seeds.get(state))
     progress.close()
-    record.checkpoints.save_handover(seeds.get(state), {"phase": "offline", "step": step})
     return state

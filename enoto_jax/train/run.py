@@ -118,38 +118,48 @@ def _phases(
     record: Record,
 ) -> None:
     """Whatever is left to train, from the newest checkpoint on."""
-    seeds, found = record.seeds, record.resume()
-    at_phase, step = found or ("offline", 0)
+    seeds = record.seeds
+    phase, step = record.resume() or ("offline", 0)
     begin = online.begin(built.online, built.replay, source.spec, recipe.online.batch_size)
-    if at_phase == "online":
+    if phase == "online":
         template = _template(lambda: begin(_abstract(built.online), np.int32(0)), seeds)
         ring = jax.tree.map(lambda x: x[:, :step], template.storage)
         saved = record.checkpoints.restore(template.replace(storage=ring))
         carried = seeds.put(online.unpack(saved, template))
     else:
         before = None
-        if recipe.offline is not None and restored is not None:
+        if restored is not None:
             before = _restore(restored, built.offline, seeds)
         elif recipe.offline is not None:
-            if found:
-                template = _template(lambda: _abstract(built.offline), seeds)
-                before = seeds.put(record.checkpoints.restore(template))
-            else:
-                before = seeds.compile(lambda s: core.init(built.offline, stream(s, "init")))(
-                    seeds.put(seeds.seeds)
-                )
-            before = offline.train(recipe.offline, built.offline, before, data, step, record)
+            before = _offline(recipe, built, data, step, record)
         if env_id is None:
             return
-        step = 0
         print("\n".join(switch(recipe)), file=sys.stderr)
 
         def start(seed, state):
             return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
 
-        carried = seeds.compile(start)(seeds.put(seeds.seeds), before)
+        carried, step = seeds.compile(start)(seeds.put(seeds.seeds), before), 0
     resident = data if built.replay.needs_data else None
     online.train(recipe.online, built.online, built.replay, carried, resident, step, env_id, record)
+
+
+def _offline(
+    recipe: Recipe, built: Built, data: Transition, step: int, record: Record
+) -> core.TrainState:
+    """The end of the offline phase, kept for every row that shares it."""
+    seeds = record.seeds
+    if step > 0:
+        template = _template(lambda: _abstract(built.offline), seeds)
+        state = seeds.put(record.checkpoints.restore(template))
+    else:
+        make = seeds.compile(lambda seed: core.init(built.offline, stream(seed, "init")))
+        state = make(seeds.put(seeds.seeds))
+    if step < recipe.offline.steps:
+        state = offline.train(recipe.offline, built.offline, state, data, step, record)
+    about = {"phase": "offline", "step": recipe.offline.steps}
+    record.checkpoints.save_handover(seeds.get(state), about)
+    return state
 
 
 def _abstract(algorithm: core.Algorithm) -> core.TrainState:
