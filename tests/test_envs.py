@@ -1,5 +1,7 @@
 """Environments as the loops see them: actions, ends of episodes, start states, evaluation."""
 
+from itertools import pairwise
+
 import gymnasium
 import numpy as np
 import pytest
@@ -128,7 +130,7 @@ def test_the_first_step_begins_episodes():
 def test_the_end_of_an_episode(env_id, length, terminated):
     """The successor is stored, the next episode has begun, and only one flag is set."""
     steps, _ = play(env_id, [0, 1], 2 * length)
-    for step, (before, now) in enumerate(zip(steps, steps[1:]), start=1):
+    for step, (before, now) in enumerate(pairwise(steps), start=1):
         kept, ends = now.transition, step % length == 0
         np.testing.assert_array_equal(kept.observation, before.observation)
         expected = successor(kept.observation, kept.action)
@@ -184,13 +186,14 @@ def test_evaluation_sums_the_rewards_of_whole_episodes(env_id):
     expected, lengths = np.zeros((2, 3)), set()
     for place in np.ndindex(2, 3):
         observation = seen[0][place]
-        for step in range(1, 21):
+        length, ended = 0, False
+        while not ended:
             action = np.clip(observation[1:] / SPEED, -1.0, 1.0)
             observation = successor(observation, action)
             expected[place] -= abs(observation[1])
-            if env_id == "ReachGoal-v0" and abs(observation[1]) < 0.1:
-                break
-        lengths.add(step)
+            length += 1
+            ended = length == 20 or (env_id == "ReachGoal-v0" and abs(observation[1]) < 0.1)
+        lengths.add(length)
     np.testing.assert_allclose(returns, expected, atol=1e-5)
     assert (len(lengths) > 1) == (env_id == "ReachGoal-v0")
     assert len(seen) == max(lengths)

@@ -211,7 +211,7 @@ def test_a_head_is_kept_for_a_whole_episode(spec, batch):
     seeds = SeedMap([0, 1])
     begin = seeds.compile(online.begin(empty, replay, spec, 2))
     replay = replay._replace(sample=lambda storage, *_: storage)
-    step = online.compile_step(Phase(None, steps=9, batch_size=2, warmup=100), empty, replay, seeds)
+    step = online.compile_step(Phase(None, steps=9, batch_size=2), empty, replay, seeds)
     train = core.TrainState({}, {}, {}, {}, jnp.zeros(2, jnp.int32))
     carried = begin(train, seeds.seeds)
     transition = jax.tree.map(lambda x: jnp.stack([x[0]] * 2), batch)
@@ -220,8 +220,9 @@ def test_a_head_is_kept_for_a_whole_episode(spec, batch):
         # Seed 0 starts at 0, 4 and 6, seed 1 at 0 alone.
         starts = jnp.asarray([t in (0, 4, 6), t == 0])
         carried, action = step(
-            carried, seeds.seeds, transition, transition.observation, starts, jnp.int32(t), None
-        )
+            carried, seeds.seeds, transition, transition.observation, starts, jnp.int32(t),
+            jnp.bool_(False), None,
+        )  # fmt: skip
         heads.append(np.asarray(action[:, 0]))
     first, second = np.array(heads).T
     assert [len(set(part)) for part in (first[:4], first[4:6], first[6:], second)] == [1] * 4

@@ -33,8 +33,8 @@ def close(actual, expected, tolerance=1e-5):
 
 
 @pytest.fixture(scope="module")
-def evaluate(spec, state_of, batch, double):
-    """(make, key, options, state changes) -> the algorithm, its state, and the state in float64."""
+def evaluate(spec, state_of, double):
+    """(make, options) -> the algorithm, a state of it, and that state in float64."""
 
     def evaluate(make=sac, **options):
         algorithm = make(spec, **SHAPE, **options)

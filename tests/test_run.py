@@ -344,12 +344,12 @@ def test_a_stopped_run_has_saved_where_it_stopped(source, tmp_path):
 
 
 def starts_of(patch) -> list:
-    """Ends each run where its online phase would begin, and keeps what it would begin with."""
+    """Keeps what each run's online phase would begin with, and ends the run there."""
     found = []
 
     def capture(phase, algorithm, replay, carried, *rest):
         found.append(rest[-1].seeds.get(carried))
-        return carried
+        raise Killed
 
     patch.setattr(online, "train", capture)
     return found
@@ -357,11 +357,13 @@ def starts_of(patch) -> list:
 
 def test_restore_starts_where_the_run_itself_started(finished, source, tmp_path, monkeypatch):
     found = starts_of(monkeypatch)
-    train(source, tmp_path / "same", restore=finished.folder)
+    with pytest.raises(Killed):
+        train(source, tmp_path / "same", restore=finished.folder)
     assert_same(found[0], finished.start)
     # Another row with the same offline phase, of one of the seeds.
     other = tiny("cql_n_to_sac_n")
-    train(source, tmp_path / "other", row=other, seeds=(5,), restore=finished.folder)
+    with pytest.raises(Killed):
+        train(source, tmp_path / "other", row=other, seeds=(5,), restore=finished.folder)
     mine = jax.tree.map(lambda x: x[1:], finished.start.train)
     for part in ("params", "targets", "opt_states"):
         assert_same(getattr(found[1].train, part), getattr(mine, part))
@@ -370,8 +372,9 @@ def test_restore_starts_where_the_run_itself_started(finished, source, tmp_path,
 
 def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, tmp_path):
     """The same parameters, the same seeds, the same moment: the same row."""
-    train(source, tmp_path, restore=finished.folder, row=tiny("cql_n_to_sac_n", online__steps=0))
-    mine = table(tmp_path / "evaluations.csv")
+    row = tiny("cql_n_to_sac_n", online__steps=2, online__warmup=9)
+    train(source, tmp_path, restore=finished.folder, row=row)
+    mine = [row for row in table(tmp_path / "evaluations.csv") if row["step"] == "0"]
     whole = [
         row
         for row in table(finished.folder / "evaluations.csv")
@@ -414,6 +417,12 @@ def test_without_a_simulator_a_run_ends_at_the_handover(finished, source, tmp_pa
     assert {row["name"].split("/")[0] for row in table(tmp_path / "metrics.csv")} == {"offline"}
     assert_same(kept_handover(tmp_path), kept_handover(finished.folder))
     assert train(source, tmp_path, env="none") == {}
+
+
+def test_without_online_steps_a_run_ends_with_the_handovers_evaluation(finished, source, tmp_path):
+    row = tiny("enoto_cql", **MINE, online__steps=0)
+    train(source, tmp_path, row=row, restore=finished.folder)
+    assert evaluations(tmp_path) == [("online", 0, seed) for seed in SEEDS]
 
 
 def test_an_online_row_needs_no_data(tmp_path, monkeypatch):

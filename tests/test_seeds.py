@@ -14,18 +14,18 @@ import pytest
 from enoto_jax import core, registry
 from enoto_jax.recipes import build
 from enoto_jax.train import offline, online, run
-from enoto_jax.train.seeds import STREAMS, SeedMap, first, stream
+from enoto_jax.train.seeds import STREAMS, SeedMap, stream
 from tests.helpers import (
     REACH,
     assert_same,
-    differ,
     python,
     quick_compiling,
     reach_source,
     tiny,
 )
 
-ALL = (4, 2, 7, 0)  # seeds; alone, the same numbers one at a time
+ALL = (4, 2, 7, 0)
+ALONE = (1, 2)  # places of the seeds that also train alone, for comparison
 CALLS, WARMUP = 4, 1
 # One seed or several: XLA may order a sum differently, and Adam divides tiny numbers.
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
@@ -35,7 +35,6 @@ def tree() -> dict[str, np.ndarray]:
     return {
         "numbers": np.arange(24, dtype=np.float32).reshape(4, 3, 2),
         "flags": np.arange(4) % 2 == 0,
-        "empty": np.zeros((4, 0), np.float32),
         "one": np.arange(4, dtype=np.int32),
     }
 
@@ -66,10 +65,10 @@ def train(seeds: SeedMap) -> dict:
     actions = []
     for t in range(CALLS):
         # Transitions of its own for every seed, the same ones when it is alone.
-        picked = [jax.tree.map(lambda x, s=s: x[s + t], transitions) for s in seeds.seeds]
-        now = jax.tree.map(lambda *x: np.stack(x), *picked)
+        now = jax.tree.map(lambda x, t=t: x[seeds.seeds + t], transitions)
         parts = (now, now.next_observation, np.full(len(seeds.seeds), t == 0))
-        arguments = (numbers, *map(seeds.put, parts), seeds.share(np.int32(t)), data)
+        counts = (np.int32(t), np.bool_(t > WARMUP))
+        arguments = (numbers, *map(seeds.put, parts), *map(seeds.share, counts), data)
         if t == 0:
             step = step.lower(carried, *arguments).compile()
         carried, action = step(carried, *arguments)
@@ -92,9 +91,8 @@ def program(out: Path) -> None:
                 for x in (put["numbers"], shared["numbers"])
             ]
             found[count] = train(seeds)
-        found["side by side"] = train(SeedMap(ALL, devices[:1]))
-        for seed in ALL:
-            found[f"seed {seed}"] = train(SeedMap([seed], devices[:1]))
+        for place in ALONE:
+            found[f"alone, {place}"] = train(SeedMap([ALL[place]], devices[:1]))
     out.write_bytes(pickle.dumps(found))
 
 
@@ -108,25 +106,29 @@ def found(tmp_path_factory):
     return pickle.loads(out.read_bytes())
 
 
-def alone(found) -> dict:
-    single = [found[f"seed {seed}"] for seed in ALL]
-    return jax.tree.map(lambda *x: np.concatenate(x), *single)
+def seed_of(result: dict, place: int) -> dict:
+    return jax.tree.map(lambda x: x[place], result)
 
 
-@pytest.mark.parametrize("how", ["side by side", 2, 4])
-def test_a_seed_computes_what_it_computes_alone(found, how):
-    assert_same(found[how], alone(found), **CLOSE)
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("place", ALONE)
+def test_a_seed_computes_what_it_computes_alone(found, devices, place):
+    together, alone = seed_of(found[devices], place), seed_of(found[f"alone, {place}"], 0)
+    assert_same(together, alone, **CLOSE)
 
 
 def test_the_comparison_would_show_a_mixed_up_seed(found):
-    one = alone(found)
-    for a in range(4):
-        for b in range(a):
-            for part in ("offline", "online", "actions"):
-                mine, other = (jax.tree.map(lambda x, i=i: x[i], one[part]) for i in (a, b))
+    for one in range(4):
+        for other in range(one):
+            for part in ("offline", "sums", "online", "actions"):
+                mine, theirs = (seed_of(found[4][part], place) for place in (one, other))
                 with pytest.raises(AssertionError):
-                    assert_same(mine, other, **CLOSE)
-    assert one["online"].train.step.tolist() == [CALLS - 1 - WARMUP] * 4
+                    assert_same(mine, theirs, **CLOSE)
+
+
+def test_learning_is_compared(found):
+    assert found[4]["offline"].step.tolist() == [4] * 4
+    assert found[4]["online"].train.step.tolist() == [CALLS - 1 - WARMUP] * 4
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -179,11 +181,6 @@ def test_as_many_devices_as_divide_the_seeds(seeds, used):
 def test_streams_of_a_seed_differ():
     keys = [jax.random.key_data(stream(np.int32(s), n)).tolist() for s in (0, 1) for n in STREAMS]
     assert len({tuple(key) for key in keys}) == 2 * len(STREAMS)
-
-
-def test_first():
-    assert_same(first(tree()), jax.tree.map(lambda x: x[0], tree()))
-    assert not differ(first(tree())["one"], np.int32(0))
 
 
 if __name__ == "__main__":
