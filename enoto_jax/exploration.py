@@ -44,6 +44,12 @@ class Exploration(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
+def _check_spread(rule: str, critics: int) -> None:
+    """The unbiased deviation of a single critic is 0 / 0."""
+    if critics < 2:
+        raise InputError(f"{rule} needs at least two critics; raise --num_critics")
+
+
 def _sample(key, algorithm, params, memory, observation):
     del memory
     return algorithm.act(params, key, observation, 1)[0]
@@ -108,6 +114,7 @@ def oac(*, upper: float = 4.66, shift: float = 23.53) -> Exploration:
 
     def act(key, algorithm, params, memory, observation):
         del memory
+        _check_spread("oac", algorithm.critics)
         mean, std = algorithm.moments(params, observation)
 
         def upper_bound(mean: Array) -> Array:
@@ -147,6 +154,7 @@ def sunrise(
 
     def act(key, algorithm, params, memory, observation):
         del memory
+        _check_spread("sunrise's ucb", algorithm.critics)
         return _best_candidate(
             key, algorithm, params, observation, candidates,
             lambda q: jnp.mean(q, axis=0) + ucb * jnp.std(q, axis=0, ddof=1),

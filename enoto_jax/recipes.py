@@ -98,10 +98,17 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     state = jax.eval_shape(lambda k, s: built.handover(k, s, online), key, before)
     batch = jax.eval_shape(lambda: example_transition(spec, online, recipe.online.batch_size))
     after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
+    jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
     difference = handover.differences(state, after)
     if difference:
         raise InputError(f"the hand-over's state is not what the online update keeps: {difference}")
     return built
+
+
+def _first_action(algorithm: core.Algorithm, spec: Spec, state: core.TrainState, key):
+    rule = algorithm.exploration
+    memory = rule.reset(key, algorithm.critics)
+    return rule.act(key, algorithm, state.params, memory, jnp.zeros(spec.observation_size))
 
 
 def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None = None):

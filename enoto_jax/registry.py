@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,14 +66,16 @@ def override(recipe: Recipe, path: str, text: Any) -> Recipe:
 
 
 def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
-    known = {p: v for p, v, _ in units.leaves(recipe)}
+    known = {p: (v, owner) for p, v, owner in units.leaves(recipe)}
     if path not in known:
         raise InputError(f"no hyper-parameter {path!r}{nearest(path, known)}")
-    return units.replace_at(recipe, path, parse(path, known[path], text))
+    value, owner = known[path]
+    optional = "None" in units.annotation(owner, path.rpartition(".")[2])
+    return units.replace_at(recipe, path, parse(path, value, text, optional))
 
 
-def parse(path: str, old: Any, text: Any) -> Any:
-    """A value from its text, of the kind that stands at the path."""
+def parse(path: str, old: Any, text: Any, optional: bool = True) -> Any:
+    """A value from its text, of the kind that stands at the path; None where that is allowed."""
     if not isinstance(text, str):
         return text
     slot = _SLOTS.get(path.rpartition(".")[2])
@@ -84,10 +87,13 @@ def parse(path: str, old: Any, text: Any) -> Any:
     if isinstance(old, str):
         return text
     try:
-        value = ast.literal_eval(text)
+        # Python's literals have no infinity; a number too large to hold is one.
+        value = ast.literal_eval(re.sub(r"\binf\b", "1e999", text))
     except (ValueError, SyntaxError):
         value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    if isinstance(old, bool) != isinstance(value, bool) and old is not None:
+    if value is None and optional:
+        return None
+    if isinstance(old, bool) != isinstance(value, bool):
         raise InputError(f"{path}: {text!r} should be {_kind(old)}, like {old!r}")
     if isinstance(old, tuple) and isinstance(value, int | float):
         value = (value,)
@@ -120,14 +126,13 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
             return unit(UNITS[name], **{k: read(v) for k, v in node.items() if k != "unit"})
         return tuple(read(v) for v in node) if isinstance(node, list) else node
 
-    def phase(node: Mapping[str, Any] | None) -> Phase | None:
-        return node and Phase(**{k: read(v) for k, v in node.items()})
+    def phase(node: Mapping[str, Any]) -> Phase:
+        return Phase(**{k: read(v) for k, v in node.items()})
 
     try:
-        return Recipe(
-            tree["about"], phase(tree["offline"]), read(tree["handover"]), phase(tree["online"])
-        )
-    except (KeyError, TypeError) as error:
+        offline = None if tree["offline"] is None else phase(tree["offline"])
+        return Recipe(tree["about"], offline, read(tree["handover"]), phase(tree["online"]))
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"--config: not a recipe of this version: {error}") from error
 
 

@@ -50,6 +50,8 @@ def random_min_pair(*, m: int = 2) -> TargetRule:
     _positive("random_min_pair", m=m)
 
     def rule(key: Key, q: Array) -> Array:
+        if m > q.shape[0]:
+            raise InputError(f"random_min_pair: m is {m}, but there are {q.shape[0]} critics")
         drawn = jax.random.choice(key, q.shape[0], (m,), replace=False)
         return jnp.min(q[drawn], axis=0)
 
@@ -69,6 +71,8 @@ def weighted_min_pair() -> TargetRule:
     """
 
     def rule(key: Key, q: Array) -> Array:
+        if q.shape[0] < 2:
+            raise InputError("weighted_min_pair needs at least two critics; raise --num_critics")
         weights = jnp.asarray(weighted_min_pair_weights(q.shape[0]), q.dtype)
         return _weighted(weights, jnp.sort(q, axis=0))
 
@@ -84,6 +88,8 @@ def independent(*, group: int = 1) -> TargetRule:
     _positive("independent", group=group)
 
     def rule(key: Key, q: Array) -> Array:
+        if q.shape[0] % group:
+            raise InputError(f"independent: {q.shape[0]} critics do not make groups of {group}")
         groups = q.reshape(-1, group, *q.shape[1:])
         return jnp.repeat(jnp.min(groups, axis=1), group, axis=0)
 

@@ -71,6 +71,13 @@ def describe(make: Callable, name: str) -> str:
     return describe(make.extends, name) if hasattr(make, "extends") else ""
 
 
+def annotation(owner: Any, name: str) -> str:
+    """The declared type of one of the arguments of a unit, or fields of a phase, as text."""
+    if isinstance(owner, Unit):
+        return str(parameters(owner.make)[name].annotation)
+    return next(str(f.type) for f in dataclasses.fields(owner) if f.name == name)
+
+
 def source_line(make: Callable) -> str:
     """The first line of the docstring: what the unit is and where it comes from."""
     return (inspect.getdoc(make) or "").partition("\n")[0]

@@ -342,7 +342,8 @@ def test_smoke(smoke):
     assert called.code == 0, called.err
     assert {path.name for path in folder.iterdir()} == FILES
     assert rows(folder) == ROWS
-    assert called.out.count("\n") == 1 and "final score" in called.out
+    headline = called.out.splitlines()[-1]
+    assert headline.startswith(f"{folder}: score at the hand-over") and "final score" in headline
     assert "Traceback" not in called.err and "Warning" not in called.err
 
 

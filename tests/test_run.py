@@ -283,7 +283,6 @@ def test_another_run_in_the_same_folder_is_refused(finished, source, what, chang
         (("update", 4), "offline step 20"),
         (("eval", 3), "online step 0"),
         (("update", 11), "online step 6"),
-        (("update", 13), "online step 8"),
         (("update", 17), "online step 12"),
     ],
     ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
@@ -387,9 +386,9 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
 @pytest.mark.parametrize(
     "message, changes",
     [
-        ("trained seeds \\[3, 5\\], not \\[4\\]", {"seeds": (3, 4)}),
-        ("cannot restore", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(8, 9))}),
-        ("cannot restore", {"row": tiny("cql_to_sac")}),
+        (r"trained seeds \[3, 5\], not \[4\]", {"seeds": (3, 4)}),
+        ("cannot restore|differ", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(8, 9))}),
+        ("cannot restore|differ", {"row": tiny("cql_to_sac")}),
     ],
 )
 def test_restore_refuses_what_does_not_fit_and_writes_nothing(
@@ -470,4 +469,4 @@ def test_time_limits_are_no_terminals(tmp_path, env, bound):
 def test_numbers_that_break_stop_the_run(source, tmp_path):
     row = tiny("cql", offline__algorithm__critic_rate=1e30)
     with pytest.raises(InputError, match=r"offline step 10: .* is no longer a number"):
-        train(source, tmp_path, row=row)
+        train(source, tmp_path, row=row, env="none")

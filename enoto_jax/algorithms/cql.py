@@ -103,6 +103,7 @@ def cql(
     lagrange_rate: float = 3e-4,
     initial_multiplier: float = 1.0,
     backup: backups.Backup | None = None,
+    terms: tuple = (),
     **options,
 ) -> Algorithm:
     """SAC with the conservative term; every other option is sac's.
@@ -118,13 +119,15 @@ def cql(
       lagrange_rate: Adam's learning rate of the multiplier's logarithm.
       initial_multiplier: the multiplier at the start.
       backup: value of the next state; deterministic without entropy by default (d3rlpy).
+      terms: further losses on the critics, beside the conservative one.
       **options: see sac.
     """
     penalty = cql_penalty(
         weight=weight, candidates=candidates, importance_sampling=importance_sampling,
         reduction=reduction, clip=clip, lagrange=lagrange,
     )  # fmt: skip
-    base = sac(spec, terms=(penalty,), backup=backup or backups.deterministic(), **options)
+    terms = (penalty, *terms)
+    base = sac(spec, terms=terms, backup=backup or backups.deterministic(), **options)
     if lagrange is None:
         return base
     net = Scalar(float(jnp.log(initial_multiplier)))

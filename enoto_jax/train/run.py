@@ -103,7 +103,7 @@ def train(
         logging.write_json(folder / "config.json", config)
     if signals:
         record.catch_signals()
-    data = None if dataset is None else _resident(dataset.transitions, built, seed_map)
+    data = None if dataset is None else seed_map.share(dataset.transitions)
     _phases(recipe, built, source, env_id, restored, data, record)
     return record.finish()
 
@@ -140,7 +140,7 @@ def _phases(
             return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
 
         carried, step = seeds.compile(start)(seeds.put(seeds.seeds), before), 0
-    resident = data if built.replay.needs_data else None
+    resident = _masked(data, built, seeds) if built.replay.needs_data else None
     online.train(recipe.online, built.online, built.replay, carried, resident, step, env_id, record)
 
 
@@ -173,12 +173,13 @@ def _template(make, seeds: SeedMap) -> Any:
     return jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), shapes)
 
 
-def _resident(transitions: Transition, built: Built, seeds: SeedMap) -> Transition:
-    """The data set on the devices, with masks of ones where the online phase stores masks."""
-    if built.online.exploration.mask is not None and built.replay.needs_data:
-        mask = np.ones((len(transitions.reward), built.online.critics), np.float32)
-        transitions = transitions._replace(extras={"mask": mask})
-    return seeds.share(transitions)
+def _masked(data: Transition, built: Built, seeds: SeedMap) -> Transition:
+    """The resident data set, with masks of ones where the online phase stores masks."""
+    if built.online.exploration.mask is None:
+        return data
+    rows = data.reward.shape[-1]
+    mask = np.ones((rows, built.online.critics), np.float32)
+    return data._replace(extras={"mask": seeds.share(mask)})
 
 
 def _restore(folder: Path, algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
