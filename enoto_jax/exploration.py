@@ -47,7 +47,7 @@ class Exploration(NamedTuple):
 def _check_spread(rule: str, critics: int) -> None:
     """The unbiased deviation of a single critic is 0 / 0."""
     if critics < 2:
-        raise InputError(f"{rule} needs at least two critics; raise --num_critics")
+        raise InputError(f"{rule} needs at least 2 critics, not {critics}: --num_critics=2")
 
 
 def _sample(key, algorithm, params, memory, observation):

@@ -72,7 +72,7 @@ def weighted_min_pair() -> TargetRule:
 
     def rule(key: Key, q: Array) -> Array:
         if q.shape[0] < 2:
-            raise InputError("weighted_min_pair needs at least two critics; raise --num_critics")
+            raise InputError("weighted_min_pair needs at least 2 critics, not 1: --num_critics=2")
         weights = jnp.asarray(weighted_min_pair_weights(q.shape[0]), q.dtype)
         return _weighted(weights, jnp.sort(q, axis=0))
 

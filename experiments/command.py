@@ -41,6 +41,9 @@ class Plan(NamedTuple):
 
 def execute(main: Callable[[], None], argv: Sequence[str]) -> int:
     """Parse flags, run, and turn what happens into the contract's exit code."""
+    if "--help" in argv:
+        print(main.__doc__, flags.FLAGS.get_help(), sep="\n")
+        return DONE
     try:
         rest = flags.FLAGS(list(argv))
         if len(rest) > 1:
@@ -163,9 +166,8 @@ def about(plan: Plan) -> dict[str, Any]:
 
 def train(plan: Plan, folder: Path) -> None:
     """Start or resume the run of this folder and bring it to its end."""
-    if (folder / "summary.json").exists():
-        print(f"{folder} is finished; its files are not touched", file=sys.stderr)
-    else:
+    finished = (folder / "summary.json").exists()
+    if not finished:
         print(describe(plan), flush=True)
     summary = run.train(
         plan.recipe,
@@ -179,6 +181,8 @@ def train(plan: Plan, folder: Path) -> None:
         about=about(plan),
         signals=True,
     )
+    if finished:
+        print(f"{folder} is finished; its files are not touched", file=sys.stderr)
     print(f"{folder}: {_headline(summary)}")
 
 

@@ -16,7 +16,7 @@ from absl import flags
 
 from enoto_jax import units
 from enoto_jax.recipes import RECIPES
-from enoto_jax.train import run
+from enoto_jax.train import offline, online, run
 from experiments import command, train
 from tests.helpers import python, reach_data
 
@@ -42,7 +42,8 @@ def call(monkeypatch, tmp_path, capsys):
     def begins(*arguments):
         raise AssertionError("training began")
 
-    monkeypatch.setattr(run, "_phases", begins)
+    monkeypatch.setattr(offline, "compile_blocks", begins)
+    monkeypatch.setattr(online, "compile_step", begins)
 
     def call(*arguments) -> Called:
         arguments = [MODULE, *map(str, arguments)]
@@ -160,7 +161,7 @@ BAD = {
     "negative steps": (["--online_steps=-5"], ["online", "steps", "-5"]),
     "no batch": (["--batch_size=0"], ["batch_size", "0"]),
     "no critics": (["--num_critics=0"], ["num_critics", "0"]),
-    "one critic, which has no pairs": (["--num_critics=1"], ["1", "critic"]),
+    "one critic, which has no pairs": (["--num_critics=1"], ["weighted_min_pair", "two"]),
     "no updates": (["--utd=0"], ["utd", "0"]),
     "negative warm-up": (["--warmup=-1"], ["warmup", "-1"]),
     "never evaluated": (["--eval_every=0"], ["eval_every", "0"]),

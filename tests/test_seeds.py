@@ -13,7 +13,7 @@ import pytest
 
 from enoto_jax import core, registry
 from enoto_jax.recipes import build
-from enoto_jax.train import offline, online, run
+from enoto_jax.train import offline, online
 from enoto_jax.train.seeds import STREAMS, SeedMap, stream
 from tests.helpers import (
     REACH,
@@ -43,18 +43,16 @@ def train(seeds: SeedMap) -> dict:
     """A few updates of both phases, through the programs that the loops use."""
     row = registry.override(tiny("enoto_cql", online__warmup=WARMUP), "online.replay", "append")
     row = registry.override(row, "online.replay.capacity", 16)
-    row = registry.override(row, "online.algorithm.exploration.mask", 0.7)
     built, transitions = build(row, REACH), reach_source().load().transitions
-    data = run._resident(transitions, built, seeds)
+    data = seeds.share(transitions)
     numbers = seeds.put(seeds.seeds)
     state = seeds.compile(lambda s: core.init(built.offline, stream(s, "init")))(numbers)
     begin = online.begin(built.online, built.replay, REACH, row.online.batch_size)
 
-    plain = seeds.share(transitions)  # offline there are no masks
     counts = (seeds.share(np.int32(0)), seeds.share(np.int32(2)))
     blocks = offline.compile_blocks(built.offline, row.offline.batch_size, 2, seeds)
-    blocks = blocks.lower(state, numbers, *counts, plain).compile()
-    state, sums = blocks(state, numbers, *counts, plain)
+    blocks = blocks.lower(state, numbers, *counts, data).compile()
+    state, sums = blocks(state, numbers, *counts, data)
     found = {"offline": seeds.get(state), "sums": seeds.get(sums)}
 
     def start(seed, state):

@@ -69,12 +69,14 @@ def sac(
         temperature,actor,critic (CORL).
 
     Raises:
-      InputError: n below 1, or an unknown order.
+      InputError: n or a width below 1, or an unknown order.
     """
     if n < 1:
         raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
     if order not in ORDERS:
         raise InputError(f"order is {order!r}; choose one of {', '.join(map(repr, ORDERS))}")
+    if not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
     exploration = exploration or policy()
     hidden = tuple(hidden)
     actor_net = TanhGaussian(

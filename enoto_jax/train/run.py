@@ -86,6 +86,9 @@ def train(
     _same_run(folder, json.loads(json.dumps(config)))
     if (folder / "summary.json").exists():
         return json.loads((folder / "summary.json").read_text())
+    if min(seeds) < 0 or max(seeds) >= 2**31:
+        raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
+    _writable(folder)
     seed_map = SeedMap(seeds)
     on_device = len(seeds) // len(seed_map.devices)
     rows = 0 if dataset is None else len(dataset)
@@ -106,6 +109,16 @@ def train(
     data = None if dataset is None else seed_map.share(dataset.transitions)
     _phases(recipe, built, source, env_id, restored, data, record)
     return record.finish()
+
+
+def _writable(folder: Path) -> None:
+    """Make the folder before anything is computed for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise InputError(f"--out: cannot write to {folder}: {error.strerror}") from error
 
 
 def _phases(
