@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
+from enoto_jax.handover import differences
 from enoto_jax.types import InputError
 
 VERSION = 1
@@ -77,12 +78,19 @@ class Checkpoints:
         """
         manager = self._handover if handover else self._latest
         host = _host_template(template)
+        saved = manager.item_metadata(manager.latest_step())["state"]
+        if saved is not None and (difference := differences(host, saved)):
+            raise InputError(f"{manager.directory}: cannot restore: {difference}")
         try:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(host))
-            return manager.restore(manager.latest_step(), args=args)["state"]
+            state = manager.restore(manager.latest_step(), args=args)["state"]
         except (ValueError, KeyError, TypeError, OSError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"{manager.directory}: cannot restore: {reason}") from error
+        # A manager that has saved nothing itself knows no metadata: look at what came back.
+        if difference := differences(host, state):
+            raise InputError(f"{manager.directory}: cannot restore: {difference}")
+        return state
 
     def wait(self) -> None:
         """Until everything is on disk."""

@@ -167,8 +167,6 @@ def about(plan: Plan) -> dict[str, Any]:
 def train(plan: Plan, folder: Path) -> None:
     """Start or resume the run of this folder and bring it to its end."""
     finished = (folder / "summary.json").exists()
-    if not finished:
-        print(describe(plan), flush=True)
     summary = run.train(
         plan.recipe,
         plan.source,
@@ -180,6 +178,7 @@ def train(plan: Plan, folder: Path) -> None:
         log=plan.log,
         about=about(plan),
         signals=True,
+        announce=describe(plan),
     )
     if finished:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)

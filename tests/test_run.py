@@ -444,6 +444,18 @@ def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
     assert story.truncated.tolist() == [[False, False, True, False, False]] * 2  # step 9, the 10th
 
 
+def test_the_data_set_joins_the_replay(source, tmp_path):
+    """Also where new transitions have masks; and a first update after the first step."""
+    row = tiny(
+        "sac_n", offline__steps=5, offline__eval_every=5, online__steps=6, online__warmup=0,
+        online__algorithm__exploration="sunrise", online__algorithm__exploration__mask=0.5,
+    )  # fmt: skip
+    train(source, tmp_path, row=row)
+    state = last_state(tmp_path, row)
+    assert state.train.step.tolist() == [6, 6]
+    assert set(np.unique(state.storage.extras["mask"])) == {0.0, 1.0}
+
+
 def test_an_online_row_without_an_environment_is_refused(tmp_path):
     with pytest.raises(InputError, match="online only"):
         train(reach_source(env_id=None), tmp_path / "new", row=tiny("sac"))

@@ -41,7 +41,9 @@ def tree() -> dict[str, np.ndarray]:
 
 def train(seeds: SeedMap) -> dict:
     """A few updates of both phases, through the programs that the loops use."""
-    row = registry.override(tiny("enoto_cql", online__warmup=WARMUP), "online.replay", "append")
+    row = registry.override(
+        tiny("enoto_cql", algorithm__hidden=(8,), online__warmup=WARMUP), "online.replay", "append"
+    )
     row = registry.override(row, "online.replay.capacity", 16)
     built, transitions = build(row, REACH), reach_source().load().transitions
     data = seeds.share(transitions)

@@ -183,8 +183,10 @@ def train(
             zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
             online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))
             progress.score(record.evaluate(mode, online.train.params, "online", step))
-        if record.due(evaluated, ends):
+        if step > 0 and record.due(evaluated, ends):
             record.save("online", step, portable(online, step, seeds))
+        elif record.stop:  # before the first step the hand-over is all there is, and it is saved
+            record.leave("online", step)
         if ends:
             break
         with record.timed("env"):

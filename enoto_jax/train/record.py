@@ -117,8 +117,9 @@ class Record:
         if self.evaluator is None:
             return ""
         with self.timed("eval"):
-            # Evaluations of the two phases never share start states.
-            number = step if phase == "offline" else self._offline_steps + 1 + step
+            # The same start states just before and just after the hand-over, others elsewhere.
+            switch = (phase, step) in (("offline", self._offline_steps), ("online", 0))
+            number = 0 if switch else 2 * step + (phase == "online")
             returns = self.evaluator(mode, params, number)
         means = returns.mean(axis=1)
         scores = self.source.score(means) if self.source.scored else [None] * len(means)
@@ -165,8 +166,16 @@ class Record:
             self.checkpoints.save(number, state, about)
         self._saved_at = time.monotonic()
         if self.stop:
-            self.checkpoints.wait()
-            raise Stopped(f"{phase} step {step}")
+            self.leave(phase, step)
+
+    def leave(self, phase: str, step: int) -> None:
+        """Wait until everything saved is on disk, and stop.
+
+        Raises:
+          Stopped: always.
+        """
+        self.checkpoints.wait()
+        raise Stopped(f"{phase} step {step}")
 
     def catch_signals(self) -> None:
         """SIGTERM and SIGINT finish the step and save; a second one interrupts at once."""
@@ -192,10 +201,10 @@ class Record:
             "env_steps_per_s": self.timing["env_steps"] / environment,
         }
         logging.write_json(self.folder / "timing.json", timing)
-        rows = stats.read_evaluations(self.folder / "evaluations.csv")
-        if rows:
+        summary = {}
+        if self.evaluator is not None:
             plot.curve(self.folder, self.folder / "curve.png")
-        summary = stats.summary(rows) if rows else {}
+            summary = stats.summary(stats.read_evaluations(self.folder))
         logging.write_json(self.folder / "summary.json", summary)
         return summary
 

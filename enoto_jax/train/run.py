@@ -40,6 +40,7 @@ def train(
     log: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
     signals: bool = False,
+    announce: str = "",
 ) -> dict[str, Any]:
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
@@ -54,6 +55,7 @@ def train(
       log: "tensorboard", "wandb"; CSV files are always written.
       about: further entries of config.json.
       signals: SIGTERM and SIGINT save and raise Stopped.
+      announce: printed once everything is checked and training begins.
 
     Returns:
       What summary.json says.
@@ -88,12 +90,15 @@ def train(
         return json.loads((folder / "summary.json").read_text())
     if min(seeds) < 0 or max(seeds) >= 2**31:
         raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
-    _writable(folder)
     seed_map = SeedMap(seeds)
+    before = None if restored is None else _restore(restored, built.offline, seed_map)
     on_device = len(seeds) // len(seed_map.devices)
     rows = 0 if dataset is None else len(dataset)
     parts = memory.estimate(recipe, built, source.spec, on_device, rows)
     memory.check(parts, built.replay.capacity, memory.available())
+    _writable(folder)
+    if announce:
+        print(announce, file=sys.stderr)
     record = Record(
         folder,
         source,
@@ -107,7 +112,7 @@ def train(
     if signals:
         record.catch_signals()
     data = None if dataset is None else seed_map.share(dataset.transitions)
-    _phases(recipe, built, source, env_id, restored, data, record)
+    _phases(recipe, built, source, env_id, before, data, record)
     return record.finish()
 
 
@@ -126,7 +131,7 @@ def _phases(
     built: Built,
     source: Source,
     env_id: str | None,
-    restored: Path | None,
+    before: core.TrainState | None,
     data: Transition | None,
     record: Record,
 ) -> None:
@@ -140,10 +145,7 @@ def _phases(
         saved = record.checkpoints.restore(template.replace(storage=ring))
         carried = seeds.put(online.unpack(saved, template))
     else:
-        before = None
-        if restored is not None:
-            before = _restore(restored, built.offline, seeds)
-        elif recipe.offline is not None:
+        if before is None and recipe.offline is not None:
             before = _offline(recipe, built, data, step, record)
         if env_id is None:
             return
@@ -200,12 +202,12 @@ def _restore(folder: Path, algorithm: core.Algorithm, seeds: SeedMap) -> core.Tr
 
     It is the one kept at that run's hand-over; of a run still in its offline phase, the newest.
     """
+    have, want = _config(folder)["seeds"], seeds.seeds.tolist()
     checkpoints = Checkpoints(folder / "checkpoints")
     kept, newest = checkpoints.record(handover=True), checkpoints.record()
     found = kept or newest
     if found is None or found["phase"] != "offline":
         raise InputError(f"--restore: {folder} has no checkpoint of an offline phase")
-    have, want = _config(folder)["seeds"], seeds.seeds.tolist()
     if missing := [s for s in want if s not in have]:
         raise InputError(f"--restore: {folder} trained seeds {have}, not {missing}")
     print(f"restored {folder}: offline, {found['step']:,} updates", file=sys.stderr)
