@@ -63,7 +63,7 @@ PRESETS = {
             "algorithm.hidden": (128, 128),
             "offline.steps": 8_000,
             "offline.eval_every": 2_000,
-            "online.steps": 14_000,
+            "online.steps": 12_000,
             "online.eval_every": 1_000,
             "online.warmup": 500,
             "online.replay.capacity": 20_000,
