@@ -78,6 +78,19 @@ class _Wandb:
 _SINKS = {"tensorboard": _TensorBoard, "wandb": _Wandb}
 
 
+def check(names: Iterable[str]) -> list[str]:
+    """The dashboards among the names, once each.
+
+    Raises:
+        InputError: An unknown name.
+    """
+    wanted = [name for name in dict.fromkeys(names) if name != "csv"]
+    for name in wanted:
+        if name not in _SINKS:
+            raise InputError(f"--log={name}: unknown; choose from csv, {', '.join(_SINKS)}")
+    return wanted
+
+
 def sinks(
     names: Iterable[str], folder: str | os.PathLike, config: Mapping[str, Any]
 ) -> tuple[Sink, ...]:
@@ -91,8 +104,5 @@ def sinks(
     Raises:
         InputError: An unknown name, or a package that is not installed.
     """
-    wanted = [name for name in dict.fromkeys(names) if name != "csv"]
-    for name in wanted:
-        if name not in _SINKS:
-            raise InputError(f"--log={name}: unknown; choose from csv, {', '.join(_SINKS)}")
+    wanted = check(names)
     return tuple(_SINKS[name](Path(folder), config) for name in wanted)

@@ -83,8 +83,9 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
             raise InputError(f"--set: {text!r} is not path=value")
         row = _override("--set", row, path.strip(), value.strip())
     seeds = saved.get("seeds", range(given.seed, given.seed + preset.seeds))
-    if given.seeds is not None:
-        seeds = range(given.seed, given.seed + given.seeds)
+    if given.seeds is not None or given["seed"].present:
+        count = len(seeds) if given.seeds is None else given.seeds
+        seeds = range(given.seed, given.seed + count)
     episodes = saved.get("eval_episodes", preset.eval_episodes)
     if given.eval_episodes is not None:
         episodes = given.eval_episodes
@@ -97,7 +98,8 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
         raise InputError(f"--env: {source.name} names no environment; give its id, or --env=none")
     if env_id is None and row.offline is None:
         raise InputError(f"--env=none: {method} has no offline phase, there is nothing to train")
-    restore = Path(given.restore) if given.restore else None
+    restored = given.restore or saved.get("restore")
+    restore = Path(restored) if restored else None
     if restore is not None and row.offline is None:
         raise InputError(f"--restore: {method} starts from scratch and restores nothing")
     if restore is not None and not (restore / "config.json").exists():

@@ -390,6 +390,19 @@ def test_config_keeps_the_seeds_themselves(smoke, plan, tmp_path):
     assert plan("--config=other.json")["seeds"] == (3, 4, 5)
 
 
+def test_config_keeps_the_run_that_was_restored(smoke, plan, tmp_path):
+    """Else the offline phase, which that run had left out, would be trained after all."""
+    _, folder, _ = smoke
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps({**config, "restore": str(folder)}))
+    assert plan("--config=other.json")["restore"] == folder
+
+
+def test_another_first_seed_for_a_configuration(smoke, plan):
+    _, folder, _ = smoke
+    assert plan(f"--config={folder / 'config.json'}", "--seed=5")["seeds"] == (5, 6)
+
+
 @pytest.mark.parametrize("phase", ["offline", "online"])
 def test_stopped_by_a_signal_and_started_again(smoke, tmp_path, phase):
     start, _, _ = smoke

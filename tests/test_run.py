@@ -339,6 +339,36 @@ def test_a_stopped_run_has_saved_where_it_stopped(source, tmp_path):
     assert not np.array_equal(went_on.observation[:, 6], went_on.next_observation[:, 5])
 
 
+class Dashboard:
+    def __init__(self):
+        self.told, self.closed = {}, 0
+
+    def log(self, step, values):
+        for name, value in values.items():
+            self.told.setdefault(name, []).append((step, value))
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize("at", [None, ("update", 2)], ids=["finished", "stopped"])
+def test_dashboards_are_told_and_closed(source, tmp_path, monkeypatch, at):
+    board = Dashboard()
+    monkeypatch.setattr(run, "open_sinks", lambda names, folder, config: (board,))
+    try:
+        with watched(at):
+            train(source, tmp_path, log=("board",))
+    except Stopped:
+        assert at is not None
+    steps = [10] if at else [10, 20]
+    assert [step for step, _ in board.told["offline/critic/loss"]] == steps
+    assert [step for step, _ in board.told["offline/evaluation/score"]] == steps
+    rows = [r for r in table(tmp_path / "metrics.csv") if r["name"] == "offline/critic/loss"]
+    mean = np.mean([float(row["value"]) for row in rows[:2]])  # of the seeds, at step 10
+    assert board.told["offline/critic/loss"][0][1] == pytest.approx(mean, rel=1e-5)
+    assert board.closed == 1
+
+
 # From another run's hand-over.
 
 

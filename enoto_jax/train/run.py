@@ -17,10 +17,11 @@ from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import Source
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
+from enoto_jax.sinks import check as check_sinks
 from enoto_jax.sinks import sinks as open_sinks
 from enoto_jax.train import memory, offline, online
 from enoto_jax.train.evaluate import Evaluator
-from enoto_jax.train.record import Record
+from enoto_jax.train.record import Record, Stopped
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import InputError, Transition
 
@@ -90,6 +91,7 @@ def train(
         return json.loads((folder / "summary.json").read_text())
     if min(seeds) < 0 or max(seeds) >= 2**31:
         raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
+    check_sinks(log)
     seed_map = SeedMap(seeds)
     before = None if restored is None else _restore(restored, built.offline, seed_map)
     on_device = len(seeds) // len(seed_map.devices)
@@ -112,7 +114,11 @@ def train(
     if signals:
         record.catch_signals()
     data = None if dataset is None else seed_map.share(dataset.transitions)
-    _phases(recipe, built, source, env_id, before, data, record)
+    try:
+        _phases(recipe, built, source, env_id, before, data, record)
+    except Stopped:
+        record.close()
+        raise
     return record.finish()
 
 
