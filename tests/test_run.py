@@ -357,7 +357,7 @@ def test_dashboards_are_told_and_closed(source, tmp_path, monkeypatch, at):
     monkeypatch.setattr(run, "open_sinks", lambda names, folder, config: (board,))
     try:
         with watched(at):
-            train(source, tmp_path, log=("board",))
+            train(source, tmp_path, log=("tensorboard",))
     except Stopped:
         assert at is not None
     steps = [10] if at else [10, 20]
