@@ -14,30 +14,6 @@ from enoto_jax import registry
 from experiments import command
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("method", None, "Row of the table; default enoto_cql.")
-flags.DEFINE_string("task", None, "D4RL id or .hdf5/.npz path; default: the shipped data set.")
-flags.DEFINE_string("env", None, "Gymnasium id; default: the task's own; none: no simulator.")
-flags.DEFINE_integer("seeds", None, "How many seeds are trained together.")
-flags.DEFINE_integer("seed", 0, "The first seed.")
-flags.DEFINE_string("preset", "paper", "Budget: paper, cpu or smoke.")
-flags.DEFINE_integer("offline_steps", None, "Gradient updates of the offline phase.")
-flags.DEFINE_integer("online_steps", None, "Environment steps of the online phase.")
-flags.DEFINE_integer("eval_every", None, "Steps between evaluations, in both phases.")
-flags.DEFINE_integer("eval_episodes", None, "Episodes per evaluation and seed.")
-flags.DEFINE_integer("batch_size", None, "Transitions per update, in both phases.")
-flags.DEFINE_integer("utd", None, "Updates per environment step.")
-flags.DEFINE_integer("warmup", None, "Environment steps before the first online update.")
-flags.DEFINE_integer("num_critics", None, "N, in both phases.")
-flags.DEFINE_string("target", None, "Online target rule.")
-flags.DEFINE_string("exploration", None, "Online exploration rule.")
-flags.DEFINE_string("replay", None, "Online replay.")
-flags.DEFINE_multi_string("set", [], "path=value: any other hyper-parameter; repeatable.")
-flags.DEFINE_string("config", None, "A run's config.json, instead of method, preset and --set.")
-flags.DEFINE_string("out", None, "The run's folder; starting again on it resumes.")
-flags.DEFINE_string("restore", None, "Another run's folder: start from its hand-over.")
-flags.DEFINE_list("log", ["csv"], "csv (always), tensorboard, wandb.")
-flags.DEFINE_bool("dry_run", False, "Resolve, check and print everything; train nothing.")
-flags.DEFINE_string("explain", None, "Path of a hyper-parameter to explain; train nothing.")
 
 # Flags that are short for a path of the recipe.
 PATHS = {
@@ -54,6 +30,34 @@ PATHS = {
 }
 
 
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("method", None, "Row of the table; default enoto_cql.")
+    flags.DEFINE_string("task", None, "D4RL id or .hdf5/.npz path; default: the shipped data set.")
+    flags.DEFINE_string("env", None, "Gymnasium id; default: the task's own; none: no simulator.")
+    flags.DEFINE_integer("seeds", None, "How many seeds are trained together.")
+    flags.DEFINE_integer("seed", 0, "The first seed.")
+    flags.DEFINE_string("preset", "paper", "Budget: paper, cpu or smoke.")
+    flags.DEFINE_integer("offline_steps", None, "Gradient updates of the offline phase.")
+    flags.DEFINE_integer("online_steps", None, "Environment steps of the online phase.")
+    flags.DEFINE_integer("eval_every", None, "Steps between evaluations, in both phases.")
+    flags.DEFINE_integer("eval_episodes", None, "Episodes per evaluation and seed.")
+    flags.DEFINE_integer("batch_size", None, "Transitions per update, in both phases.")
+    flags.DEFINE_integer("utd", None, "Updates per environment step.")
+    flags.DEFINE_integer("warmup", None, "Environment steps before the first online update.")
+    flags.DEFINE_integer("num_critics", None, "N, in both phases.")
+    flags.DEFINE_string("target", None, "Online target rule.")
+    flags.DEFINE_string("exploration", None, "Online exploration rule.")
+    flags.DEFINE_string("replay", None, "Online replay.")
+    flags.DEFINE_multi_string("set", [], "path=value: any other hyper-parameter; repeatable.")
+    flags.DEFINE_string("config", None, "A run's config.json, instead of method, preset and --set.")
+    flags.DEFINE_string("out", None, "The run's folder; starting again on it resumes.")
+    flags.DEFINE_string("restore", None, "Another run's folder: start from its hand-over.")
+    flags.DEFINE_list("log", ["csv"], "csv (always), tensorboard, wandb.")
+    flags.DEFINE_bool("dry_run", False, "Resolve, check and print everything; train nothing.")
+    flags.DEFINE_string("explain", None, "Path of a hyper-parameter to explain; train nothing.")
+
+
 def main() -> None:
     """Resolve the flags, then check, explain, print or train."""
     plan = command.resolve(FLAGS, PATHS)
@@ -67,4 +71,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    define()
     sys.exit(command.execute(main, sys.argv))

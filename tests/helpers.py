@@ -11,6 +11,7 @@ from pathlib import Path
 import gymnasium
 import jax
 import numpy as np
+from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 
 from enoto_jax import registry, units
@@ -166,6 +167,14 @@ def quick_compiling(cache: Path | None = None):
         for name, value in before.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
+
+
+def define_flags(program) -> None:
+    """The flags of one command alone, at their defaults, whatever ran in this process before."""
+    for name in list(flags.FLAGS):
+        if flags.FLAGS.find_module_defining_flag(name, "").startswith("experiments."):
+            delattr(flags.FLAGS, name)
+    program.define()
 
 
 def python(*arguments: str, **options) -> subprocess.Popen:

@@ -3,7 +3,6 @@
 Most tests call the command inside this process, which saves the seconds that imports take.
 """
 
-import importlib
 import json
 import signal
 import time
@@ -12,13 +11,12 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import pytest
-from absl import flags
 
 from enoto_jax import units
 from enoto_jax.recipes import RECIPES
 from enoto_jax.train import offline, online, run
 from experiments import command, train
-from tests.helpers import python, reach_data
+from tests.helpers import define_flags, python, reach_data
 
 MODULE = "experiments.train"
 FILES = {
@@ -47,10 +45,7 @@ def call(monkeypatch, tmp_path, capsys):
 
     def call(*arguments) -> Called:
         arguments = [MODULE, *map(str, arguments)]
-        for name in list(flags.FLAGS):
-            if flags.FLAGS.find_module_defining_flag(name, "").startswith("experiments."):
-                delattr(flags.FLAGS, name)
-        importlib.reload(train)  # defines its flags anew, at their defaults
+        define_flags(train)
         monkeypatch.setattr("sys.argv", arguments)
         capsys.readouterr()
         code = command.execute(train.main, arguments)

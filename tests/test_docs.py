@@ -6,9 +6,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from absl import flags
 
 from experiments import command, table
+from tests.helpers import define_flags
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "WORKSPACE.md"]
@@ -40,17 +40,7 @@ def commands(document: str) -> list[str]:
 def call(module: str, arguments: list[str]) -> int:
     """What `python -m module arguments` does, without a new interpreter."""
     program = import_module(module)
-    if hasattr(program, "define"):
-        for flag in list(flags.FLAGS):
-            if flags.FLAGS.find_module_defining_flag(flag) in (
-                program.__name__,
-                "experiments.train",
-            ):
-                delattr(flags.FLAGS, flag)
-        program.define()
-    flags.FLAGS.unparse_flags()
-    for flag in flags.FLAGS:
-        flags.FLAGS[flag].unparse()
+    define_flags(program)
     return command.execute(program.main, [module, *arguments])
 
 
