@@ -8,6 +8,7 @@ network alone, each network has its own optimiser, and one that is not updated d
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from enoto_jax.types import Array, Key, LossFn, Metrics, Params, Spec, Transition
+from enoto_jax.types import Array, Key, LossFn, Metrics, MonteCarlo, Params, Transition
 
 
 @flax.struct.dataclass
@@ -27,7 +28,7 @@ class TrainState:
       params: parameters, by network.
       targets: their slow copies, for the tracked networks.
       opt_states: optimiser states, by network.
-      frozen: parameters that never train again (an offline policy kept by PEX).
+      frozen: parameters of networks without a loss (the offline policy that PEX keeps).
       step: number of updates done in this phase.
     """
 
@@ -45,15 +46,18 @@ class Algorithm(NamedTuple):
       nets: modules, by name.
       inputs: example inputs that `init` traces each module with.
       losses: by network, in the order of the updates within a step.
-      optimisers: by network.
+      optimisers: by network; a network without one is frozen.
       tracked: networks with a Polyak-averaged target.
       tau: rate of that average.
-      act: (params, key, observation [D], k) -> k sampled actions [k, A].
-      mode: (params, observation [..., D]) -> deterministic action [..., A], for evaluation.
-      q: (critic params, observation, action) -> [N, ...].
-      moments: (params, observation [D]) -> mean and std before tanh, or None: not a tanh-Gaussian.
-      critics: N, the number of critics.
+      act: (state, key, observation [D], k) -> k sampled actions [k, A].
+      mode: (state, observation [..., D]) -> deterministic action [..., A], for evaluation.
       exploration: how the online loop chooses actions, weighs and masks transitions.
+      critics: N, the number of critics; 0 without any.
+      q: (critic params, observation, action) -> [N, ...], or None.
+      moments: (state, observation [D]) -> mean and std before tanh, or None: not a tanh-Gaussian.
+      delays: by network, or "targets": one step in so many updates (TD3, REDQ); 1 by default.
+      monte_carlo: how the return-to-go that batches need as an extra is computed, or None.
+      priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
     """
 
     nets: Mapping[str, nn.Module]
@@ -62,30 +66,31 @@ class Algorithm(NamedTuple):
     optimisers: Mapping[str, optax.GradientTransformation]
     tracked: tuple[str, ...]
     tau: float
-    act: Callable[[Mapping[str, Params], Key, Array, int], Array]
-    mode: Callable[[Mapping[str, Params], Array], Array]
-    q: Callable[[Params, Array, Array], Array]
-    moments: Callable[[Mapping[str, Params], Array], tuple[Array, Array]] | None
-    critics: int
+    act: Callable[[TrainState, Key, Array, int], Array]
+    mode: Callable[[TrainState, Array], Array]
     exploration: Any
-
-
-AlgorithmFn = Callable[[Spec], Algorithm]
+    critics: int = 0
+    q: Callable[[Params, Array, Array], Array] | None = None
+    moments: Callable[[TrainState, Array], tuple[Array, Array]] | None = None
+    delays: Mapping[str, int] = {}
+    monte_carlo: MonteCarlo | None = None
+    priority: Callable[[TrainState, Transition], Array] | None = None
 
 
 def init(algorithm: Algorithm, key: Key) -> TrainState:
     """Fresh parameters, targets equal to them, fresh optimisers."""
     keys = jax.random.split(key, len(algorithm.nets))
-    params = {
+    all_params = {
         name: net.init(k, *algorithm.inputs[name])
         for k, (name, net) in zip(keys, algorithm.nets.items())
     }
+    params = {name: all_params[name] for name in algorithm.nets if name in algorithm.optimisers}
     return TrainState(
         params=params,
         # Copies, because a donated buffer must not appear twice in one state.
         targets={name: jax.tree.map(jnp.copy, params[name]) for name in algorithm.tracked},
         opt_states={name: tx.init(params[name]) for name, tx in algorithm.optimisers.items()},
-        frozen={},
+        frozen={name: p for name, p in all_params.items() if name not in params},
         step=jnp.int32(0),
     )
 
@@ -96,6 +101,7 @@ def update(
     batch: Transition,
     key: Key,
     only: Collection[str] | None = None,
+    number: Array | None = None,
 ) -> tuple[TrainState, Mapping[str, Metrics]]:
     """One gradient step per network, in the algorithm's order, then the targets follow.
 
@@ -107,28 +113,61 @@ def update(
       batch: transitions [B].
       key: consumed; every loss gets its own.
       only: names of the networks to update; all by default. The others do not move.
+      number: of this update, for the delays; the state's own count by default. One number for all
+        seeds keeps a delayed step a branch under vmap, which costs nothing when it is not taken.
 
     Returns:
-      The next state, and metrics by network (each with its "loss").
+      The next state, and metrics by network (each with its "loss"). Those of a network that is
+      updated every k-th time are k-fold then and 0 otherwise: their mean over updates is right.
     """
     metrics: dict[str, Metrics] = {}
+    number = state.step if number is None else number
     keys = jax.random.split(key, len(algorithm.losses))
-    for loss_key, (name, loss) in zip(keys, algorithm.losses.items()):
+    for loss_key, name in zip(keys, algorithm.losses):
         if only is not None and name not in only:
             continue
-        grad = jax.value_and_grad(loss, has_aux=True)
-        (value, seen), grads = grad(state.params[name], state, batch, loss_key, metrics)
-        changes, opt_state = algorithm.optimisers[name].update(
-            grads, state.opt_states[name], state.params[name]
-        )
+        learn = partial(_learn, algorithm, name, state, batch, loss_key, dict(metrics))
+        before = (state.params[name], state.opt_states[name])
+        every = algorithm.delays.get(name, 1)
+        (params, opt_state), metrics[name] = _every(every, number, learn, before)
         state = state.replace(
-            params={**state.params, name: optax.apply_updates(state.params[name], changes)},
+            params={**state.params, name: params},
             opt_states={**state.opt_states, name: opt_state},
         )
-        metrics[name] = {"loss": value, **seen}
     tracked = [name for name in algorithm.tracked if only is None or name in only]
-    targets = {
+    follow = partial(_follow, algorithm, tracked, state)
+    targets, _ = _every(algorithm.delays.get("targets", 1), number, follow, state.targets)
+    return state.replace(targets=targets, step=state.step + 1), metrics
+
+
+def _learn(algorithm, name, state, batch, key, earlier) -> tuple[tuple, Metrics]:
+    """One network's parameters and optimiser after a gradient step."""
+    grad = jax.value_and_grad(algorithm.losses[name], has_aux=True)
+    (value, seen), grads = grad(state.params[name], state, batch, key, earlier)
+    changes, opt_state = algorithm.optimisers[name].update(
+        grads, state.opt_states[name], state.params[name]
+    )
+    return (optax.apply_updates(state.params[name], changes), opt_state), {"loss": value, **seen}
+
+
+def _follow(algorithm, names, state) -> tuple[Mapping[str, Params], Metrics]:
+    """The targets after a step of their Polyak average."""
+    moved = {
         name: optax.incremental_update(state.params[name], state.targets[name], algorithm.tau)
-        for name in tracked
+        for name in names
     }
-    return state.replace(targets={**state.targets, **targets}, step=state.step + 1), metrics
+    return {**state.targets, **moved}, {}
+
+
+def _every(every: int, number: Array, change: Callable, before: Any) -> tuple[Any, Metrics]:
+    """`change()` in the last of every so many updates, otherwise `before` and metrics of 0."""
+    if every == 1:
+        return change()
+    _, metrics = jax.eval_shape(change)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+
+    def due():
+        after, metrics = change()
+        return after, jax.tree.map(lambda x: every * x, metrics)
+
+    return jax.lax.cond(number % every == every - 1, due, lambda: (before, zeros))

@@ -29,7 +29,7 @@ class Exploration(NamedTuple):
     """The hooks of a rule; those left out do nothing.
 
     Attributes:
-      act: (key, algorithm, params, memory, observation [D]) -> action [A].
+      act: (key, algorithm, state, memory, observation [D]) -> action [A].
       reset: (key, N) -> memory of the rule, drawn anew for every episode.
       td_weight: (key, next_q [N, B], draw) -> weight of each squared TD error, [B] or []; next_q
         are the target critics at the backup's next action, draw(key) the same at a fresh action.
@@ -50,9 +50,9 @@ def _check_spread(rule: str, critics: int) -> None:
         raise InputError(f"{rule} needs at least 2 critics, not {critics}: --num_critics=2")
 
 
-def _sample(key, algorithm, params, memory, observation):
+def _sample(key, algorithm, state, memory, observation):
     del memory
-    return algorithm.act(params, key, observation, 1)[0]
+    return algorithm.act(state, key, observation, 1)[0]
 
 
 def policy() -> Exploration:
@@ -60,25 +60,28 @@ def policy() -> Exploration:
     return Exploration(_sample)
 
 
-def gaussian(*, std: float = 0.1) -> Exploration:
-    """The deterministic action plus clipped Gaussian noise (TD3).
+def gaussian(*, std: float = 0.1, bound: float | None = 1.0) -> Exploration:
+    """The deterministic action plus Gaussian noise, clipped (TD3).
 
     Args:
-      std: standard deviation of the noise, in units of the action range [-1, 1].
+      std: standard deviation of the noise, in the agent's units of an action.
+      bound: actions are clipped to [-bound, bound]; None leaves that to the environment, for agents
+        whose actions are standardised.
     """
 
-    def act(key, algorithm, params, memory, observation):
+    def act(key, algorithm, state, memory, observation):
         del memory
-        action = algorithm.mode(params, observation)
-        return jnp.clip(action + std * jax.random.normal(key, action.shape), -1.0, 1.0)
+        action = algorithm.mode(state, observation)
+        action = action + std * jax.random.normal(key, action.shape)
+        return action if bound is None else jnp.clip(action, -bound, bound)
 
     return Exploration(act)
 
 
-def _best_candidate(key, algorithm, params, observation, candidates, score) -> Array:
+def _best_candidate(key, algorithm, state, observation, candidates, score) -> Array:
     """The best by score(q [N, K]) -> [K] of K samples of the policy (K = N when None)."""
-    actions = algorithm.act(params, key, observation, candidates or algorithm.critics)
-    q = algorithm.q(params["critic"], observation, actions)
+    actions = algorithm.act(state, key, observation, candidates or algorithm.critics)
+    q = algorithm.q(state.params["critic"], observation, actions)
     return actions[jnp.argmax(score(q))]
 
 
@@ -90,15 +93,15 @@ def bootstrapped(*, candidates: int | None = None, mask: float = 1.0) -> Explora
       mask: probability that a critic learns from a transition; 1 switches masks off.
     """
 
-    def act(key, algorithm, params, memory, observation):
+    def act(key, algorithm, state, memory, observation):
         return _best_candidate(
-            key, algorithm, params, observation, candidates, lambda q: jnp.take(q, memory, axis=0)
+            key, algorithm, state, observation, candidates, lambda q: jnp.take(q, memory, axis=0)
         )
 
     def reset(key: Key, n: int) -> Array:
         return jax.random.randint(key, (), 0, n)
 
-    return Exploration(act, reset=reset, mask=_bernoulli_mask(mask))
+    return Exploration(act, reset=reset, mask=_bernoulli_mask(mask), needs=("q",))
 
 
 def oac(*, upper: float = 4.66, shift: float = 23.53) -> Exploration:
@@ -112,13 +115,13 @@ def oac(*, upper: float = 4.66, shift: float = 23.53) -> Exploration:
       shift: allowed KL distance to the policy, delta.
     """
 
-    def act(key, algorithm, params, memory, observation):
+    def act(key, algorithm, state, memory, observation):
         del memory
         _check_spread("oac", algorithm.critics)
-        mean, std = algorithm.moments(params, observation)
+        mean, std = algorithm.moments(state, observation)
 
         def upper_bound(mean: Array) -> Array:
-            q = algorithm.q(params["critic"], observation, jnp.tanh(mean))
+            q = algorithm.q(state.params["critic"], observation, jnp.tanh(mean))
             return jnp.mean(q) + upper * jnp.std(q, ddof=1)
 
         gradient = jax.grad(upper_bound)(mean)
@@ -126,7 +129,7 @@ def oac(*, upper: float = 4.66, shift: float = 23.53) -> Exploration:
         optimistic = mean + jnp.sqrt(2.0 * shift) * std**2 * gradient / norm
         return jnp.tanh(optimistic + std * jax.random.normal(key, mean.shape))
 
-    return Exploration(act, needs=("moments",))
+    return Exploration(act, needs=("q", "moments"))
 
 
 def sunrise(
@@ -152,11 +155,11 @@ def sunrise(
     if scope not in ("transition", "batch"):
         raise InputError(f"sunrise: scope is {scope!r}; choose 'transition' or 'batch'")
 
-    def act(key, algorithm, params, memory, observation):
+    def act(key, algorithm, state, memory, observation):
         del memory
         _check_spread("sunrise's ucb", algorithm.critics)
         return _best_candidate(
-            key, algorithm, params, observation, candidates,
+            key, algorithm, state, observation, candidates,
             lambda q: jnp.mean(q, axis=0) + ucb * jnp.std(q, axis=0, ddof=1),
         )  # fmt: skip
 
@@ -170,10 +173,12 @@ def sunrise(
         return jax.nn.sigmoid(-temperature * jnp.mean(spread)) + 0.5
 
     weight = per_batch if scope == "batch" else per_transition
+    off = ucb is None and temperature is None and mask == 1.0
     return Exploration(
         act=_sample if ucb is None else act,
         td_weight=_no_weight if temperature is None else weight,
         mask=_bernoulli_mask(mask),
+        needs=() if off else ("q",),
     )
 
 

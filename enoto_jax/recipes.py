@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from enoto_jax import core, exploration, handover, replay, targets
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
+from enoto_jax.data import transforms
 from enoto_jax.networks import edac_init
 from enoto_jax.types import InputError, Spec, Transition
 from enoto_jax.units import Unit, nearest, unit
@@ -57,12 +58,14 @@ class Recipe:
       offline: the first phase, or None: online from scratch.
       handover: what the online phase starts from.
       online: the second phase.
+      transform: of observations, actions and rewards, fitted to the data set; of both phases.
     """
 
     about: str
     offline: Phase | None
     handover: Unit
     online: Phase
+    transform: Unit = dataclasses.field(default_factory=lambda: unit(transforms.transform))
 
 
 class Built(NamedTuple):
@@ -72,6 +75,9 @@ class Built(NamedTuple):
     handover: handover.Handover
     online: core.Algorithm
     replay: replay.Replay
+
+
+NEEDS = {"q": "critics", "moments": "Gaussian before tanh"}
 
 
 def build(recipe: Recipe, spec: Spec) -> Built:
@@ -90,9 +96,19 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     for need in online.exploration.needs:
         if getattr(online, need) is None:
             raise InputError(
-                f"this exploration needs the {need} of the online algorithm, which has none; "
-                "choose another --exploration"
+                f"this exploration needs the {NEEDS[need]} of the online algorithm, "
+                f"{recipe.online.algorithm.name}, which has none; choose another --exploration"
             )
+    if online.monte_carlo is not None and not built.replay.returns:
+        raise InputError(
+            f"{recipe.online.algorithm.name} needs the returns of new episodes, which the replay "
+            f"{recipe.online.replay.name} does not keep; choose --replay=whole_episodes"
+        )
+    if (built.replay.feedback is None) != (online.priority is None):
+        raise InputError(
+            f"--replay: {recipe.online.replay.name} does not fit {recipe.online.algorithm.name}: "
+            "balanced replay needs the priorities that br alone computes"
+        )
     key = jax.eval_shape(lambda: jax.random.key(0))
     before = offline and jax.eval_shape(lambda k: core.init(offline, k), key)
     state = jax.eval_shape(lambda k, s: built.handover(k, s, online), key, before)
@@ -108,13 +124,17 @@ def build(recipe: Recipe, spec: Spec) -> Built:
 def _first_action(algorithm: core.Algorithm, spec: Spec, state: core.TrainState, key):
     rule = algorithm.exploration
     memory = rule.reset(key, algorithm.critics)
-    return rule.act(key, algorithm, state.params, memory, jnp.zeros(spec.observation_size))
+    return rule.act(key, algorithm, state, memory, jnp.zeros(spec.observation_size))
 
 
 def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None = None):
     """Zeros shaped as the online phase stores a transition ([count, ...] if given)."""
     lead = () if count is None else (count,)
-    masked = algorithm.exploration.mask is not None
+    extras = {}
+    if algorithm.exploration.mask is not None:
+        extras["mask"] = jnp.ones((*lead, algorithm.critics))
+    if algorithm.monte_carlo is not None:
+        extras["mc_return"] = jnp.zeros(lead)
     return Transition(
         observation=jnp.zeros((*lead, spec.observation_size)),
         action=jnp.zeros((*lead, spec.action_size)),
@@ -122,7 +142,7 @@ def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None 
         terminated=jnp.zeros(lead, bool),
         truncated=jnp.zeros(lead, bool),
         next_observation=jnp.zeros((*lead, spec.observation_size)),
-        extras={"mask": jnp.ones((*lead, algorithm.critics))} if masked else {},
+        extras=extras,
     )
 
 

@@ -11,6 +11,7 @@ from enoto_jax import exploration, handover, networks, replay, targets, units
 from enoto_jax.algorithms import backups
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
+from enoto_jax.data import transforms
 from enoto_jax.recipes import Phase, Recipe
 from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit
@@ -27,8 +28,9 @@ KINDS: dict[str, tuple[Callable, ...]] = {
     ),
     "backup": (backups.soft, backups.sampled, backups.deterministic, backups.best_of),
     "init": (networks.torch_init, networks.edac_init, networks.orthogonal_init),
-    "replay": (replay.online_only, replay.append, replay.mixed),
+    "replay": (replay.online_only, replay.append, replay.mixed, replay.whole_episodes),
     "handover": (handover.carry, handover.fresh),
+    "transform": (transforms.transform,),
 }  # fmt: skip
 
 UNITS = {make.__name__: make for makes in KINDS.values() for make in makes}
@@ -36,7 +38,7 @@ UNITS = {make.__name__: make for makes in KINDS.values() for make in makes}
 _SLOTS = {
     "algorithm": "algorithm", "target": "target", "actor_value": "target", "replay": "replay",
     "exploration": "exploration", "backup": "backup", "actor_init": "init", "critic_init": "init",
-    "handover": "handover",
+    "handover": "handover", "transform": "transform",
 }  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def override(recipe: Recipe, path: str, text: Any) -> Recipe:
     Raises:
       InputError: unknown path, or a value that does not fit it.
     """
-    if path.partition(".")[0] in ("offline", "online", "handover"):
+    if path.partition(".")[0] in ("offline", "online", "handover", "transform"):
         return _override_one(recipe, path, text)
     found = False
     for phase in ("offline", "online"):
@@ -131,7 +133,10 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
 
     try:
         offline = None if tree["offline"] is None else phase(tree["offline"])
-        return Recipe(tree["about"], offline, read(tree["handover"]), phase(tree["online"]))
+        return Recipe(
+            tree["about"], offline, read(tree["handover"]), phase(tree["online"]),
+            read(tree["transform"]),
+        )  # fmt: skip
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"--config: not a recipe of this version: {error}") from error
 

@@ -48,7 +48,19 @@ class Transition(NamedTuple):
     terminated: Array  # [...] bool
     truncated: Array  # [...] bool
     next_observation: Array  # [..., D] float32, the true successor, never the reset that follows
-    extras: Mapping[str, Array] = {}  # e.g. "mask" [..., N]: which critics may learn from this step
+    extras: Mapping[str, Array] = {}  # "mask" [..., N]: which critics learn; "mc_return" [...]
+
+
+class MonteCarlo(NamedTuple):
+    """How a transition's return-to-go is computed: the extra "mc_return" of a batch.
+
+    G_t = r_t + discount G_{t+1} within an episode, nothing after its end. Where every reward of an
+    episode is `sparse` (the reward of not being there yet), G_t = sparse / (1 - discount)
+    (Cal-QL).
+    """
+
+    discount: float
+    sparse: float | None = None
 
 
 class TargetRule(Protocol):

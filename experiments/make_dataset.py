@@ -82,10 +82,11 @@ def first_seed(folder: Path, config: dict) -> Transition:
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
     shapes = jax.eval_shape(lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0)))
     template = jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), shapes)
-    ring = jax.tree.map(lambda x: x[:, : found["step"]], template.storage)
-    saved = checkpoints.restore(template.replace(storage=ring))
+    ring = jax.tree.map(lambda x: x[:, : found["step"]], template.storage.ring)
+    storage = template.storage._replace(ring=ring)
+    saved = checkpoints.restore(template.replace(storage=storage))
     checkpoints.close()
-    return jax.tree.map(lambda x: np.asarray(x)[0], saved.storage)
+    return jax.tree.map(lambda x: np.asarray(x)[0], saved.storage.ring)
 
 
 def random_return(env_id: str) -> float:

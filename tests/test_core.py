@@ -301,10 +301,10 @@ def test_sac_refuses_what_it_cannot_be(spec, options, message):
 def test_acting(enoto, start, batch):
     """Shapes of what an algorithm offers beside its losses."""
     observation = batch.observation
-    assert enoto.act(start.params, KEY, observation[0], K).shape == (K, 2)
-    assert enoto.mode(start.params, observation).shape == (6, 2)
-    mean, std = enoto.moments(start.params, observation[0])
-    np.testing.assert_allclose(np.tanh(mean), enoto.mode(start.params, observation[0]), rtol=1e-6)
+    assert enoto.act(start, KEY, observation[0], K).shape == (K, 2)
+    assert enoto.mode(start, observation).shape == (6, 2)
+    mean, std = enoto.moments(start, observation[0])
+    np.testing.assert_allclose(np.tanh(mean), enoto.mode(start, observation[0]), rtol=1e-6)
     assert (std > 0).all()
     assert enoto.q(start.params["critic"], observation, batch.action).shape == (N, 6)
     assert enoto.critics == N and enoto.tracked == ("critic",)

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from enoto_jax.data.transforms import transform
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.train.evaluate import Evaluator
@@ -14,6 +15,7 @@ from enoto_jax.types import InputError, Spec
 from tests.helpers import REACH, SPEED, Reach, successor
 
 BOX = gymnasium.spaces.Box
+SAME = transform()(REACH, None)
 
 
 class Odd(Reach):
@@ -90,7 +92,7 @@ def test_mujoco_task_of_d4rl_with_wide_actions():
 
 
 def test_dictionaries_are_flattened():
-    envs = SeedEnvs("ReachParts-v0", [0])
+    envs = SeedEnvs("ReachParts-v0", [0], SAME)
     observation = envs.begin().observation
     assert observation.shape == (1, 2) and observation.dtype == np.float32
     assert spec_of(make_env("ReachParts-v0")) == REACH
@@ -104,7 +106,7 @@ def test_sizes_are_compared_with_the_data():
 
 def play(env_id: str, seeds, steps: int, number: int = 0):
     """Steps SeedEnvs with arbitrary actions; what it gave, copied at once."""
-    envs = SeedEnvs(env_id, seeds)
+    envs = SeedEnvs(env_id, seeds, SAME)
     now = envs.begin(number)
     given = [now]
     copies = [[np.array(x) for x in (*now.transition[:6], now.observation, now.starts)]]
@@ -114,6 +116,29 @@ def play(env_id: str, seeds, steps: int, number: int = 0):
         copies.append([np.array(x) for x in (*now.transition[:6], now.observation, now.starts)])
     envs.close()
     return given, copies
+
+
+def test_a_transform_changes_what_the_agent_sees_and_not_what_happens():
+    """The agent's numbers are affine in the world's; a clipped action is stored as clipped."""
+    double = SAME._replace(
+        observation_shift=np.float32([0.5, -0.5]), observation_scale=np.float32([2.0, 4.0]),
+        action_scale=np.float32([0.5]), reward_scale=10.0, reward_shift=-5.0,
+    )  # fmt: skip
+    plain, seen = (SeedEnvs("ReachShort-v0", [0, 1], t) for t in (SAME, double))
+    before, after = plain.begin(), seen.begin()
+    for action in ([0.9, -0.4], [0.1, 1.0]):
+        world = np.float32(action)[:, None]
+        # Twice as large for the agent; the second seed's last one is beyond the bound.
+        agent = 2.0 * world + np.float32([[0.0], [0.5 * (action[1] == 1.0)]])
+        np.testing.assert_allclose(after.observation, double.observation(before.observation))
+        before, after = plain.step(world), seen.step(agent)
+        one, two = before.transition, after.transition
+        np.testing.assert_allclose(two.observation, double.observation(one.observation))
+        np.testing.assert_allclose(two.next_observation, double.observation(one.next_observation))
+        np.testing.assert_allclose(two.action, 2.0 * one.action)
+        np.testing.assert_allclose(two.reward, 10.0 * one.reward - 5.0, rtol=1e-6)
+    plain.close()
+    seen.close()
 
 
 def test_the_first_step_begins_episodes():
@@ -173,7 +198,7 @@ class Watching:
 
 
 def evaluate(env_id: str, seeds, number: int, episodes: int = 3, speed: float = 1.0):
-    evaluator, mode = Evaluator(env_id, episodes, SeedMap(seeds)), Watching()
+    evaluator, mode = Evaluator(env_id, episodes, SeedMap(seeds), SAME), Watching()
     returns = evaluator(mode, speed, number)
     evaluator.close()
     return returns, mode.seen

@@ -29,8 +29,8 @@ def algorithm(spec):
 
 
 @pytest.fixture(scope="module")
-def params(algorithm, state_of):
-    return state_of(algorithm).params
+def state(algorithm, state_of):
+    return state_of(algorithm)
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +39,26 @@ def observation(batch):
 
 
 @pytest.fixture(scope="module")
-def act(algorithm, params, observation):
+def act(algorithm, state, observation):
     """(rule, memory) -> its actions for all keys."""
 
     def act(rule, memory=0):
         memory = jnp.int32(memory)
-        return np.array([rule.act(key, algorithm, params, memory, observation) for key in KEYS])
+        return np.array([rule.act(key, algorithm, state, memory, observation) for key in KEYS])
 
     return act
 
 
 @pytest.fixture(scope="module")
-def candidates(algorithm, params, observation, double):
+def candidates(algorithm, state, observation, double):
     """count -> for all keys, the policy's samples and the oracle's values of them."""
 
     def candidates(count):
-        actions = [algorithm.act(params, key, observation, count) for key in KEYS]
+        actions = [algorithm.act(state, key, observation, count) for key in KEYS]
         repeated = np.tile(double(observation), (count, 1))
-        q = [reference.critics(double(params["critic"]), repeated, double(a)) for a in actions]
+        q = [
+            reference.critics(double(state.params["critic"]), repeated, double(a)) for a in actions
+        ]
         return actions, q
 
     return candidates
@@ -68,9 +70,9 @@ def plain(act):
 
 
 @pytest.fixture(scope="module")
-def moments(params, observation, double):
+def moments(state, observation, double):
     """Mean and standard deviation before tanh, and every key's noise, in float64."""
-    mean, log_std = reference.mlp_actor(double(params["actor"]), double(observation)[None])
+    mean, log_std = reference.mlp_actor(double(state.params["actor"]), double(observation)[None])
     noise = np.stack([double(jax.random.normal(key, (A,))) for key in KEYS])
     return mean[0], np.exp(log_std[0]), noise
 
@@ -78,9 +80,9 @@ def moments(params, observation, double):
 # Policy and Gaussian noise.
 
 
-def test_policy_samples_the_policy(algorithm, params, observation, plain):
+def test_policy_samples_the_policy(algorithm, state, observation, plain):
     for i in range(3):
-        close(plain[i], algorithm.act(params, KEYS[i], observation, 1)[0])
+        close(plain[i], algorithm.act(state, KEYS[i], observation, 1)[0])
     assert len(np.unique(plain)) == plain.size and abs(plain).max() < 1
 
 
@@ -113,14 +115,14 @@ def test_ucb_default_is_enotos_10(act):
     )
 
 
-def test_ucb_takes_the_unbiased_deviation(algorithm, params, observation):
+def test_ucb_takes_the_unbiased_deviation(algorithm, state, observation):
     """Means 1 and 0; deviations 0 and sqrt(2), or 1 were it the population's."""
     two = algorithm._replace(
-        act=lambda params, key, observation, k: jnp.float32([[0.1, 0.1], [0.2, 0.2]]),
+        act=lambda state, key, observation, k: jnp.float32([[0.1, 0.1], [0.2, 0.2]]),
         q=lambda params, observation, actions: jnp.float32([[1, -1], [1, 1]]),
     )
     for ucb, expected in ((0.8, 0.2), (0.6, 0.1)):
-        chosen = exploration.sunrise(ucb=ucb).act(KEY, two, params, 0, observation)
+        chosen = exploration.sunrise(ucb=ucb).act(KEY, two, state, 0, observation)
         assert chosen[0] == np.float32(expected)
 
 
@@ -215,13 +217,13 @@ def test_bootstrapped_draws_every_head_alike():
 def test_a_head_is_kept_for_a_whole_episode(spec, batch):
     """Through the online loop's own step, with an algorithm that acts with its memory alone."""
     rule = exploration.bootstrapped()._replace(
-        act=lambda key, algorithm, params, memory, observation: jnp.float32([memory, 0])
+        act=lambda key, algorithm, state, memory, observation: jnp.float32([memory, 0])
     )
-    empty = core.Algorithm({}, {}, {}, {}, (), 0.0, None, None, None, None, 1000, rule)
+    empty = core.Algorithm({}, {}, {}, {}, (), 0.0, None, None, rule, critics=1000)
     replay = Replay(None, None, 3, False)
     seeds = SeedMap([0, 1])
     begin = seeds.compile(online.begin(empty, replay, spec, 2))
-    replay = replay._replace(sample=lambda storage, *_: storage)
+    replay = replay._replace(sample=lambda stored, *_: stored.ring)
     step = online.compile_step(Phase(None, steps=9, batch_size=2), empty, replay, seeds)
     train = core.TrainState({}, {}, {}, {}, jnp.zeros(2, jnp.int32))
     carried = begin(train, seeds.seeds)
@@ -243,12 +245,12 @@ def test_a_head_is_kept_for_a_whole_episode(spec, batch):
 # OAC.
 
 
-def oac_gradient(params, observation, mean, upper, double, step=1e-6):
+def oac_gradient(state, observation, mean, upper, double, step=1e-6):
     """Of the upper bound at tanh(mean) by the mean, by finite differences in float64."""
-    critic, state = double(params["critic"]), double(observation)[None]
+    critic, observed = double(state.params["critic"]), double(observation)[None]
 
     def bound(mean):
-        q = reference.critics(critic, state, np.tanh(mean)[None])[:, 0]
+        q = reference.critics(critic, observed, np.tanh(mean)[None])[:, 0]
         return reference.oac_q_upper(q, upper)
 
     return np.array(
@@ -257,9 +259,9 @@ def oac_gradient(params, observation, mean, upper, double, step=1e-6):
 
 
 @pytest.mark.parametrize(("upper", "shift"), [(4.66, 23.53), (0.5, 0.1)])
-def test_oac_moves_the_mean_as_the_oracle(act, params, observation, moments, double, upper, shift):
+def test_oac_moves_the_mean_as_the_oracle(act, state, observation, moments, double, upper, shift):
     mean, std, noise = moments
-    gradient = oac_gradient(params, observation, mean, upper, double)
+    gradient = oac_gradient(state, observation, mean, upper, double)
     optimistic = reference.oac_mean(mean, std, gradient, shift)
     assert abs(optimistic - mean).max() > 0.05
     close(act(exploration.oac(upper=upper, shift=shift)), np.tanh(optimistic + std * noise), 1e-4)
@@ -269,7 +271,7 @@ def test_oac_defaults_are_the_published_ones(act):
     np.testing.assert_array_equal(
         act(exploration.oac()), act(exploration.oac(upper=4.66, shift=23.53))
     )
-    assert exploration.oac().needs == ("moments",)
+    assert exploration.oac().needs == ("q", "moments")
 
 
 def test_oac_without_shift_is_the_policy(act, moments):
@@ -314,7 +316,7 @@ def test_oac_refuses_one_critic_or_still_gives_numbers(spec, state_of, observati
     rule = exploration.oac()
     try:
         lonely = sac(spec, n=1, hidden=(8, 7), exploration=rule)
-        action = rule.act(KEY, lonely, state_of(lonely).params, 0, observation)
+        action = rule.act(KEY, lonely, state_of(lonely), 0, observation)
     except InputError:
         return
     assert np.isfinite(action).all()

@@ -139,15 +139,15 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
     checkpoints.save(CALLS - 2, online.portable(SEEDS.put(states[-2]), CALLS - 2, SEEDS), {})
     checkpoints.wait()
     template = jax.tree.map(np.zeros_like, states[-2])
-    ring = jax.tree.map(lambda x: x[:, : CALLS - 2], template.storage)
-    saved = checkpoints.restore(template.replace(storage=ring))
+    ring = jax.tree.map(lambda x: x[:, : CALLS - 2], template.storage.ring)
+    saved = checkpoints.restore(template.replace(storage=template.storage._replace(ring=ring)))
     checkpoints.close()
     restored = online.unpack(saved, template)
     assert_same(restored, states[-2])
     again, _ = step(SEEDS.put(restored), *arguments(CALLS - 1))
     mode = SEEDS.compile(algorithm.mode)
     observations = np.stack([5.0 * DATA.observation] * 3)
-    modes = SEEDS.get(mode(carried.train.params, SEEDS.put(observations)))
+    modes = SEEDS.get(mode(carried.train, SEEDS.put(observations)))
     return Online(
         built.online, start, states, SEEDS.get(again), np.stack(actions), modes, (once, traces)
     )
@@ -229,7 +229,7 @@ def test_update_leaves_its_inputs_alone(row):
     found = row.online
     state = one(found.states[-1].train)
     before = jax.tree.leaves(state)
-    batch = one(found.states[-1].storage)
+    batch = one(found.states[-1].storage.ring)
     after, _ = jax.eval_shape(lambda: core.update(found.algorithm, state, batch, jax.random.key(0)))
     assert all(x is y for x, y in zip(before, jax.tree.leaves(state), strict=True))
     assert handover.differences(state, after) == ""
@@ -259,7 +259,7 @@ def test_online_learns_when_it_is_told_to(row):
 
 
 def test_online_stores_what_happened(row):
-    stored = row.online.states[-1].storage
+    stored = row.online.states[-1].storage.ring
     for name in Transition._fields[:6]:
         kept = getattr(stored, name)
         assert kept.shape[:2] == (3, 64)

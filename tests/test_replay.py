@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from enoto_jax import replay
-from enoto_jax.replay import ring
+from enoto_jax.replay import Stored, ring
 from enoto_jax.types import InputError, Transition
 
 KEY = jax.random.key(0)
@@ -44,7 +44,7 @@ def rows_of(batch):
 
 
 def draw(policy, storage, data, inserted, size=MANY):
-    return rows_of(policy.sample(storage, data, KEY, size, jnp.int32(inserted)))
+    return rows_of(policy.sample(Stored(storage), data, KEY, size, jnp.int32(inserted)))
 
 
 def alike(marks, known):
@@ -140,7 +140,7 @@ def test_mixed_draws_its_halves_independently():
 def test_extras_travel_along():
     new, old = marked(np.arange(20), extras=True), marked(np.arange(-30, 0), extras=True)
     for policy in (replay.append(capacity=20), replay.mixed(capacity=20)):
-        batch = policy.sample(new, old, KEY, 8, jnp.int32(20))
+        batch = policy.sample(Stored(new), old, KEY, 8, jnp.int32(20))
         assert batch.extras["mask"].shape == (8, 3)
         rows_of(batch)
 

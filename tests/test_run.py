@@ -128,8 +128,8 @@ def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> online.Online:
     checkpoints = Checkpoints(folder / "checkpoints")
     record = checkpoints.record()
     assert record["phase"] == "online"
-    ring = jax.tree.map(lambda x: x[:, : record["step"]], template.storage)
-    state = checkpoints.restore(template.replace(storage=ring))
+    ring = jax.tree.map(lambda x: x[:, : record["step"]], template.storage.ring)
+    state = checkpoints.restore(template.replace(storage=template.storage._replace(ring=ring)))
     checkpoints.close()
     return state
 
@@ -228,7 +228,7 @@ def test_the_online_phase_starts_from_the_offline_end(finished):
     assert before.step.tolist() == [20, 20]
     for part in ("params", "targets", "opt_states"):
         assert_same(getattr(start, part), dict(getattr(before, part)))
-    assert not any(x.any() for x in jax.tree.leaves(finished.start.storage))
+    assert not any(x.any() for x in jax.tree.leaves(finished.start.storage.ring))
 
 
 def test_every_step_after_the_warmup_updates_utd_times(finished):
@@ -236,7 +236,7 @@ def test_every_step_after_the_warmup_updates_utd_times(finished):
 
 
 def test_the_ring_holds_what_the_environment_did(finished):
-    stored = last_state(finished.folder).storage
+    stored = last_state(finished.folder).storage.ring
     assert stored.reward.shape == (2, STEPS)
     expected = successor(stored.observation, stored.action)
     np.testing.assert_allclose(stored.next_observation, expected, atol=1e-6)
@@ -313,7 +313,7 @@ def assert_goes_on_as_uninterrupted(folder, finished):
             assert {**mine, "wall_s": ""} == {**whole, "wall_s": ""}
     state = last_state(folder)
     assert state.train.step.tolist() == last_state(finished.folder).train.step.tolist()
-    assert state.storage.reward.shape == (2, STEPS)
+    assert state.storage.ring.reward.shape == (2, STEPS)
     timing, whole = (json.loads((f / "timing.json").read_text()) for f in (folder, finished.folder))
     assert timing["updates"] == whole["updates"]
     names = [{row["name"] for row in table(f / "metrics.csv")} for f in (folder, finished.folder)]
@@ -331,11 +331,11 @@ def test_a_stopped_run_has_saved_where_it_stopped(source, tmp_path):
     checkpoints.close()
     assert (record["phase"], record["step"]) == ("online", 6)
     stopped = last_state(tmp_path)
-    assert stopped.storage.reward.shape == (2, 6)
+    assert stopped.storage.ring.reward.shape == (2, 6)
     train(source, tmp_path)
-    went_on = last_state(tmp_path).storage
+    went_on = last_state(tmp_path).storage.ring
     # What had happened stays; what follows begins a new episode.
-    assert_same(jax.tree.map(lambda x: x[:, :6], went_on), stopped.storage)
+    assert_same(jax.tree.map(lambda x: x[:, :6], went_on), stopped.storage.ring)
     assert not np.array_equal(went_on.observation[:, 6], went_on.next_observation[:, 5])
 
 
@@ -463,7 +463,7 @@ def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
     ]
     assert all(row["score"] == "" for row in table(tmp_path / "evaluations.csv"))
     assert summary["metric"] == "return_mean" and summary["offline"] is None
-    stored = last_state(tmp_path, row).storage
+    stored = last_state(tmp_path, row).storage.ring
     assert stored.reward.shape == (2, 5)
     # Steps 10 and 11 have overwritten rows 0 and 1; in time order the rows are one history.
     order = np.asarray([2, 3, 4, 0, 1])
@@ -483,7 +483,7 @@ def test_the_data_set_joins_the_replay(source, tmp_path):
     train(source, tmp_path, row=row)
     state = last_state(tmp_path, row)
     assert state.train.step.tolist() == [6, 6]
-    assert set(np.unique(state.storage.extras["mask"])) == {0.0, 1.0}
+    assert set(np.unique(state.storage.ring.extras["mask"])) == {0.0, 1.0}
 
 
 def test_an_online_row_without_an_environment_is_refused(tmp_path):
@@ -496,7 +496,7 @@ def test_an_online_row_without_an_environment_is_refused(tmp_path):
 def test_time_limits_are_no_terminals(tmp_path, env, bound):
     row = tiny("sac", online__warmup=20)  # acts, never learns
     train(from_env(env, REACH), tmp_path, row=row)
-    stored = last_state(tmp_path, row).storage
+    stored = last_state(tmp_path, row).storage.ring
     assert not stored.terminated.any()
     limits = [False] * 4 + [True]
     assert stored.truncated.tolist() == [(limits * 3)[:STEPS]] * 2

@@ -101,14 +101,15 @@ def sac(
         ),
     }
 
-    def act(params, key, observation, k):
-        return distributions.sample(key, *actor_net.apply(params["actor"], observation), (k,))[0]
+    def act(state, key, observation, k):
+        moments = actor_net.apply(state.params["actor"], observation)
+        return distributions.sample(key, *moments, (k,))[0]
 
-    def mode(params, observation):
-        return distributions.mode(actor_net.apply(params["actor"], observation)[0])
+    def mode(state, observation):
+        return distributions.mode(actor_net.apply(state.params["actor"], observation)[0])
 
-    def moments(params, observation):
-        mean, log_std = actor_net.apply(params["actor"], observation)
+    def moments(state, observation):
+        mean, log_std = actor_net.apply(state.params["actor"], observation)
         return mean, jnp.exp(log_std)
 
     observation = jnp.zeros((1, spec.observation_size))

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from enoto_jax.data.transforms import Transform
 from enoto_jax.envs.gym import make_env
 from enoto_jax.types import Transition
 
@@ -34,9 +35,11 @@ class SeedEnvs:
     Args:
       env_id: Gymnasium id.
       seeds: S numbers; each environment's random numbers come from its own.
+      transform: transitions and actions are the agent's, as in the data that it was trained on.
     """
 
-    def __init__(self, env_id: str, seeds: Sequence[int]):
+    def __init__(self, env_id: str, seeds: Sequence[int], transform: Transform):
+        self._transform = transform
         self._seeds = [int(seed) for seed in seeds]
         self._envs: gymnasium.vector.VectorEnv = SyncVectorEnv(
             [partial(make_env, env_id) for _ in self._seeds], autoreset_mode=AutoresetMode.SAME_STEP
@@ -57,11 +60,11 @@ class SeedEnvs:
         transition = Transition(
             nothing, action, np.zeros(count, np.float32), flags, flags.copy(), nothing.copy()
         )
-        return Step(transition, self._observation, np.ones(count, bool))
+        return Step(transition, self._seen(self._observation), np.ones(count, bool))
 
     def step(self, action: np.ndarray) -> Step:
         """Step every environment with its action [S, A]."""
-        before = self._observation
+        before, action = self._observation, self._transform.world_action(action)
         observation, reward, terminated, truncated, info = self._envs.step(action)
         observation = np.asarray(observation, np.float32)
         following = observation.copy()
@@ -78,7 +81,10 @@ class SeedEnvs:
             next_observation=following,
         )
         self._observation = observation
-        return Step(transition, observation, ended)
+        return Step(self._transform.transitions(transition), self._seen(observation), ended)
+
+    def _seen(self, observation: np.ndarray) -> np.ndarray:
+        return self._transform.observation(observation).astype(np.float32)
 
     def close(self) -> None:
         self._envs.close()

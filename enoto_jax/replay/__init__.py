@@ -1,6 +1,8 @@
 """Replay: a ring buffer on the device, and the policies that mix it with the data set."""
 
+from enoto_jax.replay.episodes import whole_episodes as whole_episodes
 from enoto_jax.replay.policies import Replay as Replay
+from enoto_jax.replay.policies import Stored as Stored
 from enoto_jax.replay.policies import append as append
 from enoto_jax.replay.policies import mixed as mixed
 from enoto_jax.replay.policies import online_only as online_only

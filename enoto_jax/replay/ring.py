@@ -27,6 +27,18 @@ def insert(storage: Transition, transition: Transition, position: Array) -> Tran
     )
 
 
+def pick(data: Transition, storage: Transition, rows: Array) -> Transition:
+    """Rows [B] of the data set followed by the ring, without joining the two."""
+    known = data.reward.shape[0]
+
+    def take(old: Array, new: Array) -> Array:
+        is_old = (rows < known).reshape(-1, *(1,) * (old.ndim - 1))
+        from_old = jnp.take(old, rows, axis=0, mode="clip")
+        return jnp.where(is_old, from_old, jnp.take(new, rows - known, axis=0, mode="clip"))
+
+    return jax.tree.map(take, data, storage)
+
+
 def sample(storage: Transition, key: Key, count: int, size: Array) -> Transition:
     """`count` transitions drawn uniformly, with replacement, from the first `size` rows."""
     rows = jax.random.randint(key, (count,), 0, size)

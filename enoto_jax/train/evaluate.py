@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from enoto_jax.data.transforms import Transform
 from enoto_jax.envs.gym import make_env
 from enoto_jax.train.seeds import SeedMap
 
@@ -20,25 +21,29 @@ class Evaluator:
       env_id: Gymnasium id.
       episodes: E, per seed.
       seeds: S of them.
+      transform: of observations and actions.
     """
 
-    def __init__(self, env_id: str, episodes: int, seeds: SeedMap):
+    def __init__(self, env_id: str, episodes: int, seeds: SeedMap, transform: Transform):
+        self._transform = transform
         self._envs = [[make_env(env_id) for _ in range(episodes)] for _ in seeds.seeds]
         self._seeds = seeds
 
-    def __call__(self, mode: Callable, params, number: int) -> np.ndarray:
+    def __call__(self, mode: Callable, state, number: int) -> np.ndarray:
         """Returns [S, E] of whole episodes.
 
         Args:
-          mode: (params, observation [E, D]) -> action [E, A], compiled for all seeds.
-          params: the seeds' parameters, as they lie on the devices.
+          mode: (state, observation [E, D]) -> action [E, A], compiled for all seeds.
+          state: the seeds' train states, as they lie on the devices.
           number: names this evaluation.
         """
         observation = np.stack([self._reset(s, number) for s in range(len(self._envs))])
         returns = np.zeros(observation.shape[:2])
         alive = np.ones(observation.shape[:2], bool)
         while alive.any():
-            action = self._seeds.get(mode(params, self._seeds.put(observation)))
+            seen = np.float32(self._transform.observation(observation))
+            action = self._seeds.get(mode(state, self._seeds.put(seen)))
+            action = self._transform.world_action(action)
             for s, e in zip(*np.nonzero(alive)):
                 observation[s, e], reward, terminated, truncated, _ = self._envs[s][e].step(
                     action[s, e]

@@ -42,7 +42,7 @@ def compile_blocks(
         def step(state, t):
             rows_key, update_key = jax.random.split(jax.random.fold_in(stream(seed, "offline"), t))
             batch = ring.sample(data, rows_key, batch_size, size)
-            return core.update(algorithm, state, batch, update_key)
+            return core.update(algorithm, state, batch, update_key, number=t)
 
         def block(i, carried):
             state, totals = carried
@@ -104,7 +104,7 @@ def train(
         if evaluated:
             record.metrics("offline", step, totals, step - since)
             totals, since = None, step
-            progress.score(record.evaluate(mode, state.params, "offline", step))
+            progress.score(record.evaluate(mode, state, "offline", step))
         if record.due(evaluated, ends):
             record.save("offline", step, seeds.get(state))
     progress.close()

@@ -18,7 +18,7 @@ from enoto_jax import core
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.progress import Progress
 from enoto_jax.recipes import Phase, example_transition
-from enoto_jax.replay import Replay, ring
+from enoto_jax.replay import Replay, Stored, ring
 from enoto_jax.train.record import Record
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import Array, Spec, Transition
@@ -30,21 +30,23 @@ class Online:
 
     Attributes:
       train: the train state.
-      storage: its ring of new transitions.
+      storage: its replay.
       memory: the exploration rule's, of the running episode.
       totals: sums of the metrics over the updates since they were last read.
       count: how many updates those are.
     """
 
     train: core.TrainState
-    storage: Transition
+    storage: Stored
     memory: Any
     totals: Any
     count: Array
 
 
-def begin(algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int) -> Callable:
-    """(train state, seed) -> Online with an empty ring."""
+def begin(
+    algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int, rows: int = 0
+) -> Callable:
+    """(train state, seed) -> Online with an empty ring, beside a data set of so many rows."""
 
     def start(train: core.TrainState, seed: Array) -> Online:
         example = example_transition(spec, algorithm)
@@ -54,7 +56,7 @@ def begin(algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int
         )
         return Online(
             train=train,
-            storage=ring.empty(example, replay.capacity),
+            storage=Stored(ring.empty(example, replay.capacity), replay.start(rows)),
             memory=algorithm.exploration.reset(stream(seed, "act"), algorithm.critics),
             totals=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics),
             count=jnp.int32(0),
@@ -90,28 +92,38 @@ def compile_step(
         if rule.mask is not None:
             mask = {"mask": rule.mask(mask_key, algorithm.critics)}
             transition = transition._replace(extras=mask)
-        storage = ring.insert(online.storage, transition, jnp.maximum(t - 1, 0))
+        storage = replay.insert(online.storage, transition, t, algorithm.monte_carlo)
 
-        def one(carried, key):
-            train, totals = carried
+        def one(carried, numbered):
+            # The ring is only read here, so it is not carried: that would copy it.
+            train, own, totals = carried
+            number, key = numbered
+            stored = storage._replace(own=own)
             sample_key, update_key = jax.random.split(key)
-            batch = replay.sample(storage, data, sample_key, phase.batch_size, t)
-            train, metrics = core.update(algorithm, train, batch, update_key)
-            return (train, jax.tree.map(jnp.add, totals, metrics)), None
+            batch = replay.sample(stored, data, sample_key, phase.batch_size, t)
+            train, metrics = core.update(algorithm, train, batch, update_key, number=number)
+            if replay.feedback is not None:
+                own = replay.feedback(stored, batch, algorithm.priority(train, batch))
+            return (train, own, jax.tree.map(jnp.add, totals, metrics)), None
 
         # All seeds learn or none does, so this stays a branch under vmap.
-        train, totals = jax.lax.cond(
-            learn,
-            lambda carried: jax.lax.scan(one, carried, jax.random.split(learn_key, phase.utd))[0],
-            lambda carried: carried,
-            (online.train, online.totals),
+        numbered = (
+            t * phase.utd + jnp.arange(phase.utd, dtype=jnp.int32),
+            jax.random.split(learn_key, phase.utd),
         )
+        train, own, totals = jax.lax.cond(
+            learn,
+            lambda carried: jax.lax.scan(one, carried, numbered)[0],
+            lambda carried: carried,
+            (online.train, storage.own, online.totals),
+        )
+        storage = storage._replace(own=own)
         memory = jax.tree.map(
             lambda new, old: jnp.where(starts, new, old),
             rule.reset(reset_key, algorithm.critics),
             online.memory,
         )
-        action = rule.act(act_key, algorithm, train.params, memory, observation)
+        action = rule.act(act_key, algorithm, train, memory, observation)
         if phase.random_steps:
             uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
             action = jnp.where(t < phase.random_steps, uniform, action)
@@ -149,12 +161,12 @@ def train(
     seeds = record.seeds
     put, share, get = seeds.put, seeds.share, seeds.get
     numbers, mode = put(seeds.seeds), seeds.compile(algorithm.mode)
-    envs = SeedEnvs(env_id, seeds.seeds)
+    envs = SeedEnvs(env_id, seeds.seeds, record.transform)
     now = envs.begin(step)
     if step:
         # The newest transition is stored already: this call writes it to the same row again.
         newest = (step - 1) % replay.capacity
-        last = jax.tree.map(lambda x: x[:, newest], get(online.storage))
+        last = jax.tree.map(lambda x: x[:, newest], get(online.storage.ring))
         now = now._replace(transition=last._replace(extras={}))
     first = step
 
@@ -168,7 +180,7 @@ def train(
     progress = Progress(phase.steps, "online", initial=step)
     progress.note(f"compiled in {record.timing['compile_s']:.1f} s, both phases together")
     if step == 0:
-        progress.score(record.evaluate(mode, online.train.params, "online", 0))
+        progress.score(record.evaluate(mode, online.train, "online", 0))
     while True:
         with record.timed("update"):
             online, action = advance(*arguments())
@@ -182,7 +194,7 @@ def train(
                 record.timing["updates"] += count * len(seeds.seeds)
             zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
             online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))
-            progress.score(record.evaluate(mode, online.train.params, "online", step))
+            progress.score(record.evaluate(mode, online.train, "online", step))
         if step > 0 and record.due(evaluated, ends):
             record.save("online", step, portable(online, step, seeds))
         elif record.stop:  # before the first step the hand-over is all there is, and it is saved
@@ -202,7 +214,8 @@ def train(
 def portable(online: Online, step: int, seeds: SeedMap) -> Online:
     """Host arrays to save; the ring only as far as it is filled."""
     host = seeds.get(online)
-    return host.replace(storage=jax.tree.map(lambda x: x[:, :step].copy(), host.storage))
+    filled = jax.tree.map(lambda x: x[:, :step].copy(), host.storage.ring)
+    return host.replace(storage=host.storage._replace(ring=filled))
 
 
 def unpack(saved: Online, template: Online) -> Online:
@@ -212,4 +225,5 @@ def unpack(saved: Online, template: Online) -> Online:
         whole[:, : part.shape[1]] = part
         return whole
 
-    return saved.replace(storage=jax.tree.map(fill, template.storage, saved.storage))
+    whole = jax.tree.map(fill, template.storage.ring, saved.storage.ring)
+    return saved.replace(storage=saved.storage._replace(ring=whole))

@@ -14,6 +14,7 @@ import numpy as np
 from enoto_jax import logging, plot, stats
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import Source
+from enoto_jax.data.transforms import Transform
 from enoto_jax.sinks import Sink
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.seeds import SeedMap
@@ -36,6 +37,7 @@ class Record:
       evaluator: or None, without a simulator.
       sinks: dashboards beside the CSV files.
       offline_steps: length of the offline phase; checkpoints are numbered over both phases.
+      transform: of the training data; saved with every checkpoint.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Record:
         evaluator: Evaluator | None,
         sinks: Sequence[Sink],
         offline_steps: int,
+        transform: Transform,
     ):
         self.folder, self.source, self.seeds, self.evaluator = folder, source, seeds, evaluator
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self._evaluations = logging.CsvLog(folder / "evaluations.csv", logging.EVALUATION_COLUMNS)
         self._metrics = logging.CsvLog(folder / "metrics.csv", logging.METRIC_COLUMNS)
         self._sinks, self._offline_steps = sinks, offline_steps
+        self.transform = transform
         self.timing = dict.fromkeys(("compile_s", "update_s", "env_s", "eval_s", "save_s"), 0.0)
         self.timing |= {"updates": 0, "env_steps": 0}
         self._wall_before, self._started = 0.0, time.monotonic()
@@ -112,7 +116,7 @@ class Record:
                 f"good state is in {self.folder / 'checkpoints'}; lower the learning rates"
             )
 
-    def evaluate(self, mode: Callable, params: Any, phase: str, step: int) -> str:
+    def evaluate(self, mode: Callable, state: Any, phase: str, step: int) -> str:
         """Evaluate every seed, write the rows, and return the score in words."""
         if self.evaluator is None:
             return ""
@@ -120,7 +124,7 @@ class Record:
             # The same start states just before and just after the hand-over, others elsewhere.
             switch = (phase, step) in (("offline", self._offline_steps), ("online", 0))
             number = 0 if switch else 2 * step + (phase == "online")
-            returns = self.evaluator(mode, params, number)
+            returns = self.evaluator(mode, state, number)
         means = returns.mean(axis=1)
         scores = self.source.score(means) if self.source.scored else [None] * len(means)
         self._evaluations.append(
@@ -163,10 +167,16 @@ class Record:
         with self.timed("save"):
             number = step if phase == "offline" else self._offline_steps + 1 + step
             about = {"phase": phase, "step": step, "wall_s": self.wall(), "timing": self.timing}
+            about["transform"] = self.transform.to_json()
             self.checkpoints.save(number, state, about)
         self._saved_at = time.monotonic()
         if self.stop:
             self.leave(phase, step)
+
+    def save_handover(self, step: int, state: Any) -> None:
+        """Keep the end of the offline phase, host arrays [S, ...], for every row that shares it."""
+        about = {"phase": "offline", "step": step, "transform": self.transform.to_json()}
+        self.checkpoints.save_handover(state, about)
 
     def leave(self, phase: str, step: int) -> None:
         """Wait until everything saved is on disk, and stop.

@@ -14,7 +14,9 @@ import numpy as np
 
 from enoto_jax import core, logging, units
 from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.data.returns import returns_to_go
 from enoto_jax.data.source import Source
+from enoto_jax.data.transforms import Transform
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
 from enoto_jax.sinks import check as check_sinks
@@ -93,7 +95,10 @@ def train(
         raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
     check_sinks(log)
     seed_map = SeedMap(seeds)
-    before = None if restored is None else _restore(restored, built.offline, seed_map)
+    before, transform = None, None
+    if restored is not None:
+        before, transform = _restore(restored, built.offline, seed_map)
+    transform = transform or recipe.transform.build()(source.spec, dataset)
     on_device = len(seeds) // len(seed_map.devices)
     rows = 0 if dataset is None else len(dataset)
     parts = memory.estimate(recipe, built, source.spec, on_device, rows)
@@ -105,17 +110,18 @@ def train(
         folder,
         source,
         seed_map,
-        None if env_id is None else Evaluator(env_id, eval_episodes, seed_map),
+        None if env_id is None else Evaluator(env_id, eval_episodes, seed_map, transform),
         open_sinks(log, folder, config),
         recipe.offline.steps if offline_needed else 0,
+        transform,
     )
     if not (folder / "config.json").exists():
         logging.write_json(folder / "config.json", config)
     if signals:
         record.catch_signals()
-    data = None if dataset is None else seed_map.share(dataset.transitions)
+    transitions = None if dataset is None else transform.transitions(dataset.transitions)
     try:
-        _phases(recipe, built, source, env_id, before, data, record)
+        _phases(recipe, built, source, env_id, before, transitions, record)
     except Stopped:
         record.close()
         raise
@@ -141,18 +147,22 @@ def _phases(
     data: Transition | None,
     record: Record,
 ) -> None:
-    """Whatever is left to train, from the newest checkpoint on."""
+    """Whatever is left to train, from the newest checkpoint on; `data` are host arrays [M, ...]."""
     seeds = record.seeds
     phase, step = record.resume() or ("offline", 0)
-    begin = online.begin(built.online, built.replay, source.spec, recipe.online.batch_size)
+    resident = None if data is None else seeds.share(data)
+    rows = len(data.reward) if built.replay.needs_data else 0
+    begin = online.begin(built.online, built.replay, source.spec, recipe.online.batch_size, rows)
     if phase == "online":
         template = _template(lambda: begin(_abstract(built.online), np.int32(0)), seeds)
-        ring = jax.tree.map(lambda x: x[:, :step], template.storage)
-        saved = record.checkpoints.restore(template.replace(storage=ring))
+        ring = jax.tree.map(lambda x: x[:, :step], template.storage.ring)
+        storage = template.storage._replace(ring=ring)
+        saved = record.checkpoints.restore(template.replace(storage=storage))
         carried = seeds.put(online.unpack(saved, template))
     else:
         if before is None and recipe.offline is not None:
-            before = _offline(recipe, built, data, step, record)
+            extras = _extras(built.offline, data, {}, seeds)
+            before = _offline(recipe, built, resident._replace(extras=extras), step, record)
         if env_id is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
@@ -161,7 +171,12 @@ def _phases(
             return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
 
         carried, step = seeds.compile(start)(seeds.put(seeds.seeds), before), 0
-    resident = _masked(data, built, seeds) if built.replay.needs_data else None
+    if built.replay.needs_data:
+        masked = built.online.exploration.mask is not None
+        mask = {"mask": np.ones((rows, built.online.critics), np.float32)} if masked else {}
+        resident = resident._replace(extras=_extras(built.online, data, mask, seeds))
+    else:
+        resident = None
     online.train(recipe.online, built.online, built.replay, carried, resident, step, env_id, record)
 
 
@@ -178,8 +193,7 @@ def _offline(
         state = make(seeds.put(seeds.seeds))
     if step < recipe.offline.steps:
         state = offline.train(recipe.offline, built.offline, state, data, step, record)
-    about = {"phase": "offline", "step": recipe.offline.steps}
-    record.checkpoints.save_handover(seeds.get(state), about)
+    record.save_handover(recipe.offline.steps, seeds.get(state))
     return state
 
 
@@ -194,17 +208,19 @@ def _template(make, seeds: SeedMap) -> Any:
     return jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), shapes)
 
 
-def _masked(data: Transition, built: Built, seeds: SeedMap) -> Transition:
-    """The resident data set, with masks of ones where the online phase stores masks."""
-    if built.online.exploration.mask is None:
-        return data
-    rows = data.reward.shape[-1]
-    mask = np.ones((rows, built.online.critics), np.float32)
-    return data._replace(extras={"mask": seeds.share(mask)})
+def _extras(
+    algorithm: core.Algorithm, data: Transition, others: dict[str, np.ndarray], seeds: SeedMap
+) -> dict[str, Any]:
+    """What an algorithm's batches carry beside the transitions, for the data set's rows."""
+    if algorithm.monte_carlo is not None:
+        others = {**others, "mc_return": returns_to_go(data, *algorithm.monte_carlo)}
+    return seeds.share(others)
 
 
-def _restore(folder: Path, algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
-    """The offline state of another run, for these seeds.
+def _restore(
+    folder: Path, algorithm: core.Algorithm, seeds: SeedMap
+) -> tuple[core.TrainState, Transform | None]:
+    """The offline state of another run, for these seeds, and the transform that it learned under.
 
     It is the one kept at that run's hand-over; of a run still in its offline phase, the newest.
     """
@@ -220,8 +236,10 @@ def _restore(folder: Path, algorithm: core.Algorithm, seeds: SeedMap) -> core.Tr
     template = _template(lambda: _abstract(algorithm), SeedMap(have))
     state = checkpoints.restore(template, handover=kept is not None)
     checkpoints.close()
+    transform = found.get("transform")
     rows = np.asarray([have.index(s) for s in want])
-    return seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
+    state = seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
+    return state, transform and Transform.from_json(transform)
 
 
 def _config(folder: Path) -> dict[str, Any]:

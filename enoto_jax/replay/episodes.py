@@ -1,0 +1,100 @@
+"""Replay of whole episodes: new transitions may be drawn once their episode has ended (Cal-QL)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from enoto_jax.replay import ring
+from enoto_jax.replay.policies import Replay, Stored, checked, joined, shares
+from enoto_jax.types import Array, InputError
+
+
+class Running(NamedTuple):
+    """The episode that is running, by numbers of transitions since the phase began.
+
+    Attributes:
+      begun: number of its first transition; those before it may be drawn.
+      inserted: transitions so far.
+      sparse: all its rewards were the sparse one.
+    """
+
+    begun: Array
+    inserted: Array
+    sparse: Array
+
+
+def whole_episodes(
+    *, fraction: float = 0.5, capacity: int = 1_000_000, longest: int = 1_000
+) -> Replay:
+    """`mixed` over finished episodes, with returns-to-go where the algorithm asks for them.
+
+    Cal-QL collects an episode and then does one update per step of it; here the same updates are
+    spread over the steps of the episode that follows. Until a first episode has ended, whole
+    batches come from the data set.
+
+    Args:
+      fraction: of the batch that comes from the data set, 0 to 1.
+      capacity: new transitions kept; the oldest leaves first.
+      longest: steps that an episode can have; returns-to-go reach back so far.
+    """
+    counts = shares("whole_episodes", fraction)
+    if not 1 <= longest <= capacity:
+        raise InputError(
+            f"whole_episodes: longest is {longest}; it must be at least 1 and at most the "
+            f"capacity, {capacity}"
+        )
+
+    def insert(stored, transition, count, monte_carlo):
+        running, position = stored.own, jnp.maximum(count - 1, 0)
+        new = count == running.inserted + 1
+        ended = new & (transition.terminated | transition.truncated)
+        sparse = running.sparse
+        if monte_carlo is None:
+            storage = ring.insert(stored.ring, transition, position)
+        else:
+            returns = stored.ring.extras["mc_return"]
+            kept = {"mc_return": jnp.where(new, 0.0, returns[position % capacity])}
+            transition = transition._replace(extras={**transition.extras, **kept})
+            storage = ring.insert(stored.ring, transition, position)
+            back = jnp.arange(longest)  # 0 is the newest row
+            rows = (position - back) % capacity
+            earned = storage.extras["mc_return"][rows]
+            earned += monte_carlo.discount**back * transition.reward
+            if monte_carlo.sparse is not None:
+                sparse &= transition.reward == monte_carlo.sparse
+                for_ever = monte_carlo.sparse / (1.0 - monte_carlo.discount)
+                earned = jnp.where(ended & sparse, for_ever, earned)
+            rows = jnp.where(new & (back <= position - running.begun), rows, capacity)
+            returns = storage.extras["mc_return"].at[rows].set(earned, mode="drop")
+            extras = {**storage.extras, "mc_return": returns}
+            storage = storage._replace(extras=extras)
+        after = Running(
+            begun=jnp.where(ended, count, running.begun),
+            inserted=jnp.maximum(count, running.inserted),
+            sparse=jnp.where(new, ended | sparse, running.sparse),
+        )
+        return Stored(storage, after)
+
+    def sample(stored, data, key, batch_size, inserted):
+        del inserted
+        old_key, new_key = jax.random.split(key)
+        old, new = counts(batch_size)
+        known = jnp.int32(data.reward.shape[0])
+        running = stored.own
+        whole = jnp.minimum(running.begun, capacity - (running.inserted - running.begun))
+        rows = (running.begun - 1 - jax.random.randint(new_key, (new,), 0, whole)) % capacity
+        fresh = jax.tree.map(lambda x: x[rows], stored.ring)
+        spare = ring.sample(data, new_key, new, known)
+        fresh = jax.tree.map(lambda x, y: jnp.where(whole > 0, x, y), fresh, spare)
+        return joined(ring.sample(data, old_key, old, known), fresh)
+
+    def start(rows):
+        del rows
+        return Running(jnp.int32(0), jnp.int32(0), jnp.bool_(True))
+
+    return Replay(
+        sample, counts, checked(capacity), True, start=start, insert=insert, returns=True
+    )  # fmt: skip
