@@ -1,5 +1,6 @@
 """Offline-to-online reinforcement learning with Q-ensembles, in JAX and Flax."""
 
+from enoto_jax.agent import Agent as Agent
 from enoto_jax.data.source import Source as Source
 from enoto_jax.data.source import from_arrays as from_arrays
 from enoto_jax.data.source import from_env as from_env

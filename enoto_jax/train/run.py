@@ -13,15 +13,12 @@ import jax
 import numpy as np
 
 from enoto_jax import core, logging, units
-from enoto_jax.checkpoint import Checkpoints
-from enoto_jax.data.returns import returns_to_go
 from enoto_jax.data.source import Source
-from enoto_jax.data.transforms import Transform
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
 from enoto_jax.sinks import check as check_sinks
 from enoto_jax.sinks import sinks as open_sinks
-from enoto_jax.train import memory, offline, online
+from enoto_jax.train import memory, offline, online, restoring
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.record import Record, Stopped
 from enoto_jax.train.seeds import SeedMap, stream
@@ -97,7 +94,7 @@ def train(
     seed_map = SeedMap(seeds)
     before, transform = None, None
     if restored is not None:
-        before, transform = _restore(restored, built.offline, seed_map)
+        before, transform = restoring.offline_state(restored, built.offline, seed_map)
     transform = transform or recipe.transform.build()(source.spec, dataset)
     on_device = len(seeds) // len(seed_map.devices)
     rows = 0 if dataset is None else len(dataset)
@@ -154,27 +151,25 @@ def _phases(
     rows = len(data.reward) if built.replay.needs_data else 0
     begin = online.begin(built.online, built.replay, source.spec, recipe.online.batch_size, rows)
     if phase == "online":
-        template = _template(lambda: begin(_abstract(built.online), np.int32(0)), seeds)
+        template = restoring.template(
+            lambda: begin(restoring.abstract(built.online), np.int32(0)), seeds
+        )
         ring = jax.tree.map(lambda x: x[:, :step], template.storage.ring)
         storage = template.storage._replace(ring=ring)
         saved = record.checkpoints.restore(template.replace(storage=storage))
         carried = seeds.put(online.unpack(saved, template))
     else:
         if before is None and recipe.offline is not None:
-            extras = _extras(built.offline, data, {}, seeds)
+            extras = restoring.extras(built.offline, data, seeds, stored=False)
             before = _offline(recipe, built, resident._replace(extras=extras), step, record)
         if env_id is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
 
-        def start(seed, state):
-            return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
-
-        carried, step = seeds.compile(start)(seeds.put(seeds.seeds), before), 0
+        carried, step = restoring.hand_over(built, begin, seeds, before), 0
     if built.replay.needs_data:
-        masked = built.online.exploration.mask is not None
-        mask = {"mask": np.ones((rows, built.online.critics), np.float32)} if masked else {}
-        resident = resident._replace(extras=_extras(built.online, data, mask, seeds))
+        extras = restoring.extras(built.online, data, seeds, stored=True)
+        resident = resident._replace(extras=extras)
     else:
         resident = None
     online.train(recipe.online, built.online, built.replay, carried, resident, step, env_id, record)
@@ -186,7 +181,7 @@ def _offline(
     """The end of the offline phase, kept for every row that shares it."""
     seeds = record.seeds
     if step > 0:
-        template = _template(lambda: _abstract(built.offline), seeds)
+        template = restoring.template(lambda: restoring.abstract(built.offline), seeds)
         state = seeds.put(record.checkpoints.restore(template))
     else:
         make = seeds.compile(lambda seed: core.init(built.offline, stream(seed, "init")))
@@ -197,63 +192,11 @@ def _offline(
     return state
 
 
-def _abstract(algorithm: core.Algorithm) -> core.TrainState:
-    return core.init(algorithm, jax.random.key(0))
-
-
-def _template(make, seeds: SeedMap) -> Any:
-    """Zeros [S, ...] shaped as `make` returns for one seed, without computing it."""
-    count = len(seeds.seeds)
-    shapes = jax.eval_shape(make)
-    return jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), shapes)
-
-
-def _extras(
-    algorithm: core.Algorithm, data: Transition, others: dict[str, np.ndarray], seeds: SeedMap
-) -> dict[str, Any]:
-    """What an algorithm's batches carry beside the transitions, for the data set's rows."""
-    if algorithm.monte_carlo is not None:
-        others = {**others, "mc_return": returns_to_go(data, *algorithm.monte_carlo)}
-    return seeds.share(others)
-
-
-def _restore(
-    folder: Path, algorithm: core.Algorithm, seeds: SeedMap
-) -> tuple[core.TrainState, Transform | None]:
-    """The offline state of another run, for these seeds, and the transform that it learned under.
-
-    It is the one kept at that run's hand-over; of a run still in its offline phase, the newest.
-    """
-    have, want = _config(folder)["seeds"], seeds.seeds.tolist()
-    checkpoints = Checkpoints(folder / "checkpoints")
-    kept, newest = checkpoints.record(handover=True), checkpoints.record()
-    found = kept or newest
-    if found is None or found["phase"] != "offline":
-        raise InputError(f"--restore: {folder} has no checkpoint of an offline phase")
-    if missing := [s for s in want if s not in have]:
-        raise InputError(f"--restore: {folder} trained seeds {have}, not {missing}")
-    print(f"restored {folder}: offline, {found['step']:,} updates", file=sys.stderr)
-    template = _template(lambda: _abstract(algorithm), SeedMap(have))
-    state = checkpoints.restore(template, handover=kept is not None)
-    checkpoints.close()
-    transform = found.get("transform")
-    rows = np.asarray([have.index(s) for s in want])
-    state = seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
-    return state, transform and Transform.from_json(transform)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'config.json'}: cannot be read: {error}") from error
-
-
 def _same_run(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a folder that holds a run of other settings, naming the first that differs."""
     if not (folder / "config.json").exists():
         return
-    old = _config(folder)
+    old = restoring.config(folder)
     for name in IDENTITY:
         one, two = old.get(name), config[name]
         if one == two:
