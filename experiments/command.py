@@ -159,11 +159,16 @@ def about(plan: Plan) -> dict[str, Any]:
     return {
         "method": plan.method,
         "task_given": str(Path(task).resolve()) if task and Path(task).exists() else task,
-        "versions": {name: metadata.version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": versions(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "command": " ".join(["python -m experiments.train", *sys.argv[1:]]),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
+    found = {name: metadata.version(name) for name in _PACKAGES}
+    return found | {"python": platform.python_version()}
 
 
 def train(plan: Plan, folder: Path) -> None:

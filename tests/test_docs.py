@@ -25,7 +25,7 @@ TINY = {
         "--eval_every=20", "--eval_episodes=1", "--seeds=1",
     ),
     "experiments.bench": ("--rounds=1", "--seconds=0.01", "--set=algorithm.hidden=8,8"),
-    "experiments.make_dataset": (),
+    "experiments.collect": (),
     "experiments.table": (),
 }  # fmt: skip
 

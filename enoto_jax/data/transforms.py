@@ -66,6 +66,21 @@ class Transform(NamedTuple):
             next_observation=self.observation(world.next_observation),
         )
 
+    def world(self, agent: Transition) -> Transition:
+        """The world's transitions [...] for the agent's; the other way of `transitions`."""
+        if self.changes_nothing:
+            return agent
+        observations = (
+            np.float32(x * self.observation_scale + self.observation_shift)
+            for x in (agent.observation, agent.next_observation)
+        )
+        return agent._replace(
+            observation=next(observations),
+            action=np.float32(self.world_action(agent.action)),
+            reward=np.float32((agent.reward - self.reward_shift) / self.reward_scale),
+            next_observation=next(observations),
+        )
+
     @property
     def changes_nothing(self) -> bool:
         """Whether the agent's numbers are the world's."""

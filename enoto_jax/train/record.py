@@ -23,6 +23,9 @@ from enoto_jax.types import InputError
 SAVE_EVERY_S = 60.0
 
 
+Watch = Callable[[str, int, Any, np.ndarray], None]
+
+
 class Stopped(Exception):
     """A signal asked the run to stop; a checkpoint is saved."""
 
@@ -38,6 +41,7 @@ class Record:
       sinks: dashboards beside the CSV files.
       offline_steps: length of the offline phase; checkpoints are numbered over both phases.
       transform: of the training data; saved with every checkpoint.
+      watch: called after every evaluation, see run.train.
     """
 
     def __init__(
@@ -49,13 +53,14 @@ class Record:
         sinks: Sequence[Sink],
         offline_steps: int,
         transform: Transform,
+        watch: Watch | None = None,
     ):
         self.folder, self.source, self.seeds, self.evaluator = folder, source, seeds, evaluator
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self._evaluations = logging.CsvLog(folder / "evaluations.csv", logging.EVALUATION_COLUMNS)
         self._metrics = logging.CsvLog(folder / "metrics.csv", logging.METRIC_COLUMNS)
         self._sinks, self._offline_steps = sinks, offline_steps
-        self.transform = transform
+        self.transform, self._watch = transform, watch
         self.timing = dict.fromkeys(("compile_s", "update_s", "env_s", "eval_s", "save_s"), 0.0)
         self.timing |= {"updates": 0, "env_steps": 0}
         self._wall_before, self._started = 0.0, time.monotonic()
@@ -125,6 +130,8 @@ class Record:
             switch = (phase, step) in (("offline", self._offline_steps), ("online", 0))
             number = 0 if switch else 2 * step + (phase == "online")
             returns = self.evaluator(mode, state, number)
+        if self._watch is not None:
+            self._watch(phase, step, self.seeds.get(state), returns)
         means = returns.mean(axis=1)
         scores = self.source.score(means) if self.source.scored else [None] * len(means)
         self._evaluations.append(

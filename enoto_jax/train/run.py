@@ -20,7 +20,7 @@ from enoto_jax.sinks import check as check_sinks
 from enoto_jax.sinks import sinks as open_sinks
 from enoto_jax.train import memory, offline, online, restoring
 from enoto_jax.train.evaluate import Evaluator
-from enoto_jax.train.record import Record, Stopped
+from enoto_jax.train.record import Record, Stopped, Watch
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import InputError, Transition
 
@@ -41,6 +41,7 @@ def train(
     about: Mapping[str, Any] | None = None,
     signals: bool = False,
     announce: str = "",
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
@@ -56,6 +57,8 @@ def train(
       about: further entries of config.json.
       signals: SIGTERM and SIGINT save and raise Stopped.
       announce: printed once everything is checked and training begins.
+      watch: called after every evaluation with (phase, step, train state on the host [S, ...],
+        returns [S, E]).
 
     Returns:
       What summary.json says.
@@ -111,6 +114,7 @@ def train(
         open_sinks(log, folder, config),
         recipe.offline.steps if offline_needed else 0,
         transform,
+        watch,
     )
     if not (folder / "config.json").exists():
         logging.write_json(folder / "config.json", config)
