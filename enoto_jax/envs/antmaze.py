@@ -44,11 +44,15 @@ class AntMaze(MujocoEnv, EzPickle):
 
     def __init__(self, maze: str = "umaze", **how):
         EzPickle.__init__(self, maze, **how)
-        self._maze = MAZES[maze]
+        self.maze_name = maze
         self.goal = self._maze.goal
         camera = {**_CAMERA, "lookat": np.array([*self._maze.middle, 0.0])}
         space = spaces.Box(-np.inf, np.inf, (sum(_SIZE),), np.float64)
         super().__init__("ant.xml", 5, observation_space=space, default_camera_config=camera, **how)
+
+    @property
+    def _maze(self) -> Maze:
+        return MAZES[self.maze_name]
 
     def _initialize_simulation(self):
         model = compile_d4rl(_spec(self.fullpath, self._maze))
