@@ -30,7 +30,7 @@ class AntMaze(MujocoEnv, EzPickle):
     joint torques, in parts of 30 N m; 0.1 s a step. At every reset the goal is drawn anew within
     its cell, uniformly from D4RL's offsets, and the ant is put near the origin.
 
-    `info` holds `goal` [2] and `success`. `reset(options={"goal": (x, y)})` sets the goal.
+    `info` holds `goal` [2] and `success`; the attribute `goal` may be set after a reset.
 
     Args:
       maze: `umaze`, `medium` or `large`.
@@ -66,19 +66,11 @@ class AntMaze(MujocoEnv, EzPickle):
         success = bool(np.linalg.norm(self.data.qpos[:2] - self.goal) <= RADIUS)
         if self.render_mode == "human":
             self.render()
-        info = {"goal": self.goal.copy(), "success": success}
-        return self._get_obs(), float(success), success, False, info
+        return self._get_obs(), float(success), success, False, self._info(success)
 
     def _step_mujoco_simulation(self, ctrl, n_frames):
         self.data.ctrl[:] = ctrl
         runge_kutta(self.model, self.data, n_frames)
-
-    def reset(self, *, seed=None, options=None):
-        """Gymnasium's reset; the option `goal` is a point (x, y) in m."""
-        observation, _ = super().reset(seed=seed, options=options)
-        if options and "goal" in options:
-            self.goal = np.array(options["goal"], np.float64)
-        return observation, {"goal": self.goal.copy(), "success": False}
 
     def reset_model(self):
         """Draws the goal and the start state."""
@@ -90,6 +82,12 @@ class AntMaze(MujocoEnv, EzPickle):
         qvel = self.init_qvel + 0.1 * random.standard_normal(self.model.nv)
         self.set_state(qpos, qvel)
         return self._get_obs()
+
+    def _get_reset_info(self):
+        return self._info(False)
+
+    def _info(self, success: bool) -> dict:
+        return {"goal": self.goal.copy(), "success": success}
 
     def _get_obs(self):
         return np.concatenate([self.data.qpos, self.data.qvel])

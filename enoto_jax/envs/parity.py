@@ -91,8 +91,10 @@ def _replay(path, env, env_id: str, data, goal, steps: int, seed: int) -> Parity
     if not len(rows):
         raise InputError(f"{path}: no row whose state can be replayed")
 
+    env.reset(seed=seed)
     goals = hasattr(env.unwrapped, "goal")
-    env.reset(seed=seed, options={"goal": goal} if goal is not None and goals else None)
+    if goals and goal is not None:
+        env.unwrapped.goal = goal
     after, paid, over = [], [], []
     for row in rows:
         mujoco.mj_resetData(model, simulator.data)
