@@ -46,9 +46,8 @@ def make_env(env_id: str) -> gymnasium.Env:
             env = gymnasium.make(env_id)
     except (gymnasium.error.Error, ImportError, ModuleNotFoundError, AssertionError) as error:
         # gymnasium-robotics 1.4 fails a bare assertion in its joints' utilities with MuJoCo 4.
-        reason = (
-            " ".join(str(error).split()) or f"it does not work with MuJoCo {mujoco.__version__}"
-        )
+        bare = f"{type(error).__name__} inside it, with MuJoCo {mujoco.__version__}"
+        reason = " ".join(str(error).split()) or bare
         raise InputError(f"--env: cannot make {env_id!r}: {reason}") from error
     if isinstance(env.observation_space, gymnasium.spaces.Dict):
         env = robotics.observed(env, env_id)

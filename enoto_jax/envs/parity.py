@@ -71,9 +71,6 @@ def replay(path: str | os.PathLike, env_id: str, steps: int = 200, seed: int = 0
         env.close()
 
 
-one_step_errors = replay
-
-
 def _replay(path, env, env_id: str, data, goal, steps: int, seed: int) -> Parity:
     simulator = _simulator(env, env_id)
     model, (nq, nv) = simulator.model, (data[key].shape[1] for key in STATE)
@@ -163,11 +160,14 @@ def _pairs(path, data):
     """
     qpos, qvel = (data[key].astype(np.float64) for key in STATE)
     ended = (data["terminals"].reshape(-1) + data["timeouts"].reshape(-1)) > 0
+    if len(qpos) < 2:
+        raise InputError(f"{path}: {len(qpos)} rows; a step needs the state before and after it")
     before = _distance(data["observations"], qpos)
     later = _distance(data["observations"][1:], qpos[:-1])
     if min(before, later) > 1e-3:
-        raise InputError(f"{path}: infos/qpos holds other positions than observations; cannot tell "
-                         "which step they belong to")  # fmt: skip
+        raise InputError(
+            f"{path}: infos/qpos holds other positions than observations; cannot be replayed"
+        )
     if before <= later:
         whole = ~ended
         whole[-1:] = False

@@ -15,11 +15,8 @@ from enoto_jax.types import InputError
 
 _IDS = re.compile(r"(AdroitHand|AntMaze_|PointMaze_|FrankaKitchen|Fetch|HandReach|HandManipulate)")
 # What the agent sees of a dictionary, by id; everything, in the order of the keys, if not listed.
-# As in D4RL, an ant sees its position first and never the goal; a kitchen's robot sees no goals.
-OBSERVED = {
-    "AntMaze_": ("achieved_goal", "observation"),
-    "FrankaKitchen": ("observation",),
-}
+# As in D4RL, an ant sees its position first and never the goal.
+OBSERVED = {"AntMaze_": ("achieved_goal", "observation")}
 
 
 def register(env_id: str) -> None:

@@ -45,9 +45,9 @@ def test_the_kitchen_works_or_says_why_not():
     try:
         env = make_env("FrankaKitchen-v1")
     except InputError as error:
-        assert "FrankaKitchen-v1': it does not work with MuJoCo" in str(error)
+        assert "FrankaKitchen-v1': AssertionError inside it, with MuJoCo 4" in str(error)
         with pytest.raises(AssertionError):
             gymnasium.make("FrankaKitchen-v1")
     else:
-        assert spec_of(env) == Spec(59, 9)
+        assert spec_of(env).action_size == 9
         env.close()
