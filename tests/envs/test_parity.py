@@ -32,7 +32,7 @@ def test_real_steps_to_the_files_precision(samples, sample, env_id, positions, v
 
 
 def test_real_steps_in_the_large_maze(samples):
-    """All but a few, on which the ant is pressed against a wall."""
+    """All rows but two, on which the ant touches a wall."""
     found = replay(samples / "antmaze-large-diverse-v0.hdf5", "enoto/AntMaze-large-v0", 2000)
     assert found.steps == 1998
     for name in POSITIONS:
