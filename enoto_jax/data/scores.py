@@ -25,8 +25,10 @@ class Family(NamedTuple):
     spec: Spec
 
 
-# Ant has no env_id: D4RL's observation (111 numbers) holds contact forces that Gymnasium's Ant-v4
-# (27) leaves out by default. AntMaze has none because Gymnasium itself has no such environment.
+# The env_id is where scores are measured unless the user says otherwise: Gymnasium's physics for
+# locomotion (`enoto/Hopper-d4rl-v0` and its like have that of the data), D4RL's for AntMaze.
+# Ant has none: Gymnasium's Ant-v4 with contact forces has D4RL's 111 numbers, but whether D4RL's
+# old simulator filled the 84 forces in, or left zeros, decides if a policy can be run there.
 FAMILIES = {
     "hopper": Family(r"hopper", -20.272305, 3234.3, "Hopper-v4", 1000, Spec(11, 3)),
     "halfcheetah": Family(
@@ -34,9 +36,15 @@ FAMILIES = {
     ),
     "walker2d": Family(r"walker(2d)?", 1.629008, 4592.3, "Walker2d-v4", 1000, Spec(17, 6)),
     "ant": Family(r"ant(?!-maze)", -325.6, 3879.7, None, 1000, Spec(111, 8)),
-    "antmaze-umaze": Family(r"ant-?maze-u-?maze", 0.0, 1.0, None, 700, Spec(29, 8)),
-    "antmaze-medium": Family(r"ant-?maze-(medium|big-maze)", 0.0, 1.0, None, 1000, Spec(29, 8)),
-    "antmaze-large": Family(r"ant-?maze-(large|hardest-maze)", 0.0, 1.0, None, 1000, Spec(29, 8)),
+    "antmaze-umaze": Family(
+        r"ant-?maze-u-?maze", 0.0, 1.0, "enoto/AntMaze-umaze-v0", 700, Spec(29, 8)
+    ),
+    "antmaze-medium": Family(
+        r"ant-?maze-(medium|big-maze)", 0.0, 1.0, "enoto/AntMaze-medium-v0", 1000, Spec(29, 8)
+    ),
+    "antmaze-large": Family(
+        r"ant-?maze-(large|hardest-maze)", 0.0, 1.0, "enoto/AntMaze-large-v0", 1000, Spec(29, 8)
+    ),
 }
 
 
@@ -44,14 +52,18 @@ def family_of(name: str, spec: Spec) -> Family | None:
     """Finds the family that a task id, a file's stem or an environment id belongs to.
 
     Args:
-        name: such as `hopper-medium-v2`, `walker_mixed`, `HalfCheetah-v4`.
+        name: such as `hopper-medium-v2`, `walker_mixed`, `HalfCheetah-v4`,
+            `enoto/Hopper-d4rl-v0`. gymnasium-robotics' AntMaze (`AntMaze_UMaze-v5`) is another task
+            than D4RL's: it goes on at the goal.
         spec: sizes of the data; a name alone is not believed (an `ant-...` file with 27 numbers an
             observation is not D4RL's ant).
 
     Returns:
         The family, or None when the name or the sizes fit none.
     """
-    words = name.lower().replace("_", "-")
+    if name.startswith("AntMaze_"):
+        return None
+    words = name.lower().removeprefix("enoto/").replace("_", "-")
     for family in FAMILIES.values():
         if re.match(rf"{family.names}(-|$)", words) and family.spec == spec:
             return family

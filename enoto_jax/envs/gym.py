@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 from gymnasium.wrappers import RescaleAction
 
+from enoto_jax.envs import robotics
 from enoto_jax.types import InputError, Spec
 
 
@@ -40,13 +41,16 @@ def make_env(env_id: str) -> gymnasium.Env:
       InputError: unknown id, missing simulator, or spaces that are not bounded flat boxes.
     """
     try:
+        robotics.register(env_id)
         with _known_warnings_ignored():
             env = gymnasium.make(env_id)
-    except (gymnasium.error.Error, ImportError, ModuleNotFoundError) as error:
-        reason = " ".join(str(error).split())
+    except (gymnasium.error.Error, ImportError, ModuleNotFoundError, AssertionError) as error:
+        # gymnasium-robotics 1.4 fails a bare assertion in its joints' utilities with MuJoCo 4.
+        bare = f"{type(error).__name__} inside it, with MuJoCo {mujoco.__version__}"
+        reason = " ".join(str(error).split()) or bare
         raise InputError(f"--env: cannot make {env_id!r}: {reason}") from error
     if isinstance(env.observation_space, gymnasium.spaces.Dict):
-        env = gymnasium.wrappers.FlattenObservation(env)
+        env = robotics.observed(env, env_id)
     observation, action = env.observation_space, env.action_space
     box = gymnasium.spaces.Box
     if not isinstance(observation, box) or len(observation.shape) != 1:

@@ -1,0 +1,142 @@
+"""The state of an environment as plain numbers, for checkpoints: capture, and restore exactly.
+
+MuJoCo keeps its state in `mjData`, everything else lies in attributes of the environment and its
+wrappers. Both are taken; an environment that keeps anything else is not captured at all, so that
+what is restored always goes on exactly as it would have.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.wrappers import PassiveEnvChecker
+
+State = dict[str, Any]
+_PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION  # includes the solver's warm start
+# Results of the last step that tasks read before the next one.
+_RESULTS = ("xpos", "xquat", "xipos", "site_xpos", "cfrc_ext")
+# Never changed by a step: models, spaces, what draws, what tells how the environment was made.
+_CONSTANT = (mujoco.MjModel, gymnasium.Space, gymnasium.envs.registration.EnvSpec)
+_NOT_STATE = {
+    *("env", "data", "mujoco_renderer", "render_mode", "fullpath", "width", "height"),
+    *("_ezpickle_args", "_ezpickle_kwargs", "_saved_kwargs", "_cached_spec"),
+}
+
+
+def capture(env: gymnasium.Env) -> State | None:
+    """Takes the state of an environment with all its wrappers, or None if that cannot be done.
+
+    An environment may bring its own `get_state() -> dict` and `set_state(dict)`; without them its
+    attributes must be numbers, strings, arrays, random generators, or lists and dicts of those.
+
+    Returns:
+      Names such as `0/TimeLimit/_elapsed_steps` to arrays or to values that JSON can hold.
+    """
+    state: State = {}
+    for where, layer in _layers(env):
+        own = _own(layer, where)
+        if own is None:
+            return None
+        state |= {f"{where}/{name}": value for name, value in own.items()}
+    return state
+
+
+def restore(env: gymnasium.Env, state: State) -> None:
+    """Puts a captured state into an environment of the same id, in place.
+
+    Raises:
+      ValueError: the state is of an environment with other wrappers.
+    """
+    layers = dict(_layers(env))
+    for key in state:
+        if key.rpartition("/")[0] not in layers:
+            raise ValueError(f"the state holds {key}, but the environment has {', '.join(layers)}")
+    env.reset()  # wrappers insist on one
+    for where, layer in layers.items():
+        own = {k.rpartition("/")[2]: v for k, v in state.items() if k.rpartition("/")[0] == where}
+        if _hooked(layer):
+            layer.set_state(copy.deepcopy(own))
+            continue
+        physics = {name: own.pop(name) for name in list(own) if name.startswith("mj_")}
+        if physics:
+            _set_physics(layer, physics)
+        for name, value in own.items():
+            if name == "_np_random":
+                layer.np_random.bit_generator.state = copy.deepcopy(value)
+            else:
+                setattr(layer, name, _unpacked(value))
+
+
+def _layers(env: gymnasium.Env) -> Iterator[tuple[str, gymnasium.Env]]:
+    """The wrappers from the outside in, then the environment itself; each with its name."""
+    number = 0
+    while isinstance(env, gymnasium.Wrapper):
+        if not isinstance(env, PassiveEnvChecker):  # watches; what it remembers changes nothing
+            yield f"{number}/{type(env).__name__}", env
+        env, number = env.env, number + 1
+    yield f"{number}/{type(env).__name__}", env
+
+
+def _hooked(layer: gymnasium.Env) -> bool:
+    """Whether it has the two methods itself; MuJoCo's `set_state` is another thing."""
+    found = not isinstance(layer, gymnasium.Wrapper) and not hasattr(layer, "data")
+    return found and hasattr(layer, "get_state") and hasattr(layer, "set_state")
+
+
+def _own(layer: gymnasium.Env, where: str) -> State | None:
+    """What one layer holds; None if some of it is not plain."""
+    if _hooked(layer):
+        return copy.deepcopy(layer.get_state())
+    state: State = {}
+    if isinstance(getattr(layer, "data", None), mujoco.MjData):
+        state |= _physics(layer)
+    for name, value in vars(layer).items():
+        if name in _NOT_STATE or isinstance(value, _CONSTANT) or callable(value):
+            continue
+        if isinstance(value, np.random.Generator):
+            if name != "_np_random":
+                return None
+            state[name] = copy.deepcopy(value.bit_generator.state)
+        elif isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+            state[name] = np.array(value)
+        elif _plain(value):
+            state[name] = copy.deepcopy(value)
+        else:
+            return None
+    return state
+
+
+def _plain(value: Any) -> bool:
+    """Whether JSON can hold it."""
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _plain(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _unpacked(value: Any) -> Any:
+    """A copy; numpy's scalars were kept as arrays without axes."""
+    if isinstance(value, np.ndarray):
+        return value.copy() if value.ndim else value[()]
+    return copy.deepcopy(value)
+
+
+def _physics(env: gymnasium.Env) -> State:
+    numbers = np.empty(mujoco.mj_stateSize(env.model, _PHYSICS))
+    mujoco.mj_getState(env.model, env.data, numbers, _PHYSICS)
+    return {"mj_state": numbers, **{f"mj_{x}": getattr(env.data, x).copy() for x in _RESULTS}}
+
+
+def _set_physics(env: gymnasium.Env, state: State) -> None:
+    mujoco.mj_resetData(env.model, env.data)
+    mujoco.mj_setState(env.model, env.data, state["mj_state"], _PHYSICS)
+    mujoco.mj_forward(env.model, env.data)
+    mujoco.mj_setState(env.model, env.data, state["mj_state"], _PHYSICS)
+    for name in _RESULTS:
+        getattr(env.data, name)[:] = state[f"mj_{name}"]

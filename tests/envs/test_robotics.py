@@ -1,0 +1,53 @@
+"""gymnasium-robotics' tasks: what the agent sees of them, and what is refused in one line."""
+
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+from enoto_jax.envs.gym import make_env, spec_of
+from enoto_jax.types import InputError, Spec
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    with pytest.raises(InputError, match=r"AntMaze_Nowhere-v9 .* pip install 'enoto_jax\[robotics"):
+        make_env("AntMaze_Nowhere-v9")
+
+
+def test_an_ant_sees_its_position_first_and_no_goal():
+    pytest.importorskip("gymnasium_robotics")
+    env = make_env("AntMaze_UMaze-v4")
+    assert spec_of(env) == Spec(29, 8)
+    observation, _ = env.reset(seed=0)
+    for _ in range(3):
+        data = env.unwrapped.data
+        np.testing.assert_array_equal(observation, np.concatenate([data.qpos, data.qvel]))
+        observation, *_ = env.step(np.ones(8, np.float32))
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "name, sizes",
+    [("Pen", (45, 24)), ("Door", (39, 28)), ("Hammer", (46, 26)), ("Relocate", (39, 30))],
+)
+def test_adroit_has_d4rls_sizes(name, sizes):
+    pytest.importorskip("gymnasium_robotics")
+    env = make_env(f"AdroitHand{name}-v1")
+    assert spec_of(env) == Spec(*sizes)
+    env.close()
+
+
+def test_the_kitchen_works_or_says_why_not():
+    """Its joints' utilities fail with MuJoCo 4 as of gymnasium-robotics 1.4.2."""
+    pytest.importorskip("gymnasium_robotics")
+    try:
+        env = make_env("FrankaKitchen-v1")
+    except InputError as error:
+        assert "FrankaKitchen-v1': AssertionError inside it, with MuJoCo 4" in str(error)
+        with pytest.raises(AssertionError):
+            gymnasium.make("FrankaKitchen-v1")
+    else:
+        assert spec_of(env).action_size == 9
+        env.close()
