@@ -8,7 +8,7 @@ one-dimensional array may be kept, as in D4RL's replay files (`[N, 1]`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import h5py
@@ -115,7 +115,7 @@ def value_problem(values: np.ndarray, key: str) -> str | None:
         row = bad.argmax()
         text = f"{key} must be 0 or 1, but row {row} is {values[row]} ({bad.sum()} such rows)"
         return text if bad.any() else None
-    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    bad = ~rows_where(np.isfinite, values)
     if bad.any():
         return (
             f"{key} is NaN or infinite (as float32) in {bad.sum()} of {len(bad)} rows, "
@@ -210,9 +210,19 @@ def content_hash(transitions: Transition) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def rows_where(test: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """Rows in which a test holds for all numbers, `[N]`; by blocks, which needs little memory."""
+    result = np.empty(len(arrays[0]), bool)
+    for start in range(0, len(result), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        good = test(*(array[block] for array in arrays))
+        result[block] = good.reshape(len(good), -1).all(axis=1)
+    return result
+
+
 def _breaks(observation: np.ndarray, following: np.ndarray) -> np.ndarray:
     """Rows whose next observation is not the observation of the row after; the last row is one."""
-    breaks = np.append((following[:-1] != observation[1:]).any(axis=1), True)
+    breaks = np.append(~rows_where(np.equal, following[:-1], observation[1:]), True)
     unequal = np.flatnonzero(breaks[:-1])  # few, so only these pay for the tolerance
     close = np.isclose(following[unequal], observation[unequal + 1], rtol=1e-5, atol=1e-6)
     breaks[unequal[close.all(axis=1)]] = False

@@ -50,8 +50,9 @@ def opened(path: Path) -> Iterator[files.Opened]:
     """Opens a file; its attributes are those of ATTRIBUTES that it has at its root."""
     with files.guarded(path):
         files.check_file(path)
-        with (zipfile.ZipFile if path.suffix.lower() == ".npz" else h5py.File)(path, "r") as file:
-            if isinstance(file, zipfile.ZipFile):
+        npz = path.suffix.lower() == ".npz"
+        with zipfile.ZipFile(path) if npz else h5py.File(path, rdcc_nbytes=files.CACHE) as file:
+            if npz:
                 file = _Npz(file)
             found = {key: file[key] for key in (*flat.REQUIRED, *flat.OPTIONAL) if key in file}
             arrays = {k: item for k, item in found.items() if isinstance(item, h5py.Dataset | _Npy)}

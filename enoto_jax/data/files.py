@@ -22,6 +22,7 @@ import numpy as np
 from enoto_jax.data import arrays as flat
 from enoto_jax.types import InputError, Spec
 
+CACHE = 1 << 18  # bytes that HDF5 keeps of every open array; each chunk is read once
 # What h5py, zipfile, json and numpy raise on malformed files (found by fuzzing, see the tests).
 _MALFORMED = (
     OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, OverflowError,
