@@ -45,7 +45,8 @@ def check_layout(arrays: Mapping[str, Any], where: object) -> Spec:
 def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with types and shapes, by key; at most one problem a key."""
     problems = {}
-    reference = getattr(arrays.get("observations"), "shape", ())
+    first = "observations" if "observations" in arrays else next(iter(arrays), "")
+    reference = first and (arrays[first].shape or ())
     for key, array in arrays.items():
         shape, matrix = array.shape or (), key in _MATRICES
         good = (len(shape) == 2 and shape[1]) if matrix else shape[1:] in ((), (1,))
@@ -56,12 +57,12 @@ def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
             problems[key] = f"{key} has shape {list(shape)}, {wanted} is needed"
         elif reference and shape[0] != reference[0]:
             problems[key] = (
-                f"{key} has {shape[0]} rows but observations has {reference[0]}; "
+                f"{key} has {shape[0]} rows but {first} has {reference[0]}; "
                 "all arrays need one row a step"
             )
         elif not shape[0]:
             problems[key] = "has no rows; a data set needs at least one transition"
-        elif key == "next_observations" and reference and shape != reference:
+        elif (key, first) == ("next_observations", "observations") and shape != reference:
             problems[key] = (
                 f"next_observations has shape {list(shape)} "
                 f"but observations has {list(reference)}; they must agree"
@@ -170,8 +171,8 @@ def to_transitions(
     following = arrays.get("next_observations")
     timeouts = arrays.get("timeouts")
     if following is not None:
-        breaks = _breaks(observation, following)
-        truncated = (breaks if timeouts is None else breaks | timeouts) & ~terminated
+        cut = breaks(observation, following)
+        truncated = (cut if timeouts is None else cut | timeouts) & ~terminated
         return Transition(
             observation, arrays["actions"], arrays["rewards"], terminated, truncated, following
         )
@@ -220,13 +221,13 @@ def rows_where(test: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarr
     return result
 
 
-def _breaks(observation: np.ndarray, following: np.ndarray) -> np.ndarray:
+def breaks(observation: np.ndarray, following: np.ndarray) -> np.ndarray:
     """Rows whose next observation is not the observation of the row after; the last row is one."""
-    breaks = np.append(~rows_where(np.equal, following[:-1], observation[1:]), True)
-    unequal = np.flatnonzero(breaks[:-1])  # few, so only these pay for the tolerance
+    result = np.append(~rows_where(np.equal, following[:-1], observation[1:]), True)
+    unequal = np.flatnonzero(result[:-1])  # few, so only these pay for the tolerance
     close = np.isclose(following[unequal], observation[unequal + 1], rtol=1e-5, atol=1e-6)
-    breaks[unequal[close.all(axis=1)]] = False
-    return breaks
+    result[unequal[close.all(axis=1)]] = False
+    return result
 
 
 def _count_timeouts(terminated: np.ndarray, max_episode_steps: int | None) -> np.ndarray:

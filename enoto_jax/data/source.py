@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def load_source(task: str | os.PathLike | None = None, *, download: bool = True)
     Raises:
         InputError: if the id is unknown, or the file is missing or unusable.
     """
-    sources = [_load_one(part, download) for part in split(task)]
+    sources = [from_place(locate(part, download=download)) for part in split(task)]
     return sources[0] if len(sources) == 1 else concatenate(sources)
 
 
@@ -133,19 +133,40 @@ def split(task: str | os.PathLike | None) -> list[str]:
     return [task] if os.path.isfile(os.path.expanduser(task)) else _PLUS.split(task)
 
 
-def _load_one(task: str, download: bool) -> Source:
+class Place(NamedTuple):
+    """Where a data set lies, and how it is opened."""
+
+    opened: files.Opener
+    path: Path
+    name: str
+    in_family: bool = True  # whether the name can mean one of D4RL's environments
+
+
+def locate(task: str, *, download: bool = True) -> Place:
+    """Finds one data set without reading it; arguments and errors as in `load_source`."""
     if not task:
         path = _bundled()
-        return _from_file(d4rl.opened, path, path.stem)
+        return Place(d4rl.opened, path, path.stem)
     if task.startswith(minari.PREFIX):
         name = task.removeprefix(minari.PREFIX)
-        # No family: Minari's tasks have other physics, so D4RL's reference returns are not theirs.
-        folder = minari.resolve(name, download=download)
-        return _from_file(minari.opened, folder, name, family=False)
+        # Minari's tasks have other physics: D4RL's reference returns are not theirs.
+        return Place(minari.opened, minari.resolve(name, download=download), name, False)
     path = Path(os.path.expanduser(task))
     if path.suffix.lower() in _SUFFIXES:
-        return _from_file(d4rl.opened, path, path.stem)
-    return _from_file(d4rl.opened, resolve(task, download=download), task)
+        return Place(d4rl.opened, path, path.stem)
+    return Place(d4rl.opened, resolve(task, download=download), task)
+
+
+def from_place(place: Place) -> Source:
+    """The source that lies there; raises as `load_source` does."""
+    opened, path, name, in_family = place
+    header = files.peek(opened, path)
+    env_id = _env_id(header.attributes)
+    family_name = (env_id or name) if in_family else ""
+    read = partial(files.read, opened, path)
+    return _described(
+        name, header.spec, header.attributes, env_id, family_name, path=path, read=read
+    )
 
 
 def concatenate(sources: Sequence[Source]) -> Source:
@@ -247,16 +268,6 @@ def from_env(env_id: str, spec: Spec) -> Source:
         spec: its sizes.
     """
     return _described(env_id, spec, {}, env_id, env_id)
-
-
-def _from_file(opened: files.Opener, path: Path, name: str, family: bool = True) -> Source:
-    header = files.peek(opened, path)
-    env_id = _env_id(header.attributes)
-    family_name = (env_id or name) if family else ""
-    read = partial(files.read, opened, path)
-    return _described(
-        name, header.spec, header.attributes, env_id, family_name, path=path, read=read
-    )
 
 
 def _clean(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
