@@ -68,7 +68,7 @@ def _replayed(path: Path, env_id: str) -> list[str]:
     except InputError as error:
         return [f"none: {error}"]
     groups = found.groups | ({"reward": found.reward} if found.reward else {})
-    lines = [f"{found.steps} steps replayed in {found.env_id}, {found.skipped} rows lack their state"]
+    lines = [f"{found.steps} steps replayed in {env_id}, {found.skipped} rows lack their state"]
     for name, errors in groups.items():
         lines.append(
             f"{name}: error {errors.median:.2g} median, {errors.percentile_90:.2g} 90 %, "

@@ -13,7 +13,7 @@ import numpy as np
 
 from enoto_jax.data import arrays as flat
 from enoto_jax.data.source import Dataset, Source, from_place, locate
-from enoto_jax.envs.gym import check_spec
+from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.types import InputError, Transition
 
 # A step that is this many times larger than 99 % of all steps leads across a reset. Real data hold
@@ -224,9 +224,19 @@ def env_findings(source: Source, env_id: str | None) -> Iterator[Finding]:
         yield Finding(False, "names no environment; give --env, or --env=none to train without")
         return
     try:
-        check_spec(env_id or source.env_id, source.spec, source.name)
+        env = make_env(env_id or source.env_id)
     except InputError as error:
-        yield Finding(env_id is not None or "data of" in str(error), str(error))
+        yield Finding(env_id is not None, str(error))
+        return
+    found, spec = spec_of(env), source.spec
+    env.close()
+    if found != spec:
+        yield Finding(
+            True,
+            f"{env_id or source.env_id} has observation size {found.observation_size} and action "
+            f"size {found.action_size}, the data have {spec.observation_size} and "
+            f"{spec.action_size}; give --env the environment that they come from",
+        )
 
 
 def summary(report: Report) -> list[str]:

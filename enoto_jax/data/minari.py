@@ -59,7 +59,7 @@ def resolve(dataset_id: str, *, download: bool = True) -> Path:
     """
     if not _ID.fullmatch(dataset_id):
         raise InputError(
-            f"{PREFIX}{dataset_id}: no Minari id; ids look like {PREFIX}mujoco/hopper/medium-v0"
+            f"{PREFIX + dataset_id!r} is no Minari id; ids look like {PREFIX}mujoco/hopper/medium-v0"
         )
     folder = root() / dataset_id
     if not folder.exists():
@@ -159,7 +159,9 @@ def _survey(
     layout = _Layout([], widths | dict.fromkeys(_ROWS, 0), observed)
     for name in names:
         rewards = file[name].get("rewards")
-        steps = rewards.shape[0] if isinstance(rewards, h5py.Dataset) and rewards.shape else 0
+        if not isinstance(rewards, h5py.Dataset) or not rewards.shape:
+            return layout, problems | {"rewards": f"{name} has no rewards [steps]"}
+        steps = rewards.shape[0]
         for leaf, width in layout.leaves.items():
             if leaf not in problems:
                 rows = steps + (leaf in observed)
