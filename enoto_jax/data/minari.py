@@ -59,7 +59,8 @@ def resolve(dataset_id: str, *, download: bool = True) -> Path:
     """
     if not _ID.fullmatch(dataset_id):
         raise InputError(
-            f"{PREFIX + dataset_id!r} is no Minari id; ids look like {PREFIX}mujoco/hopper/medium-v0"
+            f"{PREFIX + dataset_id!r} is no Minari id; "
+            f"ids look like {PREFIX}mujoco/hopper/medium-v0"
         )
     folder = root() / dataset_id
     if not folder.exists():
