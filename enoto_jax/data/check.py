@@ -90,8 +90,7 @@ def notes(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Findi
     if not {"observations", "terminals"} <= set(arrays):
         return
     rows = len(arrays["terminals"])
-    # What is bad has been reported: the rest of the analysis takes any number in its place.
-    known = {key: np.nan_to_num(array, posinf=0, neginf=0) for key, array in arrays.items()}
+    known = _repaired(arrays)
     known |= {key: known[key] == 1 for key in ("terminals", "timeouts") if key in known}
     known = {"actions": np.zeros((rows, 1)), "rewards": np.zeros(rows)} | known
     try:
@@ -103,6 +102,17 @@ def notes(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Findi
         yield from unmarked_ends(known)
     else:
         yield from leaps(transitions)
+
+
+def _repaired(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Copies with numbers in place of what is none and has been reported: the one that the other
+    array has for the same step, else 0."""
+    known = {key: np.array(array) for key, array in arrays.items()}
+    if "next_observations" in known:
+        now, before = known["observations"][1:], known["next_observations"][:-1]
+        for one, other in ((now, before), (before, now)):
+            np.copyto(one, other, where=~np.isfinite(one))
+    return {key: np.nan_to_num(array, posinf=0, neginf=0) for key, array in known.items()}
 
 
 def value_errors(arrays: Mapping[str, np.ndarray]) -> list[str]:
