@@ -28,6 +28,7 @@ def define() -> None:
     """The command's flags."""
     flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
     flags.DEFINE_string("env", None, "Gymnasium id: compare sizes and replay steps; or none.")
+    flags.DEFINE_bool("table", False, "A line of Markdown for each data set, and nothing else.")
     flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the histograms.")
 
 
@@ -40,19 +41,24 @@ def main() -> None:
         )
     for part in parts:
         report = check.inspect(part, env_id=FLAGS.env)
-        print(report.name, *(f"  {line}" for line in check.summary(report)), sep="\n")
-        for finding in sorted(report.findings, key=lambda finding: not finding.error):
-            print(f"  {'ERROR' if finding.error else 'note'}: {finding.text}")
-        if FLAGS.env not in (None, "none") and report.source and report.source.path:
-            for line in _replayed(report.source.path, FLAGS.env):
-                print(f"  parity: {line}")
-        if FLAGS.out and report.arrays:
-            print(f"  picture: {histograms(report, _picture(report.name))}")
+        print(check.table_row(report) if FLAGS.table else "\n  ".join(_lines(report)))
         if not report.usable:
             bad.append(f"{report.name} ({sum(f.error for f in report.findings)})")
     if bad:
         raise InputError(f"not usable, number of errors: {', '.join(bad)}; each is listed above")
-    load_source(FLAGS.task)  # several have to fit together as well
+    if not FLAGS.table:
+        load_source(FLAGS.task)  # several have to fit together as well
+
+
+def _lines(report: check.Report) -> list[str]:
+    lines = [report.name, *check.summary(report)]
+    for finding in sorted(report.findings, key=lambda finding: not finding.error):
+        lines.append(f"{'ERROR' if finding.error else 'note'}: {finding.text}")
+    if FLAGS.env not in (None, "none") and report.source and report.source.path:
+        lines += [f"parity: {line}" for line in _replayed(report.source.path, FLAGS.env)]
+    if FLAGS.out and report.arrays:
+        lines.append(f"picture: {histograms(report, _picture(report.name))}")
+    return lines
 
 
 def _picture(name: str) -> Path:

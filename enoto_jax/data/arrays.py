@@ -18,8 +18,8 @@ from enoto_jax.types import InputError, Spec, Transition
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
+FLAGS = ("terminals", "timeouts")
 _MATRICES = ("observations", "actions", "next_observations")
-_FLAGS = ("terminals", "timeouts")
 _BLOCK = 1 << 16  # rows
 _OVERSHOOT = 1e-4  # actions may leave [-1, 1] by this much (rounding) and are then clipped
 
@@ -86,7 +86,7 @@ def clean(arrays: Mapping[str, Any], where: object) -> dict[str, np.ndarray]:
         values = values_of(array, key)
         if problem := value_problem(values, key):
             raise InputError(f"{where}: {problem}")
-        result[key] = values == 1 if key in _FLAGS else values
+        result[key] = values == 1 if key in FLAGS else values
     actions = result["actions"]
     if max(actions.max(), -actions.min()) > 1.0:
         result["actions"] = np.clip(actions, -1.0, 1.0)
@@ -95,14 +95,14 @@ def clean(arrays: Mapping[str, Any], where: object) -> dict[str, np.ndarray]:
 
 def values_of(array: Any, key: str) -> np.ndarray:
     """An array's values unchecked: float32 `[N, size]` or `[N]`, flags of their own type `[N]`."""
-    if key not in _FLAGS and isinstance(array, h5py.Dataset) and array.dtype.kind == "f":
+    if key not in FLAGS and isinstance(array, h5py.Dataset) and array.dtype.kind == "f":
         values = np.empty(array.shape, np.float32)
         array.read_direct(values)  # HDF5 converts by blocks: no second copy in another type
     else:
         values = np.asarray(array[()])
     if key not in _MATRICES:
         values = values.reshape(len(values))
-    if key not in _FLAGS:
+    if key not in FLAGS:
         with np.errstate(all="ignore"):  # what overflows float32 is a problem of its own
             return np.ascontiguousarray(values, np.float32)
     # A file can store other bytes than 0 and 1 under a boolean type.
@@ -111,7 +111,7 @@ def values_of(array: Any, key: str) -> np.ndarray:
 
 def value_problem(values: np.ndarray, key: str) -> str | None:
     """What makes the values unusable, naming the first bad row."""
-    if key in _FLAGS:
+    if key in FLAGS:
         bad = (values != 0) & (values != 1)
         row = bad.argmax()
         text = f"{key} must be 0 or 1, but row {row} is {values[row]} ({bad.sum()} such rows)"
@@ -223,11 +223,15 @@ def rows_where(test: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarr
 
 def breaks(observation: np.ndarray, following: np.ndarray) -> np.ndarray:
     """Rows whose next observation is not the observation of the row after; the last row is one."""
-    result = np.append(~rows_where(np.equal, following[:-1], observation[1:]), True)
-    unequal = np.flatnonzero(result[:-1])  # few, so only these pay for the tolerance
-    close = np.isclose(following[unequal], observation[unequal + 1], rtol=1e-5, atol=1e-6)
-    result[unequal[close.all(axis=1)]] = False
-    return result
+    return np.append(~rows_where(_same, following[:-1], observation[1:]), True)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Equal numbers, up to rounding; as most are equal, only unequal rows pay for the tolerance."""
+    same = one == other
+    rows = np.flatnonzero(~same.all(axis=1))
+    same[rows] = np.isclose(one[rows], other[rows], rtol=1e-5, atol=1e-6)
+    return same
 
 
 def _count_timeouts(terminated: np.ndarray, max_episode_steps: int | None) -> np.ndarray:

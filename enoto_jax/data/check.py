@@ -7,7 +7,7 @@ than the user means. A note is something to know. Pure functions on arrays; `ins
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Report(NamedTuple):
     arrays: Mapping[str, np.ndarray]  # flat, unchecked, as far as they can be read
     dataset: Dataset | None  # None where there is an error in layout or values
     findings: list[Finding]
+    layout: str  # how the file differs from D4RL v2's layout
 
     @property
     def usable(self) -> bool:
@@ -55,10 +56,11 @@ def inspect(task: str, *, env_id: str | None = None, download: bool = True) -> R
         InputError: if there is no such data set.
     """
     place = locate(task, download=download)
-    errors, arrays, source, dataset = [], {}, None, None
+    errors, arrays, source, dataset, layout = [], {}, None, None, ""
     try:
         with place.opened(place.path) as file:
             errors += file.problems.values()
+            layout = layout_of(file.arrays)
             for key, array in file.arrays.items():
                 arrays[key] = flat.values_of(array, key)
                 arrays[key].flags.writeable = False
@@ -76,7 +78,39 @@ def inspect(task: str, *, env_id: str | None = None, download: bool = True) -> R
     if source is not None:
         findings += [Finding(False, note) for note in source.notes]
         findings += env_findings(source, env_id)
-    return Report(place.name, source, arrays, dataset, findings)
+    return Report(place.name, source, arrays, dataset, findings, layout)
+
+
+def layout_of(arrays: Mapping[str, Any]) -> str:
+    """How arrays, known by shape and type, differ from D4RL v2's layout: float32, bool, `[N]`."""
+    odd = [f"no {key}" for key in flat.OPTIONAL if key not in arrays]
+    kinds: dict[str, list[str]] = {}
+    for key, array in arrays.items():
+        wanted = "bool" if key in flat.FLAGS else "float32"
+        if str(array.dtype) != wanted:
+            kinds.setdefault(str(array.dtype), []).append(key)
+    # A type that most arrays have is said once.
+    odd += [f"{k} {', '.join(v) if len(v) < 4 else 'throughout'}" for k, v in kinds.items()]
+    columns = [
+        key for key in ("rewards", *flat.FLAGS) if key in arrays and len(arrays[key].shape) == 2
+    ]
+    odd += [f"{', '.join(columns)} [N, 1]"] * bool(columns)
+    virtual = [array for array in arrays.values() if getattr(array, "is_virtual", False)]
+    odd += ["rows that lie elsewhere (virtual)"] * bool(virtual)
+    return ", ".join(odd) or "as v2"
+
+
+def table_row(report: Report) -> str:
+    """One line of the table in docs/data.md."""
+    found = "; ".join(finding.text for finding in report.findings) or "nothing"
+    if report.dataset is None:
+        return f"| {report.name} | | | | {report.layout} | {found} |"
+    data = report.dataset
+    ends = data.transitions.terminated.sum()
+    return (
+        f"| {report.name} | {len(report.arrays['rewards']):,} | {len(data):,} | "
+        f"{len(data.episode_ends):,} ({ends:,}) | {report.layout} | {found} |"
+    )
 
 
 def notes(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Finding]:
@@ -258,6 +292,7 @@ def summary(report: Report) -> list[str]:
             f"task: environment {source.env_id or 'unknown'}, {spec.observation_size} numbers "
             f"observed, {spec.action_size} in an action, limit {source.max_episode_steps or 'none'}"
         )
+        lines.append(f"layout: {report.layout}")
         lines.append(f"physics: {source.physics or 'unknown'}")
     if dataset is not None:
         transitions = dataset.transitions

@@ -180,13 +180,15 @@ def concatenate(sources: Sequence[Source]) -> Source:
     name = "+".join(source.name for source in sources)
     known: dict[str, Any] = {}
     for what in ("spec", "env_id", "reference"):
-        values = {getattr(source, what) for source in sources} - {None}
-        if len(values) > 1:
-            listed = ", ".join(f"{source.name} {getattr(source, what)}" for source in sources)
-            raise InputError(
-                f"{name}: different tasks cannot be concatenated, their {what} differ: {listed}"
-            )
-        known[what] = values.pop() if values else None
+        known[what] = None
+        for source in sources:
+            value = getattr(source, what)
+            if value is not None and known[what] not in (None, value):
+                raise InputError(
+                    f"{source.name}: other tasks cannot be concatenated; its {what} is {value}, "
+                    f"that of the data sets before it is {known[what]}"
+                )
+            known[what] = known[what] if value is None else value
     limits = {source.max_episode_steps for source in sources}
     return Source(
         name=name,

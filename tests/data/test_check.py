@@ -1,5 +1,7 @@
 """Each finding on data that have it, and none on data that have none."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -183,3 +185,35 @@ def test_duplicates_are_counted_exactly():
     rows = np.concatenate([x, y[:, None]], axis=1)
     assert check.duplicates(x, y) == 500 - len(np.unique(rows, axis=0))
     assert check.duplicates(np.arange(5.0)[:, None]) == 0
+
+
+# Real files.
+
+
+TABLE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize("folder, count", [("d4rl_samples", 8), ("datasets", 15)])
+def test_the_table_in_the_documents(shared_data, folder, count):
+    paths = sorted((shared_data / folder).glob("*.hdf5"))
+    if not paths:
+        pytest.skip(f"no {folder}")
+    assert len(paths) == count
+    for path in paths:
+        report = check.inspect(str(path), env_id="none")
+        assert report.usable
+        assert check.table_row(report) in TABLE
+
+
+def test_row_of_data_that_cannot_be_used(found, reach):
+    reach["rewards"] = np.full((200, 1), np.nan)
+    row = check.table_row(found(reach))
+    assert row.startswith("| tiny | | | | float64 rewards, rewards [N, 1] | rewards is NaN or infinite")
+
+
+def test_layouts(found, reach):
+    del reach["next_observations"], reach["timeouts"]
+    reach["terminals"] = reach["terminals"].astype(float)
+    reach["actions"] = reach["actions"].astype(float)
+    layout = found(reach).layout
+    assert layout == "no timeouts, no next_observations, float64 actions, terminals"
