@@ -170,6 +170,8 @@ def about(plan: Plan) -> dict[str, Any]:
     return {
         "method": plan.method,
         "task_given": task and "+".join(files),
+        "data_version": plan.source.version,
+        "data_physics": plan.source.physics,
         "versions": {name: metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -20,7 +20,7 @@ REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
 FLAGS = ("terminals", "timeouts")
 _MATRICES = ("observations", "actions", "next_observations")
-_BLOCK = 1 << 16  # rows
+_BLOCK = 1 << 13  # rows
 _OVERSHOOT = 1e-4  # actions may leave [-1, 1] by this much (rounding) and are then clipped
 
 
