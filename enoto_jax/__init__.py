@@ -2,6 +2,7 @@
 
 from enoto_jax.agent import Agent as Agent
 from enoto_jax.data.source import Source as Source
+from enoto_jax.data.source import concatenate as concatenate
 from enoto_jax.data.source import from_arrays as from_arrays
 from enoto_jax.data.source import from_env as from_env
 from enoto_jax.data.source import load_source as load_source

@@ -14,7 +14,7 @@ import jax
 from absl import flags
 
 from enoto_jax import core, registry, units
-from enoto_jax.data.source import Source, from_env, load_source
+from enoto_jax.data.source import Source, from_env, load_source, split
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.recipes import Recipe, build, recipe, switch
 from enoto_jax.train import memory, run
@@ -39,15 +39,25 @@ class Plan(NamedTuple):
     log: tuple[str, ...]
 
 
-def execute(main: Callable[[], None], argv: Sequence[str]) -> int:
-    """Parse flags, run, and turn what happens into the contract's exit code."""
+def execute(
+    main: Callable[[], None], argv: Sequence[str], positional: str | None = None
+) -> int:
+    """Parse flags, run, and turn what happens into the contract's exit code.
+
+    Args:
+      main: the command.
+      argv: its name and its arguments.
+      positional: the flag that one argument without a name stands for.
+    """
     if "--help" in argv:
         print(main.__doc__, flags.FLAGS.get_help(), sep="\n")
         return DONE
     try:
-        rest = flags.FLAGS(list(argv))
-        if len(rest) > 1:
-            raise InputError(f"{rest[1]!r} is not a flag; flags are written --name=value")
+        rest = flags.FLAGS(list(argv))[1:]
+        if positional and rest and not flags.FLAGS[positional].present:
+            flags.FLAGS[positional].parse(rest.pop(0))
+        if rest:
+            raise InputError(f"{rest[0]!r} is not a flag; flags are written --name=value")
         main()
     except (InputError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -156,9 +166,12 @@ def _read_config(path: Path) -> dict[str, Any]:
 def about(plan: Plan) -> dict[str, Any]:
     """What config.json says beside the settings: where they came from and what they ran on."""
     task = flags.FLAGS.task
+    files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in split(task)]
     return {
         "method": plan.method,
-        "task_given": str(Path(task).resolve()) if task and Path(task).exists() else task,
+        "task_given": task and "+".join(files),
+        "data_version": plan.source.version,
+        "data_physics": plan.source.physics,
         "versions": versions(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "command": " ".join(["python -m experiments.train", *sys.argv[1:]]),
@@ -247,4 +260,4 @@ def dry_run(plan: Plan) -> None:
 
 
 def default_out(plan: Plan) -> Path:
-    return Path("runs") / f"{plan.method}-{plan.source.name}"
+    return Path("runs") / f"{plan.method}-{plan.source.name}".replace("/", "-")

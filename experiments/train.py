@@ -33,7 +33,12 @@ PATHS = {
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_string("method", None, "Row of the table; default enoto_cql.")
-    flags.DEFINE_string("task", None, "D4RL id or .hdf5/.npz path; default: the shipped data set.")
+    flags.DEFINE_string(
+        "task",
+        None,
+        "D4RL id, minari:<id>, or path of an .hdf5, .h5 or .npz file; several joined by +. "
+        "Default: the shipped data set.",
+    )
     flags.DEFINE_string("env", None, "Gymnasium id; default: the task's own; none: no simulator.")
     flags.DEFINE_integer("seeds", None, "How many seeds are trained together.")
     flags.DEFINE_integer("seed", 0, "The first seed.")

@@ -96,6 +96,7 @@ def files(tmp_path_factory):
     write(folder / "nan.hdf5", rewards=broken)
     write(folder / "wide.hdf5", actions=3.0 * np.ones_like(arrays["actions"]))
     write(folder / "nameless.hdf5", env_id="")
+    write(folder / "hopper.hdf5", env_id="Hopper-v4")
     (folder / "folder").mkdir()
     (folder / "file").write_text("")
     sac = units.to_json(RECIPES["sac"])
@@ -168,6 +169,15 @@ BAD = {
     ),
     "missing file": (["--task=no/such.hdf5"], ["no/such.hdf5", "no such file"]),
     "unknown task": (["--task=hoper-medium-v2"], ["hoper-medium-v2", "hopper-medium-v2"]),
+    "no Minari id": (["--task=minari:../x"], ["minari:../x", "ids look like"]),
+    "missing file of two": (
+        ["--task={files}/good.hdf5+no/such.hdf5"],
+        ["no/such.hdf5", "no such file"],
+    ),
+    "files of two tasks": (
+        ["--task={files}/good.hdf5+{files}/hopper.hdf5"],
+        ["hopper: other tasks", "env_id"],
+    ),
     "file cut short": (["--task={files}/cut.hdf5"], ["cut.hdf5", "damaged"]),
     "NaN in the data": (["--task={files}/nan.hdf5"], ["nan.hdf5", "rewards", "row 5"]),
     "actions out of bounds": (["--task={files}/wide.hdf5"], ["wide.hdf5", "actions", "[-1, 1]"]),
@@ -288,6 +298,13 @@ def test_flags_change_what_they_say(plan):
     assert found["online.algorithm.exploration"].name == "oac"
     assert found["online.replay"].name == "mixed"
     assert found["offline.algorithm.target"] is None  # the offline phase keeps its own
+
+
+def test_several_files_are_one_task(plan, files):
+    task = f"{files}/good.hdf5+{files}/nameless.hdf5"
+    given = plan(f"--task={task}")
+    assert given["task"] == "good+nameless" and given["env"] == "Reach-v0"
+    assert given["about"]["task_given"] == task and given["about"]["data_physics"] == "unknown"
 
 
 def test_paper_is_the_row_itself(plan):

@@ -8,17 +8,19 @@ one-dimensional array may be kept, as in D4RL's replay files (`[N, 1]`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import h5py
 import numpy as np
 
 from enoto_jax.types import InputError, Spec, Transition
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
+FLAGS = ("terminals", "timeouts")
 _MATRICES = ("observations", "actions", "next_observations")
-_FLAGS = ("terminals", "timeouts")
+_BLOCK = 1 << 13  # rows
 _OVERSHOOT = 1e-4  # actions may leave [-1, 1] by this much (rounding) and are then clipped
 
 
@@ -33,32 +35,39 @@ def check_layout(arrays: Mapping[str, Any], where: object) -> Spec:
         The sizes of an observation and of an action.
 
     Raises:
-        InputError: naming the key that is missing or wrong.
+        InputError: naming the key that is wrong.
     """
+    for problem in layout_problems(arrays).values():
+        raise InputError(f"{where}: {problem}")
+    return Spec(arrays["observations"].shape[1], arrays["actions"].shape[1])
+
+
+def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with types and shapes, by key; at most one problem a key."""
+    problems = {}
+    first = "observations" if "observations" in arrays else next(iter(arrays), "")
+    reference = first and (arrays[first].shape or ())
     for key, array in arrays.items():
-        shape = array.shape or ()
+        shape, matrix = array.shape or (), key in _MATRICES
+        good = (len(shape) == 2 and shape[1]) if matrix else shape[1:] in ((), (1,))
         if array.dtype.kind not in "biuf":
-            raise InputError(f"{where}: {key} has type {array.dtype}, real numbers are needed")
-        wanted = "[N, size]" if key in _MATRICES else "[N] or [N, 1]"
-        width_ok = shape[1:] in ((), (1,)) if key not in _MATRICES else len(shape) == 2 and shape[1]
-        if not shape or not width_ok:
-            raise InputError(f"{where}: {key} has shape {list(shape)}, {wanted} is needed")
-        rows = arrays["observations"].shape[0]
-        if shape[0] != rows:
-            raise InputError(
-                f"{where}: {key} has {shape[0]} rows but observations has {rows}; "
+            problems[key] = f"{key} has type {array.dtype}, real numbers are needed"
+        elif not shape or not good:
+            wanted = "[N, size]" if matrix else "[N] or [N, 1]"
+            problems[key] = f"{key} has shape {list(shape)}, {wanted} is needed"
+        elif reference and shape[0] != reference[0]:
+            problems[key] = (
+                f"{key} has {shape[0]} rows but {first} has {reference[0]}; "
                 "all arrays need one row a step"
             )
-    observations, actions = arrays["observations"].shape, arrays["actions"].shape
-    if not observations[0]:
-        raise InputError(f"{where}: has no rows; a data set needs at least one transition")
-    following = arrays["next_observations"].shape if "next_observations" in arrays else observations
-    if following != observations:
-        raise InputError(
-            f"{where}: next_observations has shape {list(following)} "
-            f"but observations has {list(observations)}; they must agree"
-        )
-    return Spec(observations[1], actions[1])
+        elif not shape[0]:
+            problems[key] = "has no rows; a data set needs at least one transition"
+        elif (key, first) == ("next_observations", "observations") and shape != reference:
+            problems[key] = (
+                f"next_observations has shape {list(shape)} "
+                f"but observations has {list(reference)}; they must agree"
+            )
+    return problems
 
 
 def clean(arrays: Mapping[str, Any], where: object) -> dict[str, np.ndarray]:
@@ -74,13 +83,52 @@ def clean(arrays: Mapping[str, Any], where: object) -> dict[str, np.ndarray]:
     """
     result = {}
     for key, array in arrays.items():
-        values = np.asarray(array[()])
-        if key not in _MATRICES:
-            values = values.reshape(len(values))
-        values = _flags(values, key, where) if key in _FLAGS else _finite(values, key, where)
-        result[key] = values
-    result["actions"] = _bounded(result["actions"], where)
+        values = values_of(array, key)
+        if problem := value_problem(values, key):
+            raise InputError(f"{where}: {problem}")
+        result[key] = values == 1 if key in FLAGS else values
+    actions = result["actions"]
+    if max(actions.max(), -actions.min()) > 1.0:
+        result["actions"] = np.clip(actions, -1.0, 1.0)
     return result
+
+
+def values_of(array: Any, key: str) -> np.ndarray:
+    """An array's values unchecked: float32 `[N, size]` or `[N]`, flags of their own type `[N]`."""
+    if key not in FLAGS and isinstance(array, h5py.Dataset) and array.dtype.kind == "f":
+        values = np.empty(array.shape, np.float32)
+        array.read_direct(values)  # HDF5 converts by blocks: no second copy in another type
+    else:
+        values = np.asarray(array[()])
+    if key not in _MATRICES:
+        values = values.reshape(len(values))
+    if key not in FLAGS:
+        with np.errstate(all="ignore"):  # what overflows float32 is a problem of its own
+            return np.ascontiguousarray(values, np.float32)
+    # A file can store other bytes than 0 and 1 under a boolean type.
+    return values.view(np.uint8) if values.dtype == bool else values
+
+
+def value_problem(values: np.ndarray, key: str) -> str | None:
+    """What makes the values unusable, naming the first bad row."""
+    if key in FLAGS:
+        bad = (values != 0) & (values != 1)
+        row = bad.argmax()
+        text = f"{key} must be 0 or 1, but row {row} is {values[row]} ({bad.sum()} such rows)"
+        return text if bad.any() else None
+    bad = ~rows_where(np.isfinite, values)
+    if bad.any():
+        return (
+            f"{key} is NaN or infinite (as float32) in {bad.sum()} of {len(bad)} rows, "
+            f"first in row {bad.argmax()}; repair or remove them"
+        )
+    if key == "actions" and max(values.max(), -values.min()) > 1.0 + _OVERSHOOT:
+        bad = (np.abs(values) > 1.0 + _OVERSHOOT).any(axis=1)
+        return (
+            f"actions range from {values.min():g} to {values.max():g}, first outside "
+            f"[-1, 1] in row {bad.argmax()}; rescale them to [-1, 1]"
+        )
+    return None
 
 
 def to_transitions(
@@ -109,7 +157,7 @@ def to_transitions(
     literature include these transitions; the v2 files are the corrected ones.
 
     Args:
-        arrays: what `clean` returned.
+        arrays: what `clean` returned; those that may be written are, and belong to the result.
         max_episode_steps: the time limit used for counting, None for no limit.
         where: the file or data set, for messages.
 
@@ -123,29 +171,35 @@ def to_transitions(
     following = arrays.get("next_observations")
     timeouts = arrays.get("timeouts")
     if following is not None:
-        breaks = _breaks(observation, following)
-        truncated = (breaks if timeouts is None else breaks | timeouts) & ~terminated
-        keep = np.ones(len(terminated), bool)
-    else:
-        if timeouts is None:
-            timeouts = _count_timeouts(terminated, max_episode_steps)
-        dropped = timeouts & ~terminated
-        dropped[-1] = not terminated[-1]
-        truncated = np.append(dropped[1:], False) & ~terminated
-        following = np.concatenate([observation[1:], observation[-1:]])
-        following[terminated] = observation[terminated]
-        keep = ~dropped
-    if not keep.any():
+        cut = breaks(observation, following)
+        truncated = (cut if timeouts is None else cut | timeouts) & ~terminated
+        return Transition(
+            observation, arrays["actions"], arrays["rewards"], terminated, truncated, following
+        )
+    if timeouts is None:
+        timeouts = _count_timeouts(terminated, max_episode_steps)
+    dropped = timeouts & ~terminated
+    dropped[-1] = not terminated[-1]
+    truncated = np.append(dropped[1:], False) & ~terminated
+    rows = np.flatnonzero(~dropped)
+    if not len(rows):
         raise InputError(
             f"{where}: no transition is left: no row is terminal or has a known successor; "
             "store next_observations"
         )
-    transitions = Transition(
-        observation, arrays["actions"], arrays["rewards"], terminated, truncated, following
-    )
-    if keep.all():
-        return transitions
-    return Transition(*(array[keep] for array in transitions[:6]))
+    following = observation[rows + ~terminated[rows]]
+    kept = (observation, arrays["actions"], arrays["rewards"], terminated, truncated)
+    return Transition(*(_take(array, rows) for array in kept), following)
+
+
+def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The given rows, which increase; moved forward in place where the array may be written."""
+    if not array.flags.writeable:
+        return array[rows]
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        array[start : start + len(block)] = array[block]
+    return array[: len(rows)]
 
 
 def content_hash(transitions: Transition) -> str:
@@ -157,13 +211,27 @@ def content_hash(transitions: Transition) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _breaks(observation: np.ndarray, following: np.ndarray) -> np.ndarray:
+def rows_where(test: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """Rows in which a test holds for all numbers, `[N]`; by blocks, which needs little memory."""
+    result = np.empty(len(arrays[0]), bool)
+    for start in range(0, len(result), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        good = test(*(array[block] for array in arrays))
+        result[block] = good.reshape(len(good), -1).all(axis=1)
+    return result
+
+
+def breaks(observation: np.ndarray, following: np.ndarray) -> np.ndarray:
     """Rows whose next observation is not the observation of the row after; the last row is one."""
-    breaks = np.append((following[:-1] != observation[1:]).any(axis=1), True)
-    unequal = np.flatnonzero(breaks[:-1])  # few, so only these pay for the tolerance
-    close = np.isclose(following[unequal], observation[unequal + 1], rtol=1e-5, atol=1e-6)
-    breaks[unequal[close.all(axis=1)]] = False
-    return breaks
+    return np.append(~rows_where(_same, following[:-1], observation[1:]), True)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Equal numbers, up to rounding; as most are equal, only unequal rows pay for the tolerance."""
+    same = one == other
+    rows = np.flatnonzero(~same.all(axis=1))
+    same[rows] = np.isclose(one[rows], other[rows], rtol=1e-5, atol=1e-6)
+    return same
 
 
 def _count_timeouts(terminated: np.ndarray, max_episode_steps: int | None) -> np.ndarray:
@@ -174,39 +242,3 @@ def _count_timeouts(terminated: np.ndarray, max_episode_steps: int | None) -> np
     starts = np.where(np.append(True, terminated[:-1]), rows, 0)
     step = rows - np.maximum.accumulate(starts)
     return step % max_episode_steps == max_episode_steps - 1
-
-
-def _finite(values: np.ndarray, key: str, where: object) -> np.ndarray:
-    with np.errstate(all="ignore"):  # what overflows float32 is reported below
-        values = np.ascontiguousarray(values, np.float32)
-    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    if bad.any():
-        raise InputError(
-            f"{where}: {key} is NaN or infinite (as float32) in {bad.sum()} of {len(bad)} rows, "
-            f"first in row {bad.argmax()}; repair or remove them"
-        )
-    return values
-
-
-def _flags(values: np.ndarray, key: str, where: object) -> np.ndarray:
-    if values.dtype == bool:  # a file can store other bytes than 0 and 1 under a boolean type
-        values = values.view(np.uint8)
-    bad = (values != 0) & (values != 1)
-    if bad.any():
-        row = bad.argmax()
-        raise InputError(
-            f"{where}: {key} must be 0 or 1, but row {row} is {values[row]} ({bad.sum()} such rows)"
-        )
-    return values == 1
-
-
-def _bounded(actions: np.ndarray, where: object) -> np.ndarray:
-    if (size := np.abs(actions).max()) <= 1.0:
-        return actions
-    if size > 1.0 + _OVERSHOOT:
-        row = (np.abs(actions) > 1.0 + _OVERSHOOT).any(axis=1).argmax()
-        raise InputError(
-            f"{where}: actions range from {actions.min():g} to {actions.max():g}, first outside "
-            f"[-1, 1] in row {row}; rescale them to [-1, 1]"
-        )
-    return np.clip(actions, -1.0, 1.0)

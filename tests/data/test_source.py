@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import enoto_jax.data.source as source_module
-from enoto_jax.data import Dataset, from_arrays, load_source, scores
+from enoto_jax.data import Dataset, concatenate, from_arrays, load_source, scores
 from enoto_jax.data import arrays as flat
 from enoto_jax.types import InputError, Spec
 
@@ -189,6 +189,117 @@ def test_clipping_leaves_the_users_arrays_alone(tiny):
     tiny["actions"][0] = 1.00005
     from_arrays(**tiny, name="mine")
     assert tiny["actions"][0] > 1
+
+
+def test_dropping_rows_leaves_the_users_arrays_alone(tiny):
+    del tiny["next_observations"]
+    before = {key: array.copy() for key, array in tiny.items()}
+    source = from_arrays(**tiny, name="mine")
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.load().content_hash == source.load().content_hash
+    for key, array in before.items():
+        np.testing.assert_array_equal(tiny[key], array)
+        tiny[key][:] = 1  # and they may be written again
+
+
+@pytest.mark.parametrize("following", [True, False])
+def test_same_batches_through_every_format(write, tiny, tmp_path, following):
+    if not following:
+        del tiny["next_observations"]
+    np.savez(tmp_path / "tiny.npz", **tiny)
+    wide = {key: np.asarray(array, np.float64) for key, array in tiny.items()}
+    sources = [
+        from_arrays(**tiny, name="mine"),
+        load_source(write(tiny)),
+        load_source(write(wide, "wide.h5")),
+        load_source(tmp_path / "tiny.npz"),
+    ]
+    rows = np.random.default_rng(0).integers(len(sources[0].load()), size=32)
+    batches = [[x[rows] for x in source.load().transitions[:6]] for source in sources]
+    for batch in batches[1:]:
+        for ours, theirs in zip(batch, batches[0], strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+    assert len({source.load().content_hash for source in sources}) == 1
+
+
+# Several in a row.
+
+
+def test_concatenated_sources_keep_their_order_and_episodes(write, tiny):
+    one = load_source(write(tiny, "one-v1.hdf5"))
+    other = {key: array[:3] for key, array in tiny.items()}
+    both = concatenate([from_arrays(**other, name="other"), one])
+    assert (both.name, both.version, both.spec) == ("other+one-v1", " + v1", Spec(1, 1))
+    found = both.load()
+    np.testing.assert_array_equal(found.transitions.reward, [1, 2, 3, 1, 2, 3, 4, 5, 6, 7])
+    np.testing.assert_array_equal(found.episode_lengths, [3, 3, 3, 1])
+    joined = {key: np.concatenate([other[key], tiny[key]]) for key in tiny}
+    assert found.content_hash == from_arrays(**joined, name="joined").load().content_hash
+
+
+def test_a_part_without_successors_loses_its_last_row_alone(write, tiny):
+    whole = load_source(write(tiny))
+    del tiny["next_observations"]
+    both = concatenate([from_arrays(**tiny, name="mine"), whole]).load()
+    np.testing.assert_array_equal(both.episode_lengths, [3, 2, 3, 3, 1])
+
+
+def test_concatenated_task_is_the_parts_task(write, hopper):
+    named = load_source(write(hopper, "hopper_medium-v2.hdf5"))
+    plain = from_arrays(**hopper, name="mine")
+    both = concatenate([plain, named])
+    assert (both.env_id, both.reference, both.max_episode_steps) == ("Hopper-v4", HOPPER, None)
+    assert both.physics == f"unknown + {named.physics}"
+    assert concatenate([named, named]).physics == named.physics
+    assert concatenate([named, named]).max_episode_steps == 1000
+
+
+def test_different_tasks_are_not_concatenated(hopper, tiny):
+    def made(arrays=hopper, **task):
+        return from_arrays(**arrays, name="mine", **task)
+
+    for others, what in (
+        ((made(), made(tiny)), "spec"),
+        ((made(env_id="Hopper-v4"), made(env_id="Hopper-v5")), "env_id"),
+        ((made(reference=(0, 1)), made(reference=(0, 2))), "reference"),
+    ):
+        with pytest.raises(InputError, match=f"mine: other tasks cannot be .*its {what} is"):
+            concatenate(others)
+    with pytest.raises(InputError, match="at least one"):
+        concatenate([])
+
+
+@pytest.mark.parametrize(
+    "task, parts",
+    [
+        ("a.hdf5+b.NPZ+c.h5", ["a.hdf5", "b.NPZ", "c.h5"]),
+        ("hopper-medium-v2+hopper-expert-v2", ["hopper-medium-v2", "hopper-expert-v2"]),
+        ("minari:a/b-v10+~/x+y.hdf5", ["minari:a/b-v10", "~/x+y.hdf5"]),
+        ("a+b.hdf5", ["a+b.hdf5"]),
+        ("", [""]),
+        (None, [""]),
+    ],
+)
+def test_plus_joins_data_sets(task, parts):
+    assert source_module.split(task) == parts
+
+
+def test_plus_reads_all_and_a_file_of_that_name_comes_first(write, tiny):
+    path = write(tiny, "a.hdf5")
+    assert len(load_source(f"{path}+{path}").load()) == 14
+    refused("absent.hdf5: no such file", f"{path}+absent.hdf5")
+    write({key: array[:3] for key, array in tiny.items()}, "a.hdf5+a.hdf5")
+    name = str(path.parent / "a.hdf5+a.hdf5")
+    assert source_module.split(name) == [name]
+
+
+def test_physics_is_what_the_file_says(write, hopper):
+    path = write(hopper, mujoco_version="4.0.0", gymnasium_version=b"1.4.0")
+    assert load_source(path).physics == "MuJoCo 4.0.0, Gymnasium 1.4.0"
+    assert load_source(write(hopper, "x.h5", physics="a\nrobot")).physics == "a?robot"
+    assert "mujoco-py" in load_source(write(hopper, "hopper_medium-v2.hdf5")).physics
+    assert load_source(write(hopper, "hopper-mine.hdf5")).physics == ""
 
 
 @pytest.mark.parametrize(

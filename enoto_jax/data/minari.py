@@ -1,0 +1,347 @@
+"""Reads Minari data sets: `<root>/<id>/data/main_data.hdf5` and `metadata.json` beside it.
+
+Each episode is a group `episode_<i>`: observations `[T + 1, size]`, whose last row is the true
+successor of the last step, and actions, rewards, terminations and truncations `[T]`. The minari
+package is needed only to download. What the flat layout makes of it:
+
+* An episode's last row is marked as a time-out where the data do not say how it ended.
+* Terminations stay where they are. Minari's AntMaze episodes go on at the goal, without one.
+* Actions are rescaled to [-1, 1] from the bounds of the action space, as `envs.make_env` does.
+* Dictionaries are flattened in the order of their keys, as Gymnasium does, or as LAYOUTS says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from enoto_jax.data import files
+from enoto_jax.types import InputError
+
+PREFIX = "minari:"
+# Which parts of a dictionary are observed, by the environment's id. As in D4RL, AntMaze's agent
+# sees its position first and never the goal.
+LAYOUTS = ((r"AntMaze_", ("achieved_goal", "observation")),)
+# "namespace/environment/name-v0": no dots, so that no id leads out of the root.
+_ID = re.compile(r"([\w-]+/)*[\w-]+-v\d+", re.ASCII)
+_EPISODE = re.compile(r"episode_(0|[1-9]\d{0,9})", re.ASCII)
+_ROWS = ("rewards", "terminations", "truncations")
+_METADATA_LIMIT = 1 << 24  # bytes
+
+
+def root() -> Path:
+    """Minari's own: `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+
+
+def resolve(dataset_id: str, *, download: bool = True) -> Path:
+    """The folder of a data set's files, fetched by the minari package if it is not there.
+
+    Args:
+        dataset_id: such as `mujoco/hopper/medium-v0`.
+        download: whether it may be fetched.
+
+    Raises:
+        InputError: if that is no id, or the data set is not there and cannot be fetched.
+    """
+    if not _ID.fullmatch(dataset_id):
+        raise InputError(
+            f"{PREFIX + dataset_id!r} is no Minari id; "
+            f"ids look like {PREFIX}mujoco/hopper/medium-v0"
+        )
+    folder = root() / dataset_id
+    if not folder.exists():
+        if not download:
+            raise InputError(f"{PREFIX}{dataset_id}: not in {root()}{_near(dataset_id)}; fetch it")
+        _download(dataset_id, folder)
+    return folder / "data"
+
+
+def _near(dataset_id: str) -> str:
+    """The ids in the root that look like it."""
+    known = [p.parents[1].relative_to(root()) for p in root().glob("**/data/metadata.json")]
+    near = difflib.get_close_matches(dataset_id, map(str, known), n=3, cutoff=0.5)
+    return f" (which has {', '.join(near)})" if near else ""
+
+
+def _download(dataset_id: str, folder: Path) -> None:
+    """Fetches into a folder beside it, in a process of its own, and then moves it into place."""
+    print(f"fetching {PREFIX}{dataset_id} to {folder}", file=sys.stderr)
+    code = "import sys, minari; minari.download_dataset(sys.argv[1])"
+    try:
+        root().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=root()) as part:
+            done = subprocess.run(
+                [sys.executable, "-c", code, dataset_id],
+                env={**os.environ, "MINARI_DATASETS_PATH": part},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+            )
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            if "No module named" in reason or "is not installed" in reason:
+                reason += "; pip install 'enoto_jax[minari]'"
+            if done.returncode or not (Path(part) / dataset_id).is_dir():
+                raise InputError(
+                    f"{PREFIX}{dataset_id}: cannot be fetched ({reason}){_near(dataset_id)}; "
+                    f"or put it at {folder}"
+                )
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(part) / dataset_id, folder)
+    except OSError as error:
+        raise InputError(f"{PREFIX}{dataset_id}: cannot be fetched: {error}") from error
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[files.Opened]:
+    """Opens a data set in the flat layout; the attributes are those of D4RL's files, and notes."""
+    metadata = _read_metadata(folder / "metadata.json")
+    path = folder / "main_data.hdf5"
+    if (kind := metadata.get("data_format", "hdf5")) != "hdf5":
+        raise InputError(
+            f"{folder}: its data_format is {kind!r}, only hdf5 is read; make it again with "
+            'data_format="hdf5"'
+        )
+    with files.guarded(path):
+        files.check_file(path)
+        spec = _part(metadata, "eval_env_spec", folder) or _part(metadata, "env_spec", folder)
+        env_id = spec.get("id")
+        with h5py.File(path, rdcc_nbytes=files.CACHE) as file:
+            layout, problems = _survey(file, metadata, _observed(str(env_id)), path)
+            arrays = {} if problems else _arrays(file, layout, _bounds(metadata, layout, folder))
+            files.check_memory(sum(map(files.size_of, arrays.values())), path)
+            yield files.Opened(arrays, _attributes(metadata, spec, layout), problems)
+
+
+class _Layout(NamedTuple):
+    """What all episodes have in common, and how long each is."""
+
+    episodes: Sequence[tuple[str, int]]  # group, steps
+    leaves: Mapping[str, int]  # data set below each group -> width
+    observed: Sequence[str]  # those that make up the observation, in order
+
+
+def _observed(env_id: str) -> Sequence[str] | None:
+    return next((keys for name, keys in LAYOUTS if re.match(name, env_id)), None)
+
+
+def _survey(
+    file: h5py.File, metadata: Mapping[str, Any], keys: Sequence[str] | None, path: Path
+) -> tuple[_Layout, dict[str, str]]:
+    """Checks the shape of every array of every episode; reads no numbers."""
+    names = sorted((k for k in file if _EPISODE.fullmatch(k)), key=lambda k: int(k[8:]))
+    total = metadata.get("total_episodes", len(names))
+    if not names or total != len(names):
+        text = f"holds {len(names)} episodes, its metadata says {str(total)[:20]}; copy it again"
+        return _Layout([], {}, []), {"episodes": text if names else "holds no episode_0"}
+    for name in names:
+        if not isinstance(file[name], h5py.Group):
+            return _Layout([], {}, []), {name: f"{name} is no group of arrays; copy it again"}
+    first, problems = file[names[0]], {}
+    observations = first.get("observations")
+    observed = ["observations"]
+    if isinstance(observations, h5py.Group):
+        found = sorted(_leaves(observations))
+        observed = [f"observations/{key}" for key in keys or found]
+    widths = {leaf: _width(first.get(leaf)) for leaf in (*observed, "actions")}
+    layout = _Layout([], widths | dict.fromkeys(_ROWS, 0), observed)
+    for name in names:
+        rewards = file[name].get("rewards")
+        if not isinstance(rewards, h5py.Dataset) or not rewards.shape:
+            return layout, problems | {"rewards": f"{name} has no rewards [steps]"}
+        steps = rewards.shape[0]
+        for leaf, width in layout.leaves.items():
+            if leaf not in problems:
+                rows = steps + (leaf in observed)
+                problem = _wrong(file[name].get(leaf), leaf, rows, width, name, path)
+                problems |= {leaf: problem} if problem else {}
+        if steps:
+            layout.episodes.append((name, steps))
+    if not layout.episodes and not problems:
+        problems["rewards"] = "has no rows; a data set needs at least one transition"
+    return layout, problems
+
+
+def _leaves(group: h5py.Group, prefix: str = "") -> Iterator[str]:
+    for key, item in group.items():
+        if isinstance(item, h5py.Group):
+            yield from _leaves(item, f"{prefix}{key}/")
+        else:
+            yield prefix + key
+
+
+def _width(item: Any) -> int:
+    """Size of a vector; 0 for a number and for what is none of both, which `_wrong` reports."""
+    return item.shape[1] if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 2 else 0
+
+
+def _wrong(item: Any, leaf: str, rows: int, width: int, name: str, path: Path) -> str | None:
+    if not isinstance(item, h5py.Dataset):
+        return f"{name} has no {leaf}; a flat vector for every step is needed"
+    if item.dtype.kind not in "biuf":
+        return f"{leaf} of {name} has type {item.dtype}, real numbers are needed"
+    shape = tuple(item.shape or ())
+    if leaf in _ROWS:
+        good, wanted = shape in ((rows,), (rows, 1)), f"[{rows}]"
+    else:
+        good, wanted = width > 0 and shape == (rows, width), f"[{rows}, {width or 'size'}]"
+    if not good:
+        return f"{leaf} of {name} has shape {list(shape)}, {wanted} is needed"
+    return files.unwritten(item, f"{leaf} of {name}", path) if rows else None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """One array of the flat layout, put together from all episodes when it is indexed."""
+
+    file: h5py.File
+    layout: _Layout
+    leaves: Sequence[str]
+    rows: slice  # of each episode's array: all but its last or its first, for observations
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        result, row = np.empty(self.shape, self.dtype), 0
+        for name, steps in self.layout.episodes:
+            column, target = 0, result[row : row + steps]
+            for leaf in self.leaves:
+                with np.errstate(all="ignore"):  # what overflows float32 is reported by `clean`
+                    values = self.file[f"{name}/{leaf}"][self.rows].astype(self.dtype)
+                if not self.layout.leaves[leaf]:
+                    target[:] = values.reshape(steps)
+                else:
+                    width = values.shape[1]
+                    target[:, column : column + width] = values
+                    column += width
+            row += steps
+        return result[index]
+
+
+@dataclass(frozen=True)
+class _Timeouts(_Rows):
+    """Truncations; an episode that ends without a flag was cut."""
+
+    terminations: _Rows
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        result = super().__getitem__(())
+        ends = np.cumsum([steps for _, steps in self.layout.episodes]) - 1
+        result[ends] += (result[ends] == 0) & (self.terminations[()][ends] == 0)
+        return result[index]
+
+
+@dataclass(frozen=True)
+class _Actions(_Rows):
+    """Actions, rescaled from the bounds of the space to [-1, 1]."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        result = super().__getitem__(())
+        if (self.low != -1).any() or (self.high != 1).any():
+            result -= self.low.astype(np.float32)
+            result *= (2.0 / (self.high - self.low)).astype(np.float32)
+            result -= np.float32(1.0)
+        return result[index]
+
+
+def _arrays(file: h5py.File, layout: _Layout, bounds: tuple[np.ndarray, np.ndarray]) -> dict:
+    steps = sum(steps for _, steps in layout.episodes)
+    every, number = slice(None), np.dtype(np.float32)
+
+    def rows(leaves, kept=every, dtype=number):
+        width = sum(layout.leaves[leaf] for leaf in leaves)
+        shape = (steps, width) if width else (steps,)
+        return file, layout, leaves, kept, dtype, shape
+
+    # Flags are read as numbers, so that a value that is no flag stays visible to the checks.
+    terminations = _Rows(*rows(["terminations"]))
+    return {
+        "observations": _Rows(*rows(layout.observed, slice(None, -1))),
+        "actions": _Actions(*rows(["actions"]), *bounds),
+        "rewards": _Rows(*rows(["rewards"])),
+        "terminals": terminations,
+        "timeouts": _Timeouts(*rows(["truncations"]), terminations),
+        "next_observations": _Rows(*rows(layout.observed, slice(1, None))),
+    }
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    with files.guarded(path):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; give the id of a Minari data set, or fetch it")
+        if path.stat().st_size > _METADATA_LIMIT:
+            raise InputError(f"{path}: too large for metadata; copy or download it again")
+        metadata = json.loads(path.read_bytes())
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: holds no metadata; copy or download it again")
+    return metadata
+
+
+def _part(metadata: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    """An entry that is JSON within JSON; empty where it is missing."""
+    value = metadata.get(key)
+    with files.guarded(folder / "metadata.json"):
+        value = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, dict | None):
+        raise InputError(f"{folder}: {key} in metadata.json cannot be read; copy it again")
+    return value or {}
+
+
+def _bounds(
+    metadata: Mapping[str, Any], layout: _Layout, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action, each [A]; -1 and 1 where the space is unknown or unbounded."""
+    space, size = _part(metadata, "action_space", folder), layout.leaves["actions"]
+    low, high = np.full(size, -1.0), np.full(size, 1.0)
+    if not space:
+        return low, high
+    if space.get("type") != "Box":
+        raise InputError(
+            f"{folder}: its actions come from a {str(space.get('type'))[:20]} space; "
+            "a Box is needed (continuous actions)"
+        )
+    given = [np.asarray(space.get(key), np.float64).reshape(-1) for key in ("low", "high")]
+    if any(len(bound) != size for bound in given) or not (given[0] < given[1]).all():
+        raise InputError(
+            f"{folder}: the action space in metadata.json has no bounds low < high for {size} "
+            "numbers; copy or download it again"
+        )
+    bounded = np.isfinite(given).all(axis=0)
+    return np.where(bounded, given[0], low), np.where(bounded, given[1], high)
+
+
+def _attributes(
+    metadata: Mapping[str, Any], spec: Mapping[str, Any], layout: _Layout
+) -> dict[str, Any]:
+    """What the metadata say of the task, under the names that D4RL's files use."""
+    found = {
+        "env_id": spec.get("id"),
+        "max_episode_steps": spec.get("max_episode_steps"),
+        "ref_min_score": metadata.get("ref_min_score"),
+        "ref_max_score": metadata.get("ref_max_score"),
+    }
+    requirements = metadata.get("requirements")
+    if isinstance(requirements, list):
+        found["physics"] = ", ".join(map(str, requirements))
+    notes = []
+    if spec.get("kwargs"):
+        notes.append(f"the data are of {spec.get('id')} with arguments, which --env cannot give")
+    if len(layout.observed) > 1:
+        notes.append(f"observations are {', '.join(k[13:] for k in layout.observed)} in a row")
+    return {k: v for k, v in found.items() if v is not None} | {"notes": notes}

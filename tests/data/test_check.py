@@ -1,0 +1,219 @@
+"""Each finding on data that have it, and none on data that have none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from enoto_jax.data import check
+from tests.helpers import LIMIT, reach_data
+
+
+@pytest.fixture
+def reach():
+    """Ten sound episodes of Reach-v0, to be changed freely."""
+    return {**reach_data(), "observations": reach_data()["observations"].copy()}
+
+
+@pytest.fixture
+def found(write):
+    """found(arrays, asked, **attributes) -> the report of the file that holds them."""
+
+    def found(arrays, asked=None, **attributes):
+        path = write(arrays, **({"env_id": "Reach-v0"} | attributes))
+        return check.inspect(str(path), env_id=asked)
+
+    return found
+
+
+def texts(report, error=None):
+    return [f.text for f in report.findings if error is None or f.error == error]
+
+
+def has(report, words, error):
+    """Exactly one finding has these words, and it is of this kind."""
+    kinds = [f.error for f in report.findings if words in f.text]
+    assert kinds == [error], report.findings
+    assert report.usable != any(f.error for f in report.findings)
+
+
+def test_sound_data_have_no_findings(found, reach):
+    report = found(reach)
+    assert report.findings == [] and report.usable
+    lines = "\n".join(check.summary(report))
+    assert "environment Reach-v0, 2 numbers observed, 1 in an action, limit 20" in lines
+    assert "transitions: 200 (of 200 rows)" in lines
+    assert "episodes: 10, 0 end in a terminal state, 10 are cut" in lines
+    assert "lengths: 20 to 20" in lines and report.dataset.content_hash in lines
+    # 2 + 2 numbers observed, action and reward in four bytes each, two flags
+    assert f"memory: {200 * 26 / 1e6:.1f} MB" in lines
+
+
+def test_everything_is_reported_at_once(found, reach):
+    reach["observations"][7] = np.nan
+    reach["actions"] = 3 * reach["actions"]
+    reach["terminals"] = reach["timeouts"].copy()
+    reach["rewards"] = np.append(reach["rewards"], 0.0)
+    report = found(reach)
+    errors = "\n".join(texts(report, error=True))
+    for words in (
+        "rewards has 201 rows but observations has 200",
+        "observations is NaN or infinite (as float32) in 1 of 200 rows, first in row 7",
+        "actions range from",
+    ):
+        assert words in errors
+    notes = "\n".join(texts(report, error=False))
+    assert "10 rows are terminal and time-outs at once" in notes
+    assert "10 of 10 terminals stand at step 20" in notes
+    assert not report.usable and report.dataset is None
+    low = reach["actions"].min()
+    assert any(line.startswith(f"actions: {low:g} to") for line in check.summary(report))
+
+
+def test_missing_array_hides_nothing_else(found, reach):
+    del reach["actions"]
+    reach["rewards"][3] = np.inf
+    report = found(reach)
+    has(report, "no actions", True)
+    has(report, "rewards is NaN or infinite", True)
+
+
+def test_terminals_that_are_timeouts(found, reach):
+    reach["terminals"] = reach.pop("timeouts")
+    has(found(reach), f"10 of 10 terminals stand at step {LIMIT}, the time limit", True)
+    # Where the limit is unknown it is only odd.
+    has(found(reach, env_id=""), "terminals stand at step 20, always the same", False)
+
+
+def test_terminals_at_other_steps_are_none(found, reach):
+    reach["terminals"] = np.arange(200) % 20 == np.repeat(np.arange(10, 20), 20)
+    assert not any("terminals stand" in text for text in texts(found(reach)))
+
+
+def test_unmarked_ends_with_stored_successors(found, reach):
+    del reach["timeouts"]
+    has(found(reach), "the next observation of 9 rows is not the following row's", False)
+
+
+def test_unmarked_ends_without_stored_successors(found):
+    # Steps of at most 0.2, and a reset of about 100 after row 39 that no flag marks.
+    rows = np.arange(200)
+    arrays = {
+        "observations": (np.sin(rows / 10)[:, None] + 100 * (rows[:, None] >= 40)).astype("f4"),
+        "actions": np.linspace(-1, 1, 200, dtype=np.float32)[:, None],
+        "rewards": rows.astype(np.float32),
+        "terminals": rows == 199,
+        "timeouts": rows == -1,
+    }
+    arrays = {key: np.concatenate([array] * 3) for key, array in arrays.items()}
+    report = found(arrays, env_id="")
+    has(report, "3 transitions inside episodes leap", False)
+    assert "first transition 39:" in "\n".join(texts(report))
+    arrays["timeouts"][39::200] = True
+    assert not any("leap" in text for text in texts(found(arrays, env_id="")))
+
+
+def test_goal_rows(found, reach):
+    reach["terminals"][15:20] = True
+    has(found(reach), "4 terminal rows follow a terminal row", False)
+
+
+def test_constant_columns(found, reach):
+    reach["observations"][:, 1] = 0.5
+    report = found(reach)
+    has(report, "observations are constant in column 1", False)
+
+
+def test_constant_rewards(found, reach):
+    reach["rewards"][:] = -1
+    has(found(reach), "every reward is -1", False)
+
+
+def test_duplicate_rows(found, reach):
+    reach = {key: np.concatenate([array, array[:40]]) for key, array in reach.items()}
+    has(found(reach), "40 rows repeat", False)
+
+
+def test_small_actions(found, reach):
+    reach["actions"] = reach["actions"] / 10
+    has(found(reach), "no action is larger than", False)
+
+
+def test_episodes_beyond_the_limit(found, reach):
+    reach["timeouts"][19] = False
+    reach["observations"][20] = reach["next_observations"][19]
+    has(found(reach), "the longest episode has 40 steps, the task's limit is 20", False)
+
+
+def test_one_endless_episode(found, reach):
+    del reach["next_observations"], reach["timeouts"]
+    has(found(reach, env_id="", max_episode_steps=1000), "one episode", False)
+
+
+def test_environment_of_other_sizes(found, reach):
+    words = "InvertedPendulum-v5 has observation size 4 and action size 1, the data have 2 and 1"
+    has(found(reach, asked="InvertedPendulum-v5"), words, True)
+
+
+def test_environment_that_cannot_be_made(found, reach):
+    # The data's own is no fault of the data; one that was asked for is a mistake.
+    has(found(reach, env_id="NoSuch-v0"), "cannot make 'NoSuch-v0'", False)
+
+
+def test_asked_environment(write, reach):
+    path = str(write(reach, env_id="NoSuch-v0"))
+    assert check.inspect(path, env_id="Reach-v0").findings == []
+    assert check.inspect(path, env_id="none").findings == []
+    has(check.inspect(path, env_id="NoneSuch-v0"), "cannot make 'NoneSuch-v0'", True)
+    has(check.inspect(str(write(reach))), "names no environment", False)
+
+
+def test_damaged_file_is_a_finding(write, reach):
+    path = write(reach)
+    path.write_bytes(path.read_bytes()[:3000])
+    has(check.inspect(str(path)), "cannot be read", True)
+    has(check.inspect(str(path.parent / "absent.hdf5")), "no such file", True)
+
+
+def test_bad_attributes_are_a_finding(found, reach):
+    has(found(reach, ref_min_score=2.0), "must both be given", True)
+
+
+def test_duplicates_are_counted_exactly():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 3, (500, 3)).astype("f4"), rng.integers(0, 2, 500).astype("f4")
+    rows = np.concatenate([x, y[:, None]], axis=1)
+    assert check.duplicates(x, y) == 500 - len(np.unique(rows, axis=0))
+    assert check.duplicates(np.arange(5.0)[:, None]) == 0
+
+
+# Real files.
+
+
+TABLE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize("folder, count", [("d4rl_samples", 8), ("datasets", 15)])
+def test_the_table_in_the_documents(shared_data, folder, count):
+    paths = sorted((shared_data / folder).glob("*.hdf5"))
+    if not paths:
+        pytest.skip(f"no {folder}")
+    assert len(paths) == count
+    for path in paths:
+        report = check.inspect(str(path), env_id="none")
+        assert report.usable
+        assert check.table_row(report) in TABLE
+
+
+def test_row_of_data_that_cannot_be_used(found, reach):
+    reach["rewards"] = np.full((200, 1), np.nan)
+    row = check.table_row(found(reach))
+    assert row.startswith("| tiny | | | | float64 rewards, rewards [N, 1] | rewards is NaN or infinite")
+
+
+def test_layouts(found, reach):
+    del reach["next_observations"], reach["timeouts"]
+    reach["terminals"] = reach["terminals"].astype(float)
+    reach["actions"] = reach["actions"].astype(float)
+    layout = found(reach).layout
+    assert layout == "no timeouts, no next_observations, float64 actions, terminals"
