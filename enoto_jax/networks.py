@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from enoto_jax.types import Array, Key
+from enoto_jax.types import Array, InputError, Key
 
 LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
 
@@ -198,6 +198,14 @@ class Scalar(nn.Module):
     @nn.compact
     def __call__(self) -> Array:
         return self.param("value", lambda key: jnp.float32(self.value))
+
+
+def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
+    """Refuses an ensemble without critics and a layer without units."""
+    if n < 1:
+        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
+    if not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
 
 
 def ensemble(net: nn.Module, n: int) -> nn.Module:

@@ -20,36 +20,28 @@ QFn = Callable[[object, Array, Array], Array]  # (params, observation, action) -
 PolicyFn = Callable[[object, Array], tuple[Array, Array]]  # (params, observation) -> mean, log_std
 # (params, state, batch, key, q_data [N, B]) -> (scalar added to the critics' loss, metrics)
 CriticTerm = Callable[..., tuple[Array, dict]]
+# (key, state, batch) -> value of the next state [B] or [N, B]; next_q [N, B], the target critics at
+# its action; and key -> the same at a fresh action, for exploration.td_weight
+Bootstrap = Callable[..., tuple[Array, Array, Callable]]
 
 
-def critic(
+def temporal_difference(
     q: QFn,
-    policy: PolicyFn,
-    target: TargetRule,
-    backup: Backup,
+    bootstrap: Bootstrap,
     discount: float,
     exploration: Exploration,
     terms: Sequence[CriticTerm] = (),
 ) -> LossFn:
     """Sum over critics of the batch mean of w (Q_i(s, a) - y)^2, plus the terms.
 
-    y = r + discount (1 - terminated) backup(s2). A time limit does not cut the bootstrap. With
+    y = r + discount (1 - terminated) bootstrap(s2). A time limit does not cut the bootstrap. With
     bootstrap masks, each critic's mean is over its own transitions, sum / (count + 1) (SUNRISE).
     """
 
     def loss(params, state, batch, key, seen):
         del seen
         backup_key, weight_key, *term_keys = jax.random.split(key, 2 + len(terms))
-        mean, log_std = policy(state.params["actor"], batch.next_observation)
-
-        def next_q_of(action):
-            return q(state.targets["critic"], batch.next_observation, action)
-
-        def draw(key):
-            return next_q_of(distributions.sample(key, mean, log_std)[0])
-
-        temperature = jnp.exp(state.params["temperature"]["params"]["value"])
-        value, next_q = backup(backup_key, mean, log_std, next_q_of, target, temperature)
+        value, next_q, draw = bootstrap(backup_key, state, batch)
         y = batch.reward + discount * (1.0 - batch.terminated) * value
         weight = exploration.td_weight(weight_key, next_q, draw)
         q_data = q(params, batch.observation, batch.action)
@@ -72,6 +64,32 @@ def critic(
         return total, metrics
 
     return loss
+
+
+def critic(
+    q: QFn,
+    policy: PolicyFn,
+    target: TargetRule,
+    backup: Backup,
+    discount: float,
+    exploration: Exploration,
+    terms: Sequence[CriticTerm] = (),
+) -> LossFn:
+    """The temporal difference with the backup of a tanh-Gaussian policy and its temperature."""
+
+    def bootstrap(key, state, batch):
+        mean, log_std = policy(state.params["actor"], batch.next_observation)
+
+        def next_q_of(action):
+            return q(state.targets["critic"], batch.next_observation, action)
+
+        def draw(key):
+            return next_q_of(distributions.sample(key, mean, log_std)[0])
+
+        temperature = jnp.exp(state.params["temperature"]["params"]["value"])
+        return *backup(key, mean, log_std, next_q_of, target, temperature), draw
+
+    return temporal_difference(q, bootstrap, discount, exploration, terms)
 
 
 def soft_actor(q: QFn, policy: PolicyFn, reduce: TargetRule) -> LossFn:
