@@ -39,6 +39,11 @@ def _orthogonal(gain: float) -> LayerInit:
     return lambda key, fan_in, shape: init(key, shape)
 
 
+def _xavier(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
+    bound = (6.0 / (fan_in + shape[-1])) ** 0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
 class Init(NamedTuple):
     """How the layers of a network start."""
 
@@ -70,6 +75,12 @@ def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
     """
     zero = _constant(0.0)
     return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
+
+
+def xavier_init() -> Init:
+    """U(+-sqrt(6 / (fan_in + fan_out))), zero biases: PEX's policies."""
+    zero = _constant(0.0)
+    return Init(_xavier, zero, _xavier, zero)
 
 
 class Linear(nn.Module):
@@ -201,7 +212,11 @@ class Scalar(nn.Module):
 
 
 def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
-    """Refuses an ensemble without critics and a layer without units."""
+    """Refuse ensembles without critics and layers without units.
+
+    Raises:
+      InputError: n or a width is below 1.
+    """
     if n < 1:
         raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
     if not all(isinstance(width, int) and width > 0 for width in hidden):

@@ -14,56 +14,12 @@ import jax.numpy as jnp
 from enoto_jax import distributions
 from enoto_jax.algorithms.backups import Backup
 from enoto_jax.exploration import Exploration
-from enoto_jax.types import Array, LossFn, TargetRule
+from enoto_jax.types import Array, LossFn, TargetRule, Transition
 
 QFn = Callable[[object, Array, Array], Array]  # (params, observation, action) -> [N, ...]
 PolicyFn = Callable[[object, Array], tuple[Array, Array]]  # (params, observation) -> mean, log_std
 # (params, state, batch, key, q_data [N, B]) -> (scalar added to the critics' loss, metrics)
 CriticTerm = Callable[..., tuple[Array, dict]]
-# (key, state, batch) -> value of the next state [B] or [N, B]; next_q [N, B], the target critics at
-# its action; and key -> the same at a fresh action, for exploration.td_weight
-Bootstrap = Callable[..., tuple[Array, Array, Callable]]
-
-
-def temporal_difference(
-    q: QFn,
-    bootstrap: Bootstrap,
-    discount: float,
-    exploration: Exploration,
-    terms: Sequence[CriticTerm] = (),
-) -> LossFn:
-    """Sum over critics of the batch mean of w (Q_i(s, a) - y)^2, plus the terms.
-
-    y = r + discount (1 - terminated) bootstrap(s2). A time limit does not cut the bootstrap. With
-    bootstrap masks, each critic's mean is over its own transitions, sum / (count + 1) (SUNRISE).
-    """
-
-    def loss(params, state, batch, key, seen):
-        del seen
-        backup_key, weight_key, *term_keys = jax.random.split(key, 2 + len(terms))
-        value, next_q, draw = bootstrap(backup_key, state, batch)
-        y = batch.reward + discount * (1.0 - batch.terminated) * value
-        weight = exploration.td_weight(weight_key, next_q, draw)
-        q_data = q(params, batch.observation, batch.action)
-        error = weight * jnp.square(q_data - y)
-        if "mask" in batch.extras:
-            mask = jnp.swapaxes(batch.extras["mask"], 0, 1)
-            total = jnp.sum(jnp.sum(mask * error, axis=1) / (jnp.sum(mask, axis=1) + 1.0))
-        else:
-            total = jnp.sum(jnp.mean(error, axis=1))
-        metrics = {
-            "td_loss": total,
-            "q_data": jnp.mean(q_data),
-            "q_std": jnp.mean(jnp.std(q_data, axis=0)),
-            "target": jnp.mean(y),
-            "weight": jnp.mean(weight),
-        }
-        for term, term_key in zip(terms, term_keys):
-            extra, about = term(params, state, batch, term_key, q_data)
-            total, metrics = total + extra, {**metrics, **about}
-        return total, metrics
-
-    return loss
 
 
 def critic(
@@ -75,9 +31,15 @@ def critic(
     exploration: Exploration,
     terms: Sequence[CriticTerm] = (),
 ) -> LossFn:
-    """The temporal difference with the backup of a tanh-Gaussian policy and its temperature."""
+    """Sum over critics of the batch mean of w (Q_i(s, a) - y)^2, plus the terms.
 
-    def bootstrap(key, state, batch):
+    y = r + discount (1 - terminated) backup(s2). A time limit does not cut the bootstrap. With
+    bootstrap masks, each critic's mean is over its own transitions, sum / (count + 1) (SUNRISE).
+    """
+
+    def loss(params, state, batch, key, seen):
+        del seen
+        backup_key, weight_key, *term_keys = jax.random.split(key, 2 + len(terms))
         mean, log_std = policy(state.params["actor"], batch.next_observation)
 
         def next_q_of(action):
@@ -87,9 +49,51 @@ def critic(
             return next_q_of(distributions.sample(key, mean, log_std)[0])
 
         temperature = jnp.exp(state.params["temperature"]["params"]["value"])
-        return *backup(key, mean, log_std, next_q_of, target, temperature), draw
+        value, next_q = backup(backup_key, mean, log_std, next_q_of, target, temperature)
+        y = batch.reward + discount * (1.0 - batch.terminated) * value
+        weight = exploration.td_weight(weight_key, next_q, draw)
+        q_data = q(params, batch.observation, batch.action)
+        total, metrics = temporal_difference(q_data, y, weight, batch)
+        for term, term_key in zip(terms, term_keys):
+            extra, about = term(params, state, batch, term_key, q_data)
+            total, metrics = total + extra, {**metrics, **about}
+        return total, metrics
 
-    return temporal_difference(q, bootstrap, discount, exploration, terms)
+    return loss
+
+
+def temporal_difference(q_data: Array, y: Array, weight: Array, batch: Transition) -> tuple:
+    """Sum over critics of the batch mean of w (Q_i - y)^2, and what critics' losses report.
+
+    Args:
+      q_data: Q_i(s, a), [N, B].
+      y: targets, [B] or [N, B].
+      weight: of every transition, [B] or [].
+      batch: its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE).
+    """
+    error = weight * jnp.square(q_data - y)
+    if "mask" in batch.extras:
+        mask = jnp.swapaxes(batch.extras["mask"], 0, 1)
+        total = jnp.sum(jnp.sum(mask * error, axis=1) / (jnp.sum(mask, axis=1) + 1.0))
+    else:
+        total = jnp.sum(jnp.mean(error, axis=1))
+    return total, {
+        "td_loss": total,
+        "q_data": jnp.mean(q_data),
+        "q_std": jnp.mean(jnp.std(q_data, axis=0)),
+        "target": jnp.mean(y),
+        "weight": jnp.mean(weight),
+    }
+
+
+def weighted_cloning(log_prob: Array, advantage: Array, beta: float, cap: float) -> tuple:
+    """-mean(w log pi(a | s)), w = min(exp(beta advantage), cap), all [B] (AWR, AWAC, IQL)."""
+    weight = jax.lax.stop_gradient(jnp.minimum(jnp.exp(beta * advantage), cap))
+    return -jnp.mean(weight * log_prob), {
+        "advantage": jnp.mean(advantage),
+        "weight": jnp.mean(weight),
+        "log_prob": jnp.mean(log_prob),
+    }
 
 
 def soft_actor(q: QFn, policy: PolicyFn, reduce: TargetRule) -> LossFn:

@@ -9,15 +9,7 @@ from enoto_jax import distributions, targets
 from enoto_jax.algorithms import backups, losses
 from enoto_jax.core import Algorithm
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.networks import (
-    Critic,
-    Init,
-    Scalar,
-    TanhGaussian,
-    check_sizes,
-    ensemble,
-    torch_init,
-)
+from enoto_jax.networks import Critic, Init, Scalar, TanhGaussian, check_sizes, ensemble, torch_init
 from enoto_jax.types import InputError, Spec, TargetRule
 
 ORDERS = {

@@ -18,24 +18,37 @@ from enoto_jax.types import Array, InputError, LossFn, Spec, TargetRule
 ActFn = Callable[[object, Array], Array]  # (actor params, observation) -> action
 
 
-def smoothed(
-    q: losses.QFn, actor: ActFn, target: TargetRule, noise: float, clip: float
-) -> losses.Bootstrap:
-    """rule(Q(s2, a2)), a2 the target actor's action plus clipped Gaussian noise, clipped (TD3)."""
+def smoothed_critic(
+    q: losses.QFn,
+    actor: ActFn,
+    target: TargetRule,
+    noise: float,
+    clip: float,
+    discount: float,
+    exploration: Exploration,
+) -> LossFn:
+    """Sum over critics of mean_B w (Q_i(s, a) - y)^2, y = r + discount (1 - terminated) Q(s2, a2).
 
-    def bootstrap(key, state, batch):
-        noise_key, rule_key = jax.random.split(key)
+    Q is the rule's value; a2 the target actor's action plus clipped noise, clipped again (TD3).
+    """
+
+    def loss(params, state, batch, key, seen):
+        del seen
+        noise_key, rule_key, weight_key = jax.random.split(key, 3)
         chosen = actor(state.targets["actor"], batch.next_observation)
 
-        def draw(key):
+        def next_q_of(key):
             change = jnp.clip(noise * jax.random.normal(key, chosen.shape), -clip, clip)
             action = jnp.clip(chosen + change, -1.0, 1.0)
             return q(state.targets["critic"], batch.next_observation, action)
 
-        next_q = draw(noise_key)
-        return target(rule_key, next_q), next_q, draw
+        next_q = next_q_of(noise_key)
+        y = batch.reward + discount * (1.0 - batch.terminated) * target(rule_key, next_q)
+        weight = exploration.td_weight(weight_key, next_q, next_q_of)
+        q_data = q(params, batch.observation, batch.action)
+        return losses.temporal_difference(q_data, y, weight, batch)
 
-    return bootstrap
+    return loss
 
 
 def deterministic_actor(
@@ -116,7 +129,7 @@ def td3(
     critic_net = ensemble(Critic(hidden, layer_norm, critic_init or torch_init()), n)
     q, actor = critic_net.apply, actor_net.apply
     exploration = exploration or gaussian()
-    bootstrap = smoothed(q, actor, target or targets.min_q(), policy_noise, noise_clip)
+    target, actor_value = target or targets.min_q(), actor_value or targets.first_q()
 
     def act(state, key, observation, k):
         chosen = actor(state.params["actor"], observation)
@@ -134,8 +147,10 @@ def td3(
             "critic": (observation, jnp.zeros((1, spec.action_size))),
         },
         losses={
-            "critic": losses.temporal_difference(q, bootstrap, discount, exploration),
-            "actor": deterministic_actor(q, actor, actor_value or targets.first_q(), alpha),
+            "critic": smoothed_critic(
+                q, actor, target, policy_noise, noise_clip, discount, exploration
+            ),
+            "actor": deterministic_actor(q, actor, actor_value, alpha),
         },
         optimisers={"actor": optax.adam(actor_rate), "critic": optax.adam(critic_rate)},
         tracked=("actor", "critic"),
