@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from enoto_jax import core, exploration, handover, replay, targets
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.data import transforms
@@ -196,6 +197,7 @@ _sac_n = unit(
 )  # fmt: skip
 _weighted = unit(targets.weighted_min_pair)
 _sunrise = unit(exploration.sunrise)
+_edac = unit(edac, **_sac_n.arguments)
 _td3_bc = unit(td3_bc, exploration=unit(exploration.gaussian))
 _ensemble_td3 = {"n": 10, "actor_value": unit(targets.min_q)}
 
@@ -230,6 +232,12 @@ RECIPES: dict[str, Recipe] = {
             sac, n=10, target=_weighted, **_enoto_rates(),
             exploration=unit(exploration.sunrise, ucb=None, scope="batch"),
         ),
+    ),
+    "edac": Recipe(
+        "EDAC offline and online (An et al. 2021)",
+        offline=Phase(_edac, OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(_edac, ONLINE_STEPS, replay=unit(replay.append)),
     ),
     "td3_bc": Recipe(
         "TD3+BC offline and online (Fujimoto & Gu 2021)",

@@ -79,7 +79,8 @@ def sac(
     actor_net = TanhGaussian(
         spec.action_size, hidden, layer_norm, actor_init or torch_init(), tuple(log_std_range)
     )
-    critic_net = ensemble(Critic(hidden, layer_norm, critic_init or torch_init()), n)
+    member = Critic(hidden, layer_norm, critic_init or torch_init())
+    critic_net = ensemble(member, n)
     losses_of = {
         "temperature": losses.temperature(
             actor_net.apply, target_entropy_per_action * spec.action_size, temperature_of_logarithm
@@ -91,7 +92,7 @@ def sac(
             backup or backups.soft(),
             discount,
             exploration,
-            tuple(term(critic_net.apply, actor_net.apply, spec) for term in terms),
+            tuple(term(critic_net.apply, actor_net.apply, spec, member.apply) for term in terms),
         ),
         "actor": losses.soft_actor(
             critic_net.apply, actor_net.apply, actor_value or targets.min_q()
