@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from enoto_jax.types import Array, Key
+from enoto_jax.types import Array, InputError, Key
 
 LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
 
@@ -37,6 +37,11 @@ def _constant(value: float) -> LayerInit:
 def _orthogonal(gain: float) -> LayerInit:
     init = nn.initializers.orthogonal(gain)
     return lambda key, fan_in, shape: init(key, shape)
+
+
+def _xavier(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
+    bound = (6.0 / (fan_in + shape[-1])) ** 0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 class Init(NamedTuple):
@@ -70,6 +75,12 @@ def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
     """
     zero = _constant(0.0)
     return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
+
+
+def xavier_init() -> Init:
+    """U(+-sqrt(6 / (fan_in + fan_out))), zero biases: PEX's policies."""
+    zero = _constant(0.0)
+    return Init(_xavier, zero, _xavier, zero)
 
 
 class Linear(nn.Module):
@@ -121,6 +132,47 @@ class TanhGaussian(nn.Module):
         return Linear(*head, name="mean")(x), jnp.clip(log_std, *self.log_std_range)
 
 
+class Gaussian(nn.Module):
+    """Actor: observation [..., D] -> mean and log standard deviation [..., A].
+
+    The standard deviation is one trained vector for all observations, 1 at the start (IQL, AWAC).
+
+    Attributes:
+      bounded: the mean is the tanh of the last layer, so that it is an action itself (IQL).
+    """
+
+    action_size: int
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    start: Init = torch_init()
+    log_std_range: tuple[float, float] = (-5.0, 2.0)
+    bounded: bool = True
+
+    @nn.compact
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        mean = Linear(*head, name="mean")(x)
+        log_std = self.param("log_std", lambda key: jnp.zeros(self.action_size))
+        log_std = jnp.broadcast_to(jnp.clip(log_std, *self.log_std_range), mean.shape)
+        return jnp.tanh(mean) if self.bounded else mean, log_std
+
+
+class Deterministic(nn.Module):
+    """Actor: observation [..., D] -> action [..., A], the tanh of the last layer (TD3)."""
+
+    action_size: int
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        return jnp.tanh(Linear(*head, name="out")(x))
+
+
 class Critic(nn.Module):
     """Q: observation [..., D] and action [..., A] -> [...]; leading axes may broadcast."""
 
@@ -135,6 +187,20 @@ class Critic(nn.Module):
         return jnp.squeeze(out, axis=-1)
 
 
+class Value(nn.Module):
+    """V: observation [..., D] -> [...]."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        out = Linear(1, self.start.head_kernel, self.start.head_bias, name="out")(x)
+        return jnp.squeeze(out, axis=-1)
+
+
 class Scalar(nn.Module):
     """One trained number: the logarithm of a temperature or of a Lagrange multiplier."""
 
@@ -143,6 +209,18 @@ class Scalar(nn.Module):
     @nn.compact
     def __call__(self) -> Array:
         return self.param("value", lambda key: jnp.float32(self.value))
+
+
+def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
+    """Refuse ensembles without critics and layers without units.
+
+    Raises:
+      InputError: n or a width is below 1.
+    """
+    if n < 1:
+        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
+    if not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
 
 
 def ensemble(net: nn.Module, n: int) -> nn.Module:

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 
 from enoto_jax import core, exploration, handover, replay, targets
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.sac import sac
+from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.data import transforms
 from enoto_jax.networks import edac_init
 from enoto_jax.types import InputError, Spec, Transition
@@ -195,6 +197,9 @@ _sac_n = unit(
 )  # fmt: skip
 _weighted = unit(targets.weighted_min_pair)
 _sunrise = unit(exploration.sunrise)
+_edac = unit(edac, **_sac_n.arguments)
+_td3_bc = unit(td3_bc, exploration=unit(exploration.gaussian))
+_ensemble_td3 = {"n": 10, "actor_value": unit(targets.min_q)}
 
 RECIPES: dict[str, Recipe] = {
     "sac": _online_row("SAC from scratch", unit(sac, n=2, hidden=(256, 256))),
@@ -227,6 +232,30 @@ RECIPES: dict[str, Recipe] = {
             sac, n=10, target=_weighted, **_enoto_rates(),
             exploration=unit(exploration.sunrise, ucb=None, scope="batch"),
         ),
+    ),
+    "edac": Recipe(
+        "EDAC offline and online (An et al. 2021)",
+        offline=Phase(_edac, OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(_edac, ONLINE_STEPS, replay=unit(replay.append)),
+    ),
+    "td3_bc": Recipe(
+        "TD3+BC offline and online (Fujimoto & Gu 2021)",
+        offline=Phase(_td3_bc, OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(_td3_bc, ONLINE_STEPS, replay=unit(replay.append)),
+        transform=unit(transforms.transform, observations=True),
+    ),
+    "enoto_td3_bc": Recipe(
+        "ENOTO-TD3+BC: N critics; cloning dropped, WeightedMinPair, SUNRISE",
+        offline=Phase(unit(td3_bc, **_ensemble_td3, target=unit(targets.min_q)), OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(
+            unit(td3, **_ensemble_td3, target=_weighted, exploration=_sunrise),
+            ONLINE_STEPS,
+            warmup=1_000,
+        ),
+        transform=unit(transforms.transform, observations=True),
     ),
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """One update against the oracle's optimiser, and what an update must leave alone."""
 
 from functools import partial
+from itertools import pairwise
 
 import flax.linen as nn
 import jax
@@ -253,6 +254,111 @@ def test_every_loss_has_a_key_of_its_own_whoever_else_is_updated(batch):
     drawn = keys()
     assert len({*drawn.values(), tuple(np.asarray(jax.random.key_data(KEY)))}) == 4
     assert keys(only=("c",)) == {"c": drawn["c"]}
+
+
+# Delays.
+
+
+def run(algorithm, batch, count, first=0):
+    """The states before and after each of `count` updates, and their metrics."""
+    states, metrics = [core.init(algorithm, KEY)], []
+    for number in range(first, first + count):
+        state, about = core.update(algorithm, states[-1], batch, KEY, number=number)
+        states.append(state)
+        metrics.append(about)
+    return states, metrics
+
+
+def moves(states, part, name):
+    """Which of the updates change one network's numbers."""
+    trees = [getattr(state, part)[name] for state in states]
+    return [differ(one, two) for one, two in pairwise(trees)]
+
+
+def test_a_delayed_network_moves_in_the_last_of_every_so_many_updates(batch):
+    adam = {name: optax.adam(0.1) for name in ("a", "b", "c")}
+    algorithm = probe(optimisers=adam, delays={"b": 3, "targets": 2})
+    states, _ = run(algorithm, batch, 7)
+    every, third = [True] * 7, [False, False, True, False, False, True, False]
+    for part in ("params", "opt_states"):
+        assert moves(states, part, "a") == moves(states, part, "c") == every
+        assert moves(states, part, "b") == third
+    # The target of b: in the second, when it equals b still, fourth and sixth.
+    assert moves(states, "targets", "b") == [False, False, False, True, False, True, False]
+    assert [int(state.step) for state in states] == list(range(8))
+
+
+def test_the_number_of_an_update_is_the_states_own_count_by_default(batch):
+    algorithm = probe(delays={"b": 2})
+    state = core.init(algorithm, KEY)
+    one, _ = core.update(algorithm, state, batch, KEY)
+    two, _ = core.update(algorithm, one, batch, KEY)
+    assert_same(one.params["b"], state.params["b"])
+    assert differ(two.params["b"], one.params["b"])
+    at_once, _ = core.update(algorithm, state, batch, KEY, number=5)
+    assert differ(at_once.params["b"], state.params["b"]) and at_once.step == 1
+
+
+def test_a_delayed_step_is_the_step_itself(batch):
+    state = core.init(probe(), KEY)
+    prompt, expected = core.update(probe(), state, batch, KEY)
+    due, metrics = core.update(probe(delays={"b": 2, "targets": 2}), state, batch, KEY, number=1)
+    assert_same(due, prompt)
+    assert metrics["b"]["loss"] == 2 * expected["b"]["loss"]
+    assert metrics["a"]["loss"] == expected["a"]["loss"]
+
+
+def test_metrics_of_a_delayed_network_are_right_in_the_mean(batch):
+    """Over whole periods: as if only the updates that it takes part in were counted."""
+    algorithm = probe(delays={"b": 3})
+    states, metrics = run(algorithm, batch, 6)
+    mean = sum(float(about["b"]["loss"]) for about in metrics) / 6
+    losses = []
+    for before in (2, 5):
+        only, about = core.update(algorithm, states[before], batch, KEY, only=("a",), number=0)
+        # The loss of b in that update, at the state that a has left.
+        value, _ = algorithm.losses["b"](only.params["b"], only, batch, KEY, about)
+        losses.append(float(value))
+    assert mean == pytest.approx(sum(losses) / 2, rel=1e-6) and mean != 0.0
+    assert [float(about["b"]["loss"]) == 0.0 for about in metrics] == [True, True, False] * 2
+
+
+def test_a_delayed_step_that_is_not_due_is_a_branch_not_taken_for_all_seeds(batch):
+    algorithm = probe(delays={"b": 2})
+    states = jax.vmap(lambda key: core.init(algorithm, key))(jax.random.split(KEY, 3))
+
+    def program(number_axis, number):
+        update = jax.vmap(
+            lambda state, number: core.update(algorithm, state, batch, KEY, number=number),
+            (0, number_axis),
+        )
+        return str(jax.make_jaxpr(update)(states, number))
+
+    assert "cond[" in program(None, jnp.int32(0))
+    assert "cond[" not in program(0, jnp.zeros(3, jnp.int32))
+
+
+# Frozen networks.
+
+
+def test_a_network_without_an_optimiser_is_frozen(batch):
+    def loss(params, state, batch, key, seen):
+        return params["params"]["value"] * state.frozen["old"]["params"]["value"], {}
+
+    algorithm = probe(
+        nets={"a": Scalar(1.0), "old": Scalar(4.0)},
+        inputs={"a": (), "old": ()},
+        losses={"a": loss},
+        optimisers={"a": optax.sgd(0.5)},
+        tracked=(),
+    )
+    state = core.init(algorithm, KEY)
+    assert values(state.frozen) == {"old": 4.0}
+    assert set(state.params) == set(state.opt_states) == {"a"} and state.targets == {}
+    after, metrics = core.update(algorithm, state, batch, KEY)
+    assert_same(after.frozen, state.frozen)
+    # Read by the loss, 1 * 4, and a step down its slope: 1 - 0.5 * 4.
+    assert metrics["a"]["loss"] == 4.0 and values(after.params) == {"a": -1.0}
 
 
 def test_init(batch):

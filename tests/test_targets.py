@@ -24,6 +24,7 @@ TABLE = {
     "all_of_random_min": (targets.random_min_pair(m=3), [1, 2]),
     "independent": (targets.independent(), Q),
     "independent_3": (targets.independent(group=3), [[1, 2]] * 3),
+    "first_q": (targets.first_q(), [1, 6]),
     # 0.7 * 1 + 0.3 * 4 and 0.7 * 2 + 0.3 * 6.
     "mix": (targets.mix(), [1.9, 3.2]),
     "mix_max": (targets.mix(k=0.0), [4, 6]),

@@ -44,7 +44,9 @@ def cql_penalty(
         raise InputError(f"cql: reduction is {reduction!r}; choose 'mean' or 'sum'")
     reduce = jnp.mean if reduction == "mean" else jnp.sum
 
-    def build(q, policy, spec: Spec):
+    def build(q, policy, spec: Spec, member):
+        del member
+
         def term(params, state, batch, key, q_data):
             uniform_key, current_key, next_key = jax.random.split(key, 3)
             shape = (candidates, *batch.action.shape)

@@ -9,7 +9,7 @@ from enoto_jax import distributions, targets
 from enoto_jax.algorithms import backups, losses
 from enoto_jax.core import Algorithm
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.networks import Critic, Init, Scalar, TanhGaussian, ensemble, torch_init
+from enoto_jax.networks import Critic, Init, Scalar, TanhGaussian, check_sizes, ensemble, torch_init
 from enoto_jax.types import InputError, Spec, TargetRule
 
 ORDERS = {
@@ -71,18 +71,16 @@ def sac(
     Raises:
       InputError: n or a width below 1, or an unknown order.
     """
-    if n < 1:
-        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
+    check_sizes(n, hidden)
     if order not in ORDERS:
         raise InputError(f"order is {order!r}; choose one of {', '.join(map(repr, ORDERS))}")
-    if not all(isinstance(width, int) and width > 0 for width in hidden):
-        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
     exploration = exploration or policy()
     hidden = tuple(hidden)
     actor_net = TanhGaussian(
         spec.action_size, hidden, layer_norm, actor_init or torch_init(), tuple(log_std_range)
     )
-    critic_net = ensemble(Critic(hidden, layer_norm, critic_init or torch_init()), n)
+    member = Critic(hidden, layer_norm, critic_init or torch_init())
+    critic_net = ensemble(member, n)
     losses_of = {
         "temperature": losses.temperature(
             actor_net.apply, target_entropy_per_action * spec.action_size, temperature_of_logarithm
@@ -94,7 +92,7 @@ def sac(
             backup or backups.soft(),
             discount,
             exploration,
-            tuple(term(critic_net.apply, actor_net.apply, spec) for term in terms),
+            tuple(term(critic_net.apply, actor_net.apply, spec, member.apply) for term in terms),
         ),
         "actor": losses.soft_actor(
             critic_net.apply, actor_net.apply, actor_value or targets.min_q()
