@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from enoto_jax.types import Array, Key
+from enoto_jax.types import Array, InputError, Key
 
 LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
 
@@ -37,6 +37,11 @@ def _constant(value: float) -> LayerInit:
 def _orthogonal(gain: float) -> LayerInit:
     init = nn.initializers.orthogonal(gain)
     return lambda key, fan_in, shape: init(key, shape)
+
+
+def _xavier(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
+    bound = (6.0 / (fan_in + shape[-1])) ** 0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 class Init(NamedTuple):
@@ -70,6 +75,12 @@ def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
     """
     zero = _constant(0.0)
     return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
+
+
+def xavier_init() -> Init:
+    """U(+-sqrt(6 / (fan_in + fan_out))), zero biases: PEX's policies."""
+    zero = _constant(0.0)
+    return Init(_xavier, zero, _xavier, zero)
 
 
 class Linear(nn.Module):
@@ -198,6 +209,18 @@ class Scalar(nn.Module):
     @nn.compact
     def __call__(self) -> Array:
         return self.param("value", lambda key: jnp.float32(self.value))
+
+
+def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
+    """Refuse ensembles without critics and layers without units.
+
+    Raises:
+      InputError: n or a width is below 1.
+    """
+    if n < 1:
+        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
+    if not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
 
 
 def ensemble(net: nn.Module, n: int) -> nn.Module:

@@ -13,7 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from enoto_jax import core, exploration, handover, replay, targets
+from enoto_jax.algorithms.awac import awac
+from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.data import transforms
 from enoto_jax.networks import edac_init
@@ -153,7 +156,7 @@ def switch(recipe: Recipe) -> list[str]:
     old, new = recipe.offline.algorithm, recipe.online.algorithm
     lines = [f"the switch: {recipe.handover}", f"  loss: {old.name} -> {new.name}"]
     for name, default in (("target", "min_q()"), ("exploration", "policy()")):
-        before, after = (str(unit.resolved()[name] or default) for unit in (old, new))
+        before, after = (str(unit.resolved().get(name) or default) for unit in (old, new))
         lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))
     replay = f"  replay: {recipe.online.replay}, first update after {recipe.online.warmup:,} steps"
     return [*lines, replay]
@@ -188,6 +191,17 @@ def _online_row(about: str, algorithm: Unit) -> Recipe:
     )  # fmt: skip
 
 
+def _same_row(about: str, online: Unit, offline: Unit | None = None, **options) -> Recipe:
+    """One algorithm in both phases; new transitions are appended to the data set."""
+    return Recipe(
+        about,
+        offline=Phase(offline or online, OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(online, ONLINE_STEPS, replay=unit(replay.append)),
+        **options,
+    )
+
+
 _sac_n = unit(
     sac, n=10, target=unit(targets.min_q), order="temperature,actor,critic",
     temperature_of_logarithm=True, log_std_range=(-5.0, 2.0),
@@ -196,18 +210,16 @@ _sac_n = unit(
 _weighted = unit(targets.weighted_min_pair)
 _sunrise = unit(exploration.sunrise)
 
+_standardised = unit(transforms.transform, observations=True)  # epsilon 1e-3
+_return_range = unit(transforms.transform, return_range=1_000.0)
+
 RECIPES: dict[str, Recipe] = {
     "sac": _online_row("SAC from scratch", unit(sac, n=2, hidden=(256, 256))),
     "scratch": _online_row(
         "ENOTO's online phase from scratch",
         unit(sac, n=10, target=_weighted, exploration=_sunrise),
     ),
-    "sac_n": Recipe(
-        "SAC-N offline and online (An et al. 2021)",
-        offline=Phase(_sac_n, OFFLINE_STEPS),
-        handover=unit(handover.carry),
-        online=Phase(_sac_n, ONLINE_STEPS, replay=unit(replay.append)),
-    ),
+    "sac_n": _same_row("SAC-N offline and online (An et al. 2021)", _sac_n),
     "cql": _cql_row("CQL that keeps its pessimism online", 2, unit(cql, n=2, **_enoto_rates())),
     "cql_to_sac": _cql_row(
         "the pessimistic term dropped at the switch", 2, unit(sac, n=2, **_enoto_rates())
@@ -227,6 +239,13 @@ RECIPES: dict[str, Recipe] = {
             sac, n=10, target=_weighted, **_enoto_rates(),
             exploration=unit(exploration.sunrise, ucb=None, scope="batch"),
         ),
+    ),
+    # In-sample and imitation (constants of CORL for bc and awac, of the authors' code for iql).
+    "bc": _same_row("behaviour cloning, offline and online", unit(bc), transform=_standardised),
+    "awac": _same_row("AWAC (Nair et al. 2020)", unit(awac), transform=_standardised),
+    "iql": _same_row(
+        "IQL (Kostrikov et al. 2022)", unit(iql), transform=_return_range,
+        offline=unit(iql, decay_steps=OFFLINE_STEPS),
     ),
 }  # fmt: skip
 

@@ -97,7 +97,7 @@ def measure(row: Recipe, phase: str, seeds: int, spec: Spec) -> dict[str, Any]:
     fractions = [needed * r / p for r, p in zip(rates, products)]
     return {
         "phase": phase,
-        "num_critics": settings.algorithm.resolved()["n"],
+        "num_critics": settings.algorithm.resolved().get("n", 0),
         "batch_size": settings.batch_size,
         "seeds": seeds,
         "precision": "float32",

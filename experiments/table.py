@@ -10,7 +10,7 @@ from enoto_jax.units import Unit
 
 
 def _algorithm(unit: Unit) -> str:
-    return f"{unit.name} ({unit.resolved()['n']})"
+    return f"{unit.name} ({unit.resolved().get('n', 0)})"
 
 
 def _name(unit: Unit | None, default: str) -> str:
@@ -25,7 +25,7 @@ def row(name: str, recipe: Recipe) -> str:
         _algorithm(recipe.offline.algorithm) if recipe.offline else "-",
         recipe.handover.name,
         _algorithm(recipe.online.algorithm),
-        _name(online["target"], "min_q"),
+        _name(online["target"], "min_q") if "target" in online else "-",
         str(online["exploration"]) if online["exploration"] else "policy",
         recipe.online.replay.name,
         recipe.about,

@@ -113,7 +113,7 @@ def tiny(name: str, **changes) -> Recipe:
         row = registry.override(row, f"{phase}.batch_size", 8)
         row = registry.override(row, f"{phase}.algorithm.hidden", (8, 8))
         known = {path: value for path, value, _ in units.leaves(getattr(row, phase).algorithm)}
-        if known["n"] > 2:
+        if known.get("n", 0) > 2:
             row = registry.override(row, f"{phase}.algorithm.n", 3)
         if "candidates" in known:
             row = registry.override(row, f"{phase}.algorithm.candidates", 2)
