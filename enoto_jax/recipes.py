@@ -17,9 +17,10 @@ from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.iql import iql
+from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.data import transforms
-from enoto_jax.networks import edac_init
+from enoto_jax.networks import edac_init, torch_init, xavier_init
 from enoto_jax.types import InputError, Spec, Transition
 from enoto_jax.units import Unit, nearest, unit
 
@@ -211,6 +212,7 @@ _weighted = unit(targets.weighted_min_pair)
 _sunrise = unit(exploration.sunrise)
 
 _standardised = unit(transforms.transform, observations=True)  # epsilon 1e-3
+_pex = {"beta": 10.0, "actor_init": unit(xavier_init), "critic_init": unit(torch_init)}
 _return_range = unit(transforms.transform, return_range=1_000.0)
 
 RECIPES: dict[str, Recipe] = {
@@ -246,6 +248,21 @@ RECIPES: dict[str, Recipe] = {
     "iql": _same_row(
         "IQL (Kostrikov et al. 2022)", unit(iql), transform=_return_range,
         offline=unit(iql, decay_steps=OFFLINE_STEPS),
+    ),
+    "enoto_iql": Recipe(
+        "ENOTO on IQL: N critics, WeightedMinPair, SUNRISE",
+        offline=Phase(unit(iql, n=10, decay_steps=OFFLINE_STEPS), OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(
+            unit(iql, n=10, target=_weighted, exploration=_sunrise), ONLINE_STEPS, warmup=1_000
+        ),
+        transform=_return_range,
+    ),
+    "pex": Recipe(
+        "PEX (Zhang et al. 2023): IQL, then a new policy beside the frozen one",
+        offline=Phase(unit(iql, decay_steps=OFFLINE_STEPS, **_pex), OFFLINE_STEPS),
+        handover=unit(handover.expand_policy),
+        online=Phase(unit(pex, **_pex), ONLINE_STEPS, replay=unit(replay.mixed), warmup=5_000),
     ),
 }  # fmt: skip
 

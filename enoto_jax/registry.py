@@ -13,6 +13,7 @@ from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.iql import iql
+from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.data import transforms
 from enoto_jax.recipes import Phase, Recipe
@@ -20,7 +21,7 @@ from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit
 
 KINDS: dict[str, tuple[Callable, ...]] = {
-    "algorithm": (sac, cql, bc, awac, iql),
+    "algorithm": (sac, cql, bc, awac, iql, pex),
     "target": (
         targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair,
         targets.weighted_min_pair, targets.independent, targets.mix,
@@ -34,7 +35,7 @@ KINDS: dict[str, tuple[Callable, ...]] = {
         networks.torch_init, networks.edac_init, networks.orthogonal_init, networks.xavier_init,
     ),
     "replay": (replay.online_only, replay.append, replay.mixed, replay.whole_episodes),
-    "handover": (handover.carry, handover.fresh),
+    "handover": (handover.carry, handover.fresh, handover.expand_policy),
     "transform": (transforms.transform,),
 }  # fmt: skip
 

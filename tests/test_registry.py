@@ -189,8 +189,13 @@ def test_parse(path, old, text, value):
         ("hidden", (8,), "wide", "hidden: 'wide' should be a tuple, like (8,)"),
         ("lagrange", None, "much", "lagrange: 'much' should be a number or None, like None"),
         ("a.target", None, "min", "a.target: no target 'min'; nearest: min_q, mix"),
-        ("handover", unit(fresh), "zz", "handover: no handover 'zz'; known: carry, fresh"),
-        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac"),
+        (
+            "handover",
+            unit(fresh),
+            "zz",
+            "handover: no handover 'zz'; known: carry, expand_policy, fresh",
+        ),
+        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac, awac"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path, old, text, message):
