@@ -6,12 +6,12 @@ from enoto_jax.data.source import concatenate as concatenate
 from enoto_jax.data.source import from_arrays as from_arrays
 from enoto_jax.data.source import from_env as from_env
 from enoto_jax.data.source import load_source as load_source
-from enoto_jax.recipes import RECIPES as RECIPES
 from enoto_jax.recipes import Phase as Phase
 from enoto_jax.recipes import Recipe as Recipe
 from enoto_jax.recipes import build as build
-from enoto_jax.recipes import recipe as recipe
 from enoto_jax.registry import override as override
+from enoto_jax.rows import RECIPES as RECIPES
+from enoto_jax.rows import recipe as recipe
 from enoto_jax.train.record import Stopped as Stopped
 from enoto_jax.train.run import train as train
 from enoto_jax.types import InputError as InputError

@@ -2,11 +2,16 @@
 
 Haarnoja et al. 2018 (SAC), appendix C; the log-determinant in its stable form,
 log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)).
+
+And the plain Gaussian of IQL and AWAC, whose samples are clipped to [-1, 1] but whose density is
+not that of the clipped variable.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +22,13 @@ from enoto_jax.types import Array, Key
 _BOUND = 1.0 - 1e-6
 
 
+def _normal(mean: Array, log_std: Array, u: Array) -> Array:
+    return -0.5 * (((u - mean) * jnp.exp(-log_std)) ** 2 + math.log(2 * math.pi)) - log_std
+
+
 def _log_prob(mean: Array, log_std: Array, u: Array) -> Array:
-    normal = -0.5 * (((u - mean) * jnp.exp(-log_std)) ** 2 + math.log(2 * math.pi)) - log_std
     squash = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
-    return jnp.sum(normal - squash, axis=-1)
+    return jnp.sum(_normal(mean, log_std, u) - squash, axis=-1)
 
 
 def sample(key: Key, mean: Array, log_std: Array, shape: tuple[int, ...] = ()) -> tuple:
@@ -47,3 +55,35 @@ def log_prob(mean: Array, log_std: Array, action: Array) -> Array:
 def mode(mean: Array) -> Array:
     """tanh(mean): what is called the deterministic action (not the density's exact mode)."""
     return jnp.tanh(mean)
+
+
+def clipped_sample(
+    key: Key, mean: Array, log_std: Array, shape: tuple[int, ...] = ()
+) -> tuple[Array, Array]:
+    """Draw from N(mean, std^2) and clip: actions [*shape, ..., A], log-densities [*shape, ...]."""
+    u = mean + jnp.exp(log_std) * jax.random.normal(key, (*shape, *mean.shape))
+    action = jnp.clip(u, -1.0, 1.0)
+    return action, normal_log_prob(mean, log_std, action)
+
+
+def normal_log_prob(mean: Array, log_std: Array, action: Array) -> Array:
+    """Log-density [...] of actions [..., A] under N(mean, std^2), as if nothing were clipped."""
+    return jnp.sum(_normal(mean, log_std, action), axis=-1)
+
+
+class Family(NamedTuple):
+    """What a policy's mean and log standard deviation are the moments of.
+
+    Attributes:
+      sample: (key, mean [..., A], log_std, shape) -> actions and log-densities.
+      log_prob: (mean, log_std, action) -> [...].
+      mode: mean -> the deterministic action.
+    """
+
+    sample: Callable[..., tuple[Array, Array]]
+    log_prob: Callable[[Array, Array, Array], Array]
+    mode: Callable[[Array], Array]
+
+
+TANH_NORMAL = Family(sample, log_prob, mode)
+CLIPPED_NORMAL = Family(clipped_sample, normal_log_prob, lambda mean: jnp.clip(mean, -1.0, 1.0))

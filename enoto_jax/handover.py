@@ -6,13 +6,15 @@ returns the online state; its structure is compared with what the online update 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
 from enoto_jax import core
 from enoto_jax.types import InputError, Key
+
+OFFLINE_ACTOR = "offline_actor"  # the frozen network that expand_policy fills
 
 Handover = Callable[[Key, core.TrainState | None, core.Algorithm], core.TrainState]
 
@@ -28,16 +30,10 @@ def carry() -> Handover:
         if offline is None:
             raise InputError("carry: there is no offline phase to carry from; use fresh")
         expected = jax.eval_shape(lambda k: core.init(algorithm, k), key)
-        kept = {}
-        for part in ("params", "targets", "opt_states"):
-            have, want = getattr(offline, part), getattr(expected, part)
-            missing = sorted(set(want) - set(have))
-            if missing:
-                raise InputError(
-                    f"carry: the offline phase has no {part} of {', '.join(missing)}, which the "
-                    "online algorithm needs; choose a hand-over that makes them, or fresh"
-                )
-            kept[part] = {name: have[name] for name in want}
+        kept = {
+            part: _kept("carry", part, offline, getattr(expected, part))
+            for part in ("params", "targets", "opt_states")
+        }
         state = offline.replace(**kept, frozen={}, step=jnp.int32(0))
         difference = differences(expected, state)
         if difference:
@@ -45,6 +41,48 @@ def carry() -> Handover:
         return state
 
     return handover
+
+
+def expand_policy() -> Handover:
+    """Freeze the offline policy beside a new one; keep critics, their targets and V (PEX).
+
+    The optimisers start anew, as in the authors' code, which loads networks alone.
+    """
+
+    def handover(key: Key, offline, algorithm):
+        if offline is None:
+            raise InputError("expand_policy: there is no offline phase to expand; use fresh")
+        start = core.init(algorithm, key)
+        if set(start.frozen) != {OFFLINE_ACTOR}:
+            raise InputError(
+                "expand_policy: the online algorithm has no place for a frozen policy; choose pex, "
+                "or carry"
+            )
+        learned = {name: x for name, x in start.params.items() if name != "actor"}
+        actor = _kept("expand_policy", "params", offline, {"actor": start.params["actor"]})
+        state = start.replace(
+            params={**start.params, **_kept("expand_policy", "params", offline, learned)},
+            targets=_kept("expand_policy", "targets", offline, start.targets),
+            frozen={OFFLINE_ACTOR: actor["actor"]},
+        )
+        difference = differences(start, state)
+        if difference:
+            raise InputError(f"expand_policy: the two phases' networks differ: {difference}")
+        return state
+
+    return handover
+
+
+def _kept(unit: str, part: str, offline: core.TrainState, wanted: Mapping) -> dict:
+    """The wanted entries of one part of the offline state; all of them must be there."""
+    have = getattr(offline, part)
+    missing = sorted(set(wanted) - set(have))
+    if missing:
+        raise InputError(
+            f"{unit}: the offline phase has no {part} of {', '.join(missing)}, which the "
+            "online algorithm needs; choose a hand-over that makes them, or fresh"
+        )
+    return {name: have[name] for name in wanted}
 
 
 def fresh() -> Handover:

@@ -31,7 +31,8 @@ def _uniform(bound: float) -> LayerInit:
 
 
 def _constant(value: float) -> LayerInit:
-    return lambda key, fan_in, shape: jnp.full(shape, value)
+    # Not weakly typed, or the first update after a fresh start would compile a second time.
+    return lambda key, fan_in, shape: jnp.full(shape, value, jnp.float32)
 
 
 def _orthogonal(gain: float) -> LayerInit:

@@ -1,7 +1,6 @@
-"""The table: every method as one row. A recipe is an offline phase, a hand-over, an online phase.
+"""A recipe: an offline phase, a hand-over, an online phase; built, and checked to fit together.
 
-Constants are ENOTO's (Zhao et al., IJCAI 2024; its released code where the paper is silent):
-N = 10, 3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one update per step.
+The table of recipes is in `rows.py`.
 """
 
 from __future__ import annotations
@@ -12,18 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from enoto_jax import core, exploration, handover, replay, targets
-from enoto_jax.algorithms.cql import cql
-from enoto_jax.algorithms.edac import edac
-from enoto_jax.algorithms.sac import sac
-from enoto_jax.algorithms.td3 import td3, td3_bc
+from enoto_jax import core, handover, replay
 from enoto_jax.data import transforms
-from enoto_jax.networks import edac_init
 from enoto_jax.types import InputError, Spec, Transition
-from enoto_jax.units import Unit, nearest, unit
-
-OFFLINE_STEPS = 1_000_000
-ONLINE_STEPS = 250_000
+from enoto_jax.units import Unit, unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +146,7 @@ def switch(recipe: Recipe) -> list[str]:
     old, new = recipe.offline.algorithm, recipe.online.algorithm
     lines = [f"the switch: {recipe.handover}", f"  loss: {old.name} -> {new.name}"]
     for name, default in (("target", "min_q()"), ("exploration", "policy()")):
-        before, after = (str(unit.resolved()[name] or default) for unit in (old, new))
+        before, after = (str(unit.resolved().get(name) or default) for unit in (old, new))
         lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))
     replay = f"  replay: {recipe.online.replay}, first update after {recipe.online.warmup:,} steps"
     return [*lines, replay]
@@ -167,105 +158,3 @@ def _check_numbers(name: str, phase: Phase) -> None:
         value = getattr(phase, field)
         if not isinstance(value, int) or value < bound:
             raise InputError(f"{name}.{field} is {value!r}; give a whole number, at least {bound}")
-
-
-def _enoto_rates() -> dict:
-    return {"actor_rate": 3e-5, "critic_rate": 3e-4, "temperature_rate": 1e-4}
-
-
-def _cql_row(about: str, n: int, online: Unit) -> Recipe:
-    """CQL with n critics offline, everything carried, an empty online buffer (ENOTO section 3)."""
-    return Recipe(
-        about,
-        offline=Phase(unit(cql, n=n, **_enoto_rates()), OFFLINE_STEPS),
-        handover=unit(handover.carry),
-        online=Phase(online, ONLINE_STEPS, warmup=1_000),
-    )
-
-
-def _online_row(about: str, algorithm: Unit) -> Recipe:
-    return Recipe(
-        about, offline=None, handover=unit(handover.fresh),
-        online=Phase(algorithm, ONLINE_STEPS, warmup=1_000),
-    )  # fmt: skip
-
-
-_sac_n = unit(
-    sac, n=10, target=unit(targets.min_q), order="temperature,actor,critic",
-    temperature_of_logarithm=True, log_std_range=(-5.0, 2.0),
-    actor_init=unit(edac_init, head=1e-3), critic_init=unit(edac_init, head=3e-3),
-)  # fmt: skip
-_weighted = unit(targets.weighted_min_pair)
-_sunrise = unit(exploration.sunrise)
-_edac = unit(edac, **_sac_n.arguments)
-_td3_bc = unit(td3_bc, exploration=unit(exploration.gaussian))
-_ensemble_td3 = {"n": 10, "actor_value": unit(targets.min_q)}
-
-RECIPES: dict[str, Recipe] = {
-    "sac": _online_row("SAC from scratch", unit(sac, n=2, hidden=(256, 256))),
-    "scratch": _online_row(
-        "ENOTO's online phase from scratch",
-        unit(sac, n=10, target=_weighted, exploration=_sunrise),
-    ),
-    "sac_n": Recipe(
-        "SAC-N offline and online (An et al. 2021)",
-        offline=Phase(_sac_n, OFFLINE_STEPS),
-        handover=unit(handover.carry),
-        online=Phase(_sac_n, ONLINE_STEPS, replay=unit(replay.append)),
-    ),
-    "cql": _cql_row("CQL that keeps its pessimism online", 2, unit(cql, n=2, **_enoto_rates())),
-    "cql_to_sac": _cql_row(
-        "the pessimistic term dropped at the switch", 2, unit(sac, n=2, **_enoto_rates())
-    ),
-    "cql_n_to_sac_n": _cql_row(
-        "the same with N critics", 10, unit(sac, n=10, target=unit(targets.min_q), **_enoto_rates())
-    ),
-    "enoto_cql": _cql_row(
-        "ENOTO-CQL: N critics, WeightedMinPair, SUNRISE",
-        10,
-        unit(sac, n=10, target=_weighted, exploration=_sunrise, **_enoto_rates()),
-    ),
-    "enoto_cql_released": _cql_row(
-        "as the authors' released script runs: batch weight, no UCB",
-        10,
-        unit(
-            sac, n=10, target=_weighted, **_enoto_rates(),
-            exploration=unit(exploration.sunrise, ucb=None, scope="batch"),
-        ),
-    ),
-    "edac": Recipe(
-        "EDAC offline and online (An et al. 2021)",
-        offline=Phase(_edac, OFFLINE_STEPS),
-        handover=unit(handover.carry),
-        online=Phase(_edac, ONLINE_STEPS, replay=unit(replay.append)),
-    ),
-    "td3_bc": Recipe(
-        "TD3+BC offline and online (Fujimoto & Gu 2021)",
-        offline=Phase(_td3_bc, OFFLINE_STEPS),
-        handover=unit(handover.carry),
-        online=Phase(_td3_bc, ONLINE_STEPS, replay=unit(replay.append)),
-        transform=unit(transforms.transform, observations=True),
-    ),
-    "enoto_td3_bc": Recipe(
-        "ENOTO-TD3+BC: N critics; cloning dropped, WeightedMinPair, SUNRISE",
-        offline=Phase(unit(td3_bc, **_ensemble_td3, target=unit(targets.min_q)), OFFLINE_STEPS),
-        handover=unit(handover.carry),
-        online=Phase(
-            unit(td3, **_ensemble_td3, target=_weighted, exploration=_sunrise),
-            ONLINE_STEPS,
-            warmup=1_000,
-        ),
-        transform=unit(transforms.transform, observations=True),
-    ),
-}  # fmt: skip
-
-
-def recipe(name: str) -> Recipe:
-    """The row of that name.
-
-    Raises:
-      InputError: there is none; the nearest names are listed.
-    """
-    if name not in RECIPES:
-        raise InputError(f"--method: no row {name!r}{nearest(name, RECIPES)}")
-    return RECIPES[name]

@@ -9,8 +9,12 @@ from typing import Any
 
 from enoto_jax import exploration, handover, networks, replay, targets, units
 from enoto_jax.algorithms import backups
+from enoto_jax.algorithms.awac import awac
+from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.edac import edac
+from enoto_jax.algorithms.iql import iql
+from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.data import transforms
@@ -19,7 +23,7 @@ from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit
 
 KINDS: dict[str, tuple[Callable, ...]] = {
-    "algorithm": (sac, cql, td3, td3_bc, edac),
+    "algorithm": (sac, cql, edac, td3, td3_bc, bc, awac, iql, pex),
     "target": (
         targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair,
         targets.weighted_min_pair, targets.independent, targets.mix, targets.first_q,
@@ -29,9 +33,11 @@ KINDS: dict[str, tuple[Callable, ...]] = {
         exploration.sunrise,
     ),
     "backup": (backups.soft, backups.sampled, backups.deterministic, backups.best_of),
-    "init": (networks.torch_init, networks.edac_init, networks.orthogonal_init),
+    "init": (
+        networks.torch_init, networks.edac_init, networks.orthogonal_init, networks.xavier_init,
+    ),
     "replay": (replay.online_only, replay.append, replay.mixed, replay.whole_episodes),
-    "handover": (handover.carry, handover.fresh),
+    "handover": (handover.carry, handover.fresh, handover.expand_policy),
     "transform": (transforms.transform,),
 }  # fmt: skip
 

@@ -20,7 +20,8 @@ import numpy as np
 from absl import flags
 
 from enoto_jax import core, flops, registry
-from enoto_jax.recipes import Phase, Recipe, build, example_transition, recipe
+from enoto_jax.recipes import Phase, Recipe, build, example_transition
+from enoto_jax.rows import recipe
 from enoto_jax.train import offline, online
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import InputError, Spec, Transition

@@ -25,7 +25,8 @@ from enoto_jax.data.source import from_env
 from enoto_jax.data.transforms import Transform
 from enoto_jax.data.write import write_d4rl
 from enoto_jax.envs.gym import make_env, spec_of
-from enoto_jax.recipes import build, recipe
+from enoto_jax.recipes import build
+from enoto_jax.rows import recipe
 from enoto_jax.train import online, restoring, rollout, run
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import InputError, Transition

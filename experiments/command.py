@@ -16,7 +16,8 @@ from absl import flags
 from enoto_jax import core, registry, units
 from enoto_jax.data.source import Source, from_env, load_source, split
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
-from enoto_jax.recipes import Recipe, build, recipe, switch
+from enoto_jax.recipes import Recipe, build, switch
+from enoto_jax.rows import recipe
 from enoto_jax.train import memory, run
 from enoto_jax.train.record import Stopped
 from enoto_jax.types import InputError
@@ -39,9 +40,7 @@ class Plan(NamedTuple):
     log: tuple[str, ...]
 
 
-def execute(
-    main: Callable[[], None], argv: Sequence[str], positional: str | None = None
-) -> int:
+def execute(main: Callable[[], None], argv: Sequence[str], positional: str | None = None) -> int:
     """Parse flags, run, and turn what happens into the contract's exit code.
 
     Args:

@@ -5,7 +5,8 @@ python -m experiments.table
 
 from __future__ import annotations
 
-from enoto_jax.recipes import RECIPES, Recipe
+from enoto_jax.recipes import Recipe
+from enoto_jax.rows import RECIPES
 from enoto_jax.units import Unit
 
 

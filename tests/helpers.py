@@ -16,7 +16,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from enoto_jax import registry, units
 from enoto_jax.data.source import Source, from_arrays
-from enoto_jax.recipes import RECIPES, Recipe
+from enoto_jax.recipes import Recipe
+from enoto_jax.rows import RECIPES
 from enoto_jax.types import Spec
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from enoto_jax import units
-from enoto_jax.recipes import RECIPES
+from enoto_jax.rows import RECIPES
 from enoto_jax.train import offline, online, run
 from experiments import command, train
 from tests.helpers import define_flags, python, reach_data

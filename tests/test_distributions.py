@@ -112,3 +112,24 @@ def test_the_gradient_of_the_entropy_against_finite_differences(moments, double)
 
 def test_mode():
     close(distributions.mode(jnp.float32([0.0, np.arctanh(0.5)])), [0, 0.5])
+
+
+# The clipped Gaussian.
+
+
+def test_clipped_samples_and_the_density_that_is_not_clipped(moments, double):
+    action, log_prob = distributions.clipped_sample(KEY, *moments, (K,))
+    mean, log_std = double(moments)
+    raw = mean + np.exp(log_std) * double(jax.random.normal(KEY, (K, B, A)))
+    assert (abs(raw) > 1).any()
+    close(action, np.clip(raw, -1, 1))
+    expected = reference.normal_log_density(np.clip(raw, -1, 1), mean, log_std).sum(axis=-1)
+    close(log_prob, expected)
+    close(distributions.normal_log_prob(*moments, action), expected)
+
+
+def test_families_agree_on_their_own_samples(moments):
+    for family in (distributions.TANH_NORMAL, distributions.CLIPPED_NORMAL):
+        action, log_prob = family.sample(KEY, *moments)
+        close(family.log_prob(*moments, action), log_prob, 1e-3)
+        assert abs(family.mode(3.0 * moments[0])).max() <= 1

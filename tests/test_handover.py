@@ -7,7 +7,10 @@ import optax
 import pytest
 
 from enoto_jax import core, handover
+from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.iql import iql
+from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import policy
 from enoto_jax.networks import Linear, torch_init
@@ -162,3 +165,51 @@ def test_only_the_first_three_differences_are_told():
         "a is missing; b is missing; c is missing; and 2 more"
     )
     assert "more" not in handover.differences(dict(list(many.items())[:3]), {})
+
+
+# Policy expansion.
+
+
+@pytest.fixture(scope="module")
+def expanded(spec, state_of):
+    offline = state_of(iql(spec, **SHAPE))
+    return offline, handover.expand_policy()(KEY, offline, pex(spec, **SHAPE))
+
+
+def test_expand_policy_freezes_the_old_policy_and_keeps_the_values(expanded):
+    offline, state = expanded
+    assert_same(state.frozen, {"offline_actor": offline.params["actor"]})
+    for name in ("critic", "value"):
+        assert_same(state.params[name], offline.params[name])
+    assert_same(state.targets, offline.targets)
+    assert state.step == 0
+
+
+def test_expand_policy_starts_a_new_policy_and_new_optimisers(spec, expanded):
+    offline, state = expanded
+    start = core.init(pex(spec, **SHAPE), KEY)
+    assert_same(state.params["actor"], start.params["actor"])
+    assert_same(state.opt_states, start.opt_states)
+    assert offline.opt_states["critic"][0].count == 3  # which the new ones do not continue
+
+
+@pytest.mark.parametrize(
+    ("make", "online", "message"),
+    [
+        (None, pex, "expand_policy: there is no offline phase to expand; use fresh"),
+        (iql, iql, "the online algorithm has no place for a frozen policy; choose pex"),
+        (bc, pex, "expand_policy: the offline phase has no params of critic, value, which"),
+        (cql, pex, "expand_policy: the offline phase has no params of value, which"),
+    ],
+)
+def test_expand_policy_refuses(spec, state_of, make, online, message):
+    shape = SHAPE if make is not bc else {"hidden": (8, 7)}
+    offline = None if make is None else state_of(make(spec, **shape))
+    with pytest.raises(InputError, match=message):
+        handover.expand_policy()(KEY, offline, online(spec, **SHAPE))
+
+
+def test_expand_policy_refuses_networks_of_another_shape(spec, state_of):
+    offline = state_of(iql(spec, n=4, hidden=(8, 6)))
+    with pytest.raises(InputError, match="expand_policy: the two phases' networks differ: .*8, 6"):
+        handover.expand_policy()(KEY, offline, pex(spec, **SHAPE))

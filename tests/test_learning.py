@@ -12,7 +12,7 @@ import pytest
 from enoto_jax import core, registry
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.envs.gym import make_env
-from enoto_jax.recipes import RECIPES
+from enoto_jax.rows import RECIPES
 from enoto_jax.targets import mean_q, min_q
 from enoto_jax.train import offline, run
 from enoto_jax.train.seeds import SeedMap, stream

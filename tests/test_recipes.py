@@ -14,7 +14,8 @@ import pytest
 
 from enoto_jax import core, handover
 from enoto_jax.checkpoint import Checkpoints
-from enoto_jax.recipes import RECIPES, Recipe, build
+from enoto_jax.recipes import Recipe, build
+from enoto_jax.rows import RECIPES
 from enoto_jax.train import offline, online
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import Spec, Transition
@@ -250,6 +251,15 @@ def test_handover_gives_what_the_online_phase_needs(row):
 
 def test_handover_carries_everything_that_is_used(offline_row):
     before, start = offline_row.offline.four, offline_row.online.start
+    if offline_row.recipe.handover.make is handover.expand_policy:
+        kept = {name: x for name, x in start.params.items() if name != "actor"}
+        assert kept.keys() == {"critic", "value"}
+        assert_same(kept, {name: before.params[name] for name in kept})
+        assert_same(start.targets, before.targets)
+        assert_same(start.frozen["offline_actor"], before.params["actor"])
+        assert differ(start.params["actor"], before.params["actor"])
+        assert differ(one(start.params["actor"], 0), one(start.params["actor"], 2))
+        return
     for part in ("params", "targets", "opt_states"):
         have, kept = getattr(before, part), getattr(start, part)
         assert kept.keys() <= have.keys()
@@ -261,7 +271,8 @@ def test_online_learns_when_it_is_told_to(row):
     # Call t follows t environment steps.
     assert [state.step[0] for state in states] == [max(0, t - WARMUP) for t in range(CALLS)]
     assert_same(states[WARMUP].params, row.online.start.params)
-    for name in row.online.algorithm.nets:
+    assert_same(states[-1].frozen, row.online.start.frozen)
+    for name in row.online.algorithm.optimisers:
         delay = row.online.algorithm.delays.get(name, 1)
         moved = states[WARMUP + math.ceil(delay / row.recipe.online.utd)]
         assert differ(states[WARMUP].params[name], moved.params[name]), name

@@ -10,8 +10,9 @@ from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import oac
 from enoto_jax.handover import fresh
-from enoto_jax.recipes import RECIPES, Phase, Recipe
+from enoto_jax.recipes import Phase, Recipe
 from enoto_jax.replay import append, mixed
+from enoto_jax.rows import RECIPES
 from enoto_jax.targets import mean_q
 from enoto_jax.types import InputError
 from enoto_jax.units import Unit, unit
@@ -189,8 +190,13 @@ def test_parse(path, old, text, value):
         ("hidden", (8,), "wide", "hidden: 'wide' should be a tuple, like (8,)"),
         ("lagrange", None, "much", "lagrange: 'much' should be a number or None, like None"),
         ("a.target", None, "min", "a.target: no target 'min'; nearest: min_q, mix"),
-        ("handover", unit(fresh), "zz", "handover: no handover 'zz'; known: carry, fresh"),
-        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac"),
+        (
+            "handover",
+            unit(fresh),
+            "zz",
+            "handover: no handover 'zz'; known: carry, expand_policy, fresh",
+        ),
+        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac, awac"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path, old, text, message):

@@ -208,7 +208,9 @@ def test_the_table_in_the_documents(shared_data, folder, count):
 def test_row_of_data_that_cannot_be_used(found, reach):
     reach["rewards"] = np.full((200, 1), np.nan)
     row = check.table_row(found(reach))
-    assert row.startswith("| tiny | | | | float64 rewards, rewards [N, 1] | rewards is NaN or infinite")
+    assert row.startswith(
+        "| tiny | | | | float64 rewards, rewards [N, 1] | rewards is NaN or infinite"
+    )
 
 
 def test_layouts(found, reach):

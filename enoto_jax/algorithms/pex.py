@@ -1,0 +1,81 @@
+"""Policy expansion (Zhang et al. 2023): the offline policy is kept, and a new one learns beside it.
+
+A composite of the two acts. `handover.expand_policy` freezes the one and makes the other.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from enoto_jax.algorithms.iql import iql
+from enoto_jax.core import Algorithm
+from enoto_jax.handover import OFFLINE_ACTOR
+from enoto_jax.types import InputError, Spec
+
+
+def pex(
+    spec: Spec,
+    *,
+    inv_temperature: float = 10.0,
+    actor_actions: str = "composite",
+    **options,
+) -> Algorithm:
+    """IQL whose actions are drawn from {mode of the frozen policy, sample of the new one}.
+
+    P(i) is proportional to exp(inv_temperature min_j Q_j(s, a_i)). The deterministic action is the
+    better one of the two modes. Critics and V learn as in IQL; every other option is iql's.
+
+    Args:
+      spec: sizes of observations and actions.
+      inv_temperature: of the choice between the two policies' actions.
+      actor_actions: what the new policy's regression is on: "composite", fresh actions of the
+        composite at the batch's states (the authors' code), or "batch", the batch's own.
+      **options: see iql.
+
+    Raises:
+      InputError: unknown actor_actions, or what iql refuses.
+    """
+    if actor_actions not in ("composite", "batch"):
+        raise InputError(f"pex: actor_actions is {actor_actions!r}; choose 'composite' or 'batch'")
+    base = iql(spec, **options)
+
+    def offline_mode(state, observation):
+        old = {**state.params, "actor": state.frozen[OFFLINE_ACTOR]}
+        return base.mode(state.replace(params=old), observation)
+
+    def values(state, observation, old, new):
+        """The smallest critic's values of both actions [..., A]: [2, ...]."""
+        both = jnp.stack([old, new])
+        return jnp.min(base.q(state.params["critic"], observation, both), axis=0)
+
+    def act(state, key, observation, k):
+        sample_key, choice_key = jax.random.split(key)
+        new = base.act(state, sample_key, observation, k)
+        old = jnp.broadcast_to(offline_mode(state, observation), new.shape)
+        logits = inv_temperature * values(state, observation, old, new)
+        choice = jax.random.categorical(choice_key, logits, axis=0)
+        return jnp.where(choice[..., None] == 0, old, new)
+
+    def mode(state, observation):
+        old, new = offline_mode(state, observation), base.mode(state, observation)
+        choice = jnp.argmax(values(state, observation, old, new), axis=0)
+        return jnp.where(choice[..., None] == 0, old, new)
+
+    def actor_loss(params, state, batch, key, seen):
+        act_key, loss_key = jax.random.split(key)
+        chosen = act(state, act_key, batch.observation, 1)[0]
+        return base.losses["actor"](params, state, batch._replace(action=chosen), loss_key, seen)
+
+    composite = {"actor": actor_loss} if actor_actions == "composite" else {}
+    return base._replace(
+        nets={**base.nets, OFFLINE_ACTOR: base.nets["actor"]},
+        inputs={**base.inputs, OFFLINE_ACTOR: base.inputs["actor"]},
+        losses={**base.losses, **composite},
+        act=act,
+        mode=mode,
+        moments=None,
+    )
+
+
+pex.extends = iql  # where `options` are described
