@@ -121,6 +121,47 @@ class TanhGaussian(nn.Module):
         return Linear(*head, name="mean")(x), jnp.clip(log_std, *self.log_std_range)
 
 
+class Gaussian(nn.Module):
+    """Actor: observation [..., D] -> mean and log standard deviation [..., A].
+
+    The standard deviation is one trained vector for all observations, 1 at the start (IQL, AWAC).
+
+    Attributes:
+      bounded: the mean is the tanh of the last layer, so that it is an action itself (IQL).
+    """
+
+    action_size: int
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    start: Init = torch_init()
+    log_std_range: tuple[float, float] = (-5.0, 2.0)
+    bounded: bool = True
+
+    @nn.compact
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        mean = Linear(*head, name="mean")(x)
+        log_std = self.param("log_std", lambda key: jnp.zeros(self.action_size))
+        log_std = jnp.broadcast_to(jnp.clip(log_std, *self.log_std_range), mean.shape)
+        return jnp.tanh(mean) if self.bounded else mean, log_std
+
+
+class Deterministic(nn.Module):
+    """Actor: observation [..., D] -> action [..., A], the tanh of the last layer (TD3)."""
+
+    action_size: int
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        return jnp.tanh(Linear(*head, name="out")(x))
+
+
 class Critic(nn.Module):
     """Q: observation [..., D] and action [..., A] -> [...]; leading axes may broadcast."""
 
@@ -131,6 +172,20 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
         x = _trunk(self.hidden, self.layer_norm, self.start, observation, action)
+        out = Linear(1, self.start.head_kernel, self.start.head_bias, name="out")(x)
+        return jnp.squeeze(out, axis=-1)
+
+
+class Value(nn.Module):
+    """V: observation [..., D] -> [...]."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
         out = Linear(1, self.start.head_kernel, self.start.head_bias, name="out")(x)
         return jnp.squeeze(out, axis=-1)
 

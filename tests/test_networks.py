@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from enoto_jax import networks
-from enoto_jax.networks import Critic, Linear, Scalar, TanhGaussian
+from enoto_jax.networks import (
+    Critic,
+    Deterministic,
+    Gaussian,
+    Linear,
+    Scalar,
+    TanhGaussian,
+    Value,
+)
 from tests import reference
 
 KEY = jax.random.key(0)
@@ -81,6 +89,44 @@ def test_the_actor_and_its_clipped_log_std(numbers, draws, double):
     close(mean, expected[0])
     close(log_std, expected[1])
     assert log_std.min() == np.float32(-0.4) and log_std.max() == np.float32(0.3)
+
+
+def head_of(net, numbers, draws, double):
+    """Parameters, the network's output, and what its last layer gives by the oracle."""
+    params = numbers(jax.eval_shape(net.init, KEY, jnp.zeros((1, D))), 0)
+    layers = double(params["params"])
+    x = double(draws[0])
+    for i in range(len(HIDDEN)):
+        x = np.maximum(reference.dense(layers[f"layer_{i}"], x), 0)
+    last = layers["mean"] if "mean" in layers else layers["out"]
+    return layers, net.apply(params, draws[0]), reference.dense(last, x)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_the_gaussian_has_one_standard_deviation_for_all_states(numbers, draws, double, bounded):
+    net = Gaussian(A, HIDDEN, log_std_range=(-0.1, 0.1), bounded=bounded)
+    layers, (mean, log_std), linear = head_of(net, numbers, draws, double)
+    close(mean, np.tanh(linear) if bounded else linear)
+    assert layers["log_std"].shape == (A,) and log_std.shape == (B, A)
+    assert abs(layers["log_std"]).max() > 0.1
+    close(log_std, np.broadcast_to(np.clip(layers["log_std"], -0.1, 0.1), (B, A)))
+
+
+def test_the_gaussian_starts_with_a_standard_deviation_of_one(draws):
+    net = Gaussian(A, HIDDEN)
+    _, log_std = net.apply(net.init(KEY, draws[0]), draws[0])
+    assert not log_std.any()
+
+
+def test_the_deterministic_actor(numbers, draws, double):
+    _, action, linear = head_of(Deterministic(A, HIDDEN), numbers, draws, double)
+    close(action, np.tanh(linear))
+
+
+def test_the_value_net(numbers, draws, double):
+    _, value, linear = head_of(Value(HIDDEN), numbers, draws, double)
+    assert value.shape == (B,)
+    close(value, linear[:, 0])
 
 
 def test_layer_norm_stands_before_the_relu(numbers, draws, double):
