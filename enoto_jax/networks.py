@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from enoto_jax.types import Array, Key
+from enoto_jax.types import Array, InputError, Key
 
 LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
 
@@ -37,6 +37,11 @@ def _constant(value: float) -> LayerInit:
 def _orthogonal(gain: float) -> LayerInit:
     init = nn.initializers.orthogonal(gain)
     return lambda key, fan_in, shape: init(key, shape)
+
+
+def _xavier(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
+    bound = (6.0 / (fan_in + shape[-1])) ** 0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 class Init(NamedTuple):
@@ -70,6 +75,12 @@ def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
     """
     zero = _constant(0.0)
     return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
+
+
+def xavier_init() -> Init:
+    """U(+-sqrt(6 / (fan_in + fan_out))), zero biases: PEX's policies."""
+    zero = _constant(0.0)
+    return Init(_xavier, zero, _xavier, zero)
 
 
 class Linear(nn.Module):
@@ -190,6 +201,57 @@ class Value(nn.Module):
         return jnp.squeeze(out, axis=-1)
 
 
+class Encoder(nn.Module):
+    """q(z | s, a): observation [..., D], action [..., A] -> mean and log variance [..., Z]."""
+
+    latent_size: int
+    hidden: tuple[int, ...] = (256, 256, 256)
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array) -> tuple[Array, Array]:
+        x = _trunk(self.hidden, False, self.start, observation, action)
+        head = (self.latent_size, self.start.head_kernel, self.start.head_bias)
+        return Linear(*head, name="mean")(x), Linear(*head, name="log_var")(x)
+
+
+class Decoder(nn.Module):
+    """Observation [..., D] and latent [..., Z] -> action [..., A], unbounded."""
+
+    action_size: int
+    hidden: tuple[int, ...] = (256, 256, 256)
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array, latent: Array) -> Array:
+        x = _trunk(self.hidden, False, self.start, observation, latent)
+        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        return Linear(*head, name="out")(x)
+
+
+class CVAE(nn.Module):
+    """Conditional variational autoencoder of actions given observations (BCQ, LAPO)."""
+
+    action_size: int
+    latent_size: int
+    hidden: tuple[int, ...] = (256, 256, 256)
+    start: Init = torch_init()
+
+    def setup(self):
+        self.encoder = Encoder(self.latent_size, self.hidden, self.start)
+        self.decoder = Decoder(self.action_size, self.hidden, self.start)
+
+    def __call__(
+        self, observation: Array, action: Array, noise: Array
+    ) -> tuple[Array, Array, Array]:
+        """The action decoded from mean + std * noise [..., Z], and the encoder's mean, log_var."""
+        mean, log_var = self.encoder(observation, action)
+        return self.decoder(observation, mean + jnp.exp(0.5 * log_var) * noise), mean, log_var
+
+    def decode(self, observation: Array, latent: Array) -> Array:
+        return self.decoder(observation, latent)
+
+
 class Scalar(nn.Module):
     """One trained number: the logarithm of a temperature or of a Lagrange multiplier."""
 
@@ -198,6 +260,18 @@ class Scalar(nn.Module):
     @nn.compact
     def __call__(self) -> Array:
         return self.param("value", lambda key: jnp.float32(self.value))
+
+
+def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
+    """Refuse ensembles without critics and layers without units.
+
+    Raises:
+      InputError: n or a width is below 1.
+    """
+    if n < 1:
+        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
+    if not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
 
 
 def ensemble(net: nn.Module, n: int) -> nn.Module:

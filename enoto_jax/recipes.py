@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from enoto_jax import core, exploration, handover, replay, targets
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.data import transforms
 from enoto_jax.networks import edac_init
@@ -188,6 +189,20 @@ def _online_row(about: str, algorithm: Unit) -> Recipe:
     )  # fmt: skip
 
 
+def _lapo_row(about: str, offline: Unit, online: Unit | None = None) -> Recipe:
+    """LAPO offline, then the same or its variant with new transitions appended to the data."""
+    return Recipe(
+        about,
+        offline=Phase(offline, OFFLINE_STEPS, batch_size=512),
+        handover=unit(handover.carry),
+        online=Phase(online or offline, ONLINE_STEPS, batch_size=512, replay=unit(replay.append)),
+        transform=unit(
+            transforms.transform, observations=True, actions=True, epsilon=1e-6,
+            reward_over_largest=True,
+        ),
+    )  # fmt: skip
+
+
 _sac_n = unit(
     sac, n=10, target=unit(targets.min_q), order="temperature,actor,critic",
     temperature_of_logarithm=True, log_std_range=(-5.0, 2.0),
@@ -195,6 +210,11 @@ _sac_n = unit(
 )  # fmt: skip
 _weighted = unit(targets.weighted_min_pair)
 _sunrise = unit(exploration.sunrise)
+# Standardised actions are unbounded; the environment clips.
+_unbounded = unit(exploration.gaussian, bound=None)
+_lapo_n = unit(
+    lapo, n=10, target=unit(targets.min_q), actor_value=unit(targets.min_q), exploration=_unbounded
+)
 
 RECIPES: dict[str, Recipe] = {
     "sac": _online_row("SAC from scratch", unit(sac, n=2, hidden=(256, 256))),
@@ -227,6 +247,16 @@ RECIPES: dict[str, Recipe] = {
             sac, n=10, target=_weighted, **_enoto_rates(),
             exploration=unit(exploration.sunrise, ucb=None, scope="batch"),
         ),
+    ),
+    "lapo": _lapo_row(
+        "LAPO offline and online (Chen et al. 2022)",
+        unit(lapo, n=2, target=unit(targets.mix, k=1.0), exploration=_unbounded),
+    ),
+    "lapo_n": _lapo_row("the same with N critics", _lapo_n),
+    "enoto_lapo": _lapo_row(
+        "ENOTO-LAPO: N critics, WeightedMinPair, SUNRISE",
+        _lapo_n,
+        _lapo_n.replace(target=_weighted, exploration=_sunrise),
     ),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 from enoto_jax import exploration, handover, networks, replay, targets, units
 from enoto_jax.algorithms import backups
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.data import transforms
 from enoto_jax.recipes import Phase, Recipe
@@ -17,10 +18,10 @@ from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit
 
 KINDS: dict[str, tuple[Callable, ...]] = {
-    "algorithm": (sac, cql),
+    "algorithm": (sac, cql, lapo),
     "target": (
         targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair,
-        targets.weighted_min_pair, targets.independent, targets.mix,
+        targets.weighted_min_pair, targets.independent, targets.mix, targets.first_q,
     ),
     "exploration": (
         exploration.policy, exploration.gaussian, exploration.bootstrapped, exploration.oac,

@@ -27,6 +27,11 @@ def mean_q() -> TargetRule:
     return lambda key, q: jnp.mean(q, axis=0)
 
 
+def first_q() -> TargetRule:
+    """The first critic alone, whose policy gradient TD3 and TD3+BC follow."""
+    return lambda key, q: q[0]
+
+
 def rem(*, per_sample: bool = False) -> TargetRule:
     """Random ensemble mixture (Agarwal et al. 2020): a random convex combination.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from enoto_jax import distributions
 from enoto_jax.algorithms.backups import Backup
 from enoto_jax.exploration import Exploration
-from enoto_jax.types import Array, LossFn, TargetRule
+from enoto_jax.types import Array, LossFn, TargetRule, Transition
 
 QFn = Callable[[object, Array, Array], Array]  # (params, observation, action) -> [N, ...]
 PolicyFn = Callable[[object, Array], tuple[Array, Array]]  # (params, observation) -> mean, log_std
@@ -53,25 +53,47 @@ def critic(
         y = batch.reward + discount * (1.0 - batch.terminated) * value
         weight = exploration.td_weight(weight_key, next_q, draw)
         q_data = q(params, batch.observation, batch.action)
-        error = weight * jnp.square(q_data - y)
-        if "mask" in batch.extras:
-            mask = jnp.swapaxes(batch.extras["mask"], 0, 1)
-            total = jnp.sum(jnp.sum(mask * error, axis=1) / (jnp.sum(mask, axis=1) + 1.0))
-        else:
-            total = jnp.sum(jnp.mean(error, axis=1))
-        metrics = {
-            "td_loss": total,
-            "q_data": jnp.mean(q_data),
-            "q_std": jnp.mean(jnp.std(q_data, axis=0)),
-            "target": jnp.mean(y),
-            "weight": jnp.mean(weight),
-        }
+        total, metrics = temporal_difference(q_data, y, weight, batch)
         for term, term_key in zip(terms, term_keys):
             extra, about = term(params, state, batch, term_key, q_data)
             total, metrics = total + extra, {**metrics, **about}
         return total, metrics
 
     return loss
+
+
+def temporal_difference(q_data: Array, y: Array, weight: Array, batch: Transition) -> tuple:
+    """Sum over critics of the batch mean of w (Q_i - y)^2, and what critics' losses report.
+
+    Args:
+      q_data: Q_i(s, a), [N, B].
+      y: targets, [B] or [N, B].
+      weight: of every transition, [B] or [].
+      batch: its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE).
+    """
+    error = weight * jnp.square(q_data - y)
+    if "mask" in batch.extras:
+        mask = jnp.swapaxes(batch.extras["mask"], 0, 1)
+        total = jnp.sum(jnp.sum(mask * error, axis=1) / (jnp.sum(mask, axis=1) + 1.0))
+    else:
+        total = jnp.sum(jnp.mean(error, axis=1))
+    return total, {
+        "td_loss": total,
+        "q_data": jnp.mean(q_data),
+        "q_std": jnp.mean(jnp.std(q_data, axis=0)),
+        "target": jnp.mean(y),
+        "weight": jnp.mean(weight),
+    }
+
+
+def weighted_cloning(log_prob: Array, advantage: Array, beta: float, cap: float) -> tuple:
+    """-mean(w log pi(a | s)), w = min(exp(beta advantage), cap), all [B] (AWR, AWAC, IQL)."""
+    weight = jax.lax.stop_gradient(jnp.minimum(jnp.exp(beta * advantage), cap))
+    return -jnp.mean(weight * log_prob), {
+        "advantage": jnp.mean(advantage),
+        "weight": jnp.mean(weight),
+        "log_prob": jnp.mean(log_prob),
+    }
 
 
 def soft_actor(q: QFn, policy: PolicyFn, reduce: TargetRule) -> LossFn:

@@ -9,7 +9,7 @@ from enoto_jax import distributions, targets
 from enoto_jax.algorithms import backups, losses
 from enoto_jax.core import Algorithm
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.networks import Critic, Init, Scalar, TanhGaussian, ensemble, torch_init
+from enoto_jax.networks import Critic, Init, Scalar, TanhGaussian, check_sizes, ensemble, torch_init
 from enoto_jax.types import InputError, Spec, TargetRule
 
 ORDERS = {
@@ -71,12 +71,9 @@ def sac(
     Raises:
       InputError: n or a width below 1, or an unknown order.
     """
-    if n < 1:
-        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
+    check_sizes(n, hidden)
     if order not in ORDERS:
         raise InputError(f"order is {order!r}; choose one of {', '.join(map(repr, ORDERS))}")
-    if not all(isinstance(width, int) and width > 0 for width in hidden):
-        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
     exploration = exploration or policy()
     hidden = tuple(hidden)
     actor_net = TanhGaussian(
