@@ -494,8 +494,9 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def golden(request, evaluate, batch):
+def golden_numbers(request, path, evaluate, batch, cases):
+    """Loss and metrics of every network of every case, found and pinned."""
+
     def numbers_of(make, options):
         algorithm, state, _ = evaluate(make, **options)
         found, seen = {}, {}
@@ -505,11 +506,16 @@ def golden(request, evaluate, batch):
                 found[f"{name}/{metric}"] = float(value)
         return found
 
-    found = {case: numbers_of(*CASES[case]) for case in CASES}
+    found = {case: numbers_of(*cases[case]) for case in cases}
     if request.config.getoption("--regenerate-golden"):
-        GOLDEN.parent.mkdir(exist_ok=True)
-        GOLDEN.write_text(json.dumps(found, indent=2) + "\n")
-    return found, json.loads(GOLDEN.read_text())
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(found, indent=2) + "\n")
+    return found, json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def golden(request, evaluate, batch):
+    return golden_numbers(request, GOLDEN, evaluate, batch, CASES)
 
 
 @pytest.mark.parametrize("case", CASES)
