@@ -397,9 +397,9 @@ def test_golden_numbers(golden, case):
 
 
 def test_lapo_beats_its_data():
-    """Reach-v0 from a slow, noisy walk: it returns -7, a policy of the best of its actions -2.
+    """Reach-v0 from a slow, noisy walk: it returns -7, the best policy -2.
 
-    Below a variance of kl_weight / 2 a standardised action is not worth a latent, hence 0.1.
+    At kl_weight 1 the latent would be ignored, and the weighted clone returns -2.4 to -3.8.
     """
     row = RECIPES["lapo"]
     for path, value in {
@@ -420,4 +420,4 @@ def test_lapo_beats_its_data():
     evaluator = Evaluator("Reach-v0", 20, seeds, transform)
     returns = evaluator(seeds.compile(algorithm.mode), state, 0).mean(axis=1)
     assert dataset.episode_returns.mean() < -6.5
-    assert (returns > -4.0).all(), returns
+    assert (returns > -3.0).all(), returns
