@@ -202,6 +202,57 @@ class Value(nn.Module):
         return jnp.squeeze(out, axis=-1)
 
 
+class Encoder(nn.Module):
+    """q(z | s, a): observation [..., D], action [..., A] -> mean and log variance [..., Z]."""
+
+    latent_size: int
+    hidden: tuple[int, ...] = (256, 256, 256)
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array) -> tuple[Array, Array]:
+        x = _trunk(self.hidden, False, self.start, observation, action)
+        head = (self.latent_size, self.start.head_kernel, self.start.head_bias)
+        return Linear(*head, name="mean")(x), Linear(*head, name="log_var")(x)
+
+
+class Decoder(nn.Module):
+    """Observation [..., D] and latent [..., Z] -> action [..., A], unbounded."""
+
+    action_size: int
+    hidden: tuple[int, ...] = (256, 256, 256)
+    start: Init = torch_init()
+
+    @nn.compact
+    def __call__(self, observation: Array, latent: Array) -> Array:
+        x = _trunk(self.hidden, False, self.start, observation, latent)
+        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        return Linear(*head, name="out")(x)
+
+
+class CVAE(nn.Module):
+    """Conditional variational autoencoder of actions given observations (BCQ, LAPO)."""
+
+    action_size: int
+    latent_size: int
+    hidden: tuple[int, ...] = (256, 256, 256)
+    start: Init = torch_init()
+
+    def setup(self):
+        self.encoder = Encoder(self.latent_size, self.hidden, self.start)
+        self.decoder = Decoder(self.action_size, self.hidden, self.start)
+
+    def __call__(
+        self, observation: Array, action: Array, noise: Array
+    ) -> tuple[Array, Array, Array]:
+        """The action decoded from mean + std * noise [..., Z], and the encoder's mean, log_var."""
+        mean, log_var = self.encoder(observation, action)
+        return self.decoder(observation, mean + jnp.exp(0.5 * log_var) * noise), mean, log_var
+
+    def decode(self, observation: Array, latent: Array) -> Array:
+        return self.decoder(observation, latent)
+
+
 class Scalar(nn.Module):
     """One trained number: the logarithm of a temperature or of a Lagrange multiplier."""
 

@@ -14,6 +14,7 @@ from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.iql import iql
+from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
@@ -23,7 +24,7 @@ from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit
 
 KINDS: dict[str, tuple[Callable, ...]] = {
-    "algorithm": (sac, cql, edac, td3, td3_bc, bc, awac, iql, pex),
+    "algorithm": (sac, cql, edac, td3, td3_bc, bc, awac, iql, pex, lapo),
     "target": (
         targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair,
         targets.weighted_min_pair, targets.independent, targets.mix, targets.first_q,

@@ -8,12 +8,15 @@ page for every row.
 
 from __future__ import annotations
 
+import dataclasses
+
 from enoto_jax import exploration, handover, replay, targets
 from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.iql import iql
+from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
@@ -77,6 +80,25 @@ _td3_n = {"n": 10, "actor_value": unit(targets.min_q)}
 _iql_return_range = unit(transforms.transform, return_range=1_000.0)
 _pex = {"beta": 10.0, "actor_init": unit(xavier_init), "critic_init": unit(torch_init)}
 
+# Standardised actions are unbounded; the environment clips.
+_unbounded = unit(exploration.gaussian, bound=None)
+_lapo = unit(lapo, n=2, target=unit(targets.mix, k=1.0), exploration=_unbounded)
+_lapo_n = unit(
+    lapo, n=10, target=unit(targets.min_q), actor_value=unit(targets.min_q), exploration=_unbounded
+)
+_lapo_transform = unit(
+    transforms.transform, observations=True, actions=True, epsilon=1e-6, reward_over_largest=True
+)
+
+
+def _latent(about: str, online: Unit, offline: Unit | None = None) -> Recipe:
+    row = _same(about, online, offline, transform=_lapo_transform)
+    phases = {
+        k: dataclasses.replace(getattr(row, k), batch_size=512) for k in ("offline", "online")
+    }
+    return dataclasses.replace(row, **phases)
+
+
 _SCRATCH = {
     "sac": _online("SAC from scratch", unit(sac, n=2, hidden=(256, 256))),
     "scratch": _online("ENOTO's online phase from scratch", unit(sac, n=10, **_enoto)),
@@ -129,7 +151,17 @@ _IN_SAMPLE = {
     ),
 }  # fmt: skip
 
-RECIPES: dict[str, Recipe] = _SCRATCH | _PESSIMISTIC | _ENSEMBLES | _IMITATING | _IN_SAMPLE
+_LATENT = {
+    "lapo": _latent("LAPO offline and online (Chen et al. 2022)", _lapo),
+    "lapo_n": _latent("the same with N critics", _lapo_n),
+    "enoto_lapo": _latent(
+        "ENOTO-LAPO: N critics, WeightedMinPair, SUNRISE", _lapo_n.replace(**_enoto), _lapo_n
+    ),
+}
+
+RECIPES: dict[str, Recipe] = (
+    _SCRATCH | _PESSIMISTIC | _ENSEMBLES | _IMITATING | _IN_SAMPLE | _LATENT
+)
 
 
 def recipe(name: str) -> Recipe:

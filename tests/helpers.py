@@ -112,8 +112,10 @@ def tiny(name: str, **changes) -> Recipe:
     phases = [phase for phase in ("offline", "online") if getattr(row, phase) is not None]
     for phase in phases:
         row = registry.override(row, f"{phase}.batch_size", 8)
-        row = registry.override(row, f"{phase}.algorithm.hidden", (8, 8))
         known = {path: value for path, value, _ in units.leaves(getattr(row, phase).algorithm)}
+        # A decoder with 8 ReLUs does not react to its latent everywhere.
+        width = 16 if "latent_noise" in known else 8
+        row = registry.override(row, f"{phase}.algorithm.hidden", (width, width))
         if known.get("n", 0) > 2:
             row = registry.override(row, f"{phase}.algorithm.n", 3)
         if "candidates" in known:

@@ -14,6 +14,7 @@ import pytest
 
 from enoto_jax import core, handover
 from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.data.source import Dataset
 from enoto_jax.recipes import Recipe, build
 from enoto_jax.rows import RECIPES
 from enoto_jax.train import offline, online
@@ -307,10 +308,16 @@ def test_online_goes_on_from_a_checkpoint_as_if_nothing_had_happened(row):
 
 
 def test_actions_stay_in_their_range(row):
+    """The world's do: the agent's are unbounded where the data's are standardised, else the same."""
     actions, mode = row.online.actions, row.online.mode
     assert actions.shape == (CALLS, 3, 2)
     assert mode.shape == (3, len(DATA.reward), 2)
-    assert (np.abs(actions) <= 1.0).all() and (np.abs(mode) <= 1.0).all()
+    transform = row.recipe.transform.build()(SPEC, Dataset(DATA, content_hash=""))
+    for chosen in (actions, mode):
+        world = transform.world_action(chosen)
+        assert (np.abs(world) <= 1.0).all() and np.ptp(world) > 0.0
+        if not row.recipe.transform.resolved()["actions"]:
+            np.testing.assert_array_equal(world, chosen)
     np.testing.assert_array_equal(actions[:, 0], actions[:, 1])
     # Explored, not repeated: a sample differs from seed to seed and from step to step.
     # Those that are clipped to a bound coincide there.
