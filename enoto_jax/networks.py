@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from enoto_jax import distributions
 from enoto_jax.types import Array, Key
 
 LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
@@ -72,6 +73,16 @@ def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
     return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
 
 
+def rlkit_init(*, head: float = 3e-3, head_bias: float = 0.0) -> Init:
+    """Zero biases, heads U(+-head): rlkit's, as in the code of balanced replay.
+
+    Args:
+      head: bound of the head's weights.
+      head_bias: value of the head's biases.
+    """
+    return Init(_fan_in_uniform, _constant(0.0), _uniform(head), _constant(head_bias))
+
+
 class Linear(nn.Module):
     """y = x W + b, with initialisers that know the layer's fan-in.
 
@@ -119,6 +130,16 @@ class TanhGaussian(nn.Module):
         head = (self.action_size, self.start.head_kernel, self.start.head_bias)
         log_std = Linear(*head, name="log_std")(x)
         return Linear(*head, name="mean")(x), jnp.clip(log_std, *self.log_std_range)
+
+
+class Mixture(nn.Module):
+    """Actor: the Gaussian matched to an ensemble of them, which train jointly through it (BR)."""
+
+    members: nn.Module
+
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        mean, log_std = distributions.matched(*self.members(observation))
+        return mean, jnp.clip(log_std, *self.members.log_std_range)
 
 
 class Critic(nn.Module):

@@ -9,6 +9,8 @@ from typing import Any
 
 from enoto_jax import exploration, handover, networks, replay, targets, units
 from enoto_jax.algorithms import backups
+from enoto_jax.algorithms.agents import cql_agents
+from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.data import transforms
@@ -17,19 +19,23 @@ from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit
 
 KINDS: dict[str, tuple[Callable, ...]] = {
-    "algorithm": (sac, cql),
+    "algorithm": (sac, cql, cql_agents, br),
     "target": (
         targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair,
-        targets.weighted_min_pair, targets.independent, targets.mix,
+        targets.weighted_min_pair, targets.independent, targets.mean_of_mins, targets.mix,
     ),
     "exploration": (
         exploration.policy, exploration.gaussian, exploration.bootstrapped, exploration.oac,
         exploration.sunrise,
     ),
     "backup": (backups.soft, backups.sampled, backups.deterministic, backups.best_of),
-    "init": (networks.torch_init, networks.edac_init, networks.orthogonal_init),
-    "replay": (replay.online_only, replay.append, replay.mixed, replay.whole_episodes),
-    "handover": (handover.carry, handover.fresh),
+    "init": (
+        networks.torch_init, networks.edac_init, networks.orthogonal_init, networks.rlkit_init,
+    ),
+    "replay": (
+        replay.online_only, replay.append, replay.mixed, replay.whole_episodes, replay.balanced,
+    ),
+    "handover": (handover.carry, handover.fresh, handover.merge_actors),
     "transform": (transforms.transform,),
 }  # fmt: skip
 
