@@ -32,7 +32,7 @@ def _uniform(bound: float) -> LayerInit:
 
 
 def _constant(value: float) -> LayerInit:
-    return lambda key, fan_in, shape: jnp.full(shape, value)
+    return lambda key, fan_in, shape: jnp.full(shape, value, jnp.float32)
 
 
 def _orthogonal(gain: float) -> LayerInit:
