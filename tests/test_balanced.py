@@ -162,9 +162,7 @@ def test_hundreds_of_steps_under_vmap_with_donation_against_numpy(policy):
             assert (priorities[seed, rows[seed]] > 0).all()
             where = np.concatenate([marks[seed], np.arange(-KNOWN, 0)])
             of_seed = jax.tree.map(lambda x, s=seed: x[s], batch)
-            np.testing.assert_array_equal(
-                rows_of(of_seed._replace(extras={})), where[rows[seed]]
-            )
+            np.testing.assert_array_equal(rows_of(of_seed._replace(extras={})), where[rows[seed]])
             priorities[seed, rows[seed]] = values[seed, rows[seed]]
             largest[seed] = max(largest[seed], values[seed, rows[seed]].max())
         flat = np.reshape(stored.own.levels[0], (seeds, -1))[:, : CAPACITY + KNOWN]
