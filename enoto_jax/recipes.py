@@ -253,8 +253,11 @@ RECIPES: dict[str, Recipe] = {
         ),
         handover=unit(handover.merge_actors),
         online=Phase(
-            unit(br, policies=5, n=2), ONLINE_STEPS, replay=unit(replay.balanced),
-            warmup=1_000, first_updates=10_000,
+            unit(
+                br, policies=5, n=2, target=unit(targets.independent, group=2),
+                actor_value=unit(targets.mean_of_mins, group=2),
+            ),
+            ONLINE_STEPS, replay=unit(replay.balanced), warmup=1_000, first_updates=10_000,
         ),
     ),
 }  # fmt: skip

@@ -23,7 +23,7 @@ RATIO = "ratio"
 def _ratio_loss(ratio: QFn) -> LossFn:
     """mean_B[-log(2 / (w_off + 1) + 1e-10) - log(2 w_on / (w_on + 1) + 1e-10)].
 
-    Its minimum is w = density online / density offline (Jensen-Shannon bound; BR, equation 4).
+    Its minimum is w = density online / density offline (the Jensen-Shannon bound of BR).
     """
 
     def loss(params, state, batch, key, seen):
