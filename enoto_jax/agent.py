@@ -165,8 +165,9 @@ class Agent:
         first = jax.tree.map(lambda x: np.asarray(x)[None], (self._newest, observation))
         starts = put(np.asarray([self._starts]))
         # The same transition a second time (act called twice) is neither stored nor learned again.
-        learn = self._waiting and self.steps > max(self._phase.warmup, self._first)
-        counts = (share(np.int32(self.steps)), share(np.bool_(learn)))
+        learns = self._waiting and self.steps > self._first
+        rounds = online.rounds(self._phase, self.steps) if learns else 0
+        counts = (share(np.int32(self.steps)), share(np.int32(rounds)))
         return (self._online, put(self._seeds.seeds), *map(put, first), starts, *counts, self._data)
 
     @staticmethod

@@ -58,6 +58,8 @@ class Algorithm(NamedTuple):
       delays: by network, or "targets": one step in so many updates (TD3, REDQ); 1 by default.
       monte_carlo: how the return-to-go that batches need as an extra is computed, or None.
       priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
+      agents: independent copies that train side by side, each on rows of its own: every array of
+        the state but its step has them on its leading axis. None: one, without that axis.
     """
 
     nets: Mapping[str, nn.Module]
@@ -75,10 +77,18 @@ class Algorithm(NamedTuple):
     delays: Mapping[str, int] = {}
     monte_carlo: MonteCarlo | None = None
     priority: Callable[[TrainState, Transition], Array] | None = None
+    agents: int | None = None
+
+
+# Which axis of a state's arrays is the agents'.
+AGENTS = TrainState(params=0, targets=0, opt_states=0, frozen=0, step=None)
 
 
 def init(algorithm: Algorithm, key: Key) -> TrainState:
     """Fresh parameters, targets equal to them, fresh optimisers."""
+    if algorithm.agents is not None:
+        one = partial(init, algorithm._replace(agents=None))
+        return jax.vmap(one, out_axes=AGENTS)(jax.random.split(key, algorithm.agents))
     keys = jax.random.split(key, len(algorithm.nets))
     all_params = {
         name: net.init(k, *algorithm.inputs[name])
@@ -110,7 +120,7 @@ def update(
     Args:
       algorithm: the losses and optimisers.
       state: is not changed.
-      batch: transitions [B].
+      batch: transitions [B]; of several agents, each gets an equal part.
       key: consumed; every loss gets its own.
       only: names of the networks to update; all by default. The others do not move.
       number: of this update, for the delays; the state's own count by default. One number for all
@@ -120,8 +130,10 @@ def update(
       The next state, and metrics by network (each with its "loss"). Those of a network that is
       updated every k-th time are k-fold then and 0 otherwise: their mean over updates is right.
     """
-    metrics: dict[str, Metrics] = {}
     number = state.step if number is None else number
+    if algorithm.agents is not None:
+        return _update_each(algorithm, state, batch, key, only, number)
+    metrics: dict[str, Metrics] = {}
     keys = jax.random.split(key, len(algorithm.losses))
     for loss_key, name in zip(keys, algorithm.losses):
         if only is not None and name not in only:
@@ -138,6 +150,21 @@ def update(
     follow = partial(_follow, algorithm, tracked, state)
     targets, _ = _every(algorithm.delays.get("targets", 1), number, follow, state.targets)
     return state.replace(targets=targets, step=state.step + 1), metrics
+
+
+def _update_each(algorithm, state, batch, key, only, number) -> tuple[TrainState, Mapping]:
+    """One update of every agent; metrics are their means."""
+    one = algorithm._replace(agents=None)
+    after, metrics = jax.vmap(
+        lambda state, batch, key: update(one, state, batch, key, only, number),
+        in_axes=(AGENTS, 0, 0),
+        out_axes=(AGENTS, 0),
+    )(
+        state,
+        jax.tree.map(lambda x: x.reshape(algorithm.agents, -1, *x.shape[1:]), batch),
+        jax.random.split(key, algorithm.agents),
+    )
+    return after, jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
 
 
 def _learn(algorithm, name, state, batch, key, earlier) -> tuple[tuple, Metrics]:

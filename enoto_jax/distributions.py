@@ -52,6 +52,21 @@ def log_prob(mean: Array, log_std: Array, action: Array) -> Array:
     return _log_prob(mean, log_std, jnp.arctanh(jnp.clip(action, -_BOUND, _BOUND)))
 
 
+def matched(mean: Array, log_std: Array) -> tuple[Array, Array]:
+    """The Gaussian before tanh with the mean and variance of an equal mixture of K of them.
+
+    Args:
+      mean: [K, ..., A], before tanh.
+      log_std: [K, ..., A].
+
+    Returns:
+      Its mean and log standard deviation [..., A].
+    """
+    centre = jnp.mean(mean, axis=0)
+    variance = jnp.mean(jnp.exp(2.0 * log_std) + (mean - centre) ** 2, axis=0)
+    return centre, 0.5 * jnp.log(variance)
+
+
 def mode(mean: Array) -> Array:
     """tanh(mean): what is called the deterministic action (not the density's exact mode)."""
     return jnp.tanh(mean)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from enoto_jax.algorithms.agents import cql_agents
+from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.types import Spec
 from enoto_jax.units import Unit
@@ -21,7 +23,7 @@ def _layers(sizes: Sequence[int]) -> int:
 
 
 def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
-    """Operations of one update of `sac` or `cql` (every network once) on one seed.
+    """Operations of one update of a SAC or CQL (every network once, every agent) on one seed.
 
     Args:
       algorithm: the unit, with its arguments.
@@ -29,12 +31,14 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
       batch_size: B.
     """
     options = algorithm.resolved()
+    policies = options["policies"]
     n, hidden = options["n"], tuple(options["hidden"])
+    n, groups = (policies * n, policies) if algorithm.make is br else (n, 1)
     d, a = spec
     critic = _layers((d + a, *hidden, 1))
     first = 2 * (d + a) * hidden[0]
-    actor = _layers((d, *hidden, 2 * a))
-    actor_first = 2 * d * hidden[0]
+    actor = policies * _layers((d, *hidden, 2 * a))
+    actor_first = policies * 2 * d * hidden[0]
     # Forward, gradient of the weights, gradient of the inputs (not needed below the first layer).
     learn_critic = 3 * critic - first
     learn_actor = 3 * actor - actor_first
@@ -44,11 +48,13 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
         drawn = n  # its weight looks at all critics
     mean_value = options["actor_value"] is not None and options["actor_value"].name == "mean_q"
     # To the actor's loss: all critics forward, back through the chosen one to the action.
-    actor_loss = n * critic + (n if mean_value else 1) * (critic - 2 * d * hidden[0])
+    actor_loss = n * critic + (n if mean_value else groups) * (critic - 2 * d * hidden[0])
     total = learn_actor + actor + drawn * critic + n * learn_critic + actor_loss
-    if algorithm.make is cql:
+    if algorithm.make is br:  # the density ratio of two batches, and a third's priorities
+        total += 2 * learn_critic + critic
+    if algorithm.make in (cql, cql_agents):
         candidates = 3 * options["candidates"]
         action_part = 2 * a * hidden[0]
         one = 3 * (critic - first) + 2 * action_part
         total += n * (candidates * one + 2 * (first - action_part))
-    return total * batch_size
+    return total * batch_size * options.get("count", 1)

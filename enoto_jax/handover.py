@@ -73,6 +73,36 @@ def expand_policy() -> Handover:
     return handover
 
 
+def merge_actors() -> Handover:
+    """Independent agents become one: their actors a mixture's members, their critics one ensemble.
+
+    The targets start as copies of the critics; optimisers, temperature and every other network
+    start anew (balanced replay).
+    """
+
+    def handover(key: Key, offline, algorithm):
+        if offline is None:
+            raise InputError("merge_actors: there is no offline phase to merge; use fresh")
+        state = core.init(algorithm, key)
+        members = {"params": {"members": offline.params["actor"]["params"]}}
+        critics = jax.tree.map(
+            lambda x: jnp.reshape(x, (-1, *x.shape[2:])), offline.params["critic"]
+        )
+        merged = state.replace(
+            params={**state.params, "actor": members, "critic": critics},
+            targets={**state.targets, "critic": jax.tree.map(jnp.copy, critics)},
+        )
+        difference = differences(state, merged)
+        if difference:
+            raise InputError(
+                "merge_actors: the offline agents do not fit the online mixture (policies there "
+                f"is count here, n and hidden are equal): {difference}"
+            )
+        return merged
+
+    return handover
+
+
 def _kept(unit: str, part: str, offline: core.TrainState, wanted: Mapping) -> dict:
     """The wanted entries of one part of the offline state; all of them must be there."""
     have = getattr(offline, part)

@@ -84,6 +84,16 @@ def xavier_init() -> Init:
     return Init(_xavier, zero, _xavier, zero)
 
 
+def rlkit_init(*, head: float = 3e-3, head_bias: float = 0.0) -> Init:
+    """Zero biases, heads U(+-head): rlkit's, as in the code of balanced replay.
+
+    Args:
+      head: bound of the head's weights.
+      head_bias: value of the head's biases.
+    """
+    return Init(_fan_in_uniform, _constant(0.0), _uniform(head), _constant(head_bias))
+
+
 class Linear(nn.Module):
     """y = x W + b, with initialisers that know the layer's fan-in.
 

@@ -24,10 +24,11 @@ class Phase:
     Args:
       algorithm: networks, losses and how to act.
       steps: gradient updates (offline) or environment steps (online).
-      batch_size: B, transitions per gradient update.
+      batch_size: B, transitions per gradient update (of each agent, where there are several).
       replay: where online batches come from; ignored offline.
       warmup: environment steps before the first online update.
       utd: gradient updates per environment step.
+      first_updates: more updates, at the step that follows the warm-up; in rounds of utd.
       random_steps: first environment steps with uniform actions.
       eval_every: steps of this phase between two evaluations.
     """
@@ -38,6 +39,7 @@ class Phase:
     replay: Unit = dataclasses.field(default_factory=lambda: unit(replay.online_only))
     warmup: int = 0
     utd: int = 1
+    first_updates: int = 0
     random_steps: int = 0
     eval_every: int = 1_000
 
@@ -100,12 +102,12 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     if (built.replay.feedback is None) != (online.priority is None):
         raise InputError(
             f"--replay: {recipe.online.replay.name} does not fit {recipe.online.algorithm.name}: "
-            "balanced replay needs the priorities that br alone computes"
+            "balanced draws by the priorities that br alone computes, from batches of balanced"
         )
     key = jax.eval_shape(lambda: jax.random.key(0))
     before = offline and jax.eval_shape(lambda k: core.init(offline, k), key)
     state = jax.eval_shape(lambda k, s: built.handover(k, s, online), key, before)
-    batch = jax.eval_shape(lambda: example_transition(spec, online, recipe.online.batch_size))
+    batch = example_batch(spec, online, built.replay, recipe.online.batch_size)
     after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
     jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
     difference = handover.differences(state, after)
@@ -139,6 +141,18 @@ def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None 
     )
 
 
+def example_batch(spec: Spec, algorithm: core.Algorithm, policy: replay.Replay, count: int):
+    """Shapes of what an online update gets: `count` transitions and the replay's own extras."""
+
+    def draw():
+        one = example_transition(spec, algorithm)
+        stored = replay.Stored(replay.ring.empty(one, policy.capacity), policy.start(1))
+        data = example_transition(spec, algorithm, 1)
+        return policy.sample(stored, data, jax.random.key(0), count, jnp.int32(1))
+
+    return jax.eval_shape(draw)
+
+
 def switch(recipe: Recipe) -> list[str]:
     """What changes from the offline to the online phase, a line each; for people to read."""
     if recipe.offline is None:
@@ -149,11 +163,13 @@ def switch(recipe: Recipe) -> list[str]:
         before, after = (str(unit.resolved().get(name) or default) for unit in (old, new))
         lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))
     replay = f"  replay: {recipe.online.replay}, first update after {recipe.online.warmup:,} steps"
-    return [*lines, replay]
+    burst = recipe.online.first_updates
+    return [*lines, replay + (f", {burst:,} at once" if burst else "")]
 
 
 def _check_numbers(name: str, phase: Phase) -> None:
-    least = {"steps": 0, "batch_size": 1, "warmup": 0, "utd": 1, "random_steps": 0, "eval_every": 1}
+    least = {"batch_size": 1, "utd": 1, "eval_every": 1}
+    least |= dict.fromkeys(("steps", "warmup", "first_updates", "random_steps"), 0)
     for field, bound in least.items():
         value = getattr(phase, field)
         if not isinstance(value, int) or value < bound:

@@ -9,8 +9,10 @@ from typing import Any
 
 from enoto_jax import exploration, handover, networks, replay, targets, units
 from enoto_jax.algorithms import backups
+from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
+from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.iql import iql
@@ -24,10 +26,11 @@ from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit
 
 KINDS: dict[str, tuple[Callable, ...]] = {
-    "algorithm": (sac, cql, edac, td3, td3_bc, bc, awac, iql, pex, lapo),
+    "algorithm": (sac, cql, edac, td3, td3_bc, bc, awac, iql, pex, lapo, cql_agents, br),
     "target": (
         targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair,
-        targets.weighted_min_pair, targets.independent, targets.mix, targets.first_q,
+        targets.weighted_min_pair, targets.independent, targets.mean_of_mins, targets.mix,
+        targets.first_q,
     ),
     "exploration": (
         exploration.policy, exploration.gaussian, exploration.bootstrapped, exploration.oac,
@@ -36,9 +39,12 @@ KINDS: dict[str, tuple[Callable, ...]] = {
     "backup": (backups.soft, backups.sampled, backups.deterministic, backups.best_of),
     "init": (
         networks.torch_init, networks.edac_init, networks.orthogonal_init, networks.xavier_init,
+        networks.rlkit_init,
     ),
-    "replay": (replay.online_only, replay.append, replay.mixed, replay.whole_episodes),
-    "handover": (handover.carry, handover.fresh, handover.expand_policy),
+    "replay": (
+        replay.online_only, replay.append, replay.mixed, replay.whole_episodes, replay.balanced,
+    ),
+    "handover": (handover.carry, handover.fresh, handover.expand_policy, handover.merge_actors),
     "transform": (transforms.transform,),
 }  # fmt: skip
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 
 from enoto_jax import exploration, handover, replay, targets
+from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
+from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.iql import iql
@@ -123,6 +125,24 @@ _PESSIMISTIC = {
 _ENSEMBLES = {
     "sac_n": _same("SAC-N offline and online (An et al. 2021)", _sac_n),
     "edac": _same("EDAC offline and online (An et al. 2021)", unit(edac, **_sac_n.arguments)),
+    "br": Recipe(
+        "Balanced Replay with a pessimistic Q-ensemble (Lee et al. 2021)",
+        offline=Phase(unit(cql_agents, count=5, n=2, hidden=(256, 256), **_rates), OFFLINE_STEPS),
+        handover=unit(handover.merge_actors),
+        online=Phase(
+            unit(
+                br,
+                policies=5,
+                n=2,
+                target=unit(targets.independent, group=2),
+                actor_value=unit(targets.mean_of_mins, group=2),
+            ),
+            ONLINE_STEPS,
+            replay=unit(replay.balanced),
+            warmup=1_000,
+            first_updates=10_000,
+        ),
+    ),
 }
 _IMITATING = {
     "bc": _same("behaviour cloning, offline and online", unit(bc), transform=_standardised),

@@ -93,10 +93,21 @@ def independent(*, group: int = 1) -> TargetRule:
     _positive("independent", group=group)
 
     def rule(key: Key, q: Array) -> Array:
-        if q.shape[0] % group:
-            raise InputError(f"independent: {q.shape[0]} critics do not make groups of {group}")
-        groups = q.reshape(-1, group, *q.shape[1:])
-        return jnp.repeat(jnp.min(groups, axis=1), group, axis=0)
+        return jnp.repeat(jnp.min(_groups("independent", q, group), axis=1), group, axis=0)
+
+    return rule
+
+
+def mean_of_mins(*, group: int = 2) -> TargetRule:
+    """The mean over groups of the group's minimum (the actor's value in balanced replay).
+
+    Args:
+      group: number of consecutive critics of which the smallest value counts.
+    """
+    _positive("mean_of_mins", group=group)
+
+    def rule(key: Key, q: Array) -> Array:
+        return jnp.mean(jnp.min(_groups("mean_of_mins", q, group), axis=1), axis=0)
 
     return rule
 
@@ -108,6 +119,12 @@ def mix(*, k: float = 0.7) -> TargetRule:
       k: weight of the minimum.
     """
     return lambda key, q: k * jnp.min(q, axis=0) + (1.0 - k) * jnp.max(q, axis=0)
+
+
+def _groups(unit: str, q: Array, group: int) -> Array:
+    if q.shape[0] % group:
+        raise InputError(f"{unit}: {q.shape[0]} critics do not make groups of {group}")
+    return q.reshape(-1, group, *q.shape[1:])
 
 
 def _positive(unit: str, **value: int) -> None:

@@ -161,7 +161,8 @@ def _offline(built, phase: Phase, seeds: SeedMap, spec: Spec):
 
 def _online(built, phase: Phase, seeds: SeedMap, spec: Spec):
     algorithm, count = built.online, len(seeds.seeds)
-    begin = online.begin(algorithm, built.replay, spec, phase.batch_size)
+    rows = ROWS if built.replay.needs_data else 0
+    begin = online.begin(algorithm, built.replay, spec, phase.batch_size, rows)
     numbers = seeds.put(seeds.seeds)
     held = [seeds.compile(begin)(_fresh(algorithm, seeds), numbers)]
     one = example_transition(spec, algorithm)._replace(extras={})

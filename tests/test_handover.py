@@ -7,7 +7,9 @@ import optax
 import pytest
 
 from enoto_jax import core, handover
+from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.bc import bc
+from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.pex import pex
@@ -130,6 +132,57 @@ def test_a_network_that_the_offline_phase_lacks_is_named(spec, state_of, online)
     assert "the offline phase has no params of multiplier, which the online algorithm" in message
     message = refusal(state_of(online), online._replace(tracked=("actor", "critic")))
     assert "the offline phase has no targets of actor, which the online algorithm" in message
+
+
+# Independent agents merged into one.
+
+
+AGENTS = {"n": 2, "hidden": (8, 7)}
+
+
+@pytest.fixture(scope="module")
+def team(spec, state_of):
+    return state_of(cql_agents(spec, count=3, **AGENTS))
+
+
+def test_merged_actors_are_the_members_and_the_critics_one_ensemble(spec, team):
+    online = br(spec, policies=3, **AGENTS)
+    state = handover.merge_actors()(KEY, team, online)
+    fresh = jax.jit(lambda key: core.init(online, key))(KEY)
+    members = state.params["actor"]["params"]["members"]
+    assert_same(members, team.params["actor"]["params"])
+    pairs = jax.tree.map(lambda x: np.concatenate(list(x)), team.params["critic"])
+    assert_same(state.params["critic"], pairs)  # an agent's two critics stay side by side
+    assert_same(state.targets, {"critic": pairs})  # not the agents' own targets
+    assert_same(state.opt_states, fresh.opt_states)
+    for name in ("temperature", "ratio"):
+        assert_same(state.params[name], fresh.params[name])
+    assert state.params["temperature"]["params"]["value"] == 0 and state.step == 0
+    assert handover.differences(fresh, state) == ""
+    # Donated arrays must not appear twice.
+    leaves = jax.tree.leaves((state.params, state.targets))
+    assert len({id(x) for x in leaves}) == len(leaves)
+
+
+def test_the_merged_policy_is_what_was_evaluated_offline(spec, team, batch):
+    offline, online = cql_agents(spec, count=3, **AGENTS), br(spec, policies=3, **AGENTS)
+    state = jax.jit(lambda team: handover.merge_actors()(KEY, team, online))(team)
+    before, after = (
+        algorithm.mode(state, batch.observation)
+        for algorithm, state in ((offline, team), (online, state))
+    )
+    np.testing.assert_allclose(before, after, rtol=1e-6)
+
+
+def test_merging_what_does_not_fit_is_refused(spec, team, offline):
+    merge = handover.merge_actors()
+    with pytest.raises(InputError, match="merge_actors: there is no offline phase to merge"):
+        merge(KEY, None, br(spec, policies=3, **AGENTS))
+    for online in (br(spec, policies=2, **AGENTS), br(spec, policies=3, n=2, hidden=(8, 9))):
+        with pytest.raises(InputError, match="merge_actors: the offline agents do not fit .*: par"):
+            jax.eval_shape(lambda online=online: merge(KEY, team, online))
+    with pytest.raises(InputError, match="merge_actors: the offline agents do not fit"):
+        jax.eval_shape(lambda: merge(KEY, offline, br(spec, policies=3, **AGENTS)))  # one agent
 
 
 # Fresh, and the words for differences.

@@ -10,7 +10,7 @@ import pytest
 from enoto_jax import core, recipes, registry, targets
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.exploration import gaussian, sunrise
-from enoto_jax.recipes import RECIPES
+from enoto_jax.rows import RECIPES
 from enoto_jax.train import offline
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.seeds import SeedMap, stream

@@ -9,7 +9,16 @@ from enoto_jax import distributions, targets
 from enoto_jax.algorithms import backups, losses
 from enoto_jax.core import Algorithm
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.networks import Critic, Init, Scalar, TanhGaussian, check_sizes, ensemble, torch_init
+from enoto_jax.networks import (
+    Critic,
+    Init,
+    Mixture,
+    Scalar,
+    TanhGaussian,
+    check_sizes,
+    ensemble,
+    torch_init,
+)  # fmt: skip
 from enoto_jax.types import InputError, Spec, TargetRule
 
 ORDERS = {
@@ -27,6 +36,7 @@ def sac(
     backup: backups.Backup | None = None,
     actor_value: TargetRule | None = None,
     terms: tuple = (),
+    policies: int = 1,
     hidden: tuple[int, ...] = (256, 256, 256),
     layer_norm: bool = False,
     actor_init: Init | None = None,
@@ -52,6 +62,7 @@ def sac(
       backup: value of the next state; soft (with entropy) by default.
       actor_value: rule that reduces the critics in the actor's loss; min_q by default.
       terms: further losses on the critics, e.g. cql_penalty.
+      policies: Gaussians that the policy is the matched mixture of; 1 is plain SAC.
       hidden: widths of the hidden layers of actor and critics.
       layer_norm: LayerNorm before each ReLU, in actor and critics.
       actor_init: how the actor starts; torch_init by default.
@@ -79,6 +90,8 @@ def sac(
     actor_net = TanhGaussian(
         spec.action_size, hidden, layer_norm, actor_init or torch_init(), tuple(log_std_range)
     )
+    if policies > 1:
+        actor_net = Mixture(ensemble(actor_net, policies))
     member = Critic(hidden, layer_norm, critic_init or torch_init())
     critic_net = ensemble(member, n)
     losses_of = {

@@ -1,5 +1,6 @@
 """Replay: a ring buffer on the device, and the policies that mix it with the data set."""
 
+from enoto_jax.replay.balanced import balanced as balanced
 from enoto_jax.replay.episodes import whole_episodes as whole_episodes
 from enoto_jax.replay.policies import Replay as Replay
 from enoto_jax.replay.policies import Stored as Stored

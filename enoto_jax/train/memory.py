@@ -45,6 +45,7 @@ def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) ->
         "train state": 2 * max(states) * seeds,
         "replay": one * built.replay.capacity * seeds,
         "data set": one * rows,
+        "state of the replay": tree_bytes(jax.eval_shape(lambda: built.replay.start(rows))) * seeds,
     }
 
 

@@ -41,7 +41,7 @@ def compile_blocks(
 
         def step(state, t):
             rows_key, update_key = jax.random.split(jax.random.fold_in(stream(seed, "offline"), t))
-            batch = ring.sample(data, rows_key, batch_size, size)
+            batch = ring.sample(data, rows_key, batch_size * (algorithm.agents or 1), size)
             return core.update(algorithm, state, batch, update_key, number=t)
 
         def block(i, carried):

@@ -17,7 +17,7 @@ import numpy as np
 from enoto_jax import core
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.progress import Progress
-from enoto_jax.recipes import Phase, example_transition
+from enoto_jax.recipes import Phase, example_batch, example_transition
 from enoto_jax.replay import Replay, Stored, ring
 from enoto_jax.train.record import Record
 from enoto_jax.train.seeds import SeedMap, stream
@@ -50,7 +50,7 @@ def begin(
 
     def start(train: core.TrainState, seed: Array) -> Online:
         example = example_transition(spec, algorithm)
-        batch = example_transition(spec, algorithm, batch_size)
+        batch = example_batch(spec, algorithm, replay, batch_size)
         _, metrics = jax.eval_shape(
             lambda t, b, k: core.update(algorithm, t, b, k), train, batch, jax.random.key(0)
         )
@@ -71,7 +71,7 @@ def compile_step(
     """(Online, seed, transition, observation, starts, t, learn, data) -> Online, next action [A].
 
     Call t brings transition number t - 1, so that t are stored after it; call 0 has none yet and
-    writes a row that call 1 overwrites. `learn` says whether this call updates.
+    writes a row that call 1 overwrites. `learn` says whether this call updates: how many times UTD.
     """
     rule = algorithm.exploration
 
@@ -94,28 +94,29 @@ def compile_step(
             transition = transition._replace(extras=mask)
         storage = replay.insert(online.storage, transition, t, algorithm.monte_carlo)
 
-        def one(carried, numbered):
+        def update(carried, numbered):
             # The ring is only read here, so it is not carried: that would copy it.
             train, own, totals = carried
             number, key = numbered
             stored = storage._replace(own=own)
             sample_key, update_key = jax.random.split(key)
             batch = replay.sample(stored, data, sample_key, phase.batch_size, t)
-            train, metrics = core.update(algorithm, train, batch, update_key, number=number)
             if replay.feedback is not None:
                 own = replay.feedback(stored, batch, algorithm.priority(train, batch))
+            train, metrics = core.update(algorithm, train, batch, update_key, number=number)
             return (train, own, jax.tree.map(jnp.add, totals, metrics)), None
 
-        # All seeds learn or none does, so this stays a branch under vmap.
-        numbered = (
-            t * phase.utd + jnp.arange(phase.utd, dtype=jnp.int32),
-            jax.random.split(learn_key, phase.utd),
-        )
-        train, own, totals = jax.lax.cond(
-            learn,
-            lambda carried: jax.lax.scan(one, carried, numbered)[0],
-            lambda carried: carried,
-            (online.train, storage.own, online.totals),
+        def round_of_updates(i, carried):
+            numbered = (
+                (t + i) * phase.utd + jnp.arange(phase.utd, dtype=jnp.int32),
+                jax.random.split(jax.random.fold_in(learn_key, i), phase.utd),
+            )
+            return jax.lax.scan(update, carried, numbered)[0]
+
+        # All seeds learn equally often, so the loop stays one under vmap.
+        rounds = learn.astype(jnp.int32)
+        train, own, totals = jax.lax.fori_loop(
+            0, rounds, round_of_updates, (online.train, storage.own, online.totals)
         )
         storage = storage._replace(own=own)
         memory = jax.tree.map(
@@ -127,10 +128,16 @@ def compile_step(
         if phase.random_steps:
             uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
             action = jnp.where(t < phase.random_steps, uniform, action)
-        count = online.count + phase.utd * learn
+        count = online.count + phase.utd * rounds
         return Online(train, storage, memory, totals, count), action
 
     return seeds.compile(step, shared=(5, 6, 7), donate=(0,))
+
+
+def rounds(phase: Phase, step: int) -> int:
+    """How many times UTD the call after environment step number `step` updates."""
+    first = phase.first_updates // phase.utd if step == phase.warmup + 1 else 0
+    return first + 1 if step > phase.warmup else 0
 
 
 def train(
@@ -173,8 +180,8 @@ def train(
     def arguments():
         parts = (put(now.transition), put(now.observation), put(now.starts))
         # A resumed run has done this step's updates already; it only needs an action.
-        learn = step > max(phase.warmup, first)
-        return (online, numbers, *parts, share(np.int32(step)), share(np.bool_(learn)), data)
+        learn = rounds(phase, step) if step > first else 0
+        return (online, numbers, *parts, share(np.int32(step)), share(np.int32(learn)), data)
 
     advance = record.compiled(compile_step(phase, algorithm, replay, seeds), *arguments())
     progress = Progress(phase.steps, "online", initial=step)

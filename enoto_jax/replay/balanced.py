@@ -1,0 +1,98 @@
+"""Balanced replay (Lee et al. 2021): data set and new transitions in one prioritised whole."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from enoto_jax.replay import ring, sums
+from enoto_jax.replay.policies import Replay, checked
+from enoto_jax.types import Array, InputError
+
+
+class Balance(NamedTuple):
+    """The priorities.
+
+    Attributes:
+      levels: of the ring's rows, then the data set's, as a tree of sums.
+      largest: priority so far, which a new transition gets.
+      inserted: transitions so far.
+    """
+
+    levels: sums.Levels
+    largest: Array
+    inserted: Array
+
+
+def balanced(
+    *, online_fraction: float = 0.5, first: int = 1_000, capacity: int = 250_000
+) -> Replay:
+    """Rows in proportion to priorities that the algorithm gives them after every batch.
+
+    The data set starts with priority 1. New transitions get the largest priority so far, at first
+    P0 = rows f / ((1 - f) first): then a share f of the draws is new after `first` of them. Batches
+    carry the extras "row", and "offline" and "online": as many transitions again, drawn uniformly
+    from the data set and from the ring, for the density ratio. No importance weights.
+
+    Args:
+      online_fraction: f, share of new transitions after the first ones, between 0 and 1.
+      first: how many new transitions that is.
+      capacity: new transitions kept; the oldest leaves first, the data set never.
+    """
+    if not 0.0 < online_fraction < 1.0:
+        raise InputError(
+            f"balanced: online_fraction is {online_fraction}; it must lie between 0 and 1, "
+            "neither included"
+        )
+    if first < 1:
+        raise InputError(f"balanced: first is {first}; it must be at least 1")
+
+    def start(rows):
+        largest = rows * online_fraction / ((1.0 - online_fraction) * first)
+        known = jnp.ones(rows, jnp.float32)
+        return Balance(
+            levels=sums.build(jnp.concatenate([jnp.zeros(capacity, jnp.float32), known])),
+            largest=jnp.float32(largest),
+            inserted=jnp.int32(0),
+        )
+
+    def insert(stored, transition, count, monte_carlo):
+        del monte_carlo
+        own, position = stored.own, jnp.maximum(count - 1, 0)
+        row = (position % capacity)[None]
+        new = count == own.inserted + 1
+        priority = jnp.where(new, own.largest, sums.get(own.levels, row))
+        after = Balance(
+            levels=sums.put(own.levels, row, priority),
+            largest=own.largest,
+            inserted=jnp.maximum(count, own.inserted),
+        )
+        return stored._replace(ring=ring.insert(stored.ring, transition, position), own=after)
+
+    def sample(stored, data, key, batch_size, inserted):
+        row_key, old_key, new_key = jax.random.split(key, 3)
+        rows = sums.draw(stored.own.levels, row_key, batch_size)
+        known = data.reward.shape[0]
+        # The ring comes first in the priorities and last here.
+        batch = ring.pick(data, stored.ring, (rows - capacity) % (known + capacity))
+        written = jnp.minimum(inserted, capacity)
+        extras = {
+            "row": rows,
+            "offline": ring.sample(data, old_key, batch_size, jnp.int32(known)),
+            "online": ring.sample(stored.ring, new_key, batch_size, written),
+        }
+        return batch._replace(extras={**batch.extras, **extras})
+
+    def feedback(stored, batch, priorities):
+        own = stored.own
+        return own._replace(
+            levels=sums.put(own.levels, batch.extras["row"], priorities),
+            largest=jnp.maximum(own.largest, jnp.max(priorities)),
+        )
+
+    return Replay(
+        sample, lambda b: None, checked(capacity), True, start=start, insert=insert,
+        feedback=feedback,
+    )  # fmt: skip
