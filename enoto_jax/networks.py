@@ -31,7 +31,7 @@ def _uniform(bound: float) -> LayerInit:
 
 
 def _constant(value: float) -> LayerInit:
-    return lambda key, fan_in, shape: jnp.full(shape, value)
+    return lambda key, fan_in, shape: jnp.full(shape, value, jnp.float32)
 
 
 def _orthogonal(gain: float) -> LayerInit:
@@ -70,6 +70,17 @@ def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
     """
     zero = _constant(0.0)
     return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
+
+
+def xavier_init() -> Init:
+    """U(+-sqrt(6 / (fan_in + fan_out))) for every weight, zero biases (REDQ, RLPD)."""
+    xavier = nn.initializers.xavier_uniform()
+
+    def kernel(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
+        return xavier(key, shape)
+
+    zero = _constant(0.0)
+    return Init(kernel, zero, kernel, zero)
 
 
 class Linear(nn.Module):

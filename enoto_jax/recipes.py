@@ -7,16 +7,18 @@ N = 10, 3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from enoto_jax import core, exploration, handover, replay, targets
+from enoto_jax.algorithms import backups
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.data import transforms
-from enoto_jax.networks import edac_init
+from enoto_jax.networks import edac_init, orthogonal_init, xavier_init
 from enoto_jax.types import InputError, Spec, Transition
 from enoto_jax.units import Unit, nearest, unit
 
@@ -103,6 +105,12 @@ def build(recipe: Recipe, spec: Spec) -> Built:
         raise InputError(
             f"{recipe.online.algorithm.name} needs the returns of new episodes, which the replay "
             f"{recipe.online.replay.name} does not keep; choose --replay=whole_episodes"
+        )
+    delay, utd = recipe.online.algorithm.resolved().get("actor_delay", 1), recipe.online.utd
+    if utd % delay:
+        raise InputError(
+            f"online.algorithm.actor_delay is {delay}, which does not divide online.utd, {utd}: "
+            f"the actor would miss environment steps; --set=online.algorithm.actor_delay={utd}"
         )
     if (built.replay.feedback is None) != (online.priority is None):
         raise InputError(
@@ -193,6 +201,46 @@ _sac_n = unit(
     temperature_of_logarithm=True, log_std_range=(-5.0, 2.0),
     actor_init=unit(edac_init, head=1e-3), critic_init=unit(edac_init, head=3e-3),
 )  # fmt: skip
+# CORL's port, which brought Cal-QL to locomotion.
+_orthogonal = unit(orthogonal_init, head_gain=math.sqrt(2.0))
+_cal_ql = unit(
+    cql, n=2, calibrate=True, weight=10.0, reduction="sum", backup=unit(backups.sampled),
+    hidden=(256, 256, 256), critic_hidden=(256, 256), actor_init=_orthogonal,
+    critic_init=_orthogonal, actor_rate=3e-5, critic_rate=3e-4, temperature_rate=3e-5,
+    order="temperature,actor,critic", temperature_of_logarithm=True,
+)  # fmt: skip
+_pair = unit(targets.random_min_pair)
+_xavier = unit(xavier_init)
+_rlpd = unit(
+    sac, n=10, target=_pair, actor_value=unit(targets.mean_q), hidden=(256, 256), layer_norm=True,
+    actor_init=_xavier, critic_init=_xavier, target_entropy_per_action=-0.5,
+    order="critic,actor,temperature", actor_delay=20,
+)  # fmt: skip
+_inside = unit(transforms.transform, action_limit=0.99999)
+_wsrl = {
+    "n": 10, "target": _pair, "hidden": (256, 256), "layer_norm": True, "actor_layer_norm": True,
+    "actor_init": _orthogonal, "critic_init": _orthogonal, "actor_rate": 1e-4, "critic_rate": 3e-4,
+    "temperature_rate": 1e-4, "log_std_range": (math.log(1e-5), math.log(10.0)),
+    "order": "critic,actor,temperature",
+}  # fmt: skip
+
+
+def _wsrl_row(about: str, calibrate: bool) -> Recipe:
+    """Ten critics in both phases; the frozen policy fills the buffer before SAC starts."""
+    offline = unit(
+        cql, **_wsrl, weight=5.0, reduction="sum", subset=2, backup=unit(backups.best_of),
+        calibrate=calibrate,
+    )  # fmt: skip
+    online = unit(sac, **_wsrl, backup=unit(backups.sampled), actor_delay=4)
+    return Recipe(
+        about,
+        offline=Phase(offline, OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(online, ONLINE_STEPS, warmup=5_000, utd=4),
+        transform=_inside,
+    )
+
+
 _weighted = unit(targets.weighted_min_pair)
 _sunrise = unit(exploration.sunrise)
 
@@ -228,6 +276,25 @@ RECIPES: dict[str, Recipe] = {
             exploration=unit(exploration.sunrise, ucb=None, scope="batch"),
         ),
     ),
+    "cal_ql": Recipe(
+        "Cal-QL: CQL that is calibrated by returns-to-go, in both phases (Nakamoto et al. 2023)",
+        offline=Phase(_cal_ql, OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(_cal_ql, ONLINE_STEPS, replay=unit(replay.whole_episodes)),
+        transform=unit(transforms.transform, observations=True),
+    ),
+    "rlpd": Recipe(
+        "RLPD: SAC from scratch, half of every batch from the data set (Ball et al. 2023)",
+        offline=None,
+        handover=unit(handover.fresh),
+        online=Phase(
+            _rlpd, ONLINE_STEPS, replay=unit(replay.mixed), warmup=5_000, random_steps=5_000,
+            utd=20,
+        ),
+        transform=_inside,
+    ),
+    "wsrl": _wsrl_row("WSRL: Cal-QL, then SAC without the data (Zhou et al. 2024)", calibrate=True),
+    "wsrl_cql": _wsrl_row("WSRL after CQL, as the authors do in locomotion", calibrate=False),
 }  # fmt: skip
 
 

@@ -115,9 +115,14 @@ def tiny(name: str, **changes) -> Recipe:
         known = {path: value for path, value, _ in units.leaves(getattr(row, phase).algorithm)}
         if known["n"] > 2:
             row = registry.override(row, f"{phase}.algorithm.n", 3)
+        if known.get("critic_hidden"):
+            row = registry.override(row, f"{phase}.algorithm.critic_hidden", (8, 8))
         if "candidates" in known:
             row = registry.override(row, f"{phase}.algorithm.candidates", 2)
     row = registry.override(row, "online.replay.capacity", 64)
+    if row.online.replay.name == "whole_episodes":
+        row = registry.override(row, "online.replay.longest", 20)
+    row = registry.override(row, "online.random_steps", min(row.online.random_steps, 2))
     if row.offline is not None:
         row = registry.override(row, "offline.steps", 20)
         row = registry.override(row, "offline.eval_every", 10)

@@ -482,7 +482,9 @@ CASES = {
             "exploration": sunrise(ucb=None, temperature=1.0, scope="batch"),
         },
     ),
-    "layer_norm": (sac, {"layer_norm": True, "target": targets.random_min_pair()}),
+    "layer_norm": (
+        sac,
+        {"layer_norm": True, "actor_layer_norm": True, "target": targets.random_min_pair()}),
     "cql": (cql, {"candidates": K}),
     "cql_corl": (
         cql,

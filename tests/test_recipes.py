@@ -13,6 +13,7 @@ import pytest
 
 from enoto_jax import core, handover
 from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.data.returns import returns_to_go
 from enoto_jax.recipes import RECIPES, Recipe, build
 from enoto_jax.train import offline, online
 from enoto_jax.train.seeds import SeedMap, stream
@@ -38,6 +39,13 @@ def transitions(*lead: int) -> Transition:
 
 
 DATA, FRESH = transitions(40), transitions(CALLS)
+
+
+def known_to(algorithm: core.Algorithm) -> Transition:
+    """The data set with what the algorithm's batches carry beside the transitions."""
+    if algorithm.monte_carlo is None:
+        return DATA
+    return DATA._replace(extras={"mc_return": returns_to_go(DATA, *algorithm.monte_carlo)})
 
 
 def counted(algorithm: core.Algorithm) -> tuple[core.Algorithm, Counter]:
@@ -90,7 +98,8 @@ class Row(NamedTuple):
 def train_offline(recipe: Recipe) -> Offline:
     plain = recipe.offline.algorithm.build(SPEC)
     algorithm, traces = counted(plain)
-    numbers, data = SEEDS.put(SEEDS.seeds), SEEDS.share(DATA)
+    known = known_to(plain)
+    numbers, data = SEEDS.put(SEEDS.seeds), SEEDS.share(known)
     init = SEEDS.compile(lambda seed: core.init(plain, stream(seed, "init")))
     start = SEEDS.get(init(numbers))
     program = offline.compile_blocks(algorithm, recipe.offline.batch_size, 2, SEEDS)
@@ -103,7 +112,7 @@ def train_offline(recipe: Recipe) -> Offline:
     two, once = SEEDS.get(state), Counter(traces)
     state, _ = run(state, 2, 1)
     at_once, sums = run(SEEDS.put(start), 0, 2)
-    assert_same(SEEDS.get(data), DATA)  # shared, so it must not be donated
+    assert_same(SEEDS.get(data), known)  # shared, so it must not be donated
     return Offline(plain, start, two, *map(SEEDS.get, (state, at_once, sums)), (once, traces))
 
 
@@ -117,7 +126,7 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
     numbers = SEEDS.put(SEEDS.seeds)
     carried = SEEDS.compile(switch)(numbers, SEEDS.put(before))
     start = SEEDS.get(carried.train)
-    data = SEEDS.share(DATA) if built.replay.needs_data else None
+    data = SEEDS.share(known_to(built.online)) if built.replay.needs_data else None
     algorithm, traces = counted(built.online)
     step = online.compile_step(recipe.online, algorithm, built.replay, SEEDS)
 
@@ -220,8 +229,11 @@ def test_offline_is_traced_once(offline_row):
 
 
 def test_online_is_traced_once(row):
+    """A network that is updated now and then twice: its metrics' shapes are asked for first."""
     once, in_all = row.online.traces
-    assert in_all == once == dict.fromkeys(row.online.algorithm.losses, 1)
+    delays = row.online.algorithm.delays
+    expected = {name: 1 + (delays.get(name, 1) > 1) for name in row.online.algorithm.losses}
+    assert in_all == once == expected
 
 
 def test_update_leaves_its_inputs_alone(row):
@@ -252,7 +264,8 @@ def test_handover_carries_everything_that_is_used(offline_row):
 def test_online_learns_when_it_is_told_to(row):
     states = [state.train for state in row.online.states]
     # Call t follows t environment steps.
-    assert [state.step[0] for state in states] == [max(0, t - WARMUP) for t in range(CALLS)]
+    utd = row.recipe.online.utd
+    assert [state.step[0] for state in states] == [utd * max(0, t - WARMUP) for t in range(CALLS)]
     assert_same(states[WARMUP].params, row.online.start.params)
     for name in row.online.algorithm.nets:
         assert differ(states[WARMUP].params[name], states[WARMUP + 1].params[name]), name

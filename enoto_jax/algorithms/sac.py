@@ -15,6 +15,7 @@ from enoto_jax.types import InputError, Spec, TargetRule
 ORDERS = {
     "temperature,critic,actor": ("temperature", "critic", "actor"),  # d3rlpy, hence ENOTO
     "temperature,actor,critic": ("temperature", "actor", "critic"),  # CORL, EDAC-code
+    "critic,actor,temperature": ("critic", "actor", "temperature"),  # RLPD, WSRL
 }
 
 
@@ -28,7 +29,9 @@ def sac(
     actor_value: TargetRule | None = None,
     terms: tuple = (),
     hidden: tuple[int, ...] = (256, 256, 256),
+    critic_hidden: tuple[int, ...] | None = None,
     layer_norm: bool = False,
+    actor_layer_norm: bool = False,
     actor_init: Init | None = None,
     critic_init: Init | None = None,
     log_std_range: tuple[float, float] = (-20.0, 2.0),
@@ -41,6 +44,7 @@ def sac(
     discount: float = 0.99,
     tau: float = 0.005,
     order: str = "temperature,critic,actor",
+    actor_delay: int = 1,
 ) -> Algorithm:
     """SAC (Haarnoja et al. 2018) over an ensemble: L_Q = sum_i mean_B w (Q_i - y)^2.
 
@@ -53,7 +57,9 @@ def sac(
       actor_value: rule that reduces the critics in the actor's loss; min_q by default.
       terms: further losses on the critics, e.g. cql_penalty.
       hidden: widths of the hidden layers of actor and critics.
-      layer_norm: LayerNorm before each ReLU, in actor and critics.
+      critic_hidden: widths of the critics' hidden layers where they differ from the actor's.
+      layer_norm: LayerNorm before each ReLU of the critics.
+      actor_layer_norm: the same in the actor.
       actor_init: how the actor starts; torch_init by default.
       critic_init: how the critics start; torch_init by default.
       log_std_range: bounds of the policy's log standard deviation.
@@ -65,24 +71,28 @@ def sac(
       target_entropy_per_action: target entropy divided by A.
       discount: gamma.
       tau: rate of the targets' Polyak average, per update.
-      order: order of the networks' steps in an update: temperature,critic,actor (d3rlpy) or
-        temperature,actor,critic (CORL).
+      order: order of the networks' steps in an update: temperature,critic,actor (d3rlpy),
+        temperature,actor,critic (CORL) or critic,actor,temperature (RLPD).
+      actor_delay: actor and temperature move in the last of every so many updates; as many as the
+        online phase's utd: once per environment step (RLPD, WSRL).
 
     Raises:
-      InputError: n or a width below 1, or an unknown order.
+      InputError: n, a width or actor_delay below 1, or an unknown order.
     """
     if n < 1:
         raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
     if order not in ORDERS:
         raise InputError(f"order is {order!r}; choose one of {', '.join(map(repr, ORDERS))}")
-    if not all(isinstance(width, int) and width > 0 for width in hidden):
-        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
+    if actor_delay < 1:
+        raise InputError(f"actor_delay is {actor_delay}; it must be at least 1")
+    hidden = _widths("hidden", hidden)
+    critic_hidden = _widths("critic_hidden", hidden if critic_hidden is None else critic_hidden)
     exploration = exploration or policy()
-    hidden = tuple(hidden)
     actor_net = TanhGaussian(
-        spec.action_size, hidden, layer_norm, actor_init or torch_init(), tuple(log_std_range)
-    )
-    critic_net = ensemble(Critic(hidden, layer_norm, critic_init or torch_init()), n)
+        spec.action_size, hidden, actor_layer_norm, actor_init or torch_init(),
+        tuple(log_std_range),
+    )  # fmt: skip
+    critic_net = ensemble(Critic(critic_hidden, layer_norm, critic_init or torch_init()), n)
     losses_of = {
         "temperature": losses.temperature(
             actor_net.apply, target_entropy_per_action * spec.action_size, temperature_of_logarithm
@@ -138,4 +148,11 @@ def sac(
         moments=moments,
         critics=n,
         exploration=exploration,
+        delays={"actor": actor_delay, "temperature": actor_delay},
     )
+
+
+def _widths(name: str, hidden: tuple[int, ...]) -> tuple[int, ...]:
+    if not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise InputError(f"{name} is {hidden!r}; widths are whole numbers, at least 1")
+    return tuple(hidden)
