@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from enoto_jax import core, handover
+from enoto_jax import core, handover, registry
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.returns import returns_to_go
 from enoto_jax.recipes import RECIPES, Recipe, build
 from enoto_jax.train import offline, online
 from enoto_jax.train.seeds import SeedMap, stream
-from enoto_jax.types import Spec, Transition
+from enoto_jax.types import InputError, Spec, Transition
 from tests.helpers import assert_same, differ, quick_compiling, tiny
 
 SPEC = Spec(3, 2)
@@ -271,6 +272,18 @@ def test_online_learns_when_it_is_told_to(row):
         assert differ(states[WARMUP].params[name], states[WARMUP + 1].params[name]), name
 
 
+def test_online_moves_each_network_as_often_as_its_delay_says(row):
+    """By Adam's own count of steps; a network without one is not trained."""
+    algorithm, utd = row.online.algorithm, row.recipe.online.utd
+
+    def steps(state: core.TrainState, name: str) -> int:
+        return int(optax.tree_utils.tree_get(one(state.opt_states[name]), "count"))
+
+    for name in algorithm.optimisers:
+        counts = [steps(state.train, name) for state in row.online.states[WARMUP:]]
+        assert np.diff(counts).sum() == utd * (CALLS - 1 - WARMUP) // algorithm.delays.get(name, 1)
+
+
 def test_online_stores_what_happened(row):
     stored = row.online.states[-1].storage.ring
     for name in Transition._fields[:6]:
@@ -307,6 +320,22 @@ def test_actions_stay_in_their_range(row):
     np.testing.assert_array_equal(actions[:, 0], actions[:, 1])
     # Explored, not repeated: a sample differs from seed to seed and from step to step.
     assert len(np.unique(actions[:, [0, 2]])) == actions[:, [0, 2]].size
+
+
+@pytest.mark.parametrize("utd, delay", [(10, 20), (4, 3), (1, 4)])
+def test_a_delay_that_does_not_divide_utd_is_refused(utd, delay):
+    row = tiny("rlpd", online__utd=utd, online__algorithm__actor_delay=delay)
+    message = f"actor_delay is {delay}, which does not divide online.utd, {utd}.*actor_delay={utd}$"
+    with pytest.raises(InputError, match=message):
+        build(row, SPEC)
+
+
+@pytest.mark.parametrize("name", ["online_only", "append", "mixed"])
+def test_calibration_online_is_refused_where_no_returns_are_kept(name):
+    row = tiny("cal_ql", online__replay=name)
+    with pytest.raises(InputError, match=f"{name} does not keep; choose --replay=whole_episodes"):
+        build(row, SPEC)
+    assert build(registry.override(row, "online.algorithm.calibrate", False), SPEC)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
