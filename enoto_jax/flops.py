@@ -23,7 +23,7 @@ def _layers(sizes: Sequence[int]) -> int:
 
 
 def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
-    """Operations of one update of a SAC or CQL (every network once, every agent) on one seed.
+    """Operations of one update of a SAC or CQL on one seed: all agents, delayed networks by share.
 
     Args:
       algorithm: the unit, with its arguments.
@@ -31,12 +31,13 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
       batch_size: B.
     """
     options = algorithm.resolved()
-    policies = options["policies"]
-    n, hidden = options["n"], tuple(options["hidden"])
+    policies, n, hidden = options["policies"], options["n"], tuple(options["hidden"])
     n, groups = (policies * n, policies) if algorithm.make is br else (n, 1)
+    critic_hidden = tuple(options["critic_hidden"] or hidden)
     d, a = spec
-    critic = _layers((d + a, *hidden, 1))
-    first = 2 * (d + a) * hidden[0]
+    critic = _layers((d + a, *critic_hidden, 1))
+    first = 2 * (d + a) * critic_hidden[0]
+    observation_part = 2 * d * critic_hidden[0]
     actor = policies * _layers((d, *hidden, 2 * a))
     actor_first = policies * 2 * d * hidden[0]
     # Forward, gradient of the weights, gradient of the inputs (not needed below the first layer).
@@ -48,13 +49,17 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
         drawn = n  # its weight looks at all critics
     mean_value = options["actor_value"] is not None and options["actor_value"].name == "mean_q"
     # To the actor's loss: all critics forward, back through the chosen one to the action.
-    actor_loss = n * critic + (n if mean_value else groups) * (critic - 2 * d * hidden[0])
-    total = learn_actor + actor + drawn * critic + n * learn_critic + actor_loss
+    actor_loss = n * critic + (n if mean_value else groups) * (critic - observation_part)
+    backup = options["backup"]
+    actions = backup.resolved()["k"] if backup is not None and backup.name == "best_of" else 1
+    next_q = drawn * (observation_part + actions * (critic - observation_part))
+    total = actor + next_q + n * learn_critic
+    total += (learn_actor + actor_loss) // options["actor_delay"]  # on average
     if algorithm.make is br:  # the density ratio of two batches, and a third's priorities
         total += 2 * learn_critic + critic
     if algorithm.make in (cql, cql_agents):
         candidates = 3 * options["candidates"]
-        action_part = 2 * a * hidden[0]
+        action_part = 2 * a * critic_hidden[0]
         one = 3 * (critic - first) + 2 * action_part
         total += n * (candidates * one + 2 * (first - action_part))
     return total * batch_size * options.get("count", 1)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from enoto_jax import distributions
 from enoto_jax.types import Array, InputError, Key
 
 LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
@@ -79,7 +80,7 @@ def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
 
 
 def xavier_init() -> Init:
-    """U(+-sqrt(6 / (fan_in + fan_out))), zero biases: PEX's policies."""
+    """U(+-sqrt(6 / (fan_in + fan_out))), zero biases: PEX, REDQ, RLPD."""
     zero = _constant(0.0)
     return Init(_xavier, zero, _xavier, zero)
 
@@ -182,6 +183,16 @@ class Deterministic(nn.Module):
         x = _trunk(self.hidden, self.layer_norm, self.start, observation)
         head = (self.action_size, self.start.head_kernel, self.start.head_bias)
         return jnp.tanh(Linear(*head, name="out")(x))
+
+
+class Mixture(nn.Module):
+    """Actor: the Gaussian matched to an ensemble of them, which train jointly through it (BR)."""
+
+    members: nn.Module
+
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        mean, log_std = distributions.matched(*self.members(observation))
+        return mean, jnp.clip(log_std, *self.members.log_std_range)
 
 
 class Critic(nn.Module):

@@ -99,6 +99,12 @@ def build(recipe: Recipe, spec: Spec) -> Built:
             f"{recipe.online.algorithm.name} needs the returns of new episodes, which the replay "
             f"{recipe.online.replay.name} does not keep; choose --replay=whole_episodes"
         )
+    delay, utd = recipe.online.algorithm.resolved().get("actor_delay", 1), recipe.online.utd
+    if utd % delay:
+        raise InputError(
+            f"online.algorithm.actor_delay is {delay}, which does not divide online.utd, {utd}: "
+            f"the actor would miss environment steps; --set=online.algorithm.actor_delay={utd}"
+        )
     if (built.replay.feedback is None) != (online.priority is None):
         raise InputError(
             f"--replay: {recipe.online.replay.name} does not fit {recipe.online.algorithm.name}: "

@@ -9,8 +9,10 @@ page for every row.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from enoto_jax import exploration, handover, replay, targets
+from enoto_jax.algorithms import backups
 from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
@@ -23,7 +25,7 @@ from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.data import transforms
-from enoto_jax.networks import edac_init, torch_init, xavier_init
+from enoto_jax.networks import edac_init, orthogonal_init, torch_init, xavier_init
 from enoto_jax.recipes import Phase, Recipe
 from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit
@@ -81,6 +83,40 @@ _td3_bc = unit(td3_bc, exploration=unit(exploration.gaussian))
 _td3_n = {"n": 10, "actor_value": unit(targets.min_q)}
 _iql_return_range = unit(transforms.transform, return_range=1_000.0)
 _pex = {"beta": 10.0, "actor_init": unit(xavier_init), "critic_init": unit(torch_init)}
+
+# Cal-QL in CORL's port, which brought it to locomotion.
+_orthogonal, _xavier = unit(orthogonal_init, head_gain=math.sqrt(2.0)), unit(xavier_init)
+_cal_ql = unit(
+    cql, n=2, calibrate=True, weight=10.0, reduction="sum", backup=unit(backups.sampled),
+    hidden=(256, 256, 256), critic_hidden=(256, 256), actor_init=_orthogonal,
+    critic_init=_orthogonal, actor_rate=3e-5, critic_rate=3e-4, temperature_rate=3e-5,
+    order="temperature,actor,critic", temperature_of_logarithm=True,
+)  # fmt: skip
+_pair = unit(targets.random_min_pair)
+_rlpd = unit(
+    sac, n=10, target=_pair, actor_value=unit(targets.mean_q), hidden=(256, 256), layer_norm=True,
+    actor_init=_xavier, critic_init=_xavier, target_entropy_per_action=-0.5,
+    order="critic,actor,temperature", actor_delay=20,
+)  # fmt: skip
+_inside = unit(transforms.transform, action_limit=0.99999)
+_wsrl = {
+    "n": 10, "target": _pair, "hidden": (256, 256), "layer_norm": True, "actor_layer_norm": True,
+    "actor_init": _orthogonal, "critic_init": _orthogonal, "actor_rate": 1e-4, "critic_rate": 3e-4,
+    "temperature_rate": 1e-4, "log_std_range": (math.log(1e-5), math.log(10.0)),
+    "order": "critic,actor,temperature",
+}  # fmt: skip
+
+
+def _warm_started(about: str, calibrate: bool) -> Recipe:
+    """Ten critics in both phases; the frozen policy fills the buffer before SAC starts (WSRL)."""
+    offline = unit(
+        cql, **_wsrl, weight=5.0, reduction="sum", subset=2, backup=unit(backups.best_of),
+        calibrate=calibrate,
+    )  # fmt: skip
+    online = unit(sac, **_wsrl, backup=unit(backups.sampled), actor_delay=4)
+    row = _plugged(about, offline, online, transform=_inside)
+    return dataclasses.replace(row, online=dataclasses.replace(row.online, warmup=5_000, utd=4))
+
 
 # Standardised actions are unbounded; the environment clips.
 _unbounded = unit(exploration.gaussian, bound=None)
@@ -171,6 +207,27 @@ _IN_SAMPLE = {
     ),
 }  # fmt: skip
 
+_WITH_DATA = {
+    "cal_ql": Recipe(
+        "Cal-QL: CQL that is calibrated by returns-to-go, in both phases (Nakamoto et al. 2023)",
+        offline=Phase(_cal_ql, OFFLINE_STEPS),
+        handover=unit(handover.carry),
+        online=Phase(_cal_ql, ONLINE_STEPS, replay=unit(replay.whole_episodes)),
+        transform=_standardised,
+    ),
+    "rlpd": Recipe(
+        "RLPD: SAC from scratch, half of every batch from the data set (Ball et al. 2023)",
+        offline=None,
+        handover=unit(handover.fresh),
+        online=Phase(
+            _rlpd, ONLINE_STEPS, replay=unit(replay.mixed), warmup=5_000, random_steps=5_000,
+            utd=20,
+        ),
+        transform=_inside,
+    ),
+    "wsrl": _warm_started("WSRL: Cal-QL, then SAC without the data (Zhou et al. 2024)", True),
+    "wsrl_cql": _warm_started("WSRL after CQL, as the authors do in locomotion", False),
+}  # fmt: skip
 _LATENT = {
     "lapo": _latent("LAPO offline and online (Chen et al. 2022)", _lapo),
     "lapo_n": _latent("the same with N critics", _lapo_n),
@@ -180,7 +237,7 @@ _LATENT = {
 }
 
 RECIPES: dict[str, Recipe] = (
-    _SCRATCH | _PESSIMISTIC | _ENSEMBLES | _IMITATING | _IN_SAMPLE | _LATENT
+    _SCRATCH | _PESSIMISTIC | _ENSEMBLES | _IMITATING | _IN_SAMPLE | _WITH_DATA | _LATENT
 )
 
 

@@ -134,6 +134,8 @@ def _with_preset(row: Recipe, preset: Preset) -> Recipe:
         if preset.ensemble is not None and known.get(path, 0) > 2:
             row = registry.override(row, path, preset.ensemble)
     for path, value in preset.overrides.items():
+        if path in ("online.warmup", "online.random_steps"):
+            value = min(value, known[path])
         if path in known or f"online.{path}" in known:
             row = registry.override(row, path, value)
     return row

@@ -13,7 +13,8 @@ class Preset(NamedTuple):
 
     Attributes:
       about: what it is for.
-      overrides: path -> value; a path that a row does not have is passed over.
+      overrides: path -> value; a path that a row does not have is passed over, and warm-up and
+        random steps are cut, never lengthened.
       seeds: trained together.
       eval_episodes: per evaluation and seed.
       ensemble: N of the phases that have more than two critics; None keeps the row's.
@@ -46,10 +47,13 @@ PRESETS = {
         {
             **_FAST_CQL,
             "algorithm.hidden": (256, 256),
+            "algorithm.critic_hidden": None,
             "offline.steps": 60_000,
             "offline.eval_every": 5_000,
             "online.steps": 10_000,
             "online.eval_every": 500,
+            "online.warmup": 1_000,
+            "online.random_steps": 1_000,
             "online.replay.capacity": 50_000,
         },
         1,
@@ -61,11 +65,13 @@ PRESETS = {
         {
             **_FAST_CQL,
             "algorithm.hidden": (128, 128),
+            "algorithm.critic_hidden": None,
             "offline.steps": 8_000,
             "offline.eval_every": 2_000,
             "online.steps": 12_000,
             "online.eval_every": 1_000,
             "online.warmup": 500,
+            "online.random_steps": 500,
             "online.replay.capacity": 20_000,
         },
         2,
@@ -77,12 +83,14 @@ PRESETS = {
         {
             **_FAST_CQL,
             "algorithm.hidden": (32, 32),
+            "algorithm.critic_hidden": None,
             "batch_size": 64,
             "offline.steps": 400,
             "offline.eval_every": 200,
             "online.steps": 300,
             "online.eval_every": 100,
             "online.warmup": 100,
+            "online.random_steps": 100,
             "online.replay.capacity": 1_000,
         },
         2,

@@ -118,9 +118,14 @@ def tiny(name: str, **changes) -> Recipe:
         row = registry.override(row, f"{phase}.algorithm.hidden", (width, width))
         if known.get("n", 0) > 2:
             row = registry.override(row, f"{phase}.algorithm.n", 3)
+        if known.get("critic_hidden"):
+            row = registry.override(row, f"{phase}.algorithm.critic_hidden", (8, 8))
         if "candidates" in known:
             row = registry.override(row, f"{phase}.algorithm.candidates", 2)
     row = registry.override(row, "online.replay.capacity", 64)
+    if row.online.replay.name == "whole_episodes":
+        row = registry.override(row, "online.replay.longest", 20)
+    row = registry.override(row, "online.random_steps", min(row.online.random_steps, 2))
     if row.offline is not None:
         row = registry.override(row, "offline.steps", 20)
         row = registry.override(row, "offline.eval_every", 10)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from enoto_jax import registry, replay
-from enoto_jax.rows import RECIPES, build
+from enoto_jax.recipes import build
 from enoto_jax.replay import Stored, ring, sums
+from enoto_jax.rows import RECIPES
 from enoto_jax.types import InputError, Spec
 from tests import reference_rows_composite as reference
 from tests.helpers import quick_compiling

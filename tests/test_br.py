@@ -19,7 +19,8 @@ from enoto_jax.algorithms.agents import agents, cql_agents
 from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.networks import Mixture, TanhGaussian, ensemble
-from enoto_jax.rows import RECIPES, build
+from enoto_jax.recipes import build
+from enoto_jax.rows import RECIPES
 from enoto_jax.train import run
 from enoto_jax.types import InputError, Transition
 from tests import reference

@@ -103,6 +103,40 @@ def test_the_default_order_is_d3rlpys(spec):
     assert list(cql(spec, lagrange=1.0).losses) == ["temperature", "critic", "actor", "multiplier"]
 
 
+def test_with_a_delay_the_actor_moves_once_and_sees_the_last_critic(spec, batch, state_of):
+    """Four updates per environment step: three of the critics alone, then everything."""
+    algorithm = sac(spec, actor_delay=4, order="critic,actor,temperature", **OPTIONS)
+    assert algorithm.delays == {"actor": 4, "temperature": 4}
+    state, update = state_of(algorithm), partial(core.update, algorithm)
+    update = jax.jit(update, static_argnames="only")
+    for number in (8, 9, 10):
+        before = state
+        state, metrics = update(state, batch, KEY, number=jnp.int32(number))
+        for part in ("params", "opt_states"):
+            for name in ("actor", "temperature"):
+                assert_same(getattr(state, part)[name], getattr(before, part)[name])
+        assert differ(state.params["critic"], before.params["critic"])
+        assert differ(state.targets["critic"], before.targets["critic"])
+        assert metrics["actor"]["loss"] == metrics["temperature"]["loss"] == 0.0
+    before, last = state, jnp.int32(11)
+    state, metrics = update(state, batch, KEY, number=last)
+    expected, plain = before, algorithm._replace(delays={})
+    for name in ("critic", "actor", "temperature"):
+        expected, alone = core.update(plain, expected, batch, KEY, only=(name,))
+        assert differ(expected.params[name], before.params[name])
+        factor = 1 if name == "critic" else 4  # so that its mean over updates is right
+        np.testing.assert_allclose(metrics[name]["loss"], factor * alone[name]["loss"], rtol=1e-5)
+    for part in ("params", "targets"):
+        found, wanted = flat(getattr(state, part)), flat(getattr(expected, part))
+        for path in wanted:
+            np.testing.assert_allclose(found[path], wanted[path], rtol=1e-5, atol=1e-6)
+
+
+def test_a_delay_below_one_is_refused(spec):
+    with pytest.raises(InputError, match="actor_delay is 0; it must be at least 1"):
+        sac(spec, actor_delay=0)
+
+
 @pytest.fixture(scope="module")
 def jitted(enoto):
     return jax.jit(lambda state, batch, key: core.update(enoto, state, batch, key))

@@ -482,7 +482,9 @@ CASES = {
             "exploration": sunrise(ucb=None, temperature=1.0, scope="batch"),
         },
     ),
-    "layer_norm": (sac, {"layer_norm": True, "target": targets.random_min_pair()}),
+    "layer_norm": (
+        sac,
+        {"layer_norm": True, "actor_layer_norm": True, "target": targets.random_min_pair()}),
     "cql": (cql, {"candidates": K}),
     "cql_corl": (
         cql,
@@ -491,17 +493,43 @@ CASES = {
             "lagrange": 0.8, "backup": backups.best_of(k=K), "weight": 10.0, "candidates": K,
         },
     ),
+    "cal_ql": (
+        cql,
+        {
+            "calibrate": True, "candidates": K, "weight": 10.0, "reduction": "sum",
+            "backup": backups.sampled(), "order": "temperature,actor,critic",
+            "critic_hidden": (7, 6, 5),
+        },
+    ),
+    "rlpd": (
+        sac,
+        {
+            "layer_norm": True, "target": targets.random_min_pair(),
+            "actor_value": targets.mean_q(), "target_entropy_per_action": -0.5,
+            "order": "critic,actor,temperature",
+        },
+    ),
+    "wsrl": (
+        cql,
+        {
+            "layer_norm": True, "actor_layer_norm": True, "target": targets.random_min_pair(),
+            "backup": backups.best_of(k=K), "subset": 2, "candidates": K, "reduction": "sum",
+            "calibrate": True, "calibrate_random": True,
+        },
+    ),
 }  # fmt: skip
 
 
 def golden_numbers(request, path, evaluate, batch, cases):
     """Loss and metrics of every network of every case, found and pinned."""
+    returns = {"mc_return": jnp.linspace(-3.0, 2.0, B)}
 
     def numbers_of(make, options):
         algorithm, state, _ = evaluate(make, **options)
+        known = batch if algorithm.monte_carlo is None else batch._replace(extras=returns)
         found, seen = {}, {}
         for key, name in zip(jax.random.split(KEY, len(algorithm.losses)), algorithm.losses):
-            loss, seen[name] = loss_of(algorithm, name, state, batch, key, seen)
+            loss, seen[name] = loss_of(algorithm, name, state, known, key, seen)
             for metric, value in {"loss": loss, **seen[name]}.items():
                 found[f"{name}/{metric}"] = float(value)
         return found

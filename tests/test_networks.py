@@ -15,6 +15,7 @@ from enoto_jax.networks import (
     TanhGaussian,
     Value,
 )
+from enoto_jax.registry import KINDS
 from tests import reference
 
 KEY = jax.random.key(0)
@@ -200,6 +201,21 @@ def test_orthogonal_starts_orthogonal():
         close(kernel @ kernel.T, 2 * np.eye(16), 1e-4)
         assert (head["kernel"][i] ** 2).sum() == pytest.approx(0.09, rel=1e-4)
     assert not hidden["bias"].any() and not head["bias"].any()
+
+
+def test_xavier_starts_uniform_by_both_fans():
+    hidden, head = started(networks.xavier_init())
+    is_uniform(hidden["kernel"], (6 / (16 + WIDE)) ** 0.5)
+    is_uniform(head["kernel"], (6 / (WIDE + 1)) ** 0.5)
+    assert not hidden["bias"].any() and not head["bias"].any()
+
+
+@pytest.mark.parametrize("init", KINDS["init"])
+def test_parameters_are_not_weakly_typed(init):
+    """Else a restored state is not what the program was compiled for, and it compiles again."""
+    actor = TanhGaussian(A, (8,), start=init())
+    shapes = jax.eval_shape(actor.init, KEY, jnp.zeros((1, D)))
+    assert not any(x.weak_type for x in jax.tree.leaves(shapes))
 
 
 def test_both_heads_of_an_actor_start_as_heads():

@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from enoto_jax import core, handover
+from enoto_jax import core, handover, registry
 from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.data.returns import returns_to_go
 from enoto_jax.data.source import Dataset
 from enoto_jax.recipes import Recipe, build, example_batch
 from enoto_jax.rows import RECIPES
 from enoto_jax.train import offline, online
 from enoto_jax.train.seeds import SeedMap, stream
-from enoto_jax.types import Spec, Transition
+from enoto_jax.types import InputError, Spec, Transition
 from tests.helpers import assert_same, differ, quick_compiling, tiny
 
 SPEC = Spec(3, 2)
@@ -41,6 +43,13 @@ def transitions(*lead: int) -> Transition:
 
 
 DATA, FRESH = transitions(40), transitions(CALLS)
+
+
+def known_to(algorithm: core.Algorithm) -> Transition:
+    """The data set with what the algorithm's batches carry beside the transitions."""
+    if algorithm.monte_carlo is None:
+        return DATA
+    return DATA._replace(extras={"mc_return": returns_to_go(DATA, *algorithm.monte_carlo)})
 
 
 def counted(algorithm: core.Algorithm) -> tuple[core.Algorithm, Counter]:
@@ -93,7 +102,8 @@ class Row(NamedTuple):
 def train_offline(recipe: Recipe) -> Offline:
     plain = recipe.offline.algorithm.build(SPEC)
     algorithm, traces = counted(plain)
-    numbers, data = SEEDS.put(SEEDS.seeds), SEEDS.share(DATA)
+    known = known_to(plain)
+    numbers, data = SEEDS.put(SEEDS.seeds), SEEDS.share(known)
     init = SEEDS.compile(lambda seed: core.init(plain, stream(seed, "init")))
     start = SEEDS.get(init(numbers))
     program = offline.compile_blocks(algorithm, recipe.offline.batch_size, 2, SEEDS)
@@ -106,7 +116,7 @@ def train_offline(recipe: Recipe) -> Offline:
     two, once = SEEDS.get(state), Counter(traces)
     state, _ = run(state, 2, 1)
     at_once, sums = run(SEEDS.put(start), 0, 2)
-    assert_same(SEEDS.get(data), DATA)  # shared, so it must not be donated
+    assert_same(SEEDS.get(data), known)  # shared, so it must not be donated
     return Offline(plain, start, two, *map(SEEDS.get, (state, at_once, sums)), (once, traces))
 
 
@@ -121,7 +131,7 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
     numbers = SEEDS.put(SEEDS.seeds)
     carried = SEEDS.compile(switch)(numbers, SEEDS.put(before))
     start = SEEDS.get(carried.train)
-    data = SEEDS.share(DATA) if built.replay.needs_data else None
+    data = SEEDS.share(known_to(built.online)) if built.replay.needs_data else None
     algorithm, traces = counted(built.online)
     step = online.compile_step(recipe.online, algorithm, built.replay, SEEDS)
 
@@ -228,10 +238,10 @@ def test_offline_is_traced_once(offline_row):
 
 
 def test_online_is_traced_once(row):
+    """A network that is updated now and then twice: its metrics' shapes are asked for first."""
     once, in_all = row.online.traces
-    algorithm = row.online.algorithm
-    # A delayed loss is traced once more, for the shapes of its metrics.
-    expected = {name: 1 + (algorithm.delays.get(name, 1) > 1) for name in algorithm.losses}
+    delays = row.online.algorithm.delays
+    expected = {name: 1 + (delays.get(name, 1) > 1) for name in row.online.algorithm.losses}
     assert in_all == once == expected
 
 
@@ -276,13 +286,26 @@ def test_handover_carries_everything_that_is_used(offline_row):
 def test_online_learns_when_it_is_told_to(row):
     states = [state.train for state in row.online.states]
     # Call t follows t environment steps.
-    assert [state.step[0] for state in states] == [max(0, t - WARMUP) for t in range(CALLS)]
+    utd = row.recipe.online.utd
+    assert [state.step[0] for state in states] == [utd * max(0, t - WARMUP) for t in range(CALLS)]
     assert_same(states[WARMUP].params, row.online.start.params)
     assert_same(states[-1].frozen, row.online.start.frozen)
     for name in row.online.algorithm.optimisers:
         delay = row.online.algorithm.delays.get(name, 1)
         moved = states[WARMUP + math.ceil(delay / row.recipe.online.utd)]
         assert differ(states[WARMUP].params[name], moved.params[name]), name
+
+
+def test_online_moves_each_network_as_often_as_its_delay_says(row):
+    """By Adam's own count of steps; a network without one is not trained."""
+    algorithm, utd = row.online.algorithm, row.recipe.online.utd
+
+    def steps(state: core.TrainState, name: str) -> int:
+        return int(optax.tree_utils.tree_get(one(state.opt_states[name]), "count"))
+
+    for name in algorithm.optimisers:
+        counts = [steps(state.train, name) for state in row.online.states[WARMUP:]]
+        assert np.diff(counts).sum() == utd * (CALLS - 1 - WARMUP) // algorithm.delays.get(name, 1)
 
 
 def test_online_stores_what_happened(row):
@@ -323,12 +346,29 @@ def test_actions_stay_in_their_range(row):
         world = transform.world_action(chosen)
         assert (np.abs(world) <= 1.0).all() and np.ptp(world) > 0.0
         if not row.recipe.transform.resolved()["actions"]:
-            np.testing.assert_array_equal(world, chosen)
+            limit = np.float32(transform.action_limit)
+            np.testing.assert_array_equal(world, np.clip(chosen, -limit, limit))
     np.testing.assert_array_equal(actions[:, 0], actions[:, 1])
     # Explored, not repeated: a sample differs from seed to seed and from step to step.
     # Those that are clipped to a bound coincide there.
     free = actions[:, [0, 2]][np.abs(actions[:, [0, 2]]) < 1.0]
     assert len(np.unique(free)) == free.size > actions[:, [0, 2]].size / 2
+
+
+@pytest.mark.parametrize("utd, delay", [(10, 20), (4, 3), (1, 4)])
+def test_a_delay_that_does_not_divide_utd_is_refused(utd, delay):
+    row = tiny("rlpd", online__utd=utd, online__algorithm__actor_delay=delay)
+    message = f"actor_delay is {delay}, which does not divide online.utd, {utd}.*actor_delay={utd}$"
+    with pytest.raises(InputError, match=message):
+        build(row, SPEC)
+
+
+@pytest.mark.parametrize("name", ["online_only", "append", "mixed"])
+def test_calibration_online_is_refused_where_no_returns_are_kept(name):
+    row = tiny("cal_ql", online__replay=name)
+    with pytest.raises(InputError, match=f"{name} does not keep; choose --replay=whole_episodes"):
+        build(row, SPEC)
+    assert build(registry.override(row, "online.algorithm.calibrate", False), SPEC)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -486,6 +486,39 @@ def test_the_data_set_joins_the_replay(source, tmp_path):
     assert set(np.unique(state.storage.ring.extras["mask"])) == {0.0, 1.0}
 
 
+def test_an_online_row_learns_from_data_and_goes_on_after_a_stop(source, tmp_path):
+    """RLPD: no offline phase, but a data set beside the ring, and 20 updates a step."""
+    row = tiny("rlpd", online__warmup=3, online__random_steps=2)
+    with watched(("update", 7)), pytest.raises(Stopped, match="online step 6"):
+        train(source, tmp_path, row=row)
+    summary = train(source, tmp_path, row=row)
+    assert summary["offline"] is None
+    assert [line["phase"] for line in table(tmp_path / "evaluations.csv")] == ["online"] * 8
+    state = last_state(tmp_path, row)
+    # Steps 4 to 12 learn; the seventh call, step 6 again, has learned before the stop.
+    assert state.train.step.tolist() == [20 * 9] * 2
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["data_hash"] == source.load().content_hash
+
+
+def test_calibration_learns_from_whole_episodes_across_a_stop(tmp_path):
+    """Episodes of 5 steps, but the first after the stop begins at step 7."""
+    row = tiny("cal_ql", online__replay__longest=8, offline__steps=5, offline__eval_every=5)
+    short = reach_source("ReachShort-v0")
+    with watched(("update", 9)), pytest.raises(Stopped, match="online step 7"):
+        train(short, tmp_path, row=row)
+    train(short, tmp_path, row=row)
+    stored = last_state(tmp_path, row).storage
+    reward, found = np.asarray(stored.ring.reward), np.asarray(stored.ring.extras["mc_return"])
+    for begin, end in ((0, 5), (5, 7), (7, 12)):
+        for t in range(begin, end):
+            expected = sum(0.99 ** (k - t) * reward[:, k] for k in range(t, end))
+            np.testing.assert_allclose(found[:, t], expected, rtol=1e-5)
+    assert stored.own.begun.tolist() == stored.own.inserted.tolist() == [12, 12]
+    names = {line["name"] for line in table(tmp_path / "metrics.csv")}
+    assert {"offline/critic/bound_rate", "online/critic/bound_rate"} <= names
+
+
 def test_an_online_row_without_an_environment_is_refused(tmp_path):
     with pytest.raises(InputError, match="online only"):
         train(reach_source(env_id=None), tmp_path / "new", row=tiny("sac"))

@@ -24,6 +24,7 @@ from enoto_jax.types import InputError, Spec, TargetRule
 ORDERS = {
     "temperature,critic,actor": ("temperature", "critic", "actor"),  # d3rlpy, hence ENOTO
     "temperature,actor,critic": ("temperature", "actor", "critic"),  # CORL, EDAC-code
+    "critic,actor,temperature": ("critic", "actor", "temperature"),  # RLPD, WSRL
 }
 
 
@@ -38,7 +39,9 @@ def sac(
     terms: tuple = (),
     policies: int = 1,
     hidden: tuple[int, ...] = (256, 256, 256),
+    critic_hidden: tuple[int, ...] | None = None,
     layer_norm: bool = False,
+    actor_layer_norm: bool = False,
     actor_init: Init | None = None,
     critic_init: Init | None = None,
     log_std_range: tuple[float, float] = (-20.0, 2.0),
@@ -51,6 +54,7 @@ def sac(
     discount: float = 0.99,
     tau: float = 0.005,
     order: str = "temperature,critic,actor",
+    actor_delay: int = 1,
 ) -> Algorithm:
     """SAC (Haarnoja et al. 2018) over an ensemble: L_Q = sum_i mean_B w (Q_i - y)^2.
 
@@ -64,7 +68,9 @@ def sac(
       terms: further losses on the critics, e.g. cql_penalty.
       policies: Gaussians that the policy is the matched mixture of; 1 is plain SAC.
       hidden: widths of the hidden layers of actor and critics.
-      layer_norm: LayerNorm before each ReLU, in actor and critics.
+      critic_hidden: widths of the critics' hidden layers where they differ from the actor's.
+      layer_norm: LayerNorm before each ReLU of the critics.
+      actor_layer_norm: the same in the actor.
       actor_init: how the actor starts; torch_init by default.
       critic_init: how the critics start; torch_init by default.
       log_std_range: bounds of the policy's log standard deviation.
@@ -76,23 +82,29 @@ def sac(
       target_entropy_per_action: target entropy divided by A.
       discount: gamma.
       tau: rate of the targets' Polyak average, per update.
-      order: order of the networks' steps in an update: temperature,critic,actor (d3rlpy) or
-        temperature,actor,critic (CORL).
+      order: order of the networks' steps in an update: temperature,critic,actor (d3rlpy),
+        temperature,actor,critic (CORL) or critic,actor,temperature (RLPD).
+      actor_delay: actor and temperature move in the last of every so many updates; as many as the
+        online phase's utd: once per environment step (RLPD, WSRL).
 
     Raises:
-      InputError: n or a width below 1, or an unknown order.
+      InputError: n, a width or actor_delay below 1, or an unknown order.
     """
     check_sizes(n, hidden)
     if order not in ORDERS:
         raise InputError(f"order is {order!r}; choose one of {', '.join(map(repr, ORDERS))}")
+    if actor_delay < 1:
+        raise InputError(f"actor_delay is {actor_delay}; it must be at least 1")
+    hidden, critic_hidden = tuple(hidden), tuple(critic_hidden or hidden)
+    check_sizes(n, critic_hidden)
     exploration = exploration or policy()
-    hidden = tuple(hidden)
     actor_net = TanhGaussian(
-        spec.action_size, hidden, layer_norm, actor_init or torch_init(), tuple(log_std_range)
-    )
+        spec.action_size, hidden, actor_layer_norm, actor_init or torch_init(),
+        tuple(log_std_range),
+    )  # fmt: skip
     if policies > 1:
         actor_net = Mixture(ensemble(actor_net, policies))
-    member = Critic(hidden, layer_norm, critic_init or torch_init())
+    member = Critic(critic_hidden, layer_norm, critic_init or torch_init())
     critic_net = ensemble(member, n)
     losses_of = {
         "temperature": losses.temperature(
@@ -149,4 +161,5 @@ def sac(
         moments=moments,
         critics=n,
         exploration=exploration,
+        delays={"actor": actor_delay, "temperature": actor_delay},
     )

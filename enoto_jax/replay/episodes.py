@@ -33,12 +33,13 @@ def whole_episodes(
 
     Cal-QL collects an episode and then does one update per step of it; here the same updates are
     spread over the steps of the episode that follows. Until a first episode has ended, whole
-    batches come from the data set.
+    batches come from the data set. The part of an episode that a stop has cut off is kept like an
+    episode that a time limit ended.
 
     Args:
       fraction: of the batch that comes from the data set, 0 to 1.
       capacity: new transitions kept; the oldest leaves first.
-      longest: steps that an episode can have; returns-to-go reach back so far.
+      longest: steps that returns-to-go reach back in an episode, which may have more.
     """
     counts = shares("whole_episodes", fraction)
     if not 1 <= longest <= capacity:
@@ -50,44 +51,40 @@ def whole_episodes(
     def insert(stored, transition, count, monte_carlo):
         running, position = stored.own, jnp.maximum(count - 1, 0)
         new = count == running.inserted + 1
-        ended = new & (transition.terminated | transition.truncated)
+        # The newest transition comes again, truncated, where a resume had to begin a new episode.
+        ended = transition.terminated | transition.truncated
         sparse = running.sparse
         if monte_carlo is None:
             storage = ring.insert(stored.ring, transition, position)
         else:
-            returns = stored.ring.extras["mc_return"]
-            kept = {"mc_return": jnp.where(new, 0.0, returns[position % capacity])}
-            transition = transition._replace(extras={**transition.extras, **kept})
-            storage = ring.insert(stored.ring, transition, position)
+            kept = jnp.where(new, 0.0, stored.ring.extras["mc_return"][position % capacity])
+            extras = {**transition.extras, "mc_return": kept}
+            storage = ring.insert(stored.ring, transition._replace(extras=extras), position)
+            returns = storage.extras["mc_return"]
             back = jnp.arange(longest)  # 0 is the newest row
             rows = (position - back) % capacity
-            earned = storage.extras["mc_return"][rows]
-            earned += monte_carlo.discount**back * transition.reward
+            earned = returns[rows] + monte_carlo.discount**back * transition.reward * new
             if monte_carlo.sparse is not None:
                 sparse &= transition.reward == monte_carlo.sparse
                 for_ever = monte_carlo.sparse / (1.0 - monte_carlo.discount)
                 earned = jnp.where(ended & sparse, for_ever, earned)
-            rows = jnp.where(new & (back <= position - running.begun), rows, capacity)
-            returns = storage.extras["mc_return"].at[rows].set(earned, mode="drop")
-            extras = {**storage.extras, "mc_return": returns}
-            storage = storage._replace(extras=extras)
-        after = Running(
-            begun=jnp.where(ended, count, running.begun),
-            inserted=jnp.maximum(count, running.inserted),
-            sparse=jnp.where(new, ended | sparse, running.sparse),
+            rows = jnp.where(back <= position - running.begun, rows, capacity)  # else dropped
+            returns = returns.at[rows].set(earned, mode="drop")
+            storage = storage._replace(extras={**storage.extras, "mc_return": returns})
+        own = Running(
+            begun=jnp.where(ended, count, running.begun), inserted=count, sparse=ended | sparse
         )
-        return Stored(storage, after)
+        return Stored(storage, own)
 
     def sample(stored, data, key, batch_size, inserted):
-        del inserted
-        old_key, new_key = jax.random.split(key)
+        old_key, new_key, spare_key = jax.random.split(key, 3)
         old, new = counts(batch_size)
         known = jnp.int32(data.reward.shape[0])
-        running = stored.own
-        whole = jnp.minimum(running.begun, capacity - (running.inserted - running.begun))
-        rows = (running.begun - 1 - jax.random.randint(new_key, (new,), 0, whole)) % capacity
+        begun = stored.own.begun
+        whole = jnp.minimum(begun, capacity - (inserted - begun))
+        rows = (begun - 1 - jax.random.randint(new_key, (new,), 0, whole)) % capacity
         fresh = jax.tree.map(lambda x: x[rows], stored.ring)
-        spare = ring.sample(data, new_key, new, known)
+        spare = ring.sample(data, spare_key, new, known)
         fresh = jax.tree.map(lambda x, y: jnp.where(whole > 0, x, y), fresh, spare)
         return joined(ring.sample(data, old_key, old, known), fresh)
 

@@ -44,7 +44,7 @@ class Replay(NamedTuple):
       needs_data: the data set must be resident during the online phase.
       start: rows of the data set (0 without) -> the policy's own state.
       insert: (stored, transition, count with it, MonteCarlo or None) -> stored; a transition that
-        comes again with the same count (after a resume) changes nothing.
+        comes again with the same count (after a resume) is not stored or counted twice.
       feedback: (stored, batch, priorities [B] from the algorithm) -> the own state, or None.
       returns: batches carry returns-to-go of new transitions too.
     """

@@ -174,7 +174,8 @@ def train(
         # The newest transition is stored already: this call writes it to the same row again.
         newest = (step - 1) % replay.capacity
         last = jax.tree.map(lambda x: x[:, newest], get(online.storage.ring))
-        now = now._replace(transition=last._replace(extras={}))
+        last = last._replace(extras={}, truncated=~last.terminated)  # its episode does not go on
+        now = now._replace(transition=last)
     first = step
 
     def arguments():
