@@ -47,29 +47,30 @@ print(json.dumps({
 
 def define() -> None:
     """The command's flags."""
-    flags.DEFINE_string("task", None, "An .hdf5 or .npz file; may be given without the flag.")
-    flags.DEFINE_integer("rows", None, "Repeat the file's rows up to that many.")
+    flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
+    flags.DEFINE_integer("rows", None, "Repeat a file's rows up to that many.")
 
 
 def main() -> None:
     """Load the file in a fresh process and print one JSON line."""
     if not FLAGS.task or not Path("/proc/self/clear_refs").exists():
-        raise InputError("--task: give a file's path; peaks are measured on Linux alone")
-    path = Path(FLAGS.task)
-    rows = d4rl.peek(path).rows
+        raise InputError("--task: give a data set; peaks are measured on Linux alone")
     with tempfile.TemporaryDirectory() as folder:
+        task = FLAGS.task
         if FLAGS.rows is not None:
             if FLAGS.rows < 1:
                 raise InputError("--rows must be at least 1")
-            path = repeat(path, rows, FLAGS.rows, Path(folder) / path.with_suffix(".hdf5").name)
-        print(json.dumps({"file": path.name, **measure(path)}))
+            path = Path(task)
+            task = repeat(path, FLAGS.rows, Path(folder) / path.with_suffix(".hdf5").name)
+        print(json.dumps({"task": FLAGS.task, **measure(task)}))
 
 
-def repeat(path: Path, rows: int, wanted: int, out: Path) -> Path:
+def repeat(path: Path, wanted: int, out: Path) -> Path:
     """A file of `wanted` rows, those of another one again and again."""
-    take = np.arange(wanted) % rows
+    arrays = d4rl.read(path)
+    take = np.arange(wanted) % len(arrays["rewards"])
     with h5py.File(out, "w") as file:
-        for key, array in d4rl.read(path).items():
+        for key, array in arrays.items():
             chunks = (min(wanted, 10_000), *array.shape[1:])
             file.create_dataset(
                 key, data=array[take], chunks=chunks, compression="gzip", compression_opts=1
@@ -77,13 +78,13 @@ def repeat(path: Path, rows: int, wanted: int, out: Path) -> Path:
     return out
 
 
-def measure(path: Path) -> dict:
-    """Seconds, and memory at the peak, of loading a file in a fresh process."""
+def measure(task: str | Path) -> dict:
+    """Seconds, and memory at the peak, of loading a data set in a fresh process."""
     done = subprocess.run(
-        [sys.executable, "-c", _LOAD, str(path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _LOAD, str(task)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise InputError(f"{path}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        raise InputError(f"{task}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
     return json.loads(done.stdout)
 
 

@@ -94,7 +94,7 @@ def test_rows_are_repeated(tmp_path, monkeypatch, capsys):
     arguments = ["bench_data", str(path), "--rows=25000"]
     assert command.execute(bench_data.main, arguments, positional="task") == command.DONE
     assert '"rows": 25000' in capsys.readouterr().out
-    out = bench_data.repeat(path, 10_000, 25_000, tmp_path / "out.hdf5")
+    out = bench_data.repeat(path, 25_000, tmp_path / "out.hdf5")
     once, again = (load_source(p).load().transitions.reward for p in (path, out))
     assert (again[:10_000] == once).all() and (again[20_000:] == once[:5_000]).all()
 

@@ -235,9 +235,10 @@ def leaps(transitions: Transition) -> Iterator[Finding]:
     inside = ~transitions.terminated
     if not inside.any():
         return
-    size = np.abs(transitions.next_observation - transitions.observation)
-    usual = np.quantile(size[inside], 0.99, axis=0)
-    size = size[:, usual > 0] / usual[usual > 0]
+    with np.errstate(all="ignore"):  # the largest numbers of float32 are too large to subtract
+        size = np.abs(transitions.next_observation - transitions.observation)
+        usual = np.quantile(size[inside], 0.99, axis=0)
+        size = size[:, usual > 0] / usual[usual > 0]
     rows = np.flatnonzero(inside & (size.max(axis=1, initial=0.0) > _LEAP))
     if len(rows):
         yield Finding(

@@ -51,7 +51,7 @@ def opened(path: Path) -> Iterator[files.Opened]:
     with files.guarded(path):
         files.check_file(path)
         npz = path.suffix.lower() == ".npz"
-        with zipfile.ZipFile(path) if npz else h5py.File(path, rdcc_nbytes=files.CACHE) as file:
+        with zipfile.ZipFile(path) if npz else files.open_hdf5(path) as file:
             if npz:
                 file = _Npz(file)
             found = {key: file[key] for key in (*flat.REQUIRED, *flat.OPTIONAL) if key in file}

@@ -22,7 +22,7 @@ import numpy as np
 from enoto_jax.data import arrays as flat
 from enoto_jax.types import InputError, Spec
 
-CACHE = 1 << 18  # bytes that HDF5 keeps of every open array; each chunk is read once
+_CACHE = 1 << 20  # bytes that HDF5 keeps; everything is read once
 # What h5py, zipfile, json and numpy raise on malformed files (found by fuzzing, see the tests).
 _MALFORMED = (
     OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, OverflowError,
@@ -90,6 +90,17 @@ def guarded(path: Path) -> Iterator[None]:
             f"{path}: cannot be read ({reason}); it is damaged, incomplete or of another kind: "
             "copy or download it again"
         ) from error
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Opens for reading, with little memory for what HDF5 would keep: 8 MB an open array by
+    default, and 32 MB of what it knows of the groups of Minari's episodes."""
+    file = h5py.File(path, rdcc_nbytes=_CACHE // 4)
+    config = file.id.get_mdc_config()
+    config.set_initial_size = True
+    config.initial_size = config.min_size = config.max_size = _CACHE
+    file.id.set_mdc_config(config)
+    return file
 
 
 def check_file(path: Path) -> None:

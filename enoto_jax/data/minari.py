@@ -119,7 +119,7 @@ def opened(folder: Path) -> Iterator[files.Opened]:
         files.check_file(path)
         spec = _part(metadata, "eval_env_spec", folder) or _part(metadata, "env_spec", folder)
         env_id = spec.get("id")
-        with h5py.File(path, rdcc_nbytes=files.CACHE) as file:
+        with files.open_hdf5(path) as file:
             layout, problems = _survey(file, metadata, _observed(str(env_id)), path)
             arrays = {} if problems else _arrays(file, layout, _bounds(metadata, layout, folder))
             files.check_memory(sum(map(files.size_of, arrays.values())), path)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from enoto_jax.data import check
 from tests.helpers import LIMIT, reach_data
@@ -185,6 +187,32 @@ def test_duplicates_are_counted_exactly():
     rows = np.concatenate([x, y[:, None]], axis=1)
     assert check.duplicates(x, y) == 500 - len(np.unique(rows, axis=0))
     assert check.duplicates(np.arange(5.0)[:, None]) == 0
+
+
+NUMBERS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 3e38, -3e38, 1e39, 1e-40, np.nan, np.inf, -np.inf])
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data(), rows=st.integers(1, 6))
+def test_whatever_the_numbers_are_there_is_a_report(write, data, rows):
+    arrays = {}
+    for key, width in (
+        ("observations", 2), ("actions", 1), ("rewards", 0), ("terminals", 0), ("timeouts", 0),
+        ("next_observations", 2),
+    ):  # fmt: skip
+        if data.draw(st.integers(0, 9)):
+            count = rows * max(width, 1)
+            values = data.draw(st.lists(NUMBERS, min_size=count, max_size=count))
+            arrays[key] = np.array(values).reshape((rows, width) if width else (rows,))
+    report = check.inspect(str(write(arrays)), env_id="none")
+    assert all("\n" not in line for line in [*check.summary(report), *texts(report)])
+    assert not report.usable or report.dataset is not None
 
 
 # Real files.
