@@ -202,6 +202,21 @@ def test_orthogonal_starts_orthogonal():
     assert not hidden["bias"].any() and not head["bias"].any()
 
 
+def test_xavier_starts_uniform_by_both_fans():
+    hidden, head = started(networks.xavier_init())
+    is_uniform(hidden["kernel"], (6 / (16 + WIDE)) ** 0.5)
+    is_uniform(head["kernel"], (6 / (WIDE + 1)) ** 0.5)
+    assert not hidden["bias"].any() and not head["bias"].any()
+
+
+@pytest.mark.parametrize("name", ["torch_init", "edac_init", "orthogonal_init", "xavier_init"])
+def test_no_start_is_weakly_typed(name):
+    """The first update would change the types, and the second compile again."""
+    critic = Critic(HIDDEN, start=getattr(networks, name)())
+    params = jax.eval_shape(critic.init, KEY, jnp.zeros((1, D)), jnp.zeros((1, A)))
+    assert not any(x.weak_type for x in jax.tree.leaves(params))
+
+
 def test_both_heads_of_an_actor_start_as_heads():
     """Built without compiling: only whose initialiser makes which layer."""
     made = []
