@@ -11,8 +11,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from enoto_jax.algorithms.agents import cql_agents
+from enoto_jax.algorithms.awac import awac
+from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.iql import iql
+from enoto_jax.algorithms.pex import pex
 from enoto_jax.types import Spec
 from enoto_jax.units import Unit
 
@@ -31,6 +35,8 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
       batch_size: B.
     """
     options = algorithm.resolved()
+    if algorithm.make in (bc, awac, iql, pex):
+        return _in_sample(algorithm, spec) * batch_size
     policies, n, hidden = options["policies"], options["n"], tuple(options["hidden"])
     n, groups = (policies * n, policies) if algorithm.make is br else (n, 1)
     critic_hidden = tuple(options["critic_hidden"] or hidden)
@@ -63,3 +69,28 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
         one = 3 * (critic - first) + 2 * action_part
         total += n * (candidates * one + 2 * (first - action_part))
     return total * batch_size * options.get("count", 1)
+
+
+def _in_sample(algorithm: Unit, spec: Spec) -> int:
+    """One transition's part of an update of the algorithms that clone the data's actions."""
+    options = algorithm.resolved()
+    hidden, (d, a) = tuple(options["hidden"]), spec
+    actor, value, critic = (
+        _layers(sizes) for sizes in ((d, *hidden, a), (d, *hidden, 1), (d + a, *hidden, 1))
+    )
+    shared = 2 * d * hidden[0]  # the observation's part of a first layer
+    learn_actor, learn_value = 3 * actor - shared, 3 * value - shared
+    if algorithm.make is bc:
+        return learn_actor
+    n, rule = options["n"], options["exploration"]
+    learn_critics = n * (3 * critic - 2 * (d + a) * hidden[0])
+    next_action = actor + n * critic
+    if algorithm.make is awac:  # the advantage: two actions of one state
+        return learn_actor + learn_critics + next_action + n * (2 * critic - shared)
+    # V anew after its step, at both states; the targets at the data's action serve V and the actor.
+    total = learn_actor + learn_critics + learn_value + 2 * value + n * critic
+    if rule is not None and rule.name == "sunrise":
+        total += next_action
+    if algorithm.make is pex and options["actor_actions"] == "composite":
+        total += actor + n * (2 * critic - shared) + n * critic
+    return total

@@ -194,7 +194,7 @@ def test_parse(path, old, text, value):
             "handover",
             unit(fresh),
             "zz",
-            "handover: no handover 'zz'; known: carry, expand_policy, fresh",
+            "handover: no handover 'zz'; known: carry, expand_policy, fresh, merge_actors",
         ),
         ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac, awac"),
     ],
