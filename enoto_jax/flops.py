@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.edac import edac
+from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.types import Spec
 from enoto_jax.units import Unit
 
@@ -21,7 +23,7 @@ def _layers(sizes: Sequence[int]) -> int:
 
 
 def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
-    """Operations of one update of `sac` or `cql` (every network once) on one seed.
+    """Operations of one update of `sac`, `cql`, `edac`, `td3` or `td3_bc` on one seed, in the mean.
 
     Args:
       algorithm: the unit, with its arguments.
@@ -33,7 +35,8 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
     d, a = spec
     critic = _layers((d + a, *hidden, 1))
     first = 2 * (d + a) * hidden[0]
-    actor = _layers((d, *hidden, 2 * a))
+    deterministic = algorithm.make in (td3, td3_bc)
+    actor = _layers((d, *hidden, a if deterministic else 2 * a))
     actor_first = 2 * d * hidden[0]
     # Forward, gradient of the weights, gradient of the inputs (not needed below the first layer).
     learn_critic = 3 * critic - first
@@ -42,10 +45,17 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
     drawn = rule.resolved()["m"] if rule is not None and rule.name == "random_min_pair" else n
     if options["exploration"] is not None and options["exploration"].name == "sunrise":
         drawn = n  # its weight looks at all critics
-    mean_value = options["actor_value"] is not None and options["actor_value"].name == "mean_q"
-    # To the actor's loss: all critics forward, back through the chosen one to the action.
-    actor_loss = n * critic + (n if mean_value else 1) * (critic - 2 * d * hidden[0])
-    total = learn_actor + actor + drawn * critic + n * learn_critic + actor_loss
+    value = options["actor_value"] and options["actor_value"].name
+    if value is None and deterministic:
+        value = "first_q"
+    # To the actor's loss: the critics it reads forward, back through the chosen one to the action.
+    forward, backward = {"mean_q": (n, n), "first_q": (1, 1)}.get(value, (n, 1))
+    actor_loss = forward * critic + backward * (critic - 2 * d * hidden[0])
+    every = options["delay"] if deterministic else 1
+    total = actor + drawn * critic + n * learn_critic + (learn_actor + actor_loss) // every
+    if algorithm.make is edac:
+        # Back to the action, and that pass's own gradient of the weights and of what came down.
+        total += n * 3 * (critic - 2 * d * hidden[0])
     if algorithm.make is cql:
         candidates = 3 * options["candidates"]
         action_part = 2 * a * hidden[0]
