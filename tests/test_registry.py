@@ -190,7 +190,7 @@ def test_parse(path, old, text, value):
         ("lagrange", None, "much", "lagrange: 'much' should be a number or None, like None"),
         ("a.target", None, "min", "a.target: no target 'min'; nearest: min_q, mix"),
         ("handover", unit(fresh), "zz", "handover: no handover 'zz'; known: carry, fresh"),
-        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac"),
+        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac, edac"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path, old, text, message):
