@@ -168,19 +168,22 @@ def _online(built, phase: Phase, seeds: SeedMap, spec: Spec):
     one = example_transition(spec, algorithm)._replace(extras={})
     transition = seeds.put(jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), one))
     starts = seeds.put(np.zeros(count, bool))
-    t = seeds.share(np.int32(phase.warmup + 1_000))
+    # As many steps as the longest delay, so that its rare updates have their share.
+    period = max(algorithm.delays.values(), default=1)
+    steps = [seeds.share(np.int32(phase.warmup + 1_000 + i)) for i in range(period)]
     data = seeds.share(_data(spec)) if built.replay.needs_data else None
     learn = seeds.share(np.bool_(True))
-    arguments = (numbers, transition, transition.observation, starts, t, learn, data)
+    before, after = (numbers, transition, transition.observation, starts), (learn, data)
     step = online.compile_step(phase, algorithm, built.replay, seeds)
-    step = step.lower(held[0], *arguments).compile()
+    step = step.lower(held[0], *before, steps[0], *after).compile()
 
     def run():
-        held[0], action = step(held[0], *arguments)
+        for t in steps:
+            held[0], action = step(held[0], *before, t, *after)
         return action
 
     jax.block_until_ready(run())
-    return run, phase.utd, _memory(step)
+    return run, period * phase.utd, _memory(step)
 
 
 def _memory(compiled) -> int | None:

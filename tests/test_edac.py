@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax import core, recipes, registry
+from enoto_jax import core, flops, recipes, registry
 from enoto_jax.algorithms.cql import cql_penalty
 from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.types import InputError
+from enoto_jax.units import unit
 from tests import reference, reference_rows
 from tests.helpers import quick_compiling
 from tests.test_losses import (
@@ -199,3 +200,9 @@ def test_golden_numbers(golden, case):
     found, pinned = (numbers[case] for numbers in golden)
     assert list(found) == list(pinned)
     close(list(found.values()), list(pinned.values()), 2e-5)
+
+
+def test_operations_by_hand(spec):
+    """Three more passes per critic without the observation's part: here 3 * (2*2*4 + 2*4) each."""
+    one, two = (flops.per_update(unit(make, hidden=(4,)), spec, 10) for make in (sac, edac))
+    assert two - one == 10 * 2 * 3 * (2 * 2 * 4 + 2 * 4)

@@ -196,7 +196,7 @@ def test_parse(path, old, text, value):
             "zz",
             "handover: no handover 'zz'; known: carry, expand_policy, fresh, merge_actors",
         ),
-        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac, awac"),
+        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac, edac, awac"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path, old, text, message):

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from enoto_jax import core, recipes, registry, targets
+from enoto_jax import core, flops, recipes, registry, targets
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.exploration import sunrise
 from enoto_jax.types import InputError
+from enoto_jax.units import unit
 from tests import reference, reference_rows
 from tests.helpers import differ, quick_compiling, tiny
 from tests.test_losses import KEY, A, B, N, along, close, golden_numbers, loss_of, noise, reads
@@ -286,3 +287,16 @@ def test_enoto_td3_bc_drops_the_cloning_at_the_switch():
     row = recipes.recipe("enoto_td3_bc")
     assert row.offline.algorithm.resolved()["alpha"] == 2.5
     assert row.online.algorithm.resolved()["alpha"] is None
+
+
+def test_operations_by_hand(spec):
+    """D = 3, A = 2, one hidden layer of 4, N = 2, B = 10; a product of [m, k] and [k, n] is 2mkn."""
+    critic, actor = 2 * 5 * 4 + 2 * 4, 2 * 3 * 4 + 2 * 4 * 2
+    learn_critic, learn_actor = 3 * critic - 2 * 5 * 4, 3 * actor - 2 * 3 * 4
+    through_first_q = critic + critic - 2 * 3 * 4
+    every = actor + 2 * critic + 2 * learn_critic
+    algorithm = unit(td3_bc, hidden=(4,))
+    expected = 10 * (every + (learn_actor + through_first_q) // 2)
+    assert flops.per_update(algorithm, spec, 10) == expected == 4280
+    more = flops.per_update(algorithm.replace(actor_value=unit(targets.min_q)), spec, 10) - expected
+    assert more == 10 * critic // 2
