@@ -189,7 +189,7 @@ def test_parse(path, old, text, value):
         ("hidden", (8,), "wide", "hidden: 'wide' should be a tuple, like (8,)"),
         ("lagrange", None, "much", "lagrange: 'much' should be a number or None, like None"),
         ("a.target", None, "min", "a.target: no target 'min'; nearest: min_q, mix"),
-        ("handover", unit(fresh), "zz", "handover: no handover 'zz'; known: carry, fresh"),
+        ("handover", unit(fresh), "z", "handover: no handover 'z'; known: carry, fresh, merge_actors"),
         ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac"),
     ],
 )
@@ -221,7 +221,8 @@ def test_a_row_read_from_config_json_can_be_built(row, spec):
             built, expected = (getattr(r, phase).algorithm.build(spec) for r in (read, written))
             assert list(built.losses) == list(expected.losses)
             assert (built.critics, built.tau) == (expected.critics, expected.tau)
-    assert read.online.replay.build().capacity == 1_000_000
+    one, two = (recipe.online.replay.build().capacity for recipe in (read, written))
+    assert one == two
 
 
 def test_changed_values_survive_config_json():
