@@ -377,6 +377,17 @@ def test_other_flags_on_the_same_folder_are_refused(smoke, call):
     assert called.err.startswith("error: --out") and called.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "method, warmup, random_steps",
+    [("sac", 100, 0), ("cal_ql", 0, 0), ("rlpd", 100, 100), ("wsrl", 100, 0)],
+)
+def test_a_preset_cuts_first_steps_and_never_adds_any(plan, method, warmup, random_steps):
+    row = plan("--preset=smoke", f"--method={method}")["recipe"]
+    assert (row.online.warmup, row.online.random_steps) == (warmup, random_steps)
+    options = row.online.algorithm.resolved()
+    assert options["hidden"] == (32, 32) and options["critic_hidden"] is None
+
+
 def test_config_gives_the_same_run(smoke, plan, call, monkeypatch):
     _, folder, _ = smoke
     ours = plan("--preset=smoke")

@@ -123,7 +123,7 @@ def test_another_depth_is_named(spec, offline):
 
 
 def test_layer_norm_is_named(spec, offline):
-    assert "params.actor.params.norm_0.bias is missing" in refusal(
+    assert "params.critic.params.norm_0.bias is missing" in refusal(
         offline, sac(spec, layer_norm=True, **SHAPE)
     )
 
