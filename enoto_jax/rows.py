@@ -242,7 +242,7 @@ RECIPES: dict[str, Recipe] = (
 
 
 def recipe(name: str) -> Recipe:
-    """The row of that name.
+    """The row of that name, with locomotion's constants; `data.presets.for_task` has the others'.
 
     Raises:
       InputError: there is none; the nearest names are listed.

@@ -14,6 +14,7 @@ import jax
 from absl import flags
 
 from enoto_jax import core, registry, units
+from enoto_jax.data import presets
 from enoto_jax.data.source import Source, from_env, load_source, split
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.recipes import Recipe, build, switch
@@ -82,10 +83,15 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
         method, row = saved["method"], registry.from_json(saved["recipe"])
     else:
         method = given.method or "enoto_cql"
-        row = _with_preset(recipe(method), preset)
+        row = recipe(method)
+    wanted_env = given.env or saved.get("env")
+    source = _source(given.task or saved.get("task_given"), wanted_env, row)
+    if not given.config:
+        row = _with_preset(presets.for_task(row, method, source.name), preset)
     for flag, path in paths.items():
         if given[flag].value is not None:
             row = _override(f"--{flag}", row, path, given[flag].value)
+    row = _decayed_at_the_end(row)
     for text in given["set"].value:
         path, equals, value = text.partition("=")
         if not equals:
@@ -100,8 +106,6 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
         episodes = given.eval_episodes
     if len(seeds) < 1 or min(seeds) < 0 or episodes < 1:
         raise InputError("--seeds and --eval_episodes must be at least 1, --seed at least 0")
-    wanted_env = given.env or saved.get("env")
-    source = _source(given.task or saved.get("task_given"), wanted_env, row)
     env_id = None if wanted_env == "none" else wanted_env or source.env_id
     if env_id is None and wanted_env != "none":
         raise InputError(f"--env: {source.name} names no environment; give its id, or --env=none")
@@ -139,6 +143,14 @@ def _with_preset(row: Recipe, preset: Preset) -> Recipe:
         if path in known or f"online.{path}" in known:
             row = registry.override(row, path, value)
     return row
+
+
+def _decayed_at_the_end(row: Recipe) -> Recipe:
+    """A learning rate that falls over the offline phase falls over its whole length."""
+    known = {path: value for path, value, _ in units.leaves(row)}
+    if known.get("offline.algorithm.decay_steps") is None:
+        return row
+    return registry.override(row, "offline.algorithm.decay_steps", row.offline.steps or 1)
 
 
 def per_preset(method: str, path: str) -> list[str]:
