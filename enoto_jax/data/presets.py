@@ -38,7 +38,8 @@ _CAL_QL: Changes = {
     "algorithm.initial_multiplier": math.e, "algorithm.backup": "best_of",
     "algorithm.sparse_reward": -5.0, "algorithm.actor_rate": 1e-4,
     "algorithm.temperature_rate": 1e-4,
-    "algorithm.actor_init.head_gain": 0.01, "algorithm.critic_init.head_gain": 0.01, "algorithm.hidden": (256, 256),
+    "algorithm.actor_init.head_gain": 0.01, "algorithm.critic_init.head_gain": 0.01,
+    "algorithm.hidden": (256, 256),
     "algorithm.critic_hidden": (256, 256, 256, 256),
 }  # fmt: skip
 _WSRL: Changes = {
