@@ -5,8 +5,8 @@ python -m experiments.crashtest --kills=20 --out=runs/crashtest
 A small ENOTO-CQL run on the data set in the package is killed (SIGKILL) while it starts, trains
 offline, hands over, trains online, saves and evaluates, at moments that are drawn at random. The
 same command then goes on. Parameters, optimisers, replay, environments, metrics.csv, summary.json
-and evaluations.csv (but for its clock) must be those of the undisturbed run, bit for bit. A run that
-has ended before the last kill is compared, and the next one begins. Exit code 1: something differs.
+and evaluations.csv (but for its clock) must be those of the undisturbed run, bit for bit. A run
+that has ended before the last kill is compared, and the next begins. Exit code 1: they differ.
 """
 
 from __future__ import annotations

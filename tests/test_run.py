@@ -1,5 +1,6 @@
 """Whole runs on a tiny task: their files, where they may stop, and what is the same afterwards."""
 
+import contextlib
 import csv
 import json
 import time
@@ -18,7 +19,7 @@ from enoto_jax.recipes import Recipe, build
 from enoto_jax.train import offline, online, record, run
 from enoto_jax.train.record import Record, Stopped
 from enoto_jax.types import InputError, RunError
-from tests.helpers import REACH, assert_same, quick_compiling, reach_source, successor, tiny
+from tests.helpers import REACH, assert_same, largest_file, quick_compiling, reach_source, successor, tiny
 
 # Offline: 20 updates, evaluated at 10 and 20. Online: 12 steps, evaluated at 0, 4, 8 and 12; the
 # first update after step 4. One call is 5 updates or 1 step; UPDATES counts both phases' calls.
@@ -382,6 +383,33 @@ def test_saved_in_the_middle_and_killed(finished, source, tmp_path, monkeypatch)
         held.close()
     train(source, tmp_path)
     assert_goes_on_as_uninterrupted(tmp_path, finished)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(finished, source, tmp_path):
+    with contextlib.ExitStack() as full:
+
+        def watch(phase, step, *rest):
+            if (phase, step) == ("online", 4):
+                full.enter_context(largest_file(4_000))
+
+        with pytest.raises(RunError, match="File too large") as error:
+            train(source, tmp_path, watch=watch)
+    assert "\n" not in str(error.value) and not (tmp_path / "summary.json").exists()
+    train(source, tmp_path)
+    assert_goes_on_as_uninterrupted(tmp_path, finished)
+
+
+def test_the_best_train_state_is_kept(finished):
+    rows = table(finished.folder / "evaluations.csv")
+    means = {}
+    for row in rows:
+        means.setdefault((row["phase"], int(row["step"])), []).append(float(row["score"]))
+    checkpoints = Checkpoints(finished.folder / "checkpoints")
+    best = checkpoints.record(best=True)
+    checkpoints.close()
+    at = max(means, key=lambda key: np.mean(means[key]))  # the first of them
+    assert (best["phase"], best["step"]) == at
+    assert best["mean"] == pytest.approx(np.mean(means[at]))
 
 
 def test_clocks_may_jump(finished, source, tmp_path, monkeypatch):

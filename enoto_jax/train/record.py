@@ -152,8 +152,8 @@ class Record:
         }  # one of each network
         if broken:
             raise RunError(
-                f"{phase} step {step}: {', '.join(broken.values())} is no longer a number; the last "
-                f"good state is in {self.folder / 'checkpoints'}; lower the learning rates"
+                f"{phase} step {step}: {', '.join(broken.values())} is no longer a number; the "
+                f"last good state is in {self.folder / 'checkpoints'}; lower the learning rates"
             )
 
     def evaluate(
