@@ -106,3 +106,30 @@ def test_at_least_one_checkpoint_is_kept(tmp_path):
     with pytest.raises(InputError, match="--keep: 0"):
         run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "new", keep=0)
     assert not (tmp_path / "new").exists()
+
+
+SLEEP = """
+import time
+from enoto_jax.train.record import Record
+class Run(Record):
+    def __init__(self):
+        self.stop = False
+run = Run()
+run.catch_signals()
+print("ready", flush=True)
+while not run.stop:
+    time.sleep(0.01)
+print("saving", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_first_signal_is_answered_and_a_second_stops_at_once(number):
+    process = python("-c", SLEEP)
+    for word in ("ready", "saving"):
+        assert process.stdout.readline() == f"{word}\n"
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -number
+    assert err == "stopping after this step; a second signal stops at once\n"

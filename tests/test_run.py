@@ -19,7 +19,15 @@ from enoto_jax.recipes import Recipe, build
 from enoto_jax.train import offline, online, record, run
 from enoto_jax.train.record import Record, Stopped
 from enoto_jax.types import InputError, RunError
-from tests.helpers import REACH, assert_same, largest_file, quick_compiling, reach_source, successor, tiny
+from tests.helpers import (
+    REACH,
+    assert_same,
+    largest_file,
+    quick_compiling,
+    reach_source,
+    successor,
+    tiny,
+)
 
 # Offline: 20 updates, evaluated at 10 and 20. Online: 12 steps, evaluated at 0, 4, 8 and 12; the
 # first update after step 4. One call is 5 updates or 1 step; UPDATES counts both phases' calls.

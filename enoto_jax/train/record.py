@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -259,15 +260,17 @@ class Record:
         raise Stopped(f"{phase} step {step}")
 
     def catch_signals(self) -> None:
-        """SIGTERM and SIGINT finish the step and save; a second one interrupts at once."""
+        """SIGTERM and SIGINT finish the step and save; a second one ends the process at once."""
+        numbers = (signal.SIGTERM, signal.SIGINT)
 
         def handle(number, frame):
             del number, frame
-            if self.stop:
-                raise KeyboardInterrupt
             self.stop = True
+            print("stopping after this step; a second signal stops at once", file=sys.stderr)
+            for each in numbers:  # the system's own answer comes even while XLA compiles
+                signal.signal(each, signal.SIG_DFL)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             signal.signal(number, handle)
 
     def finish(self) -> dict[str, Any]:
