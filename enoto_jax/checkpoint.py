@@ -1,12 +1,22 @@
-"""Checkpoints by Orbax: written in the background, atomically; the newest few and the hand-over.
+"""Checkpoints by Orbax: written in the background, atomically; the newest few, the best, the
+hand-over.
 
-A checkpoint is a tree of host arrays [S, ...] and a small JSON record: the phase, its step, and the
-counters. The phase is stored, never guessed from a step count.
+A checkpoint is a tree of host arrays [S, ...] and a small JSON record: the phase, its step, the
+counters, and a checksum of everything, because Orbax itself notices no flipped bit in an array. The
+phase is stored, never guessed from a step count.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
+import shutil
+import sys
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,104 +26,245 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 from enoto_jax.handover import differences
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, RunError
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # 1 had no checksum, and nothing of the environments
+
+
+class Damaged(Exception):
+    """A checkpoint that cannot be read as it was written."""
 
 
 class Checkpoints:
-    """The checkpoints of one run's folder.
+    """The checkpoints of one run's folder: "latest", "handover" and "best".
 
     Args:
-      folder: `<run>/checkpoints`; "latest" and "handover" are made in it.
-      keep: how many of the newest are kept; the hand-over is kept for ever.
+      folder: `<run>/checkpoints`; the three are made in it.
+      keep: how many of the newest are kept; the hand-over and the best are kept for ever.
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
-        absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every save at INFO
+        absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs saves, and errors it raises
         folder = Path(folder).absolute()
-        self._latest = _manager(folder / "latest", keep)
-        self._handover = _manager(folder / "handover", 1)
+        # Two of the best: a run that goes back behind the best finds the one before it.
+        kept = {"latest": keep, "handover": 1, "best": 2}
+        self._managers = {kind: _manager(folder / kind, n) for kind, n in kept.items()}
 
-    def save(self, number: int, state: Any, record: dict[str, Any]) -> None:
+    def save(self, number: int, state: Any, record: Mapping[str, Any], kind: str = "latest"):
         """Start writing; returns once the arrays are taken over.
 
         Args:
           number: grows over the run's whole life.
           state: host arrays, of which nobody else changes the memory.
-          record: JSON; phase and step among it.
+          record: JSON and arrays; phase and step among it.
+          kind: "latest" or "best".
+
+        Raises:
+          RunError: this or the save before it cannot be written; older ones are whole.
         """
-        self._latest.save(number, args=_save_args(state, record))
+        manager = self._managers[kind]
+        with _writing(manager.directory):
+            manager.save(number, args=_save_args(state, record))
 
-    def save_handover(self, state: Any, record: dict[str, Any]) -> None:
+    def save_handover(self, state: Any, record: Mapping[str, Any]) -> None:
         """Keep the end of the offline phase for every row that shares it; once, and wait for it."""
-        if self._handover.latest_step() is not None:
-            return
-        self._handover.save(0, args=_save_args(state, record))
-        self._handover.wait_until_finished()
+        manager = self._managers["handover"]
+        if manager.latest_step() is None:
+            self.save(0, state, record, "handover")
+            with _writing(manager.directory):
+                manager.wait_until_finished()
 
-    def record(self, handover: bool = False) -> dict[str, Any] | None:
-        """The newest checkpoint's record, or None when there is none."""
-        manager = self._handover if handover else self._latest
-        step = manager.latest_step()
-        if step is None:
-            return None
-        found = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
-        if found["record"].get("version") != VERSION:
-            raise InputError(
-                f"{manager.directory}: checkpoint of version {found['record'].get('version')}, "
-                f"this program reads {VERSION}; use the version that wrote it, or another --out"
-            )
-        return found["record"]
+    def record(self, handover: bool = False, best: bool = False) -> dict[str, Any] | None:
+        """The newest checkpoint's record, or None when there is none.
 
-    def restore(self, template: Any, handover: bool = False) -> Any:
+        Raises:
+          InputError: it is damaged, or of another version.
+        """
+        manager = self._manager(handover, best)
+        try:
+            step = manager.latest_step()
+            return None if step is None else _record(manager, step)
+        except Damaged as damage:
+            raise InputError(f"{manager.directory}: cannot restore: {damage}") from damage
+
+    def restore(self, template: Any, handover: bool = False, best: bool = False) -> Any:
         """The newest checkpoint's arrays, on the host.
 
         Args:
           template: a tree of arrays or shapes as saved.
           handover: the kept end of the offline phase instead.
+          best: the train state of the best evaluation instead.
 
         Raises:
           InputError: the files are damaged, or hold other arrays than the template.
         """
-        manager = self._handover if handover else self._latest
-        host = _host_template(template)
-        saved = manager.item_metadata(manager.latest_step())["state"]
-        if saved is not None and (difference := differences(host, saved)):
-            raise InputError(f"{manager.directory}: cannot restore: {difference}")
+        manager = self._manager(handover, best)
         try:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(host))
-            state = manager.restore(manager.latest_step(), args=args)["state"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"{manager.directory}: cannot restore: {reason}") from error
-        # A manager that has saved nothing itself knows no metadata: look at what came back.
-        if difference := differences(host, state):
-            raise InputError(f"{manager.directory}: cannot restore: {difference}")
-        return state
+            return _state(manager, manager.latest_step(), template)
+        except Damaged as damage:
+            raise InputError(f"{manager.directory}: cannot restore: {damage}") from damage
+
+    def newest(self, template: Callable[[Mapping], Any]) -> tuple[dict[str, Any], Any] | None:
+        """Record and arrays of the newest whole checkpoint, or None when there is none.
+
+        What a kill left half written is removed. A damaged checkpoint is moved aside, which stderr
+        says, and the one before it is used; after the last of them, the hand-over.
+
+        Args:
+          template: a record -> a tree of shapes as saved.
+
+        Raises:
+          InputError: a checkpoint is of other arrays or another version, or none is whole.
+        """
+        damaged = None
+        for manager in (self._managers["latest"], self._managers["handover"]):
+            for unfinished in Path(manager.directory).glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished)
+            for step in sorted(manager.all_steps(), reverse=True):
+                try:
+                    record = _record(manager, step)
+                    return record, _state(manager, step, template(record))
+                except Damaged as damage:
+                    damaged = Path(manager.directory) / str(step)
+                    print(f"{damaged} is damaged, moved aside: {damage}", file=sys.stderr)
+                    aside = damaged.with_name(f"damaged-{step}")
+                    shutil.rmtree(aside, ignore_errors=True)
+                    damaged.rename(aside)
+                    manager.reload()
+        if damaged is not None:
+            raise InputError(
+                f"{damaged.parent.parent}: no checkpoint is whole; begin again with another --out"
+            )
+        return None
+
+    def forget_best(self, after: int) -> None:
+        """Remove what was best only later than the checkpoint that the run goes on from."""
+        manager = self._managers["best"]
+        for unfinished in Path(manager.directory).glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(unfinished)
+        for step in manager.all_steps():
+            if step > after:
+                manager.delete(step)
 
     def wait(self) -> None:
-        """Until everything is on disk."""
-        self._latest.wait_until_finished()
+        """Until everything is on disk.
+
+        Raises:
+          RunError: it cannot be written.
+        """
+        for manager in self._managers.values():
+            with _writing(manager.directory):
+                manager.wait_until_finished()
 
     def close(self) -> None:
-        self._latest.close()
-        self._handover.close()
+        """Wait, and stop the threads that write.
+
+        Raises:
+          RunError: something could not be written.
+        """
+        for manager in self._managers.values():
+            with _writing(manager.directory):
+                manager.close()
+
+    def _manager(self, handover: bool, best: bool) -> ocp.CheckpointManager:
+        return self._managers["best" if best else "handover" if handover else "latest"]
+
+
+def pack(tree: Any) -> Any:
+    """A tree whose arrays JSON can hold, to the last bit."""
+    if isinstance(tree, np.ndarray):
+        data = base64.b64encode(np.ascontiguousarray(tree).tobytes()).decode()
+        return {"dtype": tree.dtype.str, "shape": list(tree.shape), "base64": data}
+    if isinstance(tree, Mapping):
+        return {key: pack(value) for key, value in tree.items()}
+    return [pack(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
+
+
+def unpack(tree: Any) -> Any:
+    """The other way; tuples have become lists."""
+    if isinstance(tree, Mapping):
+        if set(tree) == {"dtype", "shape", "base64"}:
+            data = base64.b64decode(tree["base64"])
+            return np.frombuffer(data, tree["dtype"]).reshape(tree["shape"]).copy()
+        return {key: unpack(value) for key, value in tree.items()}
+    return [unpack(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     folder.mkdir(parents=True, exist_ok=True)
     return ocp.CheckpointManager(
-        folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        folder,
+        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+        # Named here, so that also one that has saved nothing yet can tell what the files hold.
+        item_handlers={
+            "state": ocp.StandardCheckpointHandler(),
+            "record": ocp.JsonCheckpointHandler(),
+        },
     )
 
 
-def _save_args(state: Any, record: dict[str, Any]) -> ocp.args.Composite:
-    return ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        record=ocp.args.JsonSave({"version": VERSION, **record}),
-    )
+@contextmanager
+def _writing(folder: os.PathLike):
+    """One line for whatever goes wrong; the cause may be that of an earlier save's background."""
+    try:
+        yield
+    except Exception as error:  # of which kind depends on where in Orbax and TensorStore it arose
+        raise RunError(
+            f"{folder}: a checkpoint cannot be written: {_reason(error)}; those before it are "
+            "whole: make room there and give the same command again"
+        ) from error
 
 
-def _host_template(tree: Any) -> Any:
-    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
+def _reason(error: Exception) -> str:
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else " ".join(str(error).split())[:300]
+
+
+def _save_args(state: Any, record: Mapping[str, Any]) -> ocp.args.Composite:
+    record = {"version": VERSION, **pack(record)}
+    record["checksum"] = _checksum(state, record)
+    return ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
+
+
+def _checksum(state: Any, record: Mapping[str, Any]) -> int:
+    said = {name: value for name, value in record.items() if name != "checksum"}
+    total = zlib.crc32(json.dumps(said, sort_keys=True).encode())
+    for x in jax.tree.leaves(state):
+        total = zlib.crc32(np.ascontiguousarray(x), total)
+    return total
+
+
+def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    try:
+        args = ocp.args.Composite(record=ocp.args.JsonRestore())
+        found = manager.restore(step, args=args)["record"]
+        version = found["version"]
+    except Exception as error:  # a file that is missing, cut, or no longer JSON
+        raise Damaged(_reason(error)) from error
+    if version not in READABLE:
+        raise InputError(
+            f"{manager.directory}: checkpoint of version {version}, this program reads "
+            f"{' and '.join(map(str, READABLE))}; use the version that wrote it, or another --out"
+        )
+    return found
+
+
+def _state(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
+    """The arrays [S, ...], compared with the template first and with their checksum then."""
+    host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
+    try:
+        saved = manager.item_metadata(step)["state"].tree
+    except Exception as error:
+        raise Damaged(_reason(error)) from error
+    if difference := differences(host, saved):
+        raise InputError(f"{manager.directory}: cannot restore: {difference}")
+    try:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(host))
+        state = manager.restore(step, args=args)["state"]
+    except Exception as error:  # of every kind, also of Orbax's own and TensorStore's
+        raise Damaged(_reason(error)) from error
+    record = _record(manager, step)
+    if "checksum" in record and record["checksum"] != _checksum(state, record):
+        raise Damaged("its checksum is another one")
+    return state

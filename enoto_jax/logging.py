@@ -131,7 +131,7 @@ class CsvLog:
             os.truncate(self.path, found.rfind(b"\n") + 1)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Writes a batch of rows. Once this returns, a kill of the program loses none of them.
+        """Writes a batch of rows. Once this returns, a kill or a power cut loses none of them.
 
         Args:
             rows: A scalar a column. A column left out is empty, as is NaN.
@@ -146,6 +146,8 @@ class CsvLog:
             cells.append([_cell(row.get(column)) for column in self.columns])
         with open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(_lines(cells))
+            file.flush()
+            os.fsync(file.fileno())
 
     def cut_back(self, keep: Callable[[dict[str, str]], bool]) -> int:
         """Removes rows: on resume, those that the run wrote after its checkpoint.

@@ -28,6 +28,10 @@ class InputError(ValueError):
     """The user gave something that cannot work. Its text is one line: what, where, what to do."""
 
 
+class RunError(RuntimeError):
+    """A run cannot go on: its world, its numbers or its disk failed. Its text is one line."""
+
+
 class Spec(NamedTuple):
     """Sizes that the networks are built from. Actions live in [-1, 1]^A."""
 

@@ -21,7 +21,7 @@ from enoto_jax.recipes import Recipe, build, switch
 from enoto_jax.rows import recipe
 from enoto_jax.train import memory, run
 from enoto_jax.train.record import Stopped
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, RunError
 from experiments.presets import PRESETS, Preset
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
@@ -62,6 +62,9 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     except (InputError, flags.Error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
+    except RunError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
     except Stopped as stopped:
         print(f"stopped at {stopped}; the same command goes on from here", file=sys.stderr)
         return STOPPED
@@ -212,6 +215,7 @@ def train(plan: Plan, folder: Path) -> None:
         about=about(plan),
         signals=True,
         announce=describe(plan),
+        keep=flags.FLAGS.keep,
     )
     if finished:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)

@@ -58,6 +58,7 @@ def define() -> None:
     flags.DEFINE_string("config", None, "A run's config.json, instead of method, preset and --set.")
     flags.DEFINE_string("out", None, "The run's folder; starting again on it resumes.")
     flags.DEFINE_string("restore", None, "Another run's folder: start from its hand-over.")
+    flags.DEFINE_integer("keep", 2, "How many of the newest checkpoints are kept.")
     flags.DEFINE_list("log", ["csv"], "csv (always), tensorboard, wandb.")
     flags.DEFINE_bool("dry_run", False, "Resolve, check and print everything; train nothing.")
     flags.DEFINE_string("explain", None, "Path of a hyper-parameter to explain; train nothing.")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from enoto_jax import checkpoint
-from enoto_jax.checkpoint import Checkpoints
-from enoto_jax.types import InputError
-from tests.helpers import assert_same
+from enoto_jax.checkpoint import Checkpoints, pack, unpack
+from enoto_jax.types import InputError, RunError
+from tests.helpers import assert_same, largest_file
 
 
 def state(value: float = 1.0):
@@ -124,3 +124,116 @@ def test_a_checkpoint_of_another_version_is_refused(checkpoints, monkeypatch):
         saved(checkpoints, 3)
     with pytest.raises(InputError, match="version 99"):
         checkpoints.record()
+
+
+def template(record):
+    return state()
+
+
+def newest(folder):
+    """What a new process would go on from."""
+    checkpoints = Checkpoints(folder)
+    try:
+        return checkpoints.newest(template)
+    finally:
+        checkpoints.close()
+
+
+def flip(path):
+    """One bit in the middle."""
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(bytes(raw))
+
+
+def largest(folder):
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+DAMAGES = {
+    "a flipped bit": lambda folder: flip(largest(folder / "state")),
+    "a flipped bit in the record": lambda folder: flip(folder / "record" / "metadata"),
+    "cut short": lambda folder: largest(folder / "state").write_bytes(b""),
+    "a file is gone": lambda folder: largest(folder / "state").unlink(),
+    "half deleted": lambda folder: [p.unlink() for p in folder.rglob("*") if p.is_file()],
+    "no record": lambda folder: (folder / "record" / "metadata").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints, tmp_path, capsys, damage):
+    checkpoints.save_handover(state(0.5), {"phase": "offline", "step": 1})
+    saved(checkpoints, 3, 4)
+    checkpoints.close()
+    DAMAGES[damage](tmp_path / "latest" / "4")
+    record, found = newest(tmp_path)
+    assert record["step"] == 3
+    assert_same(found, state(3))
+    told = capsys.readouterr().err
+    assert told.startswith(f"{tmp_path}/latest/4 is damaged, moved aside: "), told
+    assert told.count("\n") == 1
+    # The numbers that it had used are free again.
+    again = Checkpoints(tmp_path)
+    saved(again, 4)
+    assert again.record()["step"] == 4
+    again.close()
+    # After the last of them comes the hand-over, and then nothing.
+    for step in (3, 4):
+        DAMAGES[damage](tmp_path / "latest" / str(step))
+    record, found = newest(tmp_path)
+    assert record["step"] == 1
+    assert_same(found, state(0.5))
+    DAMAGES[damage](tmp_path / "handover" / "0")
+    with pytest.raises(InputError, match="no checkpoint is whole") as error:
+        newest(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_kill_left_half_written_is_removed(checkpoints, tmp_path):
+    saved(checkpoints, 3)
+    (tmp_path / "latest" / "4.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    assert newest(tmp_path)[0]["step"] == 3
+    assert [path.name for path in (tmp_path / "latest").iterdir()] == ["3"]
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_what_there_was(tmp_path, capfd):
+    large = {"x": np.random.default_rng(0).normal(size=(2, 100_000))}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(3, large, {"phase": "offline", "step": 3})
+    checkpoints.wait()
+    with largest_file(200_000):
+        with pytest.raises(RunError, match="File too large; those before it are whole") as error:
+            checkpoints.save(4, large, {"phase": "offline", "step": 4})
+            checkpoints.wait()
+        assert "\n" not in str(error.value)
+        checkpoints.close()
+    assert "Traceback" not in capfd.readouterr().err
+    again = Checkpoints(tmp_path)
+    record, found = again.newest(lambda record: large)
+    again.close()
+    assert record["step"] == 3
+    assert_same(found, large)
+
+
+def test_the_best_stays_until_a_better_one_or_a_step_back(checkpoints):
+    for number in (2, 5, 7):
+        checkpoints.save(number, state(number), {"mean": number}, "best")
+        checkpoints.wait()
+    saved(checkpoints, 8, 9, 10)
+    assert checkpoints.record(best=True)["mean"] == 7
+    assert_same(checkpoints.restore(state(), best=True), state(7))
+    checkpoints.forget_best(after=6)  # the run goes on from an earlier checkpoint
+    assert checkpoints.record(best=True)["mean"] == 5
+    checkpoints.forget_best(after=1)
+    assert checkpoints.record(best=True) is None
+
+
+def test_arrays_in_a_record_keep_every_bit(checkpoints):
+    odd = np.asarray([np.nan, np.inf, -0.0, 1 / 3])
+    tree = {"x": [odd, {"y": odd.astype(np.float32)}], "scalar": np.asarray(2.5), "n": 2**127}
+    checkpoints.save(1, state(), {"position": tree})
+    checkpoints.wait()
+    found = unpack(checkpoints.record()["position"])
+    assert pack(found) == pack(tree) and found["n"] == 2**127
+    assert found["x"][0].tobytes() == odd.tobytes()
+    assert found["scalar"].shape == () and found["x"][1]["y"].dtype == np.float32

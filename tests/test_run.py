@@ -1,7 +1,9 @@
 """Whole runs on a tiny task: their files, where they may stop, and what is the same afterwards."""
 
+import contextlib
 import csv
 import json
+import time
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,11 +14,20 @@ import pytest
 from enoto_jax import core, logging
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import from_env
+from enoto_jax.envs import state
 from enoto_jax.recipes import Recipe, build
-from enoto_jax.train import offline, online, run
+from enoto_jax.train import offline, online, record, run
 from enoto_jax.train.record import Record, Stopped
-from enoto_jax.types import InputError
-from tests.helpers import REACH, assert_same, quick_compiling, reach_source, successor, tiny
+from enoto_jax.types import InputError, RunError
+from tests.helpers import (
+    REACH,
+    assert_same,
+    largest_file,
+    quick_compiling,
+    reach_source,
+    successor,
+    tiny,
+)
 
 # Offline: 20 updates, evaluated at 10 and 20. Online: 12 steps, evaluated at 0, 4, 8 and 12; the
 # first update after step 4. One call is 5 updates or 1 step; UPDATES counts both phases' calls.
@@ -88,7 +99,7 @@ def finished(source, tmp_path_factory) -> Finished:
     plain = online.train
 
     def train_online(phase, algorithm, replay, carried, *rest):
-        starts.append(rest[-1].seeds.get(carried))
+        starts.append(rest[3].seeds.get(carried))
         return plain(phase, algorithm, replay, carried, *rest)
 
     with pytest.MonkeyPatch.context() as patch, watched() as calls:
@@ -126,12 +137,12 @@ def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> online.Online:
     shapes = jax.eval_shape(lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0)))
     template = jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
     checkpoints = Checkpoints(folder / "checkpoints")
-    record = checkpoints.record()
-    assert record["phase"] == "online"
-    ring = jax.tree.map(lambda x: x[:, : record["step"]], template.storage.ring)
-    state = checkpoints.restore(template.replace(storage=template.storage._replace(ring=ring)))
+    about = checkpoints.record()
+    assert about["phase"] == "online"
+    ring = jax.tree.map(lambda x: x[:, : about["step"]], template.storage.ring)
+    found = checkpoints.restore(template.replace(storage=template.storage._replace(ring=ring)))
     checkpoints.close()
-    return state
+    return found
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -282,6 +293,7 @@ def test_another_run_in_the_same_folder_is_refused(finished, source, what, chang
         (("update", 2), "offline step 10"),
         (("update", 4), "offline step 20"),
         (("eval", 3), "online step 0"),
+        (("env", 5), "online step 5"),
         (("update", 11), "online step 6"),
         (("update", 17), "online step 12"),
     ],
@@ -306,37 +318,115 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(finished, source, tmp_p
 
 
 def assert_goes_on_as_uninterrupted(folder, finished):
-    assert evaluations(folder) == evaluations(finished.folder)
+    """To the last bit: rows, parameters, optimisers, replay, counters; only clocks may differ."""
     assert_same(kept_handover(folder), kept_handover(finished.folder))
-    for mine, whole in zip(*(table(f / "evaluations.csv") for f in (folder, finished.folder))):
-        if mine["phase"] == "offline" or mine["step"] == "0":
-            assert {**mine, "wall_s": ""} == {**whole, "wall_s": ""}
-    state = last_state(folder)
-    assert state.train.step.tolist() == last_state(finished.folder).train.step.tolist()
-    assert state.storage.ring.reward.shape == (2, STEPS)
+    assert_same(last_state(folder), last_state(finished.folder))
+    mine, whole = (table(f / "evaluations.csv") for f in (folder, finished.folder))
+    assert [{**row, "wall_s": ""} for row in mine] == [{**row, "wall_s": ""} for row in whole]
+    names = ("metrics.csv", "summary.json")
+    assert [(folder / n).read_text() for n in names] == [
+        (finished.folder / n).read_text() for n in names
+    ]
     timing, whole = (json.loads((f / "timing.json").read_text()) for f in (folder, finished.folder))
-    assert timing["updates"] == whole["updates"]
-    names = [{row["name"] for row in table(f / "metrics.csv")} for f in (folder, finished.folder)]
-    assert names[0] == names[1]
-    for row in table(folder / "metrics.csv"):
-        if row["name"].endswith("temperature/value"):
-            assert float(row["value"]) == pytest.approx(1.0, abs=0.01), row
+    for name in ("updates", "env_steps"):
+        assert timing[name] == whole[name]
 
 
 def test_a_stopped_run_has_saved_where_it_stopped(source, tmp_path):
     with watched(("update", 11)), pytest.raises(Stopped):
         train(source, tmp_path)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    record = checkpoints.record()
+    about = checkpoints.record()
     checkpoints.close()
-    assert (record["phase"], record["step"]) == ("online", 6)
+    assert (about["phase"], about["step"]) == ("online", 6)
+    assert last_state(tmp_path).storage.ring.reward.shape == (2, 6)
+
+
+def test_an_environment_that_cannot_be_saved_begins_a_new_episode(
+    source, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(state, "capture", lambda env: None)
+    with watched(("update", 11)), pytest.raises(Stopped, match="online step 6"):
+        train(source, tmp_path)
     stopped = last_state(tmp_path)
-    assert stopped.storage.ring.reward.shape == (2, 6)
+    capsys.readouterr()
     train(source, tmp_path)
-    went_on = last_state(tmp_path).storage.ring
+    assert "Reach-v0 cannot be saved: new episodes begin at online step 6" in capsys.readouterr().err
+    went_on = last_state(tmp_path)
     # What had happened stays; what follows begins a new episode.
-    assert_same(jax.tree.map(lambda x: x[:, :6], went_on), stopped.storage.ring)
-    assert not np.array_equal(went_on.observation[:, 6], went_on.next_observation[:, 5])
+    ring = went_on.storage.ring
+    assert_same(jax.tree.map(lambda x: x[:, :6], ring), stopped.storage.ring)
+    assert not np.array_equal(ring.observation[:, 6], ring.next_observation[:, 5])
+    assert went_on.train.step.tolist() == [UTD * (STEPS - WARMUP)] * 2
+
+
+@pytest.mark.parametrize("number, where", [(1, "offline step 10"), (4, "online step 4")])
+def test_a_signal_cuts_an_evaluation_short(finished, source, tmp_path, number, where):
+    """Evaluations may take minutes; the step is saved and evaluated later."""
+    begun, plain = [], Record.evaluate
+
+    def evaluate(self, *arguments):
+        begun.append(arguments)
+        self.stop = len(begun) == number
+        return plain(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "evaluate", evaluate)
+        with pytest.raises(Stopped, match=where):
+            train(source, tmp_path)
+    assert evaluations(tmp_path) == evaluations(finished.folder)[: 2 * (number - 1)]
+    train(source, tmp_path)
+    assert_goes_on_as_uninterrupted(tmp_path, finished)
+
+
+def test_saved_in_the_middle_and_killed(finished, source, tmp_path, monkeypatch):
+    """Saves happen at any step, by the clock: here after every call."""
+    monkeypatch.setattr(record, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(record, "SAVE_SHARE", np.inf)
+    for at in (("update", 3), ("env", 3), ("eval", 2)):
+        with watched(at, kill=True), pytest.raises(Killed):
+            train(source, tmp_path)
+        held = Checkpoints(tmp_path / "checkpoints")
+        held.wait()
+        held.close()
+    train(source, tmp_path)
+    assert_goes_on_as_uninterrupted(tmp_path, finished)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(finished, source, tmp_path):
+    with contextlib.ExitStack() as full:
+
+        def watch(phase, step, *rest):
+            if (phase, step) == ("online", 4):
+                full.enter_context(largest_file(4_000))
+
+        with pytest.raises(RunError, match="File too large") as error:
+            train(source, tmp_path, watch=watch)
+    assert "\n" not in str(error.value) and not (tmp_path / "summary.json").exists()
+    train(source, tmp_path)
+    assert_goes_on_as_uninterrupted(tmp_path, finished)
+
+
+def test_the_best_train_state_is_kept(finished):
+    rows = table(finished.folder / "evaluations.csv")
+    means = {}
+    for row in rows:
+        means.setdefault((row["phase"], int(row["step"])), []).append(float(row["score"]))
+    checkpoints = Checkpoints(finished.folder / "checkpoints")
+    best = checkpoints.record(best=True)
+    checkpoints.close()
+    at = max(means, key=lambda key: np.mean(means[key]))  # the first of them
+    assert (best["phase"], best["step"]) == at
+    assert best["mean"] == pytest.approx(np.mean(means[at]))
+
+
+def test_clocks_may_jump(finished, source, tmp_path, monkeypatch):
+    jumps = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
+    train(source, tmp_path)
+    assert_goes_on_as_uninterrupted(tmp_path, finished)
+    wall = [float(row["wall_s"]) for row in table(tmp_path / "evaluations.csv")]
+    assert wall == sorted(wall) and wall[0] > 0 and wall[-1] < 600
 
 
 class Dashboard:
@@ -351,7 +441,7 @@ class Dashboard:
         self.closed += 1
 
 
-@pytest.mark.parametrize("at", [None, ("update", 2)], ids=["finished", "stopped"])
+@pytest.mark.parametrize("at", [None, ("update", 3)], ids=["finished", "stopped"])
 def test_dashboards_are_told_and_closed(source, tmp_path, monkeypatch, at):
     board = Dashboard()
     monkeypatch.setattr(run, "open_sinks", lambda names, folder, config: (board,))
@@ -377,7 +467,7 @@ def starts_of(patch) -> list:
     found = []
 
     def capture(phase, algorithm, replay, carried, *rest):
-        found.append(rest[-1].seeds.get(carried))
+        found.append(rest[3].seeds.get(carried))
         raise Killed
 
     patch.setattr(online, "train", capture)
@@ -543,5 +633,6 @@ def test_time_limits_are_no_terminals(tmp_path, env, bound):
 
 def test_numbers_that_break_stop_the_run(source, tmp_path):
     row = tiny("cql", offline__algorithm__critic_rate=1e30)
-    with pytest.raises(InputError, match=r"offline step 10: .* is no longer a number"):
+    with pytest.raises(RunError, match=r"offline step 5: .*critic/\w+.* is no longer a number"):
         train(source, tmp_path, row=row, env="none")
+    assert table(tmp_path / "metrics.csv") == []

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from enoto_jax.data.transforms import Transform
+from enoto_jax.envs import state
+from enoto_jax.envs.guard import Guard
 from enoto_jax.envs.gym import make_env
 from enoto_jax.types import Transition
 
@@ -36,21 +38,27 @@ class SeedEnvs:
       env_id: Gymnasium id.
       seeds: S numbers; each environment's random numbers come from its own.
       transform: transitions and actions are the agent's, as in the data that it was trained on.
+
+    Raises:
+      RunError: in `begin` and `step`: an environment fails; named by its id, seed and step.
     """
 
     def __init__(self, env_id: str, seeds: Sequence[int], transform: Transform):
         self._transform = transform
         self._seeds = [int(seed) for seed in seeds]
-        self._envs: gymnasium.vector.VectorEnv = SyncVectorEnv(
-            [partial(make_env, env_id) for _ in self._seeds], autoreset_mode=AutoresetMode.SAME_STEP
+        self._envs = SyncVectorEnv(
+            [partial(_guarded, env_id, seed) for seed in self._seeds],
+            autoreset_mode=AutoresetMode.SAME_STEP,
         )
         self._observation = np.zeros(0, np.float32)
 
     def begin(self, number: int = 0) -> Step:
-        """Begin new episodes; `number` tells one beginning of a seed from another.
+        """Begin new episodes; `number`, the steps so far, tells one beginning from another.
 
         The transition is all zeros: nothing has happened yet.
         """
+        for env in self._envs.envs:
+            env.count = number
         states = [np.random.SeedSequence([s, number]).generate_state(1)[0] for s in self._seeds]
         observation, _ = self._envs.reset(seed=[int(s) for s in states])
         self._observation = np.asarray(observation, np.float32)
@@ -83,8 +91,25 @@ class SeedEnvs:
         self._observation = observation
         return Step(self._transform.transitions(transition), self._seen(observation), ended)
 
+    def capture(self) -> dict[str, Any] | None:
+        """Everything that the coming steps depend on, or None where an environment hides some."""
+        states = [state.capture(env.env) for env in self._envs.envs]
+        if None in states:
+            return None
+        return {"states": states, "observation": self._observation}
+
+    def restore(self, captured: dict[str, Any]) -> None:
+        """Go on exactly from there, once `begin` was called."""
+        for env, own in zip(self._envs.envs, captured["states"]):
+            state.restore(env.env, own)
+        self._observation = captured["observation"]
+
     def _seen(self, observation: np.ndarray) -> np.ndarray:
         return self._transform.observation(observation).astype(np.float32)
 
     def close(self) -> None:
         self._envs.close()
+
+
+def _guarded(env_id: str, seed: int) -> gymnasium.Env:
+    return Guard(make_env(env_id), f"{env_id} of seed {seed}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +31,22 @@ def block_length(steps: int, every: int) -> int:
 def compile_blocks(
     algorithm: core.Algorithm, batch_size: int, length: int, seeds: SeedMap
 ) -> Callable[..., tuple[core.TrainState, Metrics]]:
-    """(state, seed, start, blocks, data) -> state after blocks * length updates, metrics' sums.
+    """(state, seed, start, blocks, data, sums) -> state after blocks * length updates, new sums.
 
+    The metrics of the updates are added to `sums`, one block after the other, so that also the
+    rounding does not depend on how the blocks lie in calls; without `sums` they start at zero.
     Update number t draws its rows and its noise from the seed's offline stream at t, so that
     neither the blocks nor the other seeds change what a seed computes.
     """
 
-    def run(state: core.TrainState, seed: Array, start: Array, blocks: Array, data: Transition):
+    def run(
+        state: core.TrainState,
+        seed: Array,
+        start: Array,
+        blocks: Array,
+        data: Transition,
+        sums: Metrics | None = None,
+    ):
         size = jnp.int32(data.reward.shape[0])
 
         def step(state, t):
@@ -50,9 +60,10 @@ def compile_blocks(
             state, metrics = jax.lax.scan(step, state, numbers)
             return state, jax.tree.map(lambda total, x: total + jnp.sum(x), totals, metrics)
 
-        _, shapes = jax.eval_shape(step, state, start)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.fori_loop(0, blocks, block, (state, zeros))
+        if sums is None:
+            _, shapes = jax.eval_shape(step, state, start)
+            sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.fori_loop(0, blocks, block, (state, sums))
 
     return seeds.compile(run, shared=(2, 3, 4), donate=(0,), long=True)
 
@@ -64,6 +75,7 @@ def train(
     data: Transition,
     step: int,
     record: Record,
+    position: dict[str, Any] | None = None,
 ) -> core.TrainState:
     """Train from update number `step` to the end of the phase, evaluating and saving on the way.
 
@@ -74,6 +86,7 @@ def train(
       data: resident on the devices.
       step: updates done before.
       record: files, evaluation and checkpoints.
+      position: as saved at `step`, where this step may not be reported yet; None: it is.
 
     Returns:
       The state at the phase's end, on the devices.
@@ -81,31 +94,43 @@ def train(
     seeds = record.seeds
     numbers, share = seeds.put(seeds.seeds), seeds.share
     length = block_length(phase.steps, phase.eval_every)
-    run = record.compiled(
-        compile_blocks(algorithm, phase.batch_size, length, seeds),
-        *(state, numbers, share(np.int32(step)), share(np.int32(1)), data),
-    )
-    mode = seeds.compile(algorithm.mode)
+    program = compile_blocks(algorithm, phase.batch_size, length, seeds)
+    arguments = (numbers, share(np.int32(step)), share(np.int32(1)), data)
+    _, shapes = jax.eval_shape(program, state, *arguments)
+    zeros = jax.tree.map(lambda x: np.zeros(len(seeds.seeds), x.dtype), shapes)
+    sums, since = (position["sums"], position["since"]) if position else (zeros, step)
+    sums, mode = seeds.put(sums), seeds.compile(algorithm.mode)
     progress = Progress(phase.steps, "offline", initial=step)
-    progress.note(f"compiled in {record.timing['compile_s']:.1f} s")
-    totals, since, blocks = None, step, 1
-    while step < phase.steps:
+    if step < phase.steps:
+        run = record.compiled(program, state, *arguments, sums)
+        progress.note(f"compiled in {record.timing['compile_s']:.1f} s")
+
+    def save():
+        now = {"sums": seeds.get(sums), "since": since}
+        record.save("offline", step, seeds.get(state), now)
+
+    blocks, reported = 1, position is None
+    while True:
+        ends = step == phase.steps
+        if not reported:
+            if record.due(ends):
+                save()
+            if ends or step % phase.eval_every == 0:
+                record.metrics("offline", step, seeds.get(sums), step - since)
+                progress.score(record.evaluate(mode, state, "offline", step, save))
+                sums, since = seeds.put(zeros), step
+        if ends:
+            break
         until = min(phase.steps, (step // phase.eval_every + 1) * phase.eval_every)
         blocks = min(blocks, (until - step) // length)
         with record.timed("update") as took:
-            state, sums = run(state, numbers, share(np.int32(step)), share(np.int32(blocks)), data)
-            sums = seeds.get(sums)
-        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+            arguments = (numbers, share(np.int32(step)), share(np.int32(blocks)), data)
+            state, sums = run(state, *arguments, sums)
+            host = seeds.get(sums)
         step += blocks * length
+        record.check("offline", step, host)
         record.timing["updates"] += blocks * length * len(seeds.seeds)
         progress.advance(blocks * length)
-        blocks = max(1, int(PATIENCE_S / took() * blocks))
-        ends, evaluated = step == phase.steps, step == until
-        if evaluated:
-            record.metrics("offline", step, totals, step - since)
-            totals, since = None, step
-            progress.score(record.evaluate(mode, state, "offline", step))
-        if record.due(evaluated, ends):
-            record.save("offline", step, seeds.get(state))
+        blocks, reported = max(1, int(PATIENCE_S / took() * blocks)), False
     progress.close()
     return state

@@ -7,6 +7,7 @@ actions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -21,7 +22,7 @@ from enoto_jax.recipes import Phase, example_batch, example_transition
 from enoto_jax.replay import Replay, Stored, ring
 from enoto_jax.train.record import Record
 from enoto_jax.train.seeds import SeedMap, stream
-from enoto_jax.types import Array, Spec, Transition
+from enoto_jax.types import Array, RunError, Spec, Transition
 
 
 @flax.struct.dataclass
@@ -149,6 +150,7 @@ def train(
     step: int,
     env_id: str,
     record: Record,
+    position: dict[str, Any] | None = None,
 ) -> Online:
     """Step, learn, evaluate and save from environment step `step` to the end of the phase.
 
@@ -158,9 +160,11 @@ def train(
       replay: where batches come from.
       online: on the devices; its memory is reused.
       data: the data set on the devices where the replay needs it.
-      step: environment steps done before; above 0 the run is resumed, in new episodes.
+      step: environment steps done before; above 0 the run is resumed.
       env_id: Gymnasium id of the training environments.
       record: files, evaluation and checkpoints.
+      position: as saved at `step`, which may not be reported yet: the next action [S, A] and the
+        environments, None where they could not be saved. Without it, or them, new episodes begin.
 
     Returns:
       What the seeds carry at the phase's end, on the devices.
@@ -169,50 +173,70 @@ def train(
     put, share, get = seeds.put, seeds.share, seeds.get
     numbers, mode = put(seeds.seeds), seeds.compile(algorithm.mode)
     envs = SeedEnvs(env_id, seeds.seeds, record.transform)
-    now = envs.begin(step)
-    if step:
-        # The newest transition is stored already: this call writes it to the same row again.
-        newest = (step - 1) % replay.capacity
-        last = jax.tree.map(lambda x: x[:, newest], get(online.storage.ring))
-        last = last._replace(extras={}, truncated=~last.terminated)  # its episode does not go on
-        now = now._replace(transition=last)
-    first = step
+    now, learn = envs.begin(step), 0
 
     def arguments():
         parts = (put(now.transition), put(now.observation), put(now.starts))
-        # A resumed run has done this step's updates already; it only needs an action.
-        learn = rounds(phase, step) if step > first else 0
         return (online, numbers, *parts, share(np.int32(step)), share(np.int32(learn)), data)
 
-    advance = record.compiled(compile_step(phase, algorithm, replay, seeds), *arguments())
+    def save():
+        host = portable(online, step, seeds)
+        record.check("online", step, host.totals)
+        here = {"action": action, "environments": envs.capture()}
+        record.save("online", step, host, here)
+
     progress = Progress(phase.steps, "online", initial=step)
-    progress.note(f"compiled in {record.timing['compile_s']:.1f} s, both phases together")
+    if step < phase.steps:
+        advance = record.compiled(compile_step(phase, algorithm, replay, seeds), *arguments())
+        seconds = record.timing["compile_s"]
+        progress.note(f"compiled in {seconds:.1f} s, both phases together")
+    reported, action = step == 0 or position is None, None
     if step == 0:
-        progress.score(record.evaluate(mode, online.train, "online", 0))
-    while True:
+        leave = partial(record.leave, "online", 0)  # the hand-over is saved, and all there is
+        progress.score(record.evaluate(mode, online.train, "online", 0, leave))
+    if position and position["environments"]:
+        envs.restore(position["environments"])
+        action = position["action"]
+    elif step < phase.steps:
+        if step > 0:
+            progress.note(f"{env_id} cannot be saved: new episodes begin at online step {step:,}")
+            # The newest transition is stored already: this call writes it to the same row again.
+            newest = (step - 1) % replay.capacity
+            last = jax.tree.map(lambda x: x[:, newest], get(online.storage.ring))
+            # Its episode does not go on.
+            last = last._replace(extras={}, truncated=~last.terminated)
+            now = now._replace(transition=last)
+        # No updates: there is nothing to learn from yet, or it is done.
         with record.timed("update"):
             online, action = advance(*arguments())
             action = get(action)
+    while True:
         ends = step == phase.steps
-        evaluated = step > first and (ends or step % phase.eval_every == 0)
-        if evaluated:
-            totals, count = get(online.totals), int(get(online.count)[0])
-            if count:
-                record.metrics("online", step, totals, count)
+        if not reported:
+            if record.due(ends):
+                save()
+            if ends or step % phase.eval_every == 0:
+                totals, count = get(online.totals), int(get(online.count)[0])
+                if count:
+                    record.metrics("online", step, totals, count)
+                progress.score(record.evaluate(mode, online.train, "online", step, save))
                 record.timing["updates"] += count * len(seeds.seeds)
-            zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
-            online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))
-            progress.score(record.evaluate(mode, online.train, "online", step))
-        if step > 0 and record.due(evaluated, ends):
-            record.save("online", step, portable(online, step, seeds))
-        elif record.stop:  # before the first step the hand-over is all there is, and it is saved
+                zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
+                online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))
+        elif record.stop:
             record.leave("online", step)
         if ends:
             break
+        if not np.isfinite(action).all():
+            raise RunError(f"online step {step}: an action of actor is no longer a number")
         with record.timed("env"):
             now = envs.step(action)
         record.timing["env_steps"] += len(seeds.seeds)
         step += 1
+        learn, reported = rounds(phase, step), False
+        with record.timed("update"):
+            online, action = advance(*arguments())
+            action = get(action)
         progress.advance()
     progress.close()
     envs.close()

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from enoto_jax import logging, plot, stats
-from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.checkpoint import Checkpoints, unpack
 from enoto_jax.data.source import Source
 from enoto_jax.data.transforms import Transform
 from enoto_jax.sinks import Sink
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.seeds import SeedMap
-from enoto_jax.types import InputError
+from enoto_jax.types import RunError
 
 SAVE_EVERY_S = 60.0
+SAVE_SHARE = 0.02  # saving less often keeps the time that it takes below about this part
 
 
 Watch = Callable[[str, int, Any, np.ndarray], None]
@@ -42,6 +45,7 @@ class Record:
       offline_steps: length of the offline phase; checkpoints are numbered over both phases.
       transform: of the training data; saved with every checkpoint.
       watch: called after every evaluation, see run.train.
+      keep: how many of the newest checkpoints are kept.
     """
 
     def __init__(
@@ -54,9 +58,10 @@ class Record:
         offline_steps: int,
         transform: Transform,
         watch: Watch | None = None,
+        keep: int = 2,
     ):
         self.folder, self.source, self.seeds, self.evaluator = folder, source, seeds, evaluator
-        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.checkpoints = Checkpoints(folder / "checkpoints", keep)
         self._evaluations = logging.CsvLog(folder / "evaluations.csv", logging.EVALUATION_COLUMNS)
         self._metrics = logging.CsvLog(folder / "metrics.csv", logging.METRIC_COLUMNS)
         self._sinks, self._offline_steps = sinks, offline_steps
@@ -64,23 +69,41 @@ class Record:
         self.timing = dict.fromkeys(("compile_s", "update_s", "env_s", "eval_s", "save_s"), 0.0)
         self.timing |= {"updates": 0, "env_steps": 0}
         self._wall_before, self._started = 0.0, time.monotonic()
-        self._saved_at = time.monotonic()
+        self._saved_at, self._next_save_s = time.monotonic(), SAVE_EVERY_S
+        self._best = -np.inf
         self.stop = False
 
-    def resume(self) -> tuple[str, int] | None:
-        """Cut the files back to the newest checkpoint; its phase and step, or None."""
-        found = self.checkpoints.record()
-        phase, step = (found["phase"], found["step"]) if found else ("offline", -1)
+    def resume(self, template: Callable) -> tuple[str, int, Any, dict[str, Any] | None] | None:
+        """Cut the files back to the newest checkpoint.
+
+        Args:
+          template: a checkpoint's record -> shapes of its arrays.
+
+        Returns:
+          Its phase, step, host arrays [S, ...] and position; None without a checkpoint. Where there
+          is a position, the step's own rows are still to be written.
+        """
+        found, state = self.checkpoints.newest(template) or ({}, None)
+        phase, step = found.get("phase", "offline"), found.get("step", -1)
+        position = unpack(found.get("position"))
+        last = step if position is None else step - 1
 
         def kept(of: str, at: int) -> bool:
-            return at <= step if of == phase else of == "offline"
+            return at <= last if of == phase else of == "offline"
 
         self._evaluations.cut_back(lambda row: kept(row["phase"], int(row["step"])))
         self._metrics.cut_back(lambda row: kept(row["name"].split("/")[0], int(row["step"])))
+        self.checkpoints.forget_best(self._number(phase, last))
+        best = self.checkpoints.record(best=True)
+        self._best = best["mean"] if best else -np.inf
         if not found:
             return None
         self._wall_before, self.timing = found["wall_s"], found["timing"]
-        return phase, step
+        return phase, step, state, position
+
+    def _number(self, phase: str, step: int) -> int:
+        """Checkpoints are numbered over both phases."""
+        return step if phase == "offline" else self._offline_steps + 1 + step
 
     @contextmanager
     def timed(self, what: str):
@@ -108,28 +131,53 @@ class Record:
           count: how many updates.
 
         Raises:
-          InputError: one of them is no longer a number; the last good checkpoint stays.
+          RunError: one of them is no longer a number; the last good checkpoint stays.
         """
+        self.check(phase, step, sums)
         flat = {f"{phase}/{u}/{q}": v / count for u, m in sums.items() for q, v in m.items()}
         self._metrics.append(logging.metric_rows(step, flat, self.seeds.seeds))
         for sink in self._sinks:
             sink.log(step, {name: float(v.mean()) for name, v in flat.items()})
-        broken = [name for name, v in flat.items() if not np.isfinite(v).all()]
+
+    def check(self, phase: str, step: int, tree: Mapping[str, Any]) -> None:
+        """Refuse to go on with what is no longer a number: network -> arrays [S, ...].
+
+        Raises:
+          RunError: it names the networks.
+        """
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+        broken = {
+            str(path[0]): jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, x in leaves
+            if not np.isfinite(x).all()
+        }  # one of each network
         if broken:
-            raise InputError(
-                f"{phase} step {step}: {', '.join(broken[:3])} is no longer a number; the last "
-                f"good state is in {self.folder / 'checkpoints'}; lower the learning rates"
+            raise RunError(
+                f"{phase} step {step}: {', '.join(broken.values())} is no longer a number; the "
+                f"last good state is in {self.folder / 'checkpoints'}; lower the learning rates"
             )
 
-    def evaluate(self, mode: Callable, state: Any, phase: str, step: int) -> str:
-        """Evaluate every seed, write the rows, and return the score in words."""
+    def evaluate(
+        self, mode: Callable, state: Any, phase: str, step: int, save: Callable[[], None]
+    ) -> str:
+        """Evaluate every seed, write the rows, and return the score in words.
+
+        Args:
+          mode: deterministic actions, compiled for all seeds.
+          state: the seeds' train states, on the devices.
+          phase: offline or online.
+          step: of that phase.
+          save: saves this step, and stops; called when a signal cuts the evaluation short.
+        """
         if self.evaluator is None:
             return ""
         with self.timed("eval"):
             # The same start states just before and just after the hand-over, others elsewhere.
             switch = (phase, step) in (("offline", self._offline_steps), ("online", 0))
             number = 0 if switch else 2 * step + (phase == "online")
-            returns = self.evaluator(mode, state, number)
+            returns = self.evaluator(mode, state, number, lambda: self.stop)
+        if returns is None:
+            save()
         if self._watch is not None:
             self._watch(phase, step, self.seeds.get(state), returns)
         means = returns.mean(axis=1)
@@ -152,38 +200,55 @@ class Record:
         value = float(np.mean(scores if self.source.scored else means))
         for sink in self._sinks:
             sink.log(step, {f"{phase}/evaluation/{name}": value})
+        if value > self._best:
+            self._best = value
+            about = {"phase": phase, "step": step, "transform": self.transform.to_json()}
+            about |= {"mean": value, "metric": name}
+            number = self._number(phase, step)
+            with self.timed("save"):
+                self.checkpoints.save(number, self.seeds.get(state), about, "best")
         return f"{name} {value:.1f}"
 
     def wall(self) -> float:
         """Seconds that the run has taken, over all its starts."""
         return self._wall_before + time.monotonic() - self._started
 
-    def due(self, evaluated: bool, ends: bool) -> bool:
-        """Whether to save now: at the end, on a signal, or a minute after the last save.
+    def due(self, ends: bool) -> bool:
+        """Whether to save now: at the end, on a signal, or a minute after the last save."""
+        return self.stop or ends or time.monotonic() > self._saved_at + self._next_save_s
 
-        Without need it is done only right after an evaluation, where metrics begin anew.
-        """
-        return self.stop or ends or (evaluated and time.monotonic() > self._saved_at + SAVE_EVERY_S)
+    def save(self, phase: str, step: int, state: Any, position: dict[str, Any]) -> None:
+        """Save a step before its rows are written.
 
-    def save(self, phase: str, step: int, state: Any) -> None:
-        """Save host arrays [S, ...].
+        Args:
+          phase: offline or online.
+          step: of that phase.
+          state: host arrays [S, ...]; a TrainState, or what has one as `train`.
+          position: what else the loop goes on from; arrays and JSON.
 
         Raises:
+          RunError: parameters are no longer numbers, or the disk is full.
           Stopped: after the save, when a signal has come.
         """
+        self.check(phase, step, getattr(state, "train", state).params)
+        before = self.timing["save_s"]
         with self.timed("save"):
-            number = step if phase == "offline" else self._offline_steps + 1 + step
-            about = {"phase": phase, "step": step, "wall_s": self.wall(), "timing": self.timing}
-            about["transform"] = self.transform.to_json()
-            self.checkpoints.save(number, state, about)
+            about = {"phase": phase, "step": step, "position": position, **self._about()}
+            self.checkpoints.save(self._number(phase, step), state, about)
         self._saved_at = time.monotonic()
+        self._next_save_s = max(SAVE_EVERY_S, (self.timing["save_s"] - before) / SAVE_SHARE)
         if self.stop:
             self.leave(phase, step)
 
     def save_handover(self, step: int, state: Any) -> None:
         """Keep the end of the offline phase, host arrays [S, ...], for every row that shares it."""
-        about = {"phase": "offline", "step": step, "transform": self.transform.to_json()}
-        self.checkpoints.save_handover(state, about)
+        with self.timed("save"):
+            about = {"phase": "offline", "step": step, **self._about()}
+            self.checkpoints.save_handover(state, about)
+
+    def _about(self) -> dict[str, Any]:
+        transform = self.transform.to_json()
+        return {"wall_s": self.wall(), "timing": self.timing, "transform": transform}
 
     def leave(self, phase: str, step: int) -> None:
         """Wait until everything saved is on disk, and stop.
@@ -195,15 +260,17 @@ class Record:
         raise Stopped(f"{phase} step {step}")
 
     def catch_signals(self) -> None:
-        """SIGTERM and SIGINT finish the step and save; a second one interrupts at once."""
+        """SIGTERM and SIGINT finish the step and save; a second one ends the process at once."""
+        numbers = (signal.SIGTERM, signal.SIGINT)
 
         def handle(number, frame):
             del number, frame
-            if self.stop:
-                raise KeyboardInterrupt
             self.stop = True
+            print("stopping after this step; a second signal stops at once", file=sys.stderr)
+            for each in numbers:  # the system's own answer comes even while XLA compiles
+                signal.signal(each, signal.SIG_DFL)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             signal.signal(number, handle)
 
     def finish(self) -> dict[str, Any]:
@@ -226,9 +293,13 @@ class Record:
         return summary
 
     def close(self) -> None:
-        """Wait for the checkpoints and close what is open."""
-        self.checkpoints.close()
+        """Close what is open, and wait for the checkpoints.
+
+        Raises:
+          RunError: one of them could not be written.
+        """
         for sink in self._sinks:
             sink.close()
         if self.evaluator is not None:
             self.evaluator.close()
+        self.checkpoints.close()

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from enoto_jax.sinks import check as check_sinks
 from enoto_jax.sinks import sinks as open_sinks
 from enoto_jax.train import memory, offline, online, restoring
 from enoto_jax.train.evaluate import Evaluator
+from enoto_jax.train.lock import locked
 from enoto_jax.train.record import Record, Stopped, Watch
 from enoto_jax.train.seeds import SeedMap, stream
-from enoto_jax.types import InputError, Transition
+from enoto_jax.types import InputError, RunError, Transition
 
 # What must be the same for a start on a folder to be a resume.
 IDENTITY = ("task", "env", "seeds", "eval_episodes", "recipe", "data_hash", "restore")
@@ -42,6 +44,7 @@ def train(
     signals: bool = False,
     announce: str = "",
     watch: Watch | None = None,
+    keep: int = 2,
 ) -> dict[str, Any]:
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
@@ -59,12 +62,15 @@ def train(
       announce: printed once everything is checked and training begins.
       watch: called after every evaluation with (phase, step, train state on the host [S, ...],
         returns [S, E]).
+      keep: how many of the newest checkpoints are kept.
 
     Returns:
       What summary.json says.
 
     Raises:
-      InputError: units, data or environment do not fit, or the folder holds another run.
+      InputError: units, data or environment do not fit, the folder holds another run, or another
+        process is at work in it.
+      RunError: an environment, the numbers or the disk failed; the last checkpoint stays.
       Stopped: a signal came; everything is saved.
     """
     folder = Path(out)
@@ -103,30 +109,37 @@ def train(
     rows = 0 if dataset is None else len(dataset)
     parts = memory.estimate(recipe, built, source.spec, on_device, rows)
     memory.check(parts, built.replay.capacity, memory.available())
+    if keep < 1:
+        raise InputError(f"--keep: {keep}; at least 1 checkpoint is kept")
     _writable(folder)
-    if announce:
-        print(announce, file=sys.stderr)
-    record = Record(
-        folder,
-        source,
-        seed_map,
-        None if env_id is None else Evaluator(env_id, eval_episodes, seed_map, transform),
-        open_sinks(log, folder, config),
-        recipe.offline.steps if offline_needed else 0,
-        transform,
-        watch,
-    )
-    if not (folder / "config.json").exists():
-        logging.write_json(folder / "config.json", config)
-    if signals:
-        record.catch_signals()
-    transitions = None if dataset is None else transform.transitions(dataset.transitions)
-    try:
-        _phases(recipe, built, source, env_id, before, transitions, record)
-    except Stopped:
-        record.close()
-        raise
-    return record.finish()
+    with locked(folder):
+        if announce:
+            print(announce, file=sys.stderr)
+        record = Record(
+            folder,
+            source,
+            seed_map,
+            None if env_id is None else Evaluator(env_id, eval_episodes, seed_map, transform),
+            open_sinks(log, folder, config),
+            recipe.offline.steps if offline_needed else 0,
+            transform,
+            watch,
+            keep,
+        )
+        try:
+            if not (folder / "config.json").exists():
+                logging.write_json(folder / "config.json", config)
+            if signals:
+                record.catch_signals()
+            transitions = None if dataset is None else transform.transitions(dataset.transitions)
+            _phases(recipe, built, source, env_id, before, transitions, record)
+            return record.finish()
+        except (Stopped, RunError):
+            record.close()
+            raise
+        except OSError as error:
+            where = error.filename or folder
+            raise RunError(f"{where}: cannot be written: {error.strerror or error}") from error
 
 
 def _writable(folder: Path) -> None:
@@ -150,48 +163,63 @@ def _phases(
 ) -> None:
     """Whatever is left to train, from the newest checkpoint on; `data` are host arrays [M, ...]."""
     seeds = record.seeds
-    phase, step = record.resume() or ("offline", 0)
-    resident = None if data is None else seeds.share(data)
     rows = len(data.reward) if built.replay.needs_data else 0
     begin = online.begin(built.online, built.replay, source.spec, recipe.online.batch_size, rows)
-    if phase == "online":
-        template = restoring.template(
+
+    @cache
+    def whole() -> online.Online:
+        return restoring.template(
             lambda: begin(restoring.abstract(built.online), np.int32(0)), seeds
         )
-        ring = jax.tree.map(lambda x: x[:, :step], template.storage.ring)
-        storage = template.storage._replace(ring=ring)
-        saved = record.checkpoints.restore(template.replace(storage=storage))
-        carried = seeds.put(online.unpack(saved, template))
+
+    def template(about):
+        if about["phase"] == "offline":
+            return restoring.template(lambda: restoring.abstract(built.offline), seeds)
+        storage = whole().storage
+        ring = jax.tree.map(lambda x: x[:, : about["step"]], storage.ring)
+        return whole().replace(storage=storage._replace(ring=ring))
+
+    phase, step, saved, position = record.resume(template) or ("offline", 0, None, None)
+    resident = None if data is None else seeds.share(data)
+    if phase == "online":
+        carried = seeds.put(online.unpack(saved, whole()))
     else:
         if before is None and recipe.offline is not None:
             extras = restoring.extras(built.offline, data, seeds, stored=False)
-            before = _offline(recipe, built, resident._replace(extras=extras), step, record)
+            resident = resident._replace(extras=extras)
+            before = _offline(recipe, built, resident, step, saved, position, record)
         if env_id is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
 
-        carried, step = restoring.hand_over(built, begin, seeds, before), 0
+        carried, step, position = restoring.hand_over(built, begin, seeds, before), 0, None
     if built.replay.needs_data:
         extras = restoring.extras(built.online, data, seeds, stored=True)
         resident = resident._replace(extras=extras)
     else:
         resident = None
-    online.train(recipe.online, built.online, built.replay, carried, resident, step, env_id, record)
+    parts = (recipe.online, built.online, built.replay, carried, resident)
+    online.train(*parts, step, env_id, record, position)
 
 
 def _offline(
-    recipe: Recipe, built: Built, data: Transition, step: int, record: Record
+    recipe: Recipe,
+    built: Built,
+    data: Transition,
+    step: int,
+    saved: core.TrainState | None,
+    position: dict[str, Any] | None,
+    record: Record,
 ) -> core.TrainState:
     """The end of the offline phase, kept for every row that shares it."""
     seeds = record.seeds
-    if step > 0:
-        template = restoring.template(lambda: restoring.abstract(built.offline), seeds)
-        state = seeds.put(record.checkpoints.restore(template))
-    else:
+    if saved is None:
         make = seeds.compile(lambda seed: core.init(built.offline, stream(seed, "init")))
         state = make(seeds.put(seeds.seeds))
-    if step < recipe.offline.steps:
-        state = offline.train(recipe.offline, built.offline, state, data, step, record)
+    else:
+        state = seeds.put(saved)
+    if step < recipe.offline.steps or position is not None:
+        state = offline.train(recipe.offline, built.offline, state, data, step, record, position)
     record.save_handover(recipe.offline.steps, seeds.get(state))
     return state
 
