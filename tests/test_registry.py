@@ -189,7 +189,12 @@ def test_parse(path, old, text, value):
         ("hidden", (8,), "wide", "hidden: 'wide' should be a tuple, like (8,)"),
         ("lagrange", None, "much", "lagrange: 'much' should be a number or None, like None"),
         ("a.target", None, "min", "a.target: no target 'min'; nearest: min_q, mix"),
-        ("handover", unit(fresh), "z", "handover: no handover 'z'; known: carry, fresh, merge_actors"),
+        (
+            "handover",
+            unit(fresh),
+            "z",
+            "handover: no handover 'z'; known: carry, fresh, merge_actors",
+        ),
         ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac"),
     ],
 )

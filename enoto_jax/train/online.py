@@ -176,7 +176,7 @@ def train(
         # A resumed run has done this step's updates already; it only needs an action.
         learn = int(step > max(phase.warmup, first))
         if learn and step == phase.warmup + 1:
-            learn += phase.first_updates // phase.utd
+            learn += phase.catch_up * phase.warmup
         return (online, numbers, *parts, share(np.int32(step)), share(np.int32(learn)), data)
 
     advance = record.compiled(compile_step(phase, algorithm, replay, seeds), *arguments())
