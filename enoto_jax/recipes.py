@@ -28,7 +28,7 @@ class Phase:
       replay: where online batches come from; ignored offline.
       warmup: environment steps before the first online update.
       utd: gradient updates per environment step.
-      first_updates: more updates, at the step that follows the warm-up; in rounds of utd.
+      catch_up: times utd, updates for every step of the warm-up, all at once when it has ended.
       random_steps: first environment steps with uniform actions.
       eval_every: steps of this phase between two evaluations.
     """
@@ -39,7 +39,7 @@ class Phase:
     replay: Unit = dataclasses.field(default_factory=lambda: unit(replay.online_only))
     warmup: int = 0
     utd: int = 1
-    first_updates: int = 0
+    catch_up: int = 0
     random_steps: int = 0
     eval_every: int = 1_000
 
@@ -169,13 +169,13 @@ def switch(recipe: Recipe) -> list[str]:
         before, after = (str(unit.resolved().get(name) or default) for unit in (old, new))
         lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))
     replay = f"  replay: {recipe.online.replay}, first update after {recipe.online.warmup:,} steps"
-    burst = recipe.online.first_updates
+    burst = recipe.online.catch_up * recipe.online.warmup * recipe.online.utd
     return [*lines, replay + (f", {burst:,} at once" if burst else "")]
 
 
 def _check_numbers(name: str, phase: Phase) -> None:
     least = {"batch_size": 1, "utd": 1, "eval_every": 1}
-    least |= dict.fromkeys(("steps", "warmup", "first_updates", "random_steps"), 0)
+    least |= dict.fromkeys(("steps", "warmup", "catch_up", "random_steps"), 0)
     for field, bound in least.items():
         value = getattr(phase, field)
         if not isinstance(value, int) or value < bound:

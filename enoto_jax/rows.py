@@ -176,7 +176,7 @@ _ENSEMBLES = {
             ONLINE_STEPS,
             replay=unit(replay.balanced),
             warmup=1_000,
-            first_updates=10_000,
+            catch_up=10,
         ),
     ),
 }

@@ -223,7 +223,7 @@ def test_defaults_are_the_authors(spec):
     online, made = recipe.online, build(recipe, spec)
     assert list(made.online.losses) == ["temperature", "actor", "critic", "ratio"]
     assert made.online.critics == 10 and made.offline.agents == 5
-    assert (online.warmup, online.first_updates, online.utd) == (1_000, 10_000, 1)
+    assert (online.warmup, online.catch_up, online.utd) == (1_000, 10, 1)
     assert online.replay.resolved() == {"online_fraction": 0.5, "first": 1_000, "capacity": 250_000}
     assert online.algorithm.resolved()["ratio_temperature"] == 5.0
 
@@ -357,19 +357,19 @@ def test_mean_of_mins():
         targets.mean_of_mins(group=0)
 
 
-def test_a_run_does_its_first_updates_once(tmp_path):
-    """20 offline updates, then steps 4 to 6 learn, the first of them 7 times more."""
-    recipe = tiny("br", online__first_updates=7, online__steps=6, online__eval_every=6)
+def test_a_run_catches_up_once(tmp_path):
+    """20 offline updates, then steps 4 to 6 learn, the first of them 2 x 3 times more."""
+    recipe = tiny("br", online__catch_up=2, online__steps=6, online__eval_every=6)
     source = reach_source()
     run.train(recipe, source, tmp_path / "run", eval_episodes=1)
     timing = json.loads((tmp_path / "run" / "timing.json").read_text())
-    assert timing["updates"] == 20 + 3 + 7
+    assert timing["updates"] == 20 + 3 + 2 * 3
     metrics = (tmp_path / "run" / "metrics.csv").read_text()
     assert "online/ratio/online" in metrics and "nan" not in metrics
 
 
 @pytest.mark.parametrize("value", [-1, 1.5])
-def test_first_updates_are_a_whole_number(spec, value):
+def test_catch_up_is_a_whole_number(spec, value):
     recipe = tiny("br")
-    with pytest.raises(InputError, match="online.first_updates"):
-        build(registry.override(recipe, "online.first_updates", value), spec)
+    with pytest.raises(InputError, match="online.catch_up"):
+        build(registry.override(recipe, "online.catch_up", value), spec)

@@ -137,8 +137,9 @@ def compile_step(
 
 def rounds(phase: Phase, step: int) -> int:
     """How many times UTD the call after environment step number `step` updates."""
-    first = phase.first_updates // phase.utd if step == phase.warmup + 1 else 0
-    return first + 1 if step > phase.warmup else 0
+    if step <= phase.warmup:
+        return 0
+    return 1 + phase.catch_up * phase.warmup if step == phase.warmup + 1 else 1
 
 
 def train(
