@@ -6,7 +6,13 @@ from enoto_jax import logging
 from experiments import crashtest
 
 # Two lives and an undisturbed one; what compiles is kept between them.
-SHORT = (*crashtest.RUN, "--offline_steps=400", "--online_steps=120", "--eval_every=40", "--seeds=1")
+SHORT = (
+    *crashtest.RUN,
+    "--offline_steps=400",
+    "--online_steps=120",
+    "--eval_every=40",
+    "--seeds=1",
+)
 
 
 def test_killed_and_started_again(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax import core, flops, recipes, registry
+from enoto_jax import core, flops, recipes, registry, rows
 from enoto_jax.algorithms.cql import cql_penalty
 from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.sac import sac
@@ -173,21 +173,24 @@ def test_beside_another_term(evaluate, batch, data):
 
 
 def test_one_critic_is_refused(spec):
-    row = registry.override(recipes.recipe("edac"), "algorithm.n", 1)
+    row = registry.override(rows.recipe("edac"), "algorithm.n", 1)
     with pytest.raises(InputError, match="needs at least 2, --num_critics=2"):
         recipes.build(row, spec)
 
 
 def test_the_row_is_sac_ns_with_the_term(spec):
     for phase in ("offline", "online"):
-        ours, sac_n = (getattr(recipes.recipe(name), phase) for name in ("edac", "sac_n"))
+        ours, sac_n = (getattr(rows.recipe(name), phase) for name in ("edac", "sac_n"))
         assert ours.algorithm.resolved() == {**sac_n.algorithm.resolved(), "eta": 1.0}
         assert str(ours.replay) == str(sac_n.replay)
 
 
 # Golden numbers.
 
-CASES = {"edac": (edac, {}), "eta_5": (edac, {"eta": 5.0, "layer_norm": True})}
+CASES = {
+    "edac": (edac, {}),
+    "eta_5": (edac, {"eta": 5.0, "layer_norm": True, "actor_layer_norm": True}),
+}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from enoto_jax import core, handover, registry
@@ -301,7 +300,7 @@ def test_online_moves_each_network_as_often_as_its_delay_says(row):
     algorithm, utd = row.online.algorithm, row.recipe.online.utd
 
     def steps(state: core.TrainState, name: str) -> int:
-        return int(optax.tree_utils.tree_get(one(state.opt_states[name]), "count"))
+        return int(one(state.opt_states[name])[0].count)
 
     for name in algorithm.optimisers:
         counts = [steps(state.train, name) for state in row.online.states[WARMUP:]]

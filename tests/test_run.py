@@ -351,7 +351,9 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode(
     stopped = last_state(tmp_path)
     capsys.readouterr()
     train(source, tmp_path)
-    assert "Reach-v0 cannot be saved: new episodes begin at online step 6" in capsys.readouterr().err
+    assert (
+        "Reach-v0 cannot be saved: new episodes begin at online step 6" in capsys.readouterr().err
+    )
     went_on = last_state(tmp_path)
     # What had happened stays; what follows begins a new episode.
     ring = went_on.storage.ring

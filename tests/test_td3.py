@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from enoto_jax import core, flops, recipes, registry, targets
+from enoto_jax import core, flops, recipes, registry, rows, targets
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.exploration import sunrise
 from enoto_jax.types import InputError
@@ -276,7 +276,7 @@ def test_sunrises_weight_varies_on_enoto_td3_bc(spec, batch, state_of):
 
 @pytest.mark.parametrize("name", ["td3_bc", "enoto_td3_bc"])
 def test_oac_is_refused_with_the_reason(spec, name):
-    row = registry.override(recipes.recipe(name), "online.algorithm.exploration", "oac")
+    row = registry.override(rows.recipe(name), "online.algorithm.exploration", "oac")
     make = row.online.algorithm.name
     message = f"needs the Gaussian before tanh of the online algorithm, {make}, which has none"
     with pytest.raises(InputError, match=message):
@@ -284,7 +284,7 @@ def test_oac_is_refused_with_the_reason(spec, name):
 
 
 def test_enoto_td3_bc_drops_the_cloning_at_the_switch():
-    row = recipes.recipe("enoto_td3_bc")
+    row = rows.recipe("enoto_td3_bc")
     assert row.offline.algorithm.resolved()["alpha"] == 2.5
     assert row.online.algorithm.resolved()["alpha"] is None
 
