@@ -21,9 +21,10 @@ from absl import flags
 
 from enoto_jax import core, numpy_policy, registry, stats
 from enoto_jax.checkpoint import Checkpoints
-from enoto_jax.data.source import from_env
+from enoto_jax.data import minari
+from enoto_jax.data.source import from_env, load_source
 from enoto_jax.data.transforms import Transform
-from enoto_jax.data.write import write_d4rl
+from enoto_jax.data.write import write_d4rl, write_minari
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.recipes import build
 from enoto_jax.rows import recipe
@@ -48,6 +49,7 @@ def define() -> None:
     flags.DEFINE_integer("eval_every", 5_000, "Steps between candidates for the policies.")
     flags.DEFINE_integer("eval_episodes", 10, "Episodes that judge a candidate.")
     flags.DEFINE_integer("seed", 0, "Of everything.")
+    flags.DEFINE_string("minari", None, "Also as Minari data sets, MINARI/<kind>-v0, in its root.")
     flags.DEFINE_float("medium", 1.0 / 3.0, "Part of the way from random to expert.")
     flags.DEFINE_float("reference", None, "The expert's return; the run's best by default.")
     flags.DEFINE_multi_string("set", [], "path=value of SAC's recipe, as in experiments.train.")
@@ -70,9 +72,22 @@ def main() -> None:
         path = out / f"{kind}.hdf5"
         if path.exists():
             print(f"{path} is there already", file=sys.stderr)
-            continue
-        _make(kind, path, training, known)
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        else:
+            _make(kind, path, training, known)
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        if FLAGS.minari:
+            _to_minari(f"{FLAGS.minari}/{kind}-v0", path)
+
+
+def _to_minari(name: str, path: Path) -> None:
+    """One of the files as a Minari data set, if it is not there yet."""
+    if (minari.root() / name).exists():
+        print(f"minari:{name} is there already", file=sys.stderr)
+        return
+    source = load_source(path)
+    kept = source.load().transitions
+    write_minari(name, kept, source.env_id, source.reference, f"SAC, {path.stem}")
+    print(f"minari:{name}: {len(kept.reward):,} steps")
 
 
 class Training(NamedTuple):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from enoto_jax import load_source, numpy_policy
-from enoto_jax.train import rollout
+from enoto_jax.train import rollout, run
 from experiments import collect, command
-from tests.helpers import define_flags, quick_compiling, successor
+from tests.helpers import define_flags, quick_compiling, successor, tiny
 
 ARGUMENTS = (
     "--env=InvertedPendulum-v5", "--seed=1", "--steps=60", "--eval_every=20", "--eval_episodes=2",
@@ -84,6 +84,25 @@ def test_a_second_start_makes_only_what_is_missing(folder):
         for key, array in before.items():
             np.testing.assert_array_equal(file[key][:], array)
     assert other.stat().st_mtime_ns == untouched
+
+
+def test_the_same_sets_for_minari(folder, tmp_path, monkeypatch):
+    """Written by the minari package, read by ours: the same transitions, and ENOTO trains on them."""
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    how = ("--medium=0.5", f"--out={folder}", "--kinds=medium,random", "--minari=mine/pendulum")
+    for _ in range(2):  # the second time everything is there
+        assert call(*ARGUMENTS, *how) == command.DONE
+    source = load_source("minari:mine/pendulum/medium-v0")
+    assert (source.env_id, source.scored) == ("InvertedPendulum-v5", True)
+    assert source.reference == load_source(folder / "medium.hdf5").reference
+    ours = load_source(folder / "medium.hdf5").load().transitions
+    for one, two in zip(ours[:6], source.load().transitions[:6]):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    with quick_compiling():
+        for name in ("enoto_cql", "iql"):
+            summary = run.train(tiny(name), source, tmp_path / name, eval_episodes=1)
+            assert summary["online"]["handover"]["mean"] is not None
 
 
 def test_a_run_gives_its_buffer_and_its_policy(folder, tmp_path):

@@ -1,16 +1,19 @@
-"""Writes data sets in D4RL's layout, whole or not at all."""
+"""Writes data sets, in D4RL's layout or as Minari's, whole or not at all."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import h5py
 import numpy as np
 
-from enoto_jax.types import Transition
+from enoto_jax.envs.gym import known_warnings_ignored
+from enoto_jax.types import InputError, Transition
 
 
 def write_d4rl(
@@ -50,6 +53,64 @@ def write_d4rl(
         for name, value in attributes.items():
             file.attrs[name] = _plain(value)
     os.replace(part, path)
+
+
+def write_minari(
+    dataset_id: str,
+    transitions: Transition,
+    env_id: str,
+    reference: tuple[float, float] | None,
+    algorithm: str,
+) -> None:
+    """A data set of the minari package, in its own root (`$MINARI_DATASETS_PATH`).
+
+    Args:
+      dataset_id: such as `mine/hopper/medium-v0`.
+      transitions: [M, ...] in the world's numbers, every episode's last one terminated or
+        truncated.
+      env_id: Gymnasium id of the environment that they come from, with a flat observation.
+      reference: returns of the random and of the expert policy, or None.
+      algorithm: what behaved.
+
+    Raises:
+      InputError: the minari package is missing, or refuses.
+    """
+    try:
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ImportError as error:
+        raise InputError("--minari: pip install 'minari[hdf5]' first") from error
+    with known_warnings_ignored():
+        env = gymnasium.make(env_id)
+    space = env.action_space
+    # Ours lie in [-1, 1]; Minari holds what the environment takes.
+    actions = space.low + 0.5 * (transitions.action + 1.0) * (space.high - space.low)
+    ends = np.flatnonzero(transitions.terminated | transitions.truncated) + 1
+    episodes = [
+        EpisodeBuffer(
+            id=i,
+            observations=np.concatenate(
+                [transitions.observation[rows], transitions.next_observation[rows][-1:]]
+            ).astype(env.observation_space.dtype),
+            actions=actions[rows].astype(space.dtype),
+            rewards=transitions.reward[rows].tolist(),
+            terminations=transitions.terminated[rows].tolist(),
+            truncations=transitions.truncated[rows].tolist(),
+        )
+        for i, rows in enumerate(slice(a, b) for a, b in zip([0, *ends], ends))
+    ]
+    low, high = reference or (None, None)
+    try:
+        minari.create_dataset_from_buffers(
+            dataset_id, episodes, env, eval_env=env, algorithm_name=algorithm, author="enoto_jax",
+            author_email="none", code_permalink="none", ref_min_score=low, ref_max_score=high,
+            description=f"{algorithm} in {env_id}, made by experiments.collect",
+            requirements=[f"mujoco=={metadata.version('mujoco')}"],
+        )  # fmt: skip
+    except (ValueError, OSError) as error:
+        raise InputError(f"--minari: {dataset_id}: {' '.join(str(error).split())}") from error
+    finally:
+        env.close()
 
 
 def _plain(value: Any) -> Any:

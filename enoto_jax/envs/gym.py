@@ -16,7 +16,7 @@ from enoto_jax.types import InputError, Spec
 
 
 @contextmanager
-def _known_warnings_ignored():
+def known_warnings_ignored():
     """D4RL's tasks are the -v4 environments: that newer ones exist is no news, and MuJoCo's note
     on `settotalmass` (HalfCheetah's model) would be printed once per environment."""
     other = mujoco.get_mju_user_warning()
@@ -42,7 +42,7 @@ def make_env(env_id: str) -> gymnasium.Env:
     """
     try:
         robotics.register(env_id)
-        with _known_warnings_ignored():
+        with known_warnings_ignored():
             env = gymnasium.make(env_id)
     except (gymnasium.error.Error, ImportError, ModuleNotFoundError, AssertionError) as error:
         # gymnasium-robotics 1.4 fails a bare assertion in its joints' utilities with MuJoCo 4.
