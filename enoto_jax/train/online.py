@@ -181,7 +181,8 @@ def train(
         return (online, numbers, *parts, share(np.int32(step)), share(np.int32(learn)), data)
 
     def save():
-        host = portable(online, step, seeds)
+        with record.timed("save"):
+            host = portable(online, step, seeds)
         record.check("online", step, host.totals)
         here = {"action": action, "environments": envs.capture()}
         record.save("online", step, host, here)
@@ -246,8 +247,8 @@ def train(
 
 def portable(online: Online, step: int, seeds: SeedMap) -> Online:
     """Host arrays to save; the ring only as far as it is filled."""
-    host = seeds.get(online)
-    filled = jax.tree.map(lambda x: x[:, :step].copy(), host.storage.ring)
+    filled = jax.tree.map(lambda x: seeds.view(x)[:, :step].copy(), online.storage.ring)
+    host = seeds.get(online.replace(storage=online.storage._replace(ring=())))
     return host.replace(storage=host.storage._replace(ring=filled))
 
 

@@ -70,7 +70,7 @@ class Record:
         self.timing |= {"updates": 0, "env_steps": 0}
         self._wall_before, self._started = 0.0, time.monotonic()
         self._saved_at, self._next_save_s = time.monotonic(), SAVE_EVERY_S
-        self._best = -np.inf
+        self._saved_s, self._best = 0.0, -np.inf
         self.stop = False
 
     def resume(self, template: Callable) -> tuple[str, int, Any, dict[str, Any] | None] | None:
@@ -99,6 +99,7 @@ class Record:
         if not found:
             return None
         self._wall_before, self.timing = found["wall_s"], found["timing"]
+        self._saved_s = self.timing["save_s"]
         return phase, step, state, position
 
     def _number(self, phase: str, step: int) -> int:
@@ -231,12 +232,11 @@ class Record:
           Stopped: after the save, when a signal has come.
         """
         self.check(phase, step, getattr(state, "train", state).params)
-        before = self.timing["save_s"]
         with self.timed("save"):
             about = {"phase": phase, "step": step, "position": position, **self._about()}
             self.checkpoints.save(self._number(phase, step), state, about)
-        self._saved_at = time.monotonic()
-        self._next_save_s = max(SAVE_EVERY_S, (self.timing["save_s"] - before) / SAVE_SHARE)
+        took, self._saved_s = self.timing["save_s"] - self._saved_s, self.timing["save_s"]
+        self._saved_at, self._next_save_s = time.monotonic(), max(SAVE_EVERY_S, took / SAVE_SHARE)
         if self.stop:
             self.leave(phase, step)
 

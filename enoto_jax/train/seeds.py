@@ -96,6 +96,9 @@ class SeedMap:
 
     def get(self, tree: Any) -> Any:
         """Device arrays to host arrays [S, ...] of their own memory, safe from donation."""
-        if len(self.devices) == 1:
-            return jax.tree.map(lambda x: np.array(x, copy=True), tree)
-        return jax.tree.map(lambda x: np.array(x, copy=True).reshape(-1, *x.shape[2:]), tree)
+        return jax.tree.map(lambda x: np.array(self.view(x), copy=True), tree)
+
+    def view(self, array: jax.Array) -> np.ndarray:
+        """A device array as [S, ...], on a CPU in the device's own memory: to read at once."""
+        host = np.asarray(array)
+        return host if len(self.devices) == 1 else host.reshape(-1, *host.shape[2:])
