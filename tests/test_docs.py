@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from enoto_jax.rows import RECIPES
 from experiments import command, table
 from tests.helpers import define_flags
 
@@ -25,7 +26,8 @@ TINY = {
         "--eval_every=20", "--eval_episodes=1", "--seeds=1",
     ),
     "experiments.bench": ("--rounds=1", "--seconds=0.01", "--set=algorithm.hidden=8,8"),
-    "experiments.collect": (),
+    "experiments.collect": ("--set=online.algorithm.hidden=8,8", "--set=online.warmup=10",),
+    "experiments.check_data": (),
     "experiments.table": (),
 }  # fmt: skip
 
@@ -72,12 +74,25 @@ def test_the_readme_and_ci_use_the_makefiles_targets(target):
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "docs/performance.md"])
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("docs", "experiments/results")
+    for path in (ROOT / folder).rglob("*.md")
+)
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *PAGES])
 def test_links_and_pictures_exist(document):
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert ((ROOT / document).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("row", RECIPES)
+def test_every_row_has_a_page(row):
+    titles = [path.read_text().splitlines()[0] for path in (ROOT / "docs/rows").glob("*.md")]
+    assert any(f"`{row}`" in title or title == f"# {row}" for title in titles)
 
 
 def test_the_map_names_what_is_there():

@@ -35,11 +35,17 @@ def run(line: str) -> int:
 def test_own_data(tmp_path, monkeypatch):
     """The Python block writes the file that the commands after it read."""
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("own_data.md", "python")
+    code, pushed = blocks("own_data.md", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 22
     tiny = 'row = enoto_jax.override(row, "algorithm.hidden", "8,8")\nenoto_jax.train('
     with quick_compiling():
         exec(code.replace("enoto_jax.train(", tiny), {})
+        smaller = (
+            'row = enoto_jax.override(row, "algorithm.hidden", "8,8")\nrow = enoto_jax.override('
+        )
+        smaller += 'row, "online.replay.capacity", 100)\nagent ='
+        exec(pushed.replace("agent =", smaller), {})
+        assert (tmp_path / "runs/on_the_robot/checkpoints/latest").is_dir()
         assert (tmp_path / "runs/my_robot/metrics.csv").read_text().count("\n") > 1
         assert (tmp_path / "runs/my_robot/checkpoints").is_dir()
         lines = "".join(blocks("own_data.md", "sh")).splitlines()
