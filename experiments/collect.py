@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,7 +174,7 @@ def _make(kind: str, path: Path, training: Training, known: dict[str, Any]) -> N
     """One file."""
     about = {
         "env_id": training.env_id, "ref_min_score": known["random"],
-        "ref_max_score": known["expert"], "seed": FLAGS.seed,
+        "ref_max_score": known["expert"], "seed": FLAGS.seed, **_simulator(),
         "versions": json.dumps(command.versions()),
     }  # fmt: skip
     if kind == "medium-expert":
@@ -195,6 +196,10 @@ def _make(kind: str, path: Path, training: Training, known: dict[str, Any]) -> N
         transitions, infos, metadata = _rolled(kind, training, known)
         more = {f"infos/{k}": v for k, v in infos.items()}
         write_d4rl(path, transitions, about, {**more, **metadata})
+
+
+def _simulator() -> dict[str, str]:
+    return {f"{name}_version": metadata.version(name) for name in ("mujoco", "gymnasium")}
 
 
 def _first(transitions: Transition, rows: int) -> Transition:
@@ -243,7 +248,7 @@ def from_run(folder: Path, out: Path) -> None:
     about = {
         "env_id": env_id, "ref_min_score": float(random), "ref_max_score": float(best),
         "reference": "mean of random episodes; best evaluation of the run",
-        "seed": config["seeds"][0], "versions": json.dumps(config["versions"]),
+        "seed": config["seeds"][0], **_simulator(), "versions": json.dumps(config["versions"]),
     }  # fmt: skip
     for kind in _kinds(("replay", "policy")):
         if kind == "replay":

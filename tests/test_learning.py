@@ -29,8 +29,8 @@ CHANGES = {
     "algorithm.initial_temperature": 0.1,
     "algorithm.discount": 0.9,
     "offline.algorithm.candidates": 2,
-    "offline.steps": 500,
-    "offline.eval_every": 500,
+    "offline.steps": 1_500,
+    "offline.eval_every": 1_500,
     "online.steps": 1_000,
     "online.eval_every": 250,
     "online.warmup": 100,
@@ -72,7 +72,7 @@ def returns(tmp_path_factory):
 
 
 def test_offline_beats_random_actions(returns):
-    assert (returns["offline", 500] > random_return() + 4.0).all(), returns
+    assert (returns["offline", 1_500] > random_return() + 4.0).all(), returns
 
 
 def test_online_improves_on_the_handover(returns):

@@ -356,9 +356,10 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode(
         "Reach-v0 cannot be saved: new episodes begin at online step 6" in capsys.readouterr().err
     )
     went_on = last_state(tmp_path)
-    # What had happened stays; what follows begins a new episode.
-    ring = went_on.storage.ring
-    assert_same(jax.tree.map(lambda x: x[:, :6], ring), stopped.storage.ring)
+    # What had happened stays, but the last step is now an episode's; what follows begins a new one.
+    ring, before = went_on.storage.ring, stopped.storage.ring
+    before.truncated[:, 5] = True
+    assert_same(jax.tree.map(lambda x: x[:, :6], ring), before)
     assert not np.array_equal(ring.observation[:, 6], ring.next_observation[:, 5])
     assert went_on.train.step.tolist() == [UTD * (STEPS - WARMUP)] * 2
 
@@ -592,7 +593,7 @@ def test_an_online_row_learns_from_data_and_goes_on_after_a_stop(source, tmp_pat
 
 
 def test_calibration_learns_from_whole_episodes_across_a_stop(tmp_path):
-    """Episodes of 5 steps, but the first after the stop begins at step 7."""
+    """Episodes of 5 steps; the stop after step 7 is in the middle of one, which goes on."""
     row = tiny("cal_ql", online__replay__longest=8, offline__steps=5, offline__eval_every=5)
     short = reach_source("ReachShort-v0")
     with watched(("update", 9)), pytest.raises(Stopped, match="online step 7"):
@@ -600,11 +601,11 @@ def test_calibration_learns_from_whole_episodes_across_a_stop(tmp_path):
     train(short, tmp_path, row=row)
     stored = last_state(tmp_path, row).storage
     reward, found = np.asarray(stored.ring.reward), np.asarray(stored.ring.extras["mc_return"])
-    for begin, end in ((0, 5), (5, 7), (7, 12)):
+    for begin, end in ((0, 5), (5, 10), (10, 12)):
         for t in range(begin, end):
             expected = sum(0.99 ** (k - t) * reward[:, k] for k in range(t, end))
             np.testing.assert_allclose(found[:, t], expected, rtol=1e-5)
-    assert stored.own.begun.tolist() == stored.own.inserted.tolist() == [12, 12]
+    assert (stored.own.begun.tolist(), stored.own.inserted.tolist()) == ([10, 10], [12, 12])
     names = {line["name"] for line in table(tmp_path / "metrics.csv")}
     assert {"offline/critic/bound_rate", "online/critic/bound_rate"} <= names
 
