@@ -219,7 +219,8 @@ def train(plan: Plan, folder: Path) -> None:
     )
     if finished:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)
-    print(f"{folder}: {_headline(summary)}")
+    where = f" (in {plan.env_id})" if plan.env_id else ""  # a score names its physics
+    print(f"{folder}: {_headline(summary)}{where}")
 
 
 def _headline(summary: Mapping[str, Any]) -> str:

@@ -359,6 +359,7 @@ def test_smoke(smoke):
     assert rows(folder) == ROWS
     headline = called.out.splitlines()[-1]
     assert headline.startswith(f"{folder}: score at the hand-over") and "final score" in headline
+    assert headline.rstrip().endswith("(in InvertedDoublePendulum-v5)")
     assert "Traceback" not in called.err and "Warning" not in called.err
 
 
