@@ -74,9 +74,8 @@ class Agent:
         nothing = example_transition(source.spec, built.online)._replace(extras={})
         self._newest = jax.tree.map(np.asarray, nothing)
         if self.steps:
-            newest = (self.steps - 1) % built.replay.capacity
-            ring = seeds.get(self._online.storage.ring)
-            self._newest = jax.tree.map(lambda x: x[0, newest], ring)._replace(extras={})
+            last = online.cut_off(self._online, self.steps, built.replay, seeds)
+            self._newest = jax.tree.map(lambda x: x[0], last)
         self._starts, self._waiting = True, False
         # Compiled now, so that no step waits for it.
         step = online.compile_step(self._phase, built.online, built.replay, seeds)
@@ -155,8 +154,7 @@ class Agent:
         self._checkpoints = Checkpoints(out / "checkpoints")
         if (found := self._checkpoints.record()) is not None:
             whole = jax.tree.map(np.zeros_like, self._seeds.get(self._online))
-            ring = jax.tree.map(lambda x: x[:, : found["step"]], whole.storage.ring)
-            part = whole.replace(storage=whole.storage._replace(ring=ring))
+            part = online.saved_template(whole, found["step"])
             saved = online.unpack(self._checkpoints.restore(part), whole)
             self._online, self.steps = self._seeds.put(saved), found["step"]
 

@@ -202,12 +202,7 @@ def train(
     elif step < phase.steps:
         if step > 0:
             progress.note(f"{env_id} cannot be saved: new episodes begin at online step {step:,}")
-            # The newest transition is stored already: this call writes it to the same row again.
-            newest = (step - 1) % replay.capacity
-            last = jax.tree.map(lambda x: x[:, newest], get(online.storage.ring))
-            # Its episode does not go on.
-            last = last._replace(extras={}, truncated=~last.terminated)
-            now = now._replace(transition=last)
+            now = now._replace(transition=cut_off(online, step, replay, seeds))
         # No updates: there is nothing to learn from yet, or it is done.
         with record.timed("update"):
             online, action = advance(*arguments())
@@ -243,6 +238,22 @@ def train(
     progress.close()
     envs.close()
     return online
+
+
+def cut_off(online: Online, step: int, replay: Replay, seeds: SeedMap) -> Transition:
+    """The newest stored transition [S, ...], cut off: what precedes the first of a new episode.
+
+    Brought again with its own count it is written to the same row, and its episode has ended.
+    """
+    newest = (step - 1) % replay.capacity
+    last = jax.tree.map(lambda x: x[:, newest], seeds.get(online.storage.ring))
+    return last._replace(extras={}, truncated=~last.terminated)
+
+
+def saved_template(whole: Online, step: int) -> Online:
+    """The shapes that `portable` saves at a step, of a template with the whole ring."""
+    ring = jax.tree.map(lambda x: x[:, :step], whole.storage.ring)
+    return whole.replace(storage=whole.storage._replace(ring=ring))
 
 
 def portable(online: Online, step: int, seeds: SeedMap) -> Online:

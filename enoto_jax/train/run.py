@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from enoto_jax import core, logging, units
@@ -175,9 +174,7 @@ def _phases(
     def template(about):
         if about["phase"] == "offline":
             return restoring.template(lambda: restoring.abstract(built.offline), seeds)
-        storage = whole().storage
-        ring = jax.tree.map(lambda x: x[:, : about["step"]], storage.ring)
-        return whole().replace(storage=storage._replace(ring=ring))
+        return online.saved_template(whole(), about["step"])
 
     phase, step, saved, position = record.resume(template) or ("offline", 0, None, None)
     resident = None if data is None else seeds.share(data)
