@@ -193,13 +193,18 @@ def unpack(tree: Any) -> Any:
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     folder.mkdir(parents=True, exist_ok=True)
+    # Of several hosts, each reads and writes by itself: Orbax shall not wait for the others.
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(here, {here}, f"host-{here}")
     return ocp.CheckpointManager(
         folder,
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=False, multiprocessing_options=alone
+        ),
         # Named here, so that also one that has saved nothing yet can tell what the files hold.
         item_handlers={
-            "state": ocp.StandardCheckpointHandler(),
-            "record": ocp.JsonCheckpointHandler(),
+            "state": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+            "record": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
         },
     )
 

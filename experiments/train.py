@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax import registry
+from enoto_jax.train import hosts
 from experiments import command
 
 FLAGS = flags.FLAGS
@@ -58,6 +59,10 @@ def define() -> None:
     flags.DEFINE_string("config", None, "A run's config.json, instead of method, preset and --set.")
     flags.DEFINE_string("out", None, "The run's folder; starting again on it resumes.")
     flags.DEFINE_string("restore", None, "Another run's folder: start from its hand-over.")
+    flags.DEFINE_bool("distributed", False, "One run over all processes of this job.")
+    flags.DEFINE_string("coordinator", None, "host:port of the first process, if by hand.")
+    flags.DEFINE_integer("num_processes", None, "How many there are, if by hand.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is, if by hand.")
     flags.DEFINE_integer("keep", 2, "How many of the newest checkpoints are kept.")
     flags.DEFINE_list("log", ["csv"], "csv (always), tensorboard, wandb.")
     flags.DEFINE_bool("dry_run", False, "Resolve, check and print everything; train nothing.")
@@ -66,6 +71,8 @@ def define() -> None:
 
 def main() -> None:
     """Resolve the flags, then check, explain, print or train."""
+    if FLAGS.distributed or FLAGS.coordinator:
+        hosts.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     plan = command.resolve(FLAGS, PATHS)
     if FLAGS.explain:
         print(registry.describe_path(plan.recipe, FLAGS.explain))
@@ -73,9 +80,12 @@ def main() -> None:
     elif FLAGS.dry_run:
         command.dry_run(plan)
     else:
-        command.train(plan, Path(FLAGS.out) if FLAGS.out else command.default_out(plan))
+        with hosts.quiet():
+            command.train(plan, Path(FLAGS.out) if FLAGS.out else command.default_out(plan))
 
 
 if __name__ == "__main__":
     define()
-    sys.exit(command.execute(main, sys.argv))
+    code = command.execute(main, sys.argv)
+    hosts.leave(code)
+    sys.exit(code)

@@ -14,6 +14,7 @@ from enoto_jax import core
 from enoto_jax.progress import Progress
 from enoto_jax.recipes import Phase
 from enoto_jax.replay import ring
+from enoto_jax.train import hosts
 from enoto_jax.train.record import Record
 from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import Array, Metrics, Transition
@@ -129,8 +130,9 @@ def train(
             host = seeds.get(sums)
         step += blocks * length
         record.check("offline", step, host)
-        record.timing["updates"] += blocks * length * len(seeds.seeds)
+        record.timing["updates"] += blocks * length * len(seeds.all)
         progress.advance(blocks * length)
-        blocks, reported = max(1, int(PATIENCE_S / took() * blocks)), False
+        (seconds,), reported = hosts.most([took()]), False  # hosts keep in step
+        blocks = max(1, int(PATIENCE_S / seconds * blocks))
     progress.close()
     return state

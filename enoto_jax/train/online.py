@@ -217,10 +217,10 @@ def train(
                 if count:
                     record.metrics("online", step, totals, count)
                 progress.score(record.evaluate(mode, online.train, "online", step, save))
-                record.timing["updates"] += count * len(seeds.seeds)
+                record.timing["updates"] += count * len(seeds.all)
                 zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
                 online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))
-        elif record.stop:
+        elif record.stops():
             record.leave("online", step)
         if ends:
             break
@@ -228,7 +228,7 @@ def train(
             raise RunError(f"online step {step}: an action of actor is no longer a number")
         with record.timed("env"):
             now = envs.step(action)
-        record.timing["env_steps"] += len(seeds.seeds)
+        record.timing["env_steps"] += len(seeds.all)
         step += 1
         learn, reported = rounds(phase, step), False
         with record.timed("update"):

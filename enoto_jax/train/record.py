@@ -18,6 +18,7 @@ from enoto_jax.checkpoint import Checkpoints, unpack
 from enoto_jax.data.source import Source
 from enoto_jax.data.transforms import Transform
 from enoto_jax.sinks import Sink
+from enoto_jax.train import hosts
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import RunError
@@ -61,9 +62,12 @@ class Record:
         keep: int = 2,
     ):
         self.folder, self.source, self.seeds, self.evaluator = folder, source, seeds, evaluator
-        self.checkpoints = Checkpoints(folder / "checkpoints", keep)
-        self._evaluations = logging.CsvLog(folder / "evaluations.csv", logging.EVALUATION_COLUMNS)
-        self._metrics = logging.CsvLog(folder / "metrics.csv", logging.METRIC_COLUMNS)
+        self.checkpoints = self._evaluations = self._metrics = hosts.Nothing()
+        if hosts.first():
+            self.checkpoints = Checkpoints(folder / "checkpoints", keep)
+            evaluations, metrics = folder / "evaluations.csv", folder / "metrics.csv"
+            self._evaluations = logging.CsvLog(evaluations, logging.EVALUATION_COLUMNS)
+            self._metrics = logging.CsvLog(metrics, logging.METRIC_COLUMNS)
         self._sinks, self._offline_steps = sinks, offline_steps
         self.transform, self._watch = transform, watch
         self.timing = dict.fromkeys(("compile_s", "update_s", "env_s", "eval_s", "save_s"), 0.0)
@@ -71,7 +75,7 @@ class Record:
         self._wall_before, self._started = 0.0, time.monotonic()
         self._saved_at, self._next_save_s = time.monotonic(), SAVE_EVERY_S
         self._saved_s, self._best = 0.0, -np.inf
-        self.stop = False
+        self.stop, self._agreed = False, hosts.NowAndThen()
 
     def resume(self, template: Callable) -> tuple[str, int, Any, dict[str, Any] | None] | None:
         """Cut the files back to the newest checkpoint.
@@ -83,10 +87,28 @@ class Record:
           Its phase, step, host arrays [S, ...] and position; None without a checkpoint. Where there
           is a position, the step's own rows are still to be written.
         """
-        found, state = self.checkpoints.newest(template) or ({}, None)
+        state = None
+
+        def here():
+            nonlocal state
+            found, state = self.checkpoints.newest(template) or ({}, None)
+            return found, self._cut_back(found)
+
+        found, self._best = hosts.from_first(here)
+        if self._best is None:
+            self._best = -np.inf
+        if not found:
+            return None
+        self._wall_before, self.timing = found["wall_s"], found["timing"]
+        self._saved_s = self.timing["save_s"]
+        state = hosts.scatter(template(found) if state is None else state)
+        position = hosts.own_position(unpack(found.get("position")))
+        return found["phase"], found["step"], state, position
+
+    def _cut_back(self, found: Mapping[str, Any]) -> float | None:
+        """Remove what the files say of later than a checkpoint; the best mean that is left."""
         phase, step = found.get("phase", "offline"), found.get("step", -1)
-        position = unpack(found.get("position"))
-        last = step if position is None else step - 1
+        last = step if found.get("position") is None else step - 1
 
         def kept(of: str, at: int) -> bool:
             return at <= last if of == phase else of == "offline"
@@ -95,12 +117,7 @@ class Record:
         self._metrics.cut_back(lambda row: kept(row["name"].split("/")[0], int(row["step"])))
         self.checkpoints.forget_best(self._number(phase, last))
         best = self.checkpoints.record(best=True)
-        self._best = best["mean"] if best else -np.inf
-        if not found:
-            return None
-        self._wall_before, self.timing = found["wall_s"], found["timing"]
-        self._saved_s = self.timing["save_s"]
-        return phase, step, state, position
+        return best["mean"] if best else None
 
     def _number(self, phase: str, step: int) -> int:
         """Checkpoints are numbered over both phases."""
@@ -135,8 +152,9 @@ class Record:
           RunError: one of them is no longer a number; the last good checkpoint stays.
         """
         self.check(phase, step, sums)
+        sums = hosts.gather(sums)
         flat = {f"{phase}/{u}/{q}": v / count for u, m in sums.items() for q, v in m.items()}
-        self._metrics.append(logging.metric_rows(step, flat, self.seeds.seeds))
+        self._metrics.append(logging.metric_rows(step, flat, self.seeds.all))
         for sink in self._sinks:
             sink.log(step, {name: float(v.mean()) for name, v in flat.items()})
 
@@ -177,10 +195,11 @@ class Record:
             switch = (phase, step) in (("offline", self._offline_steps), ("online", 0))
             number = 0 if switch else 2 * step + (phase == "online")
             returns = self.evaluator(mode, state, number, lambda: self.stop)
-        if returns is None:
+        if hosts.any_of(returns is None):
             save()
+        returns = hosts.gather(returns)
         if self._watch is not None:
-            self._watch(phase, step, self.seeds.get(state), returns)
+            self._watch(phase, step, hosts.gather(self.seeds.get(state)), returns)
         means = returns.mean(axis=1)
         scores = self.source.score(means) if self.source.scored else [None] * len(means)
         self._evaluations.append(
@@ -195,7 +214,7 @@ class Record:
                 "episodes": len(own),
                 "wall_s": round(self.wall(), 2),
             }
-            for seed, own, score in zip(self.seeds.seeds, returns, scores)
+            for seed, own, score in zip(self.seeds.all, returns, scores)
         )
         name = "score" if self.source.scored else "return"
         value = float(np.mean(scores if self.source.scored else means))
@@ -207,7 +226,8 @@ class Record:
             about |= {"mean": value, "metric": name}
             number = self._number(phase, step)
             with self.timed("save"):
-                self.checkpoints.save(number, self.seeds.get(state), about, "best")
+                state = hosts.gather(self.seeds.get(state))
+                self.checkpoints.save(number, state, about, "best")
         return f"{name} {value:.1f}"
 
     def wall(self) -> float:
@@ -215,8 +235,12 @@ class Record:
         return self._wall_before + time.monotonic() - self._started
 
     def due(self, ends: bool) -> bool:
-        """Whether to save now: at the end, on a signal, or a minute after the last save."""
-        return self.stop or ends or time.monotonic() > self._saved_at + self._next_save_s
+        """Whether to save now: at the end, on a signal, or a minute after the last save.
+
+        Several hosts agree on it, but not in every call: to ask each other takes milliseconds.
+        """
+        late = time.monotonic() > self._saved_at + self._next_save_s
+        return ends or self._agreed.any_of(self.stop or late)
 
     def save(self, phase: str, step: int, state: Any, position: dict[str, Any]) -> None:
         """Save a step before its rows are written.
@@ -233,18 +257,23 @@ class Record:
         """
         self.check(phase, step, getattr(state, "train", state).params)
         with self.timed("save"):
+            position = hosts.gather_position(position)
             about = {"phase": phase, "step": step, "position": position, **self._about()}
-            self.checkpoints.save(self._number(phase, step), state, about)
+            self.checkpoints.save(self._number(phase, step), hosts.gather(state), about)
         took, self._saved_s = self.timing["save_s"] - self._saved_s, self.timing["save_s"]
         self._saved_at, self._next_save_s = time.monotonic(), max(SAVE_EVERY_S, took / SAVE_SHARE)
-        if self.stop:
+        if self.stops():
             self.leave(phase, step)
+
+    def stops(self) -> bool:
+        """Whether a signal has come, here or on another host."""
+        return hosts.any_of(self.stop)
 
     def save_handover(self, step: int, state: Any) -> None:
         """Keep the end of the offline phase, host arrays [S, ...], for every row that shares it."""
         with self.timed("save"):
             about = {"phase": "offline", "step": step, **self._about()}
-            self.checkpoints.save_handover(state, about)
+            self.checkpoints.save_handover(hosts.gather(state), about)
 
     def _about(self) -> dict[str, Any]:
         transform = self.transform.to_json()
@@ -284,13 +313,17 @@ class Record:
             "updates_per_s": self.timing["updates"] / seconds,
             "env_steps_per_s": self.timing["env_steps"] / environment,
         }
-        logging.write_json(self.folder / "timing.json", timing)
-        summary = {}
-        if self.evaluator is not None:
-            plot.curve(self.folder, self.folder / "curve.png")
-            summary = stats.summary(stats.read_evaluations(self.folder))
-        logging.write_json(self.folder / "summary.json", summary)
-        return summary
+
+        def here():
+            logging.write_json(self.folder / "timing.json", timing)
+            summary = {}
+            if self.evaluator is not None:
+                plot.curve(self.folder, self.folder / "curve.png")
+                summary = stats.summary(stats.read_evaluations(self.folder))
+            logging.write_json(self.folder / "summary.json", summary)
+            return summary
+
+        return hosts.from_first(here)
 
     def close(self) -> None:
         """Close what is open, and wait for the checkpoints.

@@ -39,7 +39,7 @@ def offline_state(
     if missing := [s for s in want if s not in have]:
         raise InputError(f"--restore: {folder} trained seeds {have}, not {missing}")
     print(f"restored {folder}: offline, {found['step']:,} updates", file=sys.stderr)
-    shapes = template(lambda: abstract(algorithm), SeedMap(have))
+    shapes = template(lambda: abstract(algorithm), len(have))
     state = checkpoints.restore(shapes, handover=kept is not None)
     checkpoints.close()
     transform = found.get("transform")
@@ -81,9 +81,9 @@ def abstract(algorithm: core.Algorithm) -> core.TrainState:
     return core.init(algorithm, jax.random.key(0))
 
 
-def template(make: Callable[[], Any], seeds: SeedMap) -> Any:
-    """Zeros [S, ...] shaped as `make` returns for one seed, without computing it."""
-    count, shapes = len(seeds.seeds), jax.eval_shape(make)
+def template(make: Callable[[], Any], count: int) -> Any:
+    """Zeros [count, ...] shaped as `make` returns for one seed, without computing it."""
+    shapes = jax.eval_shape(make)
     return jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), shapes)
 
 

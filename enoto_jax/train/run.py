@@ -6,10 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from enoto_jax import core, logging, units
@@ -18,7 +20,7 @@ from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
 from enoto_jax.sinks import check as check_sinks
 from enoto_jax.sinks import sinks as open_sinks
-from enoto_jax.train import memory, offline, online, restoring
+from enoto_jax.train import hosts, memory, offline, online, restoring
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.lock import locked
 from enoto_jax.train.record import Record, Stopped, Watch
@@ -93,9 +95,9 @@ def train(
         "data_hash": dataset and dataset.content_hash,
         "reference": source.reference,
     }
-    _same_run(folder, json.loads(json.dumps(config)))
-    if (folder / "summary.json").exists():
-        return json.loads((folder / "summary.json").read_text())
+    summary = hosts.from_first(lambda: _finished(folder, json.loads(json.dumps(config))))
+    if summary is not None:
+        return summary
     if min(seeds) < 0 or max(seeds) >= 2**31:
         raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
     check_sinks(log)
@@ -104,14 +106,14 @@ def train(
     if restored is not None:
         before, transform = restoring.offline_state(restored, built.offline, seed_map)
     transform = transform or recipe.transform.build()(source.spec, dataset)
-    on_device = len(seeds) // len(seed_map.devices)
+    on_device = len(seed_map.seeds) // len(seed_map.devices)
     rows = 0 if dataset is None else len(dataset)
     parts = memory.estimate(recipe, built, source.spec, on_device, rows)
     memory.check(parts, built.replay.capacity, memory.available())
     if keep < 1:
         raise InputError(f"--keep: {keep}; at least 1 checkpoint is kept")
-    _writable(folder)
-    with locked(folder):
+    with ExitStack() as stack:
+        hosts.from_first(lambda: _claim(folder, stack))
         if announce:
             print(announce, file=sys.stderr)
         record = Record(
@@ -119,14 +121,14 @@ def train(
             source,
             seed_map,
             None if env_id is None else Evaluator(env_id, eval_episodes, seed_map, transform),
-            open_sinks(log, folder, config),
+            open_sinks(log, folder, config) if hosts.first() else (),
             recipe.offline.steps if offline_needed else 0,
             transform,
             watch,
             keep,
         )
         try:
-            if not (folder / "config.json").exists():
+            if hosts.first() and not (folder / "config.json").exists():
                 logging.write_json(folder / "config.json", config)
             if signals:
                 record.catch_signals()
@@ -141,14 +143,22 @@ def train(
             raise RunError(f"{where}: cannot be written: {error.strerror or error}") from error
 
 
-def _writable(folder: Path) -> None:
-    """Make the folder before anything is computed for it."""
+def _finished(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The summary of a run that has ended; None if it has not, or has not begun."""
+    _same_run(folder, config)
+    summary = folder / "summary.json"
+    return json.loads(summary.read_text()) if summary.exists() else None
+
+
+def _claim(folder: Path, stack: ExitStack) -> None:
+    """Make the folder, before anything is computed for it, and hold it until the stack unwinds."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
         (folder / ".writable").unlink()
     except OSError as error:
         raise InputError(f"--out: cannot write to {folder}: {error.strerror}") from error
+    stack.enter_context(locked(folder))
 
 
 def _phases(
@@ -168,18 +178,19 @@ def _phases(
     @cache
     def whole() -> online.Online:
         return restoring.template(
-            lambda: begin(restoring.abstract(built.online), np.int32(0)), seeds
+            lambda: begin(restoring.abstract(built.online), np.int32(0)), len(seeds.all)
         )
 
     def template(about):
         if about["phase"] == "offline":
-            return restoring.template(lambda: restoring.abstract(built.offline), seeds)
+            return restoring.template(lambda: restoring.abstract(built.offline), len(seeds.all))
         return online.saved_template(whole(), about["step"])
 
     phase, step, saved, position = record.resume(template) or ("offline", 0, None, None)
     resident = None if data is None else seeds.share(data)
     if phase == "online":
-        carried = seeds.put(online.unpack(saved, whole()))
+        empty = jax.tree.map(lambda x: x[hosts.own(x)], whole())
+        carried = seeds.put(online.unpack(saved, empty))
     else:
         if before is None and recipe.offline is not None:
             extras = restoring.extras(built.offline, data, seeds, stored=False)

@@ -1,5 +1,7 @@
 """Seeds side by side: vmap inside a device, pmap across devices. pmap is used nowhere else.
 
+Across hosts each runs its own part of the seeds so (see hosts.py).
+
 A function is written for one seed. `SeedMap.compile` turns it into one program for all of them.
 Arrays that belong to seeds have a leading S on the host; on P > 1 devices they lie as [P, S / P].
 What seeds share (the data set, a step number) lies once per device. A seed's numbers come from its
@@ -15,6 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from enoto_jax.train import hosts
 from enoto_jax.types import Array, Key
 
 # Independent streams of random numbers of one seed.
@@ -30,14 +33,19 @@ class SeedMap:
     """Runs functions of one seed for all seeds at once.
 
     Args:
-      seeds: seed numbers [S].
-      devices: local devices to spread over; as many as divide S are used.
+      seeds: seed numbers [S]; of several hosts each takes its part.
+      devices: local devices to spread over; as many as divide a host's seeds are used.
+
+    Attributes:
+      all: seed numbers [S].
+      seeds: those of this host; wherever arrays have an S, it counts these.
     """
 
     def __init__(self, seeds: Sequence[int], devices: Sequence[jax.Device] | None = None):
-        self.seeds = np.asarray(seeds, np.int32)
+        self.all = np.asarray(seeds, np.int32)
+        self.seeds = self.all[hosts.own(self.all)]
         devices = list(devices or jax.local_devices())
-        count = max(p for p in range(1, len(devices) + 1) if len(seeds) % p == 0)
+        count = max(p for p in range(1, len(devices) + 1) if len(self.seeds) % p == 0)
         self.devices = devices[:count]
 
     def compile(
