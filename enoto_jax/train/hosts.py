@@ -11,8 +11,10 @@ With one process, everything here is the identity.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -71,18 +73,19 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
             f"--distributed: {error}; start it by srun or on a TPU pod, or give every process "
             "--coordinator=host:port --num_processes and its own --process_id"
         ) from error
+    ctypes.CDLL(None).signal(signal.SIGABRT, _ABORTED)
     _watching.set()
     threading.Thread(target=_watch, name="hosts", daemon=True).start()
 
 
 def leave(code: int) -> None:
-    """End this process, once it has joined others; one that failed waits for nobody."""
+    """End this process, once it has joined others, together with them if they end too."""
     if not jax.distributed.is_initialized():
         return
     _watching.clear()
-    if code in (0, 75):
-        with suppress(Exception):  # the others may be gone already, which is all that it is for
-            distributed.global_state.client.wait_at_barrier("the end", 1000 * HEARTBEAT_S)
+    patience = HEARTBEAT_S if code in (0, 75) else GRACE_S
+    with suppress(Exception):  # the others may have gone, or may never come
+        distributed.global_state.client.wait_at_barrier("the end", int(1000 * patience))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # not even for the exit handlers of the runtime
@@ -99,14 +102,17 @@ def _watch() -> None:
         if lost:
             time.sleep(GRACE_S)
             if _watching.is_set():
-                names = ", ".join(map(str, lost))
-                print(f"\nerror: host {names} of {len(everyone)} is lost; {AGAIN}", file=_stderr)
-                _stderr.flush()
-                os._exit(1)
+                _end(lost)
         time.sleep(1.0)
 
 
-_stderr = sys.stderr  # also where a host's own output is turned off
+def _end(lost: Sequence[int]) -> None:
+    os.write(2, f"error: host {', '.join(map(str, lost))} is lost; {AGAIN}\n".encode())
+    os._exit(1)
+
+
+# Without its first host the runtime aborts, whatever it is asked for; that shall be our exit too.
+_ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: _end([0]))
 
 
 def count() -> int:
@@ -194,7 +200,7 @@ def gather(tree: Any) -> Any:
 
 
 def scatter(tree: Any) -> Any:
-    """The first host's arrays [S, ...] as [own seeds, ...]; the others give trees of such shapes."""
+    """The first host's arrays [S, ...] as [own seeds, ...]; the others give shapes for it."""
     if count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.tree.map(np.ascontiguousarray, tree))
