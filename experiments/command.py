@@ -20,7 +20,7 @@ from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.recipes import Recipe, build, switch
 from enoto_jax.rows import recipe
 from enoto_jax.train import memory, run
-from enoto_jax.train.record import Stopped
+from enoto_jax.train.record import Stopped, Watch
 from enoto_jax.types import InputError, RunError
 from experiments.presets import PRESETS, Preset
 
@@ -200,7 +200,20 @@ def versions() -> dict[str, str]:
     return found | {"python": platform.python_version()}
 
 
-def train(plan: Plan, folder: Path) -> None:
+def local(out: str) -> Path:
+    """A folder to write to.
+
+    Raises:
+      InputError: an address: locks, CSV files and renames need a file system.
+    """
+    if "://" in out:
+        raise InputError(
+            f"--out: {out} is an address; runs need a folder: mount it, and give its path"
+        )
+    return Path(out)
+
+
+def train(plan: Plan, folder: Path, watch: Watch | None = None, signals: bool = True) -> None:
     """Start or resume the run of this folder and bring it to its end."""
     finished = (folder / "summary.json").exists()
     summary = run.train(
@@ -213,7 +226,8 @@ def train(plan: Plan, folder: Path) -> None:
         restore=plan.restore,
         log=plan.log,
         about=about(plan),
-        signals=True,
+        signals=signals,
+        watch=watch,
         announce=describe(plan),
         keep=flags.FLAGS.keep,
     )

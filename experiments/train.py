@@ -6,7 +6,6 @@ python -m experiments.train --method enoto_cql --task hopper-medium-v2 --seeds 5
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -80,8 +79,9 @@ def main() -> None:
     elif FLAGS.dry_run:
         command.dry_run(plan)
     else:
+        out = command.local(FLAGS.out) if FLAGS.out else command.default_out(plan)
         with hosts.quiet():
-            command.train(plan, Path(FLAGS.out) if FLAGS.out else command.default_out(plan))
+            command.train(plan, out)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def train(
 
 def _finished(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     """The summary of a run that has ended; None if it has not, or has not begun."""
-    _same_run(folder, config)
+    same_run(folder, config)
     summary = folder / "summary.json"
     return json.loads(summary.read_text()) if summary.exists() else None
 
@@ -232,7 +232,7 @@ def _offline(
     return state
 
 
-def _same_run(folder: Path, config: Mapping[str, Any]) -> None:
+def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a folder that holds a run of other settings, naming the first that differs."""
     if not (folder / "config.json").exists():
         return

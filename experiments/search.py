@@ -1,0 +1,126 @@
+"""A search over hyper-parameters by Ray Tune: the sweep's --search.
+
+The file has `samples`, how many runs are drawn, and `space`, one of Ray Tune's distributions by its
+name for each path of the recipe or flag of train:
+
+    samples: 16
+    space:
+      algorithm.actor_rate: {loguniform: [1.0e-5, 1.0e-3]}
+      num_critics: {choice: [2, 5, 10]}
+
+The best is the one whose last evaluation is best.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from absl import flags
+
+from enoto_jax.train.record import Stopped
+from enoto_jax.types import InputError, RunError
+from experiments import command, grid, train
+
+FLAGS = flags.FLAGS
+
+
+def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
+    """Search, or go on with the search of this folder; `<out>/search.csv` has a row a run.
+
+    Args:
+      path: of the YAML file.
+      out: the folder of the runs' folders, and of Tune's own, `tune`.
+      start_ray: connects.
+
+    Raises:
+      InputError: the file, a distribution or a path is none.
+      RunError: runs failed.
+      Stopped: by SIGINT; the same command goes on.
+    """
+    (task,) = grid.tasks()
+    given = (*([f"--method={FLAGS.method}"] if FLAGS.method else []),)
+    given += (*([f"--task={task}"] if task else []), f"--seed={FLAGS.seed}", *grid.common())
+    start_ray()
+    from ray import tune
+
+    samples, space = _read(path, tune)
+    grid.resolve((*given, *arguments({k: v.sample() for k, v in space.items()})))  # may refuse
+    resources = {"cpu": FLAGS.cpus_per_run, "gpu": FLAGS.gpus_per_run}
+    trial = tune.with_resources(partial(_trial, given=given, out=out), resources)
+    if tune.Tuner.can_restore(str(out / "tune")):
+        tuner = tune.Tuner.restore(str(out / "tune"), trial, resume_errored=True)
+    else:
+        tuner = tune.Tuner(
+            trial,
+            param_space=space,
+            tune_config=tune.TuneConfig(metric="score", mode="max", num_samples=samples),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(out),
+                failure_config=tune.FailureConfig(max_failures=FLAGS.retries),
+            ),
+        )
+    results = tuner.fit()
+    rows = [_row(result) for result in results]
+    with open(out / "search.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, ["run", "score", *space], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    if results.num_errors:
+        raise RunError(f"{results.num_errors} of {len(rows)} runs failed: {results.errors[0]}")
+    left = [row["run"] for row in rows if not row["run"] or not grid.finished(out / row["run"])]
+    if left:
+        raise Stopped(f"{len(rows) - len(left)} of {len(rows)} runs done")
+    best = max(rows, key=lambda row: row["score"])
+    print(f"{out / best['run']}: the best of {len(rows)}, {best}")
+
+
+def arguments(drawn: dict[str, Any]) -> tuple[str, ...]:
+    """Arguments of train for what a run has drawn."""
+    return tuple(f"--{k}={v}" if k in FLAGS else f"--set={k}={v}" for k, v in drawn.items())
+
+
+def _read(path: str, tune: Any) -> tuple[int, dict[str, Any]]:
+    try:
+        found = yaml.safe_load(Path(path).read_text())
+        samples, space = int(found["samples"]), {}
+        for name, ((kind, values),) in ((n, d.items()) for n, d in found["space"].items()):
+            if kind not in ("choice", "uniform", "loguniform", "randint", "quniform"):
+                raise ValueError(f"{name}: no distribution {kind!r}")
+            space[name] = getattr(tune, kind)(*([values] if kind == "choice" else values))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"--search: {path} has no samples and space: {error}") from error
+    return samples, space
+
+
+def _trial(drawn: dict[str, Any], given: tuple[str, ...], out: Path) -> None:
+    """One run, in a process of its own; begun again it goes on in its folder."""
+    from ray import tune
+
+    if "out" not in FLAGS:
+        train.define()
+    folder = out / f"run-{tune.get_context().get_trial_id()}"
+    sys.argv = ["experiments.train", *given]
+    FLAGS(sys.argv)
+    sys.argv += arguments(drawn)
+    FLAGS(sys.argv)
+    plan = command.resolve(FLAGS, train.PATHS)
+
+    def watch(phase: str, step: int, state: Any, returns: Any) -> None:
+        del state
+        value = float(returns.mean())
+        score = float(plan.source.score(value)) if plan.source.scored else value
+        tune.report({"score": score, "phase": phase, "step": step, "run": folder.name})
+
+    command.train(plan, folder, watch=watch, signals=False)
+
+
+def _row(result: Any) -> dict[str, Any]:
+    told = result.metrics or {}
+    return {"run": told.get("run", ""), "score": told.get("score"), **(result.config or {})}
