@@ -136,7 +136,7 @@ def _run(folder: Path, arguments: tuple[str, ...]) -> None:
 def _kill(process: multiprocessing.Process, folder: Path, aim: str, delay: float) -> str:
     """Kill once the run is where we aim; what it did when it died, "" if it ended before that."""
     begun = time.monotonic()
-    while aim != "starting" and _doing(folder) != aim:
+    while aim != "starting" and doing(folder) != aim:
         if not process.is_alive() or time.monotonic() > begun + LONGEST_S:
             return ""
         time.sleep(0.001)
@@ -146,13 +146,13 @@ def _kill(process: multiprocessing.Process, folder: Path, aim: str, delay: float
         time.sleep(0.1 * delay)
     elif aim == "starting":
         time.sleep(4.0 * delay)
-    doing = "starting" if aim == "starting" else _doing(folder)
+    died = "starting" if aim == "starting" else doing(folder)
     process.kill()
     process.join()
-    return doing if process.exitcode == -9 else ""
+    return died if process.exitcode == -9 else ""
 
 
-def _doing(folder: Path) -> str:
+def doing(folder: Path) -> str:
     """What a run does at this moment, from its files."""
     checkpoints = folder / "checkpoints"
     if not (checkpoints / "best").exists():

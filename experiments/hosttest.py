@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,17 +54,19 @@ def main() -> None:
     out = Path(FLAGS.out)
     if out.exists():
         raise InputError(f"--out: {out} is there already; give a new folder")
-    differences = lose(out, FLAGS.kills, FLAGS.seed)
+    differences = lose(out, range(1, FLAGS.kills + 2), FLAGS.seed)
     if differences:
         raise RunError(f"{out}: {'; '.join(differences)}")
 
 
-def lose(out: Path, kills: int, seed: int, arguments: tuple[str, ...] = RUN) -> list[str]:
-    """What differs from one process, in peace and after so many kills."""
+def lose(
+    out: Path, numbers: Sequence[int], seed: int, arguments: tuple[str, ...] = RUN
+) -> list[str]:
+    """What differs from one process in runs of two: number 1 in peace, the others lose a host."""
     out.mkdir(parents=True)
     _end(start(out / "one", arguments, 1))
     rng, rows, differences = np.random.default_rng(seed), [], []
-    for number in range(1, kills + 2):
+    for number in numbers:
         folder = out / f"run-{number}"
         if number > 1:
             host, phase = number % 2, ("offline", "online")[(number // 2) % 2]
@@ -80,12 +83,9 @@ def lose(out: Path, kills: int, seed: int, arguments: tuple[str, ...] = RUN) -> 
 
 def start(folder: Path, arguments: tuple[str, ...], count: int) -> list[subprocess.Popen]:
     """The run's processes; host i writes what it says to `<folder>.<i>.txt`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(folder.parent.resolve() / "compiled")}
     compiled["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    processes = []
+    processes, port = [], free_port()
     for index in range(count):
         hosts = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
         hosts = [*hosts, f"--process_id={index}"] if count > 1 else []
@@ -101,6 +101,13 @@ def start(folder: Path, arguments: tuple[str, ...], count: int) -> list[subproce
     return processes
 
 
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def _end(processes: list[subprocess.Popen]) -> None:
     codes = [process.wait(LONGEST_S) for process in processes]
     if any(codes):
@@ -112,12 +119,12 @@ def _kill(
 ) -> tuple[str, int, str, str]:
     """Kill one host; in which phase, and how the other one ended: code, seconds, last line."""
     processes = start(folder, arguments, 2)
-    while crashtest._doing(folder) != phase:
+    while crashtest.doing(folder) != phase:
         if any(process.poll() is not None for process in processes):
             raise RunError(f"{folder}: ended before it was killed; see the log files")
         time.sleep(0.01)
     time.sleep(2 * delay)
-    died = crashtest._doing(folder)
+    died = crashtest.doing(folder)
     processes[host].kill()
     begun = time.monotonic()
     code = processes[1 - host].wait(LONGEST_S)

@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +84,27 @@ def show(cells: Sequence[grid.Cell], out: Path) -> None:
     print(f"{len(cells)} runs, {sum(bool(c.after) for c in cells)} from a shared offline phase")
 
 
-def start_ray() -> Any:
-    """Ray's module, connected.
+def load_ray() -> Any:
+    """Ray's module.
 
     Raises:
-      InputError: it is not installed, or there is no cluster at --ray_address.
+      InputError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
         raise InputError(f"the sweep needs Ray ({error}): pip install enoto_jax[cluster]") from None
+    return ray
+
+
+def start_ray() -> Any:
+    """Ray's module, connected.
+
+    Raises:
+      InputError: it is not installed, or there is no cluster at --ray_address.
+    """
+    ray = load_ray()
     if ray.is_initialized():
         return ray
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -114,12 +124,15 @@ class Sweep:
     Args:
       cells: each after those that it depends on.
       out: the folder of their folders.
+      work: what a worker does.
     """
 
-    def __init__(self, cells: Sequence[grid.Cell], out: Path):
-        self._cells, self._out = cells, out
+    def __init__(
+        self, cells: Sequence[grid.Cell], out: Path, work: Callable[..., int] = worker.run_cell
+    ):
+        self._cells, self._out, self._work = cells, out, work
         self.codes: dict[str, int] = {}
-        self._stop = False
+        self._stop = self._stopping = False
 
     def run(self) -> dict[str, int]:
         """Each run's exit code, once all have ended."""
@@ -152,7 +165,7 @@ class Sweep:
             max_calls=1,  # a process of its own
             max_retries=FLAGS.retries,
             retry_exceptions=[worker.Failed],
-        )(worker.run_cell)
+        )(self._work)
         for cell in self._cells:
             if cell.name not in self.codes:
                 after = references.get(cell.after, command.DONE)
@@ -176,8 +189,6 @@ class Sweep:
             except self._ray.exceptions.RayError:
                 code = command.STOPPED if self._stopping else command.FAILED
             self.codes[name] = code
-
-    _stopping = False
 
     def _catch_signals(self) -> dict[int, Any]:
         def handle(number, frame):

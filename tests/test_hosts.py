@@ -1,0 +1,105 @@
+"""One run over two processes, gloo between them: the files of one process, also after a loss."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+
+from enoto_jax.checkpoint import unpack
+from enoto_jax.train import hosts
+from enoto_jax.types import InputError
+from experiments import hosttest
+from tests.helpers import assert_same, python
+
+SHORT = (
+    "--method=bc", "--preset=smoke", "--set=algorithm.hidden=8", "--offline_steps=1000",
+    "--online_steps=200", "--warmup=20", "--eval_every=100", "--eval_episodes=1",
+    "--batch_size=8", "--seeds=4",
+)  # fmt: skip
+
+
+def tree(seeds: int) -> dict[str, np.ndarray]:
+    """Whatever bits a state may have."""
+    return {
+        "odd": np.tile(np.float32([-0.0, np.nan, 1e-45]), (seeds, 1)) + 0,
+        "flags": np.arange(seeds) % 2 == 0,
+        "none": np.zeros((seeds, 0), np.int32),
+        "large": np.arange(3000 * seeds, dtype=np.int32).reshape(seeds, -1),
+    }
+
+
+def program(index: int, address: str) -> None:
+    """What each of two processes does."""
+    hosts.CHUNK = 4096  # several exchanges
+    hosts.join(address, 2, index)
+    whole = tree(4)
+    mine = {name: x[hosts.own(x)] for name, x in whole.items()}
+    assert [len(x) for x in mine.values()] == [2] * 4
+    bits = {"odd": mine["odd"].view(np.uint32), **{k: mine[k] for k in ("flags", "none", "large")}}
+    want = {**whole, "odd": whole["odd"].view(np.uint32)}
+    assert_same(hosts.gather(bits), want)
+    gathered = hosts.gather(mine)
+    assert gathered["odd"].tobytes() == whole["odd"].tobytes()
+    given = whole if index == 0 else {name: np.zeros_like(x) for name, x in whole.items()}
+    scattered = hosts.scatter(given)
+    assert all(scattered[name].tobytes() == mine[name].tobytes() for name in mine)
+    position = {"action": mine["large"], "environments": {"states": [index, "x"]}, "since": 7}
+    together = json.loads(json.dumps(hosts.gather_position(position)))
+    assert together["environments"] == {"states": [0, "x", 1, "x"]} and together["since"] == 7
+    assert_same(hosts.own_position(unpack(together))["action"], mine["large"])
+    assert hosts.gather_position({"environments": None if index else [1, 2]}) == {
+        "environments": None
+    }
+    assert hosts.most([index, -index]) == [1, 0] and hosts.any_of(index == 1)
+    assert hosts.from_first(lambda: {"it": index}) == {"it": 0}
+
+    def refuse():
+        raise InputError(f"--out: of host {index}")
+
+    try:
+        hosts.from_first(refuse)
+    except InputError as error:
+        print(error, flush=True)
+    try:
+        hosts.own(range(3))
+    except InputError as error:
+        print(error, flush=True)
+    hosts.leave(75)
+
+
+def test_what_hosts_tell_each_other():
+    address = f"127.0.0.1:{hosttest.free_port()}"
+    both = [python("-m", "tests.test_hosts", index, address) for index in (0, 1)]
+    for process in both:
+        told, errors = process.communicate(timeout=300)
+        assert process.returncode == 75, errors[-3000:]
+        assert "--out: of host 0" in told and "multiple of 2" in told
+
+
+def test_one_process_is_the_identity():
+    arrays = {"x": np.arange(3)}
+    assert hosts.gather(arrays) is arrays and hosts.scatter(arrays) is arrays
+    assert hosts.own_position(arrays) is arrays and hosts.own(range(3)) == slice(0, 3)
+    assert hosts.first() and hosts.most([2.0]) == [2.0] and hosts.NowAndThen().any_of(True)
+
+
+def test_nothing_says_how_many_hosts_there_are():
+    process = python("-m", "experiments.train", "--distributed", "--preset=smoke")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert errors.startswith("error: --distributed") and "--coordinator=host:port" in errors
+
+
+def test_the_files_of_one_process_also_after_a_loss(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    assert hosttest.lose(tmp_path / "out", numbers=[5], seed=0, arguments=SHORT) == []
+    with open(tmp_path / "out" / "hosts.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["killed_host"], row["exit_code"]) == ("1", "1")
+    assert "is lost; give all hosts the same command again" in row["last_line"]
+
+
+if __name__ == "__main__":
+    program(int(sys.argv[1]), sys.argv[2])
