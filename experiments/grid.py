@@ -20,6 +20,7 @@ from absl import flags
 
 from enoto_jax import units
 from enoto_jax.data.source import split
+from enoto_jax.rows import recipe
 from enoto_jax.train import restoring, run
 from enoto_jax.types import InputError
 from experiments import command, train
@@ -155,7 +156,10 @@ def _products() -> Iterator[tuple[str, tuple[str, ...]]]:
     for method, task, *varied in itertools.product(
         (FLAGS.method or "enoto_cql").split(","), tasks(), *variations
     ):
-        arguments = (f"--method={method}", *([f"--task={task}"] if task else []), *shared)
+        given = shared
+        if not FLAGS.config and recipe(method).offline is None:  # a row from scratch, among others
+            given = tuple(x for x in shared if not x.startswith("--offline_steps="))
+        arguments = (f"--method={method}", *([f"--task={task}"] if task else []), *given)
         arguments = (*arguments, *(argument for _, argument in varied))
         plan = resolve((*arguments, f"--seed={FLAGS.seed}"))
         words = [method, plan.source.name, *(word for word, _ in varied)]
