@@ -24,9 +24,9 @@ from experiments import command, crashtest, grid, sweep, worker
 
 FLAGS = flags.FLAGS
 SWEEP = (
-    "--method=td3_bc", "--vary=online.utd=1|2", "--seed_groups=4", "--preset=smoke",
-    "--set=algorithm.hidden=8,8", "--offline_steps=1000", "--online_steps=1000", "--warmup=100",
-    "--eval_every=250", "--eval_episodes=1", "--batch_size=32", "--seeds=1",
+    "--method=td3_bc", "--vary=online.utd=1|2|3", "--seed_groups=2", "--preset=smoke",
+    "--set=algorithm.hidden=8,8", "--offline_steps=200", "--online_steps=400", "--warmup=50",
+    "--eval_every=100", "--eval_episodes=1", "--batch_size=16", "--seeds=1",
 )  # fmt: skip
 COLUMNS = ("run", "begun", "ended", "nodes", "differences")
 

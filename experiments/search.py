@@ -49,7 +49,7 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
     start_ray()
     from ray import tune
 
-    samples, space = _read(path, tune)
+    samples, space = read(path, tune)
     grid.resolve((*given, *arguments({k: v.sample() for k, v in space.items()})))  # may refuse
     resources = {"cpu": FLAGS.cpus_per_run, "gpu": FLAGS.gpus_per_run}
     trial = tune.with_resources(partial(_trial, given=given, out=out), resources)
@@ -86,7 +86,12 @@ def arguments(drawn: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"--{k}={v}" if k in FLAGS else f"--set={k}={v}" for k, v in drawn.items())
 
 
-def _read(path: str, tune: Any) -> tuple[int, dict[str, Any]]:
+def read(path: str, tune: Any) -> tuple[int, dict[str, Any]]:
+    """How many runs, and a distribution for each name.
+
+    Raises:
+      InputError: the file does not say so.
+    """
     try:
         found = yaml.safe_load(Path(path).read_text())
         samples, space = int(found["samples"]), {}

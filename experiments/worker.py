@@ -60,7 +60,11 @@ def run_cell(
             delattr(flags.FLAGS, name)
     train.define()
     sys.argv = ["experiments.train", *arguments, f"--out={folder}"]
-    with open(folder / "log.txt", "a") as log, redirect_stdout(log), redirect_stderr(log):
+    with (
+        open(folder / "log.txt", "a", buffering=1) as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
         code = command.execute(train.main, sys.argv)
     _note(folder, began, f"exit {code}")
     if code == command.FAILED:

@@ -5,6 +5,7 @@ import json
 import sys
 
 import numpy as np
+import pytest
 
 from enoto_jax.checkpoint import unpack
 from enoto_jax.train import hosts
@@ -29,10 +30,11 @@ def tree(seeds: int) -> dict[str, np.ndarray]:
     }
 
 
-def program(index: int, address: str) -> None:
-    """What each of two processes does."""
+def program(index: int) -> None:
+    """What each of two processes does; who they are, their environment variables say."""
     hosts.CHUNK = 4096  # several exchanges
-    hosts.join(address, 2, index)
+    hosts.join(None, None, None)
+    assert (hosts.count(), hosts.first()) == (2, index == 0)
     whole = tree(4)
     mine = {name: x[hosts.own(x)] for name, x in whole.items()}
     assert [len(x) for x in mine.values()] == [2] * 4
@@ -68,9 +70,23 @@ def program(index: int, address: str) -> None:
     hosts.leave(75)
 
 
-def test_what_hosts_tell_each_other():
-    address = f"127.0.0.1:{hosttest.free_port()}"
-    both = [python("-m", "tests.test_hosts", index, address) for index in (0, 1)]
+def by_variables(index: int, port: int) -> dict[str, str]:
+    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"}
+    return {**address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(index)}
+
+
+def by_slurm(index: int, port: int) -> dict[str, str]:
+    """What srun sets; the port follows from the number of the job."""
+    job = {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    return {**job, "SLURM_PROCID": str(index), "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize("surroundings", [by_variables, by_slurm])
+def test_what_hosts_tell_each_other(surroundings):
+    port = hosttest.free_port()
+    both = [
+        python("-m", "tests.test_hosts", index, env=surroundings(index, port)) for index in (0, 1)
+    ]
     for process in both:
         told, errors = process.communicate(timeout=300)
         assert process.returncode == 75, errors[-3000:]
@@ -102,4 +118,4 @@ def test_the_files_of_one_process_also_after_a_loss(tmp_path, monkeypatch):
 
 
 if __name__ == "__main__":
-    program(int(sys.argv[1]), sys.argv[2])
+    program(int(sys.argv[1]))
