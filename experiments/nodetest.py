@@ -18,6 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
+from enoto_jax.logging import read_csv
 from enoto_jax.train import offline, record
 from enoto_jax.types import InputError, RunError
 from experiments import command, crashtest, grid, sweep, worker
@@ -102,7 +103,8 @@ def _kill(cluster, node, folder: Path, lost: list[str]) -> None:
                 f"/{node.node_id[:6]}"
             )  # fmt: skip
             saved = any((run / "checkpoints" / "latest").glob("[0-9]*"))
-            if here and saved and crashtest.doing(run) == "online":
+            evaluated = read_csv(run / "evaluations.csv") if here and saved else []
+            if evaluated and evaluated[-1]["phase"] == "online" and int(evaluated[-1]["step"]) > 0:
                 lost.append(run.name)
     cluster.remove_node(node, allow_graceful=False)
     cluster.add_node(num_cpus=1, object_store_memory=2**27)

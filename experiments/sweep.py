@@ -103,6 +103,7 @@ def start_ray() -> Any:
 
     Raises:
       InputError: it is not installed, or there is no cluster at --ray_address.
+      RunError: it does not start.
     """
     ray = load_ray()
     if ray.is_initialized():
@@ -113,8 +114,10 @@ def start_ray() -> Any:
             ray.init(FLAGS.ray_address, **quiet)
         else:
             ray.init("local", include_dashboard=False, object_store_memory=2**27, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, ValueError) as error:
         raise InputError(f"--ray_address: {error}") from error
+    except Exception as error:  # Ray has no kind of its own for a node that starts too slowly
+        raise RunError(f"Ray does not start: {error}") from error
     return ray
 
 
