@@ -126,6 +126,7 @@ def _kill(
     time.sleep(2 * delay)
     died = crashtest.doing(folder)
     processes[host].kill()
+    processes[host].wait()
     begun = time.monotonic()
     code = processes[1 - host].wait(LONGEST_S)
     took = time.monotonic() - begun
