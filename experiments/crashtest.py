@@ -191,6 +191,8 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 def _state(folder: Path, kind: str) -> Any:
     kept = [int(p.name) for p in (folder / "checkpoints" / kind).iterdir() if p.name.isdigit()]
+    if not kept:  # a run that restored another's has no hand-over of its own
+        return None
     path = folder / "checkpoints" / kind / str(max(kept)) / "state"
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(path.resolve())
