@@ -12,7 +12,7 @@ from experiments import command, table
 from tests.helpers import define_flags
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "WORKSPACE.md"]
+DOCUMENTS = ["README.md", "WORKSPACE.md", "docs/index.md"]
 # Budgets and files that a test cannot afford, and what stands for them.
 STAND_INS = {
     "--preset=paper": "--preset=smoke",
@@ -28,6 +28,7 @@ TINY = {
     "experiments.bench": ("--rounds=1", "--seconds=0.01", "--set=algorithm.hidden=8,8"),
     "experiments.collect": ("--set=online.algorithm.hidden=8,8", "--set=online.warmup=10",),
     "experiments.check_data": (),
+    "experiments.compare": (),
     "experiments.table": (),
 }  # fmt: skip
 
@@ -81,7 +82,7 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, *PAGES])
+@pytest.mark.parametrize("document", ["README.md", "WORKSPACE.md", *PAGES])
 def test_links_and_pictures_exist(document):
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
