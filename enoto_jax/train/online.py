@@ -172,7 +172,8 @@ def train(
     """
     seeds = record.seeds
     put, share, get = seeds.put, seeds.share, seeds.get
-    numbers, mode = put(seeds.seeds), seeds.compile(algorithm.mode)
+    numbers = put(seeds.seeds)
+    mode, look = seeds.compile(algorithm.mode), record.probe(algorithm)
     envs = SeedEnvs(env_id, seeds.seeds, record.transform)
     now, learn = envs.begin(step), 0
 
@@ -195,7 +196,7 @@ def train(
     reported, action = step == 0 or position is None, None
     if step == 0:
         leave = partial(record.leave, "online", 0)  # the hand-over is saved, and all there is
-        progress.score(record.evaluate(mode, online.train, "online", 0, leave))
+        progress.score(record.evaluate(mode, look, online.train, "online", 0, leave))
     if position and position["environments"]:
         envs.restore(position["environments"])
         action = position["action"]
@@ -216,7 +217,7 @@ def train(
                 totals, count = get(online.totals), int(get(online.count)[0])
                 if count:
                     record.metrics("online", step, totals, count)
-                progress.score(record.evaluate(mode, online.train, "online", step, save))
+                progress.score(record.evaluate(mode, look, online.train, "online", step, save))
                 record.timing["updates"] += count * len(seeds.seeds)
                 zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
                 online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))

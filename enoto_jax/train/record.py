@@ -13,12 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from enoto_jax import logging, plot, stats
+from enoto_jax import core, logging, plot, stats
 from enoto_jax.checkpoint import Checkpoints, unpack
 from enoto_jax.data.source import Source
 from enoto_jax.data.transforms import Transform
 from enoto_jax.sinks import Sink
 from enoto_jax.train.evaluate import Evaluator
+from enoto_jax.train.probe import Look
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import RunError
 
@@ -44,6 +45,7 @@ class Record:
       sinks: dashboards beside the CSV files.
       offline_steps: length of the offline phase; checkpoints are numbered over both phases.
       transform: of the training data; saved with every checkpoint.
+      probe: a phase's algorithm -> what is to be known of its states beside their scores.
       watch: called after every evaluation, see run.train.
       keep: how many of the newest checkpoints are kept.
     """
@@ -57,6 +59,7 @@ class Record:
         sinks: Sequence[Sink],
         offline_steps: int,
         transform: Transform,
+        probe: Callable[[core.Algorithm], Look],
         watch: Watch | None = None,
         keep: int = 2,
     ):
@@ -65,7 +68,7 @@ class Record:
         self._evaluations = logging.CsvLog(folder / "evaluations.csv", logging.EVALUATION_COLUMNS)
         self._metrics = logging.CsvLog(folder / "metrics.csv", logging.METRIC_COLUMNS)
         self._sinks, self._offline_steps = sinks, offline_steps
-        self.transform, self._watch = transform, watch
+        self.transform, self.probe, self._watch = transform, probe, watch
         self.timing = dict.fromkeys(("compile_s", "update_s", "env_s", "eval_s", "save_s"), 0.0)
         self.timing |= {"updates": 0, "env_steps": 0}
         self._wall_before, self._started = 0.0, time.monotonic()
@@ -159,17 +162,25 @@ class Record:
             )
 
     def evaluate(
-        self, mode: Callable, state: Any, phase: str, step: int, save: Callable[[], None]
+        self,
+        mode: Callable,
+        look: Look,
+        state: Any,
+        phase: str,
+        step: int,
+        save: Callable[[], None],
     ) -> str:
         """Evaluate every seed, write the rows, and return the score in words.
 
         Args:
           mode: deterministic actions, compiled for all seeds.
+          look: what the phase's probe is.
           state: the seeds' train states, on the devices.
           phase: offline or online.
           step: of that phase.
           save: saves this step, and stops; called when a signal cuts the evaluation short.
         """
+        self.metrics(phase, step, {"data": look(state)}, 1)
         if self.evaluator is None:
             return ""
         with self.timed("eval"):

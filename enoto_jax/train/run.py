@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
 from enoto_jax.sinks import check as check_sinks
 from enoto_jax.sinks import sinks as open_sinks
-from enoto_jax.train import memory, offline, online, restoring
+from enoto_jax.train import memory, offline, online, probe, restoring
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.lock import locked
 from enoto_jax.train.record import Record, Stopped, Watch
@@ -110,6 +110,8 @@ def train(
     memory.check(parts, built.replay.capacity, memory.available())
     if keep < 1:
         raise InputError(f"--keep: {keep}; at least 1 checkpoint is kept")
+    learns_from_data = recipe.offline is not None or built.replay.needs_data
+    sample = source.sample(probe.ROWS) if learns_from_data else None
     _writable(folder)
     with locked(folder):
         if announce:
@@ -122,6 +124,7 @@ def train(
             open_sinks(log, folder, config),
             recipe.offline.steps if offline_needed else 0,
             transform,
+            partial(probe.compile_probe, seeds=seed_map, transform=transform, sample=sample),
             watch,
             keep,
         )
