@@ -545,9 +545,9 @@ def test_without_online_steps_a_run_ends_with_the_handovers_evaluation(finished,
     train(source, tmp_path, row=row, restore=finished.folder)
     assert evaluations(tmp_path) == [("online", 0, seed) for seed in SEEDS]
     # The data set is looked at as it is in the run that had it on the devices.
-    at_handover = [line for line in table(finished.folder / "metrics.csv") if "data" in line["name"]
-                   and line["name"].startswith("online") and line["step"] == "0"]  # fmt: skip
-    assert len(at_handover) == 6 and table(tmp_path / "metrics.csv") == at_handover
+    whole = table(finished.folder / "metrics.csv")
+    first = [line for line in whole if "online/data/" in line["name"] and line["step"] == "0"]
+    assert len(first) == 6 and table(tmp_path / "metrics.csv") == first
 
 
 def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
@@ -559,7 +559,7 @@ def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
     ]
     assert all(row["score"] == "" for row in table(tmp_path / "evaluations.csv"))
     assert summary["metric"] == "return_mean" and summary["offline"] is None
-    assert not any("data" in line["name"] for line in table(tmp_path / "metrics.csv"))
+    assert not any("/data/" in line["name"] for line in table(tmp_path / "metrics.csv"))
     stored = last_state(tmp_path, row).storage.ring
     assert stored.reward.shape == (2, 5)
     # Steps 10 and 11 have overwritten rows 0 and 1; in time order the rows are one history.
