@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -39,6 +40,9 @@ class Plan(NamedTuple):
     eval_episodes: int
     restore: Path | None
     log: tuple[str, ...]
+    keep: int
+    task_given: str | None
+    arguments: tuple[str, ...]
 
 
 def execute(main: Callable[[], None], argv: Sequence[str], positional: str | None = None) -> int:
@@ -74,8 +78,14 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     return DONE
 
 
-def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
-    """The plan that the flags describe, checked before anything compiles."""
+def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequence[str]) -> Plan:
+    """The plan that the flags describe, checked before anything compiles.
+
+    Args:
+      given: experiments.train's flags, parsed.
+      paths: flag -> path of the recipe that it is short for.
+      arguments: what they were parsed from; for config.json.
+    """
     if given.preset not in PRESETS:
         raise InputError(f"--preset: no {given.preset!r}{units.nearest(given.preset, PRESETS)}")
     preset, saved = PRESETS[given.preset], {}
@@ -120,7 +130,10 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
         raise InputError(f"--restore: {method} starts from scratch and restores nothing")
     if restore is not None and not (restore / "config.json").exists():
         raise InputError(f"--restore: {restore} is not a run's folder: no config.json in it")
-    return Plan(method, row, source, env_id, tuple(seeds), episodes, restore, tuple(given.log))
+    return Plan(
+        method, row, source, env_id, tuple(seeds), episodes, restore, tuple(given.log), given.keep,
+        given.task, tuple(arguments),
+    )  # fmt: skip
 
 
 def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
@@ -181,7 +194,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def about(plan: Plan) -> dict[str, Any]:
     """What config.json says beside the settings: where they came from and what they ran on."""
-    task = flags.FLAGS.task
+    task = plan.task_given
     files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in split(task)]
     return {
         "method": plan.method,
@@ -190,7 +203,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "data_physics": plan.source.physics,
         "versions": versions(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "command": " ".join(["python -m experiments.train", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "experiments.train", *plan.arguments]),
     }
 
 
@@ -215,7 +228,7 @@ def train(plan: Plan, folder: Path) -> None:
         about=about(plan),
         signals=True,
         announce=describe(plan),
-        keep=flags.FLAGS.keep,
+        keep=plan.keep,
     )
     if finished:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)

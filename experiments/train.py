@@ -6,6 +6,7 @@ python -m experiments.train --method enoto_cql --task hopper-medium-v2 --seeds 5
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -66,14 +67,19 @@ def define() -> None:
 
 def main() -> None:
     """Resolve the flags, then check, explain, print or train."""
-    plan = command.resolve(FLAGS, PATHS)
-    if FLAGS.explain:
-        print(registry.describe_path(plan.recipe, FLAGS.explain))
-        print("\n".join(command.per_preset(plan.method, FLAGS.explain)))
-    elif FLAGS.dry_run:
+    act(FLAGS, sys.argv[1:])
+
+
+def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """The same for flags that another command has parsed from such arguments."""
+    plan = command.resolve(given, PATHS, arguments)
+    if given.explain:
+        print(registry.describe_path(plan.recipe, given.explain))
+        print("\n".join(command.per_preset(plan.method, given.explain)))
+    elif given.dry_run:
         command.dry_run(plan)
     else:
-        command.train(plan, Path(FLAGS.out) if FLAGS.out else command.default_out(plan))
+        command.train(plan, Path(given.out) if given.out else command.default_out(plan))
 
 
 if __name__ == "__main__":

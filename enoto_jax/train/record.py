@@ -74,7 +74,7 @@ class Record:
         self._wall_before, self._started = 0.0, time.monotonic()
         self._saved_at, self._next_save_s = time.monotonic(), SAVE_EVERY_S
         self._saved_s, self._best = 0.0, -np.inf
-        self.stop = False
+        self.stop, self._handlers = False, {}
 
     def resume(self, template: Callable) -> tuple[str, int, Any, dict[str, Any] | None] | None:
         """Cut the files back to the newest checkpoint.
@@ -281,8 +281,7 @@ class Record:
             for each in numbers:  # the system's own answer comes even while XLA compiles
                 signal.signal(each, signal.SIG_DFL)
 
-        for number in numbers:
-            signal.signal(number, handle)
+        self._handlers = {number: signal.signal(number, handle) for number in numbers}
 
     def finish(self) -> dict[str, Any]:
         """Statistics, timing and the picture, once training has ended; the summary."""
@@ -304,11 +303,13 @@ class Record:
         return summary
 
     def close(self) -> None:
-        """Close what is open, and wait for the checkpoints.
+        """Close what is open, wait for the checkpoints, and answer signals as before.
 
         Raises:
           RunError: one of them could not be written.
         """
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         for sink in self._sinks:
             sink.close()
         if self.evaluator is not None:
