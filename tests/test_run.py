@@ -433,11 +433,14 @@ def test_clocks_may_jump(finished, source, tmp_path, monkeypatch):
 
 class Dashboard:
     def __init__(self):
-        self.told, self.closed = {}, 0
+        self.told, self.shown, self.closed = {}, {}, 0
 
     def log(self, step, values):
         for name, value in values.items():
             self.told.setdefault(name, []).append((step, value))
+
+    def show(self, name, path):
+        self.shown[name] = path.read_bytes()[:8]
 
     def close(self):
         self.closed += 1

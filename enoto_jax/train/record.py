@@ -21,7 +21,7 @@ from enoto_jax.sinks import Sink
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.probe import Look
 from enoto_jax.train.seeds import SeedMap
-from enoto_jax.types import RunError
+from enoto_jax.types import InputError, RunError
 
 SAVE_EVERY_S = 60.0
 SAVE_SHARE = 0.02  # saving less often keeps the time that it takes below about this part
@@ -180,7 +180,8 @@ class Record:
           step: of that phase.
           save: saves this step, and stops; called when a signal cuts the evaluation short.
         """
-        self.metrics(phase, step, {"data": look(state)}, 1)
+        if seen := look(state):
+            self.metrics(phase, step, {"data": seen}, 1)
         if self.evaluator is None:
             return ""
         with self.timed("eval"):
@@ -285,6 +286,11 @@ class Record:
 
     def finish(self) -> dict[str, Any]:
         """Statistics, timing and the picture, once training has ended; the summary."""
+        summary = {}
+        if self.evaluator is not None:
+            plot.curve(self.folder, self.folder / "curve.png")
+            summary = stats.summary(stats.read_evaluations(self.folder))
+            self._show()
         self.close()
         seconds = self.timing["update_s"] or float("nan")
         environment = self.timing["env_s"] or float("nan")
@@ -295,12 +301,25 @@ class Record:
             "env_steps_per_s": self.timing["env_steps"] / environment,
         }
         logging.write_json(self.folder / "timing.json", timing)
-        summary = {}
-        if self.evaluator is not None:
-            plot.curve(self.folder, self.folder / "curve.png")
-            summary = stats.summary(stats.read_evaluations(self.folder))
         logging.write_json(self.folder / "summary.json", summary)
         return summary
+
+    def _show(self) -> None:
+        """The curve and a film of the policy, on dashboards; none without a renderer."""
+        if not self._sinks:
+            return
+        from enoto_jax import video  # it needs libraries that nothing else does
+
+        pictures = {"curve": self.folder / "curve.png"}
+        self.checkpoints.wait()
+        try:
+            film = self.folder / "film.gif"
+            pictures["film"] = video.before_and_after(self.folder, film, fps=10, height=240)
+        except InputError as error:
+            print(f"no film on the dashboards: {error}", file=sys.stderr)
+        for sink in self._sinks:
+            for name, path in pictures.items():
+                sink.show(name, path)
 
     def close(self) -> None:
         """Close what is open, wait for the checkpoints, and answer signals as before.
