@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import gymnasium
@@ -71,31 +73,28 @@ def before_and_after(
     config = restoring.config(folder)
     seed = config["seeds"][0] if seed is None else seed
     shown = [policies.load(folder, which, seed) for which in ("before", kind)]
-    titles = ["before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}"]
-    films = [
-        list(_frames(config, policy, title, seed, fps, height))
-        for policy, title in zip(shown, titles)
-    ]
+    titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")
     headline = f"{config.get('method', 'a run')} on {config['task']}, seed {seed}"
-    longest = max(map(len, films))
-    pictures = (
-        _joined([film[min(i, len(film) - 1)] for film in films], headline) for i in range(longest)
-    )
-    return _write(path, pictures, fps)
+    with contextlib.closing(make_env(config["env"], render_mode="rgb_array")) as env:
+        if "rgb_array" not in env.metadata.get("render_modes", ()):
+            raise InputError(f"--run: its environment, {config['env']}, draws no pictures")
+        if isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel):
+            use_renderer()
+        films = [
+            _frames(env, policy, title, config, seed, fps, height)
+            for policy, title in zip(shown, titles)
+        ]
+        return _write(path, _side_by_side(list(films[0]), films[1], headline), fps)
 
 
 _UNIT = {"offline": "offline updates", "online": "online steps"}
 
 
 def _frames(
-    config: Mapping, policy: policies.Policy, title: str, seed: int, fps: int, height: int | None
-) -> Iterator[Image.Image]:
-    """Pictures of one episode, with the return so far."""
-    env = make_env(config["env"], render_mode="rgb_array")
-    if "rgb_array" not in env.metadata.get("render_modes", ()):
-        raise InputError(f"--env: {config['env']} draws no pictures (no rgb_array)")
-    if isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel):
-        use_renderer()
+    env: gymnasium.Env, policy: policies.Policy, title: str, config: Mapping,
+    seed: int, fps: int, height: int | None,
+) -> Iterator[Image.Image]:  # fmt: skip
+    """Pictures of one episode, with the return so far; they begin when they are asked for."""
     every = max(1, round(env.metadata.get("render_fps", fps) / fps))
     observation, _ = env.reset(seed=seed)
     total, steps, ended = 0.0, 0, False
@@ -104,10 +103,19 @@ def _frames(
             text = f"{title}: {_amount(config, total)}, step {steps:,}{', ended' * ended}"
             yield _captioned(_picture(env, height), text)
         if ended:
-            break
+            return
         observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
         total, steps, ended = total + float(reward), steps + 1, terminated or truncated
-    env.close()
+
+
+def _side_by_side(
+    left: Sequence[Image.Image], right: Iterable[Image.Image], headline: str
+) -> Iterator[np.ndarray]:
+    """Both films below a headline; the shorter one's last picture stays."""
+    shown = [left[0], left[0]]
+    for pair in itertools.zip_longest(left, right):
+        shown = [new or old for new, old in zip(pair, shown)]
+        yield _joined(shown, headline)
 
 
 def _picture(env: gymnasium.Env, height: int | None) -> Image.Image:
