@@ -75,11 +75,13 @@ def before_and_after(
     shown = [policies.load(folder, which, seed) for which in ("before", kind)]
     titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")
     headline = f"{config.get('method', 'a run')} on {config['task']}, seed {seed}"
-    with contextlib.closing(make_env(config["env"], render_mode="rgb_array")) as env:
+    with contextlib.closing(make_env(config["env"])) as env:
         if "rgb_array" not in env.metadata.get("render_modes", ()):
             raise InputError(f"--run: its environment, {config['env']}, draws no pictures")
         if isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel):
             use_renderer()
+    with contextlib.closing(make_env(config["env"], render_mode="rgb_array")) as env:
+        _follow(env)
         films = [
             _frames(env, policy, title, config, seed, fps, height)
             for policy, title in zip(shown, titles)
@@ -88,6 +90,15 @@ def before_and_after(
 
 
 _UNIT = {"offline": "offline updates", "online": "online steps"}
+
+
+def _follow(env: gymnasium.Env) -> None:
+    """Let the model's own camera go along, where it has one; else the runner leaves the picture."""
+    model, renderer = (getattr(env.unwrapped, name, None) for name in ("model", "mujoco_renderer"))
+    if renderer is not None:
+        camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+        if camera >= 0:
+            renderer.camera_id = camera
 
 
 def _frames(

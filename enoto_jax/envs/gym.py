@@ -34,12 +34,12 @@ def known_warnings_ignored():
         mujoco.set_mju_user_warning(other)
 
 
-def make_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
+def make_env(env_id: str, **how) -> gymnasium.Env:
     """An environment whose actions are rescaled to [-1, 1] where they are not so already.
 
     Args:
       env_id: Gymnasium id.
-      render_mode: "rgb_array" for one that can draw itself.
+      how: Gymnasium's own arguments (`render_mode`, `width`, ...).
 
     Raises:
       InputError: unknown id, missing simulator, or spaces that are not bounded flat boxes.
@@ -47,7 +47,7 @@ def make_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     try:
         robotics.register(env_id)
         with known_warnings_ignored():
-            env = gymnasium.make(env_id, render_mode=render_mode)
+            env = gymnasium.make(env_id, **how)
     except (gymnasium.error.Error, ImportError, ModuleNotFoundError, AssertionError) as error:
         # gymnasium-robotics 1.4 fails a bare assertion in its joints' utilities with MuJoCo 4.
         bare = f"{type(error).__name__} inside it, with MuJoCo {mujoco.__version__}"
