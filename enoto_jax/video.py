@@ -75,13 +75,7 @@ def before_and_after(
     shown = [policies.load(folder, which, seed) for which in ("before", kind)]
     titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")
     headline = f"{config.get('method', 'a run')} on {config['task']}, seed {seed}"
-    with contextlib.closing(make_env(config["env"])) as env:
-        if "rgb_array" not in env.metadata.get("render_modes", ()):
-            raise InputError(f"--run: its environment, {config['env']}, draws no pictures")
-        if isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel):
-            use_renderer()
-    with contextlib.closing(make_env(config["env"], render_mode="rgb_array")) as env:
-        _follow(env)
+    with drawing(config["env"]) as env:
         films = [
             _frames(env, policy, title, config, seed, fps, height)
             for policy, title in zip(shown, titles)
@@ -92,13 +86,25 @@ def before_and_after(
 _UNIT = {"offline": "offline updates", "online": "online steps"}
 
 
-def _follow(env: gymnasium.Env) -> None:
-    """Let the model's own camera go along, where it has one; else the runner leaves the picture."""
-    model, renderer = (getattr(env.unwrapped, name, None) for name in ("model", "mujoco_renderer"))
-    if renderer is not None:
-        camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
-        if camera >= 0:
-            renderer.camera_id = camera
+@contextlib.contextmanager
+def drawing(env_id: str) -> Iterator[gymnasium.Env]:
+    """The environment, ready to draw, with the model's own camera going along where it has one.
+
+    Raises:
+      InputError: it draws nothing, or nothing here.
+    """
+    with contextlib.closing(make_env(env_id)) as env:
+        if "rgb_array" not in env.metadata.get("render_modes", ()):
+            raise InputError(f"{env_id} draws no pictures")
+        model = getattr(env.unwrapped, "model", None)
+    is_mujoco = isinstance(model, mujoco.MjModel)
+    if is_mujoco:
+        use_renderer()
+    with contextlib.closing(make_env(env_id, render_mode="rgb_array")) as env:
+        camera = is_mujoco and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+        if is_mujoco and camera >= 0:
+            env.unwrapped.mujoco_renderer.camera_id = camera
+        yield env
 
 
 def _frames(

@@ -2,6 +2,8 @@
 
 import copy
 import csv
+import re
+import shlex
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +18,7 @@ from enoto_jax.data.write import write_d4rl
 from enoto_jax.train import offline, online
 from experiments import command, train
 from experiments.paper import draw, fig1, grid
-from tests.helpers import define_flags, quick_compiling, reach_source
+from tests.helpers import ROOT, define_flags, quick_compiling, reach_source
 
 TINY = (
     "--preset=smoke", "--set=algorithm.hidden=8,8", "--batch_size=8", "--offline_steps=10",
@@ -36,10 +38,16 @@ def call(script: str, *arguments: str) -> int:
     return command.execute(program.main, [script, *map(str, arguments)])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory):
+    with quick_compiling(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
 @pytest.fixture(scope="module")
 def task(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "reach.hdf5"
-    write_d4rl(path, reach_source().load().transitions, {"env_id": "Reach-v0"})
+    write_d4rl(path, reach_source().load().transitions, {"env_id": "ReachDrawn-v0"})
     return path
 
 
@@ -48,7 +56,7 @@ def out(task, tmp_path_factory) -> Path:
     """Figure 1 from the data set on, one of its lines: two offline phases, one online phase."""
     out = tmp_path_factory.mktemp("figures")
     line = fig1.FIGURE._replace(cells=[c for c in fig1.CELLS if c.row == "cql_to_sac"])
-    with quick_compiling(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fig1, "FIGURE", line)
         assert call("fig1", *TINY, f"--task={task}", f"--out={out}") == command.DONE
     return out
@@ -115,6 +123,32 @@ def test_the_same_command_goes_on_and_trains_nothing_twice(out, task, monkeypatc
     assert "holds another run" in capsys.readouterr().err
 
 
+def test_the_commands_of_the_page(everything, task, monkeypatch, capsys):
+    """On the runs that are there already, and where a run is to begin, as far as its beginning."""
+    monkeypatch.setattr(offline, "compile_blocks", training_begins)
+    monkeypatch.setattr(online, "compile_step", training_begins)
+    monkeypatch.setattr(fig1, "FIGURE", fig1.FIGURE._replace(cells=fig1.CELLS[1:2]))
+    page = (ROOT / "docs" / "figures.md").read_text()
+    lines = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).splitlines()
+    called = []
+    for line in lines:
+        line = line.replace("runs/paper", str(everything)).replace("pendulum-replay", "reach")
+        line = line.replace("--task= ", f"--task={task} ").replace("off_enoto_cql", "off_cql")
+        _, _, name, *arguments = shlex.split(line)
+        program, positional = import_module(name), "run" if name.endswith("render") else None
+        if "--preset=smoke" in arguments:
+            arguments += TINY
+        if name == train.__name__:
+            arguments += ["--dry_run", f"--task={task}"]
+        define_flags(program)
+        monkeypatch.chdir(everything)
+        code = command.execute(program.main, [name, *arguments], positional=positional)
+        assert code == command.DONE, (line, capsys.readouterr().err)
+        called.append(name.split(".")[-1])
+    assert called == ["fig1", "fig3", "train", "render"]
+    assert (everything / "film.gif").stat().st_size > 1_000
+
+
 def test_every_figure_is_drawn_from_what_is_there(everything, task, monkeypatch, capsys):
     monkeypatch.setattr(grid, "_train", training_begins)
     published = everything / "published.csv"
@@ -135,7 +169,7 @@ def test_every_figure_is_drawn_from_what_is_there(everything, task, monkeypatch,
     assert tuple(legends) == PICTURES
     for name in PICTURES:
         with Image.open(everything / f"{name}.png") as picture:
-            assert len(set(picture.convert("L").getdata())) > 50, name
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 50, name
     assert legends["fig3"] == ["MinQ", "MeanQ", "REM", "RandomMinPair", "WeightedMinPair"]
     assert legends["fig1c"] == ["SAC-N", "CQL", "random"]
     assert legends["fig5"][-1] == "ENOTO-CQL (published)"
