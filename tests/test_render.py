@@ -1,5 +1,6 @@
 """Films of a run, and what dashboards are shown at its end."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -33,9 +34,14 @@ def finished(tmp_path_factory):
     with quick_compiling():
         run.train(
             ROW, source, folder, seeds=SEEDS, eval_episodes=1, watch=watch, about=about,
-            log=("tensorboard",),
+            log=("tensorboard",), signals=True,
         )  # fmt: skip
     return folder, seen
+
+
+def test_a_finished_run_leaves_signals_to_its_process(finished):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize("kind", policies.KINDS)

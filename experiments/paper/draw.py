@@ -11,6 +11,7 @@ from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
 from enoto_jax import plot
@@ -114,7 +115,9 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
             axes.set_xlabel("online environment steps")
         if not handles:
             raise InputError(f"{path}: no run has this quantity; train with this version")
-        plot.finish(figure, "", list(handles.values()), path)
+        several = any(len(own) > 1 for lines in tasks.values() for own in lines.values())
+        band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=plot.BAND)]
+        plot.finish(figure, "", [*handles.values(), *band * several], path)
     return path
 
 
@@ -131,6 +134,7 @@ def _overlay(axes: Axes, task: str, labels: Sequence[str], published) -> dict[st
                 (line,) = axes.plot(
                     x[inside], y[inside], color=colour, linestyle=":", marker="o", markersize=4,
                     markerfacecolor="white", label=f"{label} (published)", zorder=3,
+                    clip_on=False,
                 )  # fmt: skip
                 drawn[line.get_label()] = line
     return drawn
