@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,9 @@ def use_renderer() -> None:
     )
     for name in tried:
         environment = {**os.environ, "MUJOCO_GL": name, "JAX_PLATFORMS": "cpu"}
-        done = subprocess.run([sys.executable, "-c", _TRY], env=environment, capture_output=True)
+        with tempfile.TemporaryDirectory() as place:  # MuJoCo leaves a log where it fails
+            how = {"env": environment, "cwd": place, "capture_output": True}
+            done = subprocess.run([sys.executable, "-c", _TRY], **how)
         if done.returncode == 0:
             os.environ["MUJOCO_GL"] = name
             return
