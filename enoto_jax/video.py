@@ -38,9 +38,7 @@ def use_renderer() -> None:
       InputError: there is none.
     """
     wished = os.environ.get("MUJOCO_GL")
-    tried = (
-        [wished] if wished else ["egl", "osmesa", *(["glfw"] if "DISPLAY" in os.environ else [])]
-    )
+    tried = [wished] if wished else ["egl", "osmesa", "glfw"]
     for name in tried:
         environment = {**os.environ, "MUJOCO_GL": name, "JAX_PLATFORMS": "cpu"}
         with tempfile.TemporaryDirectory() as place:  # MuJoCo leaves a log where it fails

@@ -184,6 +184,9 @@ def test_what_is_not_there_is_named_and_left_out(out, tmp_path, task, capsys):
     assert call("fig2", "--draw_only", f"--task={task}", f"--out={tmp_path}") == command.BAD_INPUT
     assert "no run of this figure" in capsys.readouterr().err
     shutil.copytree(out / "reach" / "cql_to_sac", tmp_path / "reach" / "enoto_cql")
+    shutil.copytree(out / "reach" / "off_cql", tmp_path / "reach" / "enoto_cql-oac")
+    cut = tmp_path / "reach" / "enoto_cql-oac" / "evaluations.csv"  # has only just begun
+    cut.write_text(cut.read_text().split("\n")[0] + "\n")
     assert call("fig4", "--draw_only", f"--task={task}", f"--out={tmp_path}") == command.DONE
     said = capsys.readouterr().err
     assert "enoto_cql-bootstrapped, enoto_cql-oac" in said and "enoto_cql," not in said

@@ -9,9 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax import sinks, video
+from enoto_jax import core, logging, sinks, units, video
+from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.data import transforms
 from enoto_jax.recipes import build
 from enoto_jax.train import policies, run
+from enoto_jax.train.seeds import stream
 from enoto_jax.types import InputError
 from experiments import command, render
 from tests.helpers import REACH, define_flags, quick_compiling, reach_source, tiny
@@ -61,6 +64,25 @@ def test_the_policies_are_those_of_their_evaluations(finished, kind):
     np.testing.assert_allclose(
         policy.act(observation), algorithm.mode(one, observation), rtol=1e-4, atol=1e-6
     )
+
+
+def test_from_scratch_the_first_policy_is_the_untrained_one(tmp_path, state_of):
+    row = tiny("sac")
+    algorithm = build(row, REACH).online
+    recipe = units.to_json(row)
+    config = {"env": "ReachDrawn-v0", "seeds": [4, 7], "restore": None, "recipe": recipe}
+    logging.write_json(tmp_path / "config.json", config)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    transform = transforms.transform()(REACH, None).to_json()
+    about = {"phase": "online", "step": 3, "transform": transform}
+    checkpoints.save(4, state_of(algorithm), about)
+    checkpoints.close()
+    policy = policies.load(tmp_path, "before", 7)
+    assert (policy.phase, policy.step) == ("online", 0)
+    state = core.init(algorithm, stream(np.int32(7), "handover"))
+    observation = np.float32([0.3, -0.4])
+    expected = algorithm.mode(state, observation)
+    np.testing.assert_allclose(policy.act(observation), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_film_shows_both_episodes(finished, tmp_path, capsys):

@@ -56,34 +56,30 @@ def load(folder: Path, kind: str, seed: int) -> Policy:
     with contextlib.closing(make_env(config["env"])) as env:
         spec = spec_of(env)
     built = build(registry.from_json(config["recipe"]), spec)
-    index, seeds = config["seeds"].index(seed), SeedMap(config["seeds"], jax.local_devices()[:1])
-    newest = _record(folder)
-    if kind == "before" and built.offline is None:
-        state = built.handover(stream(np.int32(seed), "handover"), None, built.online)
-        found = {**newest, "phase": "online", "step": 0}
-        return _policy(built.online, state, found)
+    scratch = kind == "before" and built.offline is None
     if kind == "before" and config["restore"]:
-        folder, config = Path(config["restore"]), restoring.config(Path(config["restore"]))
-        index, seeds = config["seeds"].index(seed), SeedMap(config["seeds"], seeds.devices)
-    checkpoints = Checkpoints(folder / "checkpoints")
-    handover, best = kind == "before", kind == "best"
-    found = checkpoints.record(handover, best) or _record(folder)
-    algorithm = getattr(built, found["phase"])
-    template = restoring.template(lambda: restoring.abstract(algorithm), seeds)
-    if kind == "last" and found["phase"] == "online":
-        state = checkpoints.restore_part({"train": template})["train"]
-    else:
-        state = checkpoints.restore(template, handover, best)
-    checkpoints.close()
+        folder = Path(config["restore"])
+        config = restoring.config(folder)
+    index, seeds = config["seeds"].index(seed), SeedMap(config["seeds"], jax.local_devices()[:1])
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        found = _record(checkpoints, folder, "last" if scratch else kind)
+        if scratch:
+            state = built.handover(stream(np.int32(seed), "handover"), None, built.online)
+            return _policy(built.online, state, {**found, "phase": "online", "step": 0})
+        algorithm = getattr(built, found["phase"])
+        template = restoring.template(lambda: restoring.abstract(algorithm), seeds)
+        if kind == "last" and found["phase"] == "online":
+            state = checkpoints.restore_part({"train": template})["train"]
+        else:
+            state = checkpoints.restore(template, kind == "before", kind == "best")
     return _policy(algorithm, jax.tree.map(lambda x: x[index], state), found)
 
 
-def _record(folder: Path) -> dict:
-    checkpoints = Checkpoints(folder / "checkpoints")
-    found = checkpoints.record()
-    checkpoints.close()
+def _record(checkpoints: Checkpoints, folder: Path, kind: str) -> dict:
+    found = checkpoints.record(kind == "before", kind == "best")
     if found is None:
-        raise InputError(f"{folder} has no checkpoint yet; train it first")
+        which = {"before": "of its hand-over", "best": "of an evaluation"}.get(kind, "yet")
+        raise InputError(f"{folder} has no checkpoint {which}; train it further")
     return found
 
 

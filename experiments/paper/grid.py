@@ -17,6 +17,7 @@ from absl import flags
 
 from enoto_jax.data import minari
 from enoto_jax.data.source import locate, split
+from enoto_jax.logging import read_csv
 from enoto_jax.rows import recipe
 from enoto_jax.types import InputError
 from experiments import train
@@ -137,7 +138,7 @@ def make(figure: Figure) -> None:
     if FLAGS.dry_run:
         return
     there = {
-        task: {label: run for label, run in own.items() if (run / "evaluations.csv").exists()}
+        task: {label: run for label, run in own.items() if _begun(run)}
         for task, own in folders.items()
     }
     for task, own in folders.items():
@@ -159,7 +160,8 @@ def runs(figure: Figure, task: str, place: Path) -> Iterator[list[str]]:
         yield [*given, f"--method={cell.offline or cell.row}", *_flags(cell.both),
                "--online_steps=0", f"--out={place / start}"]  # fmt: skip
     for cell in figure.cells:
-        begun = [f"--restore={place / cell.start}"] if cell.start else []
+        restores = cell.start and not FLAGS.dry_run  # then there is nothing to restore from yet
+        begun = [f"--restore={place / cell.start}"] if restores else []
         yield [*given, f"--method={cell.row}", *_flags(cell.both), *_flags(cell.online), *begun,
                f"--out={place / cell.name}"]  # fmt: skip
 
@@ -172,6 +174,12 @@ def folder_name(task: str) -> str:
         is_file = path.suffix.lower() in (".hdf5", ".h5", ".npz")
         names.append(path.stem if is_file else part.removeprefix(minari.PREFIX))
     return "+".join(names).replace("/", "-") or locate("").name
+
+
+def _begun(run: Path) -> bool:
+    """Whether there is a first online evaluation to draw."""
+    path = run / "evaluations.csv"
+    return path.exists() and any(row["phase"] == "online" for row in read_csv(path))
 
 
 def _joined(row: str, *changes: Mapping[str, object]) -> str:
