@@ -98,7 +98,8 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         method = given.method or "enoto_cql"
         row = recipe(method)
     wanted_env = given.env or saved.get("env")
-    source = _source(given.task or saved.get("task_given"), wanted_env, row)
+    task = given.task or saved.get("task_given")
+    source = _source(task, wanted_env, row)
     if not given.config:
         row = _with_preset(presets.for_task(row, method, source.name), preset)
     for flag, path in paths.items():
@@ -132,7 +133,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         raise InputError(f"--restore: {restore} is not a run's folder: no config.json in it")
     return Plan(
         method, row, source, env_id, tuple(seeds), episodes, restore, tuple(given.log), given.keep,
-        given.task, tuple(arguments),
+        task, tuple(arguments),
     )  # fmt: skip
 
 
