@@ -66,6 +66,36 @@ def begin(
     return start
 
 
+def choose(
+    phase: Phase,
+    algorithm: core.Algorithm,
+    train: core.TrainState,
+    memory: Any,
+    seed: Array,
+    observation: Array,
+    starts: Array,
+    t: Array,
+) -> tuple[Any, Array]:
+    """The exploration rule's memory and action [A] of environment step t, for an observation [D].
+
+    `starts` says whether an episode begins there.
+    """
+    rule = algorithm.exploration
+    act_key, reset_key, random_key = jax.random.split(
+        jax.random.fold_in(stream(seed, "act"), t), 3
+    )
+    memory = jax.tree.map(
+        lambda new, old: jnp.where(starts, new, old),
+        rule.reset(reset_key, algorithm.critics),
+        memory,
+    )
+    action = rule.act(act_key, algorithm, train, memory, observation)
+    if phase.random_steps:
+        uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
+        action = jnp.where(t < phase.random_steps, uniform, action)
+    return memory, action
+
+
 def compile_step(
     phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap
 ) -> Callable[..., tuple[Online, Array]]:
@@ -87,9 +117,6 @@ def compile_step(
         data: Transition | None,
     ) -> tuple[Online, Array]:
         learn_key, mask_key = jax.random.split(jax.random.fold_in(stream(seed, "online"), t))
-        act_key, reset_key, random_key = jax.random.split(
-            jax.random.fold_in(stream(seed, "act"), t), 3
-        )
         if rule.mask is not None:
             mask = {"mask": rule.mask(mask_key, algorithm.critics)}
             transition = transition._replace(extras=mask)
@@ -120,15 +147,9 @@ def compile_step(
             0, rounds, round_of_updates, (online.train, storage.own, online.totals)
         )
         storage = storage._replace(own=own)
-        memory = jax.tree.map(
-            lambda new, old: jnp.where(starts, new, old),
-            rule.reset(reset_key, algorithm.critics),
-            online.memory,
+        memory, action = choose(
+            phase, algorithm, train, online.memory, seed, observation, starts, t
         )
-        action = rule.act(act_key, algorithm, train, memory, observation)
-        if phase.random_steps:
-            uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
-            action = jnp.where(t < phase.random_steps, uniform, action)
         count = online.count + phase.utd * rounds
         return Online(train, storage, memory, totals, count), action
 
