@@ -105,25 +105,6 @@ class Checkpoints:
         except Damaged as damage:
             raise InputError(f"{manager.directory}: cannot restore: {damage}") from damage
 
-    def as_saved(self, template: Any) -> Any:
-        """The template of the newest checkpoint, with the shapes that its files say.
-
-        Raises:
-          InputError: the files are damaged.
-        """
-        manager = self._managers["latest"]
-        try:
-            saved = manager.item_metadata(manager.latest_step())["state"].tree
-        except Exception as error:
-            raise InputError(f"{manager.directory}: cannot restore: {_reason(error)}") from error
-        found = {_path(path): x for path, x in jax.tree_util.tree_leaves_with_path(saved)}
-
-        def like(path, x):
-            there = found.get(_path(path), x)
-            return np.broadcast_to(np.zeros((), there.dtype), there.shape)
-
-        return jax.tree_util.tree_map_with_path(like, template)
-
     def newest(self, template: Callable[[Mapping], Any]) -> tuple[dict[str, Any], Any] | None:
         """Record and arrays of the newest whole checkpoint, or None when there is none.
 
@@ -208,10 +189,6 @@ def unpack(tree: Any) -> Any:
             return np.frombuffer(data, tree["dtype"]).reshape(tree["shape"]).copy()
         return {key: unpack(value) for key, value in tree.items()}
     return [unpack(value) for value in tree] if isinstance(tree, list) else tree
-
-
-def _path(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:

@@ -27,6 +27,7 @@ from jax.extend.core import Literal
 
 from enoto_jax import core, policy, registry
 from enoto_jax.checkpoint import Checkpoints
+from enoto_jax.data.source import load_source
 from enoto_jax.data.transforms import Transform
 from enoto_jax.envs.gym import action_bounds
 from enoto_jax.logging import plain, read_csv
@@ -147,13 +148,12 @@ def trained(run: Path, seed: int | None = None, which: str = "last") -> Trained:
         built, phase = build(recipe, spec), record["phase"]
         algorithm = getattr(built, phase)
         if phase == "online" and which == "last":
-            begin = online.begin(algorithm, built.replay, spec, recipe.online.batch_size)
+            rows = 0 if built.replay.feedback is None else _rows(run, config)
+            begin = online.begin(algorithm, built.replay, spec, recipe.online.batch_size, rows)
             shapes = restoring.template(
                 lambda: begin(restoring.abstract(algorithm), np.int32(0)), seeds
             )
-            # How much the replay holds is the data set's business too, which is not needed here.
-            shapes = shapes.replace(storage=checkpoints.as_saved(shapes).storage)
-            state = checkpoints.restore(shapes).train
+            state = checkpoints.restore(online.saved_template(shapes, record["step"])).train
         else:
             shapes = restoring.template(lambda: restoring.abstract(algorithm), seeds)
             state = checkpoints.restore(shapes, **kind)
@@ -165,6 +165,17 @@ def trained(run: Path, seed: int | None = None, which: str = "last") -> Trained:
     about |= {"evaluation": evaluation(run, phase, record["step"], seed)}
     about |= {"versions": config.get("versions"), "transform": record["transform"]}
     return Trained(algorithm, jax.tree.map(lambda x: np.asarray(x)[row], state), transform, about)
+
+
+def _rows(run: Path, config: Mapping[str, Any]) -> int:
+    """Of the data set, for a replay that keeps something for each of them."""
+    try:
+        return len(load_source(config["task_given"]).load())
+    except (KeyError, InputError) as error:
+        raise InputError(
+            f"{run}: its replay keeps priorities of the data set, which cannot be read ({error}); "
+            "choose --which=best or handover"
+        ) from error
 
 
 def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | None:
