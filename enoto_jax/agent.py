@@ -95,7 +95,8 @@ class Agent:
         self._starts, self._waiting = True, False
         self.updates = self.skipped = 0
         # Compiled now, so that no step waits for it.
-        step = online.compile_step(self._phase, built.online, built.replay, seeds)
+        acts = budget_s is None  # with a budget, that is another program's
+        step = online.compile_step(self._phase, built.online, built.replay, seeds, acts)
         self._advance = step.lower(*self._arguments(self._newest.observation)).compile()
         self._mode, self._background = seeds.compile(built.online.mode), None
         if budget_s is not None:

@@ -207,7 +207,9 @@ def files(found: Trained, low: np.ndarray, high: np.ndarray, onnx: bool) -> dict
     arrays, program, reason = traced(act, whole, size)
     fixed = jax.jit(lambda observation: act(whole, observation))
     shape = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"b, {size}"), jnp.float32)
-    made = {policy.STABLEHLO: bytes(jax.export.export(fixed, platforms=PLATFORMS)(shape).serialize())}
+    made = {
+        policy.STABLEHLO: bytes(jax.export.export(fixed, platforms=PLATFORMS)(shape).serialize())
+    }
     about = {
         "format": FORMAT, "observation_size": size, "action_size": len(low), "action_low": low,
         "action_high": high, **found.about, "platforms": PLATFORMS,

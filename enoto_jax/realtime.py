@@ -15,19 +15,21 @@ from typing import Any
 
 from enoto_jax.types import RunError
 
+RESERVE = 0.1  # of the budget, for waking up and what is done besides waiting
+
 
 class Background:
     """A queue of jobs, and actions within a budget.
 
     Args:
-      budget_s: seconds that `within` waits at most.
+      budget_s: seconds that `within` takes at most.
 
     Attributes:
       late: how many actions were not ready in time.
     """
 
     def __init__(self, budget_s: float):
-        self.late, self._budget_s = 0, budget_s
+        self.late, self._budget_s = 0, (1.0 - RESERVE) * budget_s
         self._jobs: queue.SimpleQueue[Callable[[bool], None] | None] = queue.SimpleQueue()
         self._failed: BaseException | None = None
         self._acting = ThreadPoolExecutor(1, "acting")

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -182,9 +181,11 @@ def data_folders() -> Iterator[Line]:
         ("D4RL's data", cache_dir(), "export D4RL_DATASET_DIR=...; --task fetches what it needs"),
         ("Minari's data", minari.root(), "export MINARI_DATASETS_PATH=..., or minari download"),
     ):
-        there = Path(folder).is_dir()
+        there = folder.is_dir()
         count = sum(1 for _ in Path(folder).iterdir()) if there else 0
-        yield Line(name, there, f"{folder}, {count} files" if there else f"no {folder}", mend, False)
+        yield Line(
+            name, there, f"{folder}, {count} files" if there else f"no {folder}", mend, False
+        )
 
 
 def extras() -> Iterator[Line]:

@@ -33,9 +33,7 @@ def main() -> None:
     """Write the bundle and say what is in it."""
     if not FLAGS.run or not FLAGS.out:
         raise InputError("give the folder of a run, and --out=NAME.zip")
-    about = export.export(
-        FLAGS.run, FLAGS.out, seed=FLAGS.seed, which=FLAGS.which, onnx=FLAGS.onnx
-    )
+    about = export.export(FLAGS.run, FLAGS.out, seed=FLAGS.seed, which=FLAGS.which, onnx=FLAGS.onnx)
     print(f"{FLAGS.out}: {about['phase']} step {about['step']:,}, seed {about['seed']}")
     print(f"  {_scored(about['evaluation'])}")
     numpy = about["numpy"]

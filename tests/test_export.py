@@ -2,21 +2,25 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
+from importlib import import_module
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from enoto_jax import core, export, policy
+import enoto_jax
+from enoto_jax import export, policy
 from enoto_jax.data.transforms import Transform
 from enoto_jax.recipes import build
 from enoto_jax.rows import RECIPES
 from enoto_jax.train import run
 from enoto_jax.types import InputError
-from experiments import command
+from experiments import command, doctor
 from experiments import export as program
 from tests.helpers import define_flags, quick_compiling, reach_source, tiny
 
@@ -25,6 +29,7 @@ TRANSFORM = Transform(
     np.float32([0.3, -1.0, 2.0]), np.float32([2.0, 1.0, 0.5]), np.float32([0.1, 0.0]),
     np.float32([0.5, 1.0]), 1.0, 0.0, 0.999,
 )  # fmt: skip
+ROW = tiny("enoto_cql", transform__observations=True)
 SEEN = np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32)
 # Offline most rows act through the networks that they act through online; these do not.
 PHASES = [*((row, "online") for row in RECIPES), ("br", "offline"), ("pex", "offline")]
@@ -104,8 +109,7 @@ def trained(tmp_path_factory):
     """The folder of a tiny run with two seeds, in an environment with other action bounds."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     source = reach_source(env_id="ReachWide-v0", reference=(-50.0, -1.0))
-    row = tiny("enoto_cql", transform__observations=True)
-    run.train(row, source, folder, seeds=[3, 5], eval_episodes=1, about={"method": "enoto_cql"})
+    run.train(ROW, source, folder, seeds=[0, 5], eval_episodes=1, about={"method": "enoto_cql"})
     return folder
 
 
@@ -162,7 +166,7 @@ def test_what_a_bundle_says(bundle, trained):
 
 
 def test_every_kind_of_checkpoint(trained):
-    last, first = export.trained(trained), export.trained(trained, 3, "handover")
+    last, first = export.trained(trained), export.trained(trained, 0, "handover")
     best = export.trained(trained, which="best")
     assert (first.about["phase"], first.about["step"]) == ("offline", 20)
     assert first.about["evaluation"]["step"] == 20
@@ -204,7 +208,7 @@ def test_every_file_of_a_bundle_is_guarded(bundle, tmp_path):
         (["{run}"], "--out=NAME.zip"),
         (["{run}", "--out={tmp}/x"], "give the name of a .zip file"),
         (["{tmp}", "--out={tmp}/x.zip"], "config.json: cannot be read"),
-        (["{run}", "--out={tmp}/x.zip", "--seed=4"], r"trained seeds \[3, 5\], not 4"),
+        (["{run}", "--out={tmp}/x.zip", "--seed=4"], r"trained seeds \[0, 5\], not 4"),
         (["{run}", "--out={tmp}/x.zip", "--which=worst"], "choose last, best, handover"),
         (["{run}", "--out=/dev/null/x.zip"], "cannot write"),
     ],
@@ -223,3 +227,36 @@ def test_bad_input_writes_nothing(trained, tmp_path, capsys, arguments, message)
 def test_an_observation_that_cannot_be_used(bundle, seen):
     with pytest.raises(ValueError, match="observation"):
         export.load(bundle).act(seen)
+
+
+def test_what_the_page_shows_runs(trained, bundle, tmp_path, monkeypatch, capsys):
+    """Its commands on the tiny run, its Python on the bundle."""
+    text = (Path(export.__file__).parents[1] / "docs" / "deploy.md").read_text()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "hopper").symlink_to(trained)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "RENDERERS", {})  # each is a process; tests/test_doctor.py has one
+    shown = [line for block in _blocks(text, "sh") for line in block.splitlines()]
+    assert len(shown) == 4
+    for line in shown:
+        _, _, module, *arguments = shlex.split(line)
+        called = import_module(module)
+        define_flags(called)
+        arguments = [{"--hz=50": "--hz=1000", "--steps=1000": "--steps=30"}.get(a, a)
+                     for a in arguments]  # fmt: skip
+        code = command.execute(called.main, [module, *arguments], positional="run")
+        assert code in (command.DONE, command.BAD_INPUT if called is doctor else 0), line
+    out = capsys.readouterr().out
+    assert out.count("updates ") == 2 and out.count("late actions 0, ") >= 1
+    zipfile.ZipFile("hopper.zip").extractall("bundle")
+    monkeypatch.syspath_prepend(tmp_path / "bundle")
+    source = reach_source(env_id="ReachWide-v0")
+    given = {"observation": np.zeros(2), "row": ROW, "source": source, "enoto_jax": enoto_jax}
+    for block in _blocks(text, "python"):
+        exec(block, given)
+    assert given["action"].shape == (1,)
+    given["agent"].close()
+
+
+def _blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)

@@ -81,9 +81,7 @@ def choose(
     `starts` says whether an episode begins there.
     """
     rule = algorithm.exploration
-    act_key, reset_key, random_key = jax.random.split(
-        jax.random.fold_in(stream(seed, "act"), t), 3
-    )
+    act_key, reset_key, random_key = jax.random.split(jax.random.fold_in(stream(seed, "act"), t), 3)
     memory = jax.tree.map(
         lambda new, old: jnp.where(starts, new, old),
         rule.reset(reset_key, algorithm.critics),
@@ -97,12 +95,13 @@ def choose(
 
 
 def compile_step(
-    phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap
-) -> Callable[..., tuple[Online, Array]]:
+    phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap, acts: bool = True
+) -> Callable[..., tuple[Online, Array | None]]:
     """(Online, seed, transition, observation, starts, t, learn, data) -> Online, next action [A].
 
     Call t brings transition number t - 1, so that t are stored after it; call 0 has none yet and
     writes a row that call 1 overwrites. `learn` says whether this call updates: how many times UTD.
+    Without `acts` there is no next action, and the exploration's memory stays as it is.
     """
     rule = algorithm.exploration
 
@@ -147,9 +146,9 @@ def compile_step(
             0, rounds, round_of_updates, (online.train, storage.own, online.totals)
         )
         storage = storage._replace(own=own)
-        memory, action = choose(
-            phase, algorithm, train, online.memory, seed, observation, starts, t
-        )
+        memory, action = online.memory, None
+        if acts:
+            memory, action = choose(phase, algorithm, train, memory, seed, observation, starts, t)
         count = online.count + phase.utd * rounds
         return Online(train, storage, memory, totals, count), action
 
