@@ -141,7 +141,7 @@ class Agent:
             work = partial(self._compute, seen, np.bool_(self._starts), self.steps, explore)
             self._held = self._background.within(work, self._held)
             self._starts, self._waiting = self._starts and not explore, False
-            return self._held
+            return self._held.copy()
         if not explore:
             action = self._mode(self._online.train, self._seeds.put(seen[None]))
         else:
@@ -176,11 +176,12 @@ class Agent:
             self._checked("next_observation", transition.next_observation, d),
         )
         kept = self.transform.transitions(world)
-        self._newest = jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world)
-        self._starts = bool(world.terminated | world.truncated)
-        self._waiting, self.steps = True, self.steps + 1
+        newest = jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world)
+        starts = bool(world.terminated | world.truncated)
         if self._background is not None:
-            self._background.put(partial(self._learn, self._newest, self._starts, self.steps))
+            self._background.put(partial(self._learn, newest, starts, self.steps + 1))
+        self._newest, self._starts = newest, starts
+        self._waiting, self.steps = True, self.steps + 1
 
     def save(self) -> None:
         """Save everything; an agent made with the same `out` goes on from here.

@@ -182,10 +182,8 @@ def data_folders() -> Iterator[Line]:
         ("Minari's data", minari.root(), "export MINARI_DATASETS_PATH=..., or minari download"),
     ):
         there = folder.is_dir()
-        count = sum(1 for _ in Path(folder).iterdir()) if there else 0
-        yield Line(
-            name, there, f"{folder}, {count} files" if there else f"no {folder}", mend, False
-        )
+        seen = f"{folder}, {sum(1 for _ in folder.iterdir())} files" if there else f"no {folder}"
+        yield Line(name, there, seen, mend, False)
 
 
 def extras() -> Iterator[Line]:
