@@ -30,7 +30,7 @@ class Background:
 
     def __init__(self, budget_s: float):
         self.late, self._budget_s = 0, (1.0 - RESERVE) * budget_s
-        self._jobs: queue.SimpleQueue[Callable[[bool], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.Queue[Callable[[bool], None] | None] = queue.Queue()
         self._failed: BaseException | None = None
         self._acting = ThreadPoolExecutor(1, "acting")
         self._running: Future | None = None
@@ -69,10 +69,8 @@ class Background:
         Raises:
           RunError: one of them failed.
         """
-        reached = threading.Event()
-        self._jobs.put(lambda behind: reached.set())
-        while not reached.wait(0.1) and self._learning.is_alive():
-            pass
+        while self._jobs.unfinished_tasks and self._failed is None:
+            time.sleep(1e-3)
         if self._failed is not None:
             raise RunError(f"learning has stopped: {self._failed}") from self._failed
 
@@ -89,3 +87,4 @@ class Background:
             except Exception as error:  # told to the caller, whose robot goes on acting
                 self._failed = error
                 return
+            self._jobs.task_done()
