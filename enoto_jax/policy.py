@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,9 @@ def read(path=None) -> dict[str, bytes]:
     try:
         root = where if where.is_dir() else zipfile.Path(zipfile.ZipFile(where))
         listed = [line.split("  ", 1) for line in (root / SUMS).read_text().splitlines()]
-        files = {name: (digest, (root / name).read_bytes()) for digest, name in listed}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        # A name alone: what a bundle lists never leads out of it.
+        files = {name: (digest, (root / Path(name).name).read_bytes()) for digest, name in listed}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{where}: not a whole bundle: {reason}; export it again") from error
     for name, (digest, data) in files.items():
