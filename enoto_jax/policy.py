@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 ARRAYS, PROGRAM, STABLEHLO, ABOUT = "arrays.npz", "program.json", "policy.stablehlo", "about.json"
+_ZIP = (zipfile.BadZipFile, zlib.error)  # what a damaged archive raises besides
 SUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 
 
@@ -92,7 +93,7 @@ def read(path=None) -> dict[str, bytes]:
         listed = [line.split("  ", 1) for line in (root / SUMS).read_text().splitlines()]
         # A name alone: what a bundle lists never leads out of it.
         files = {name: (digest, (root / Path(name).name).read_bytes()) for digest, name in listed}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, *_ZIP) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{where}: not a whole bundle: {reason}; export it again") from error
     for name, (digest, data) in files.items():

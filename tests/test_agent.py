@@ -19,8 +19,8 @@ ROW = tiny("enoto_cql", online__algorithm__exploration__mask=0.7, **CHANGES)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick():
-    with quick_compiling():
+def quick(tmp_path_factory):
+    with quick_compiling(tmp_path_factory.mktemp("compiled")):
         yield
 
 
