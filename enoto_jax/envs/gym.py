@@ -73,6 +73,24 @@ def spec_of(env: gymnasium.Env) -> Spec:
     return Spec(env.observation_space.shape[0], env.action_space.shape[0])
 
 
+def action_bounds(env_id: str | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action [A] of the environment itself; -1 and 1 without one.
+
+    Args:
+      env_id: Gymnasium id, or none.
+      size: A.
+
+    Raises:
+      InputError: the environment cannot be made.
+    """
+    if env_id in (None, "none"):
+        return np.full(size, -1.0, np.float32), np.full(size, 1.0, np.float32)
+    env = make_env(env_id)
+    space = (env.env if isinstance(env, RescaleAction) else env).action_space
+    env.close()
+    return np.float32(space.low), np.float32(space.high)
+
+
 def check_spec(env_id: str, spec: Spec, task: str) -> None:
     """Make the environment once and compare its sizes with the data's.
 
