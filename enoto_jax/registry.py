@@ -87,8 +87,11 @@ def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
     if path not in known:
         raise InputError(f"no hyper-parameter {path!r}{nearest(path, known)}")
     value, owner = known[path]
-    optional = "None" in units.annotation(owner, path.rpartition(".")[2])
-    return units.replace_at(recipe, path, parse(path, value, text, optional))
+    declared = units.annotation(owner, path.rpartition(".")[2])
+    new = parse(path, value, text, "None" in declared)
+    if isinstance(text, str) and not _fits(declared, new):
+        raise InputError(f"{path}: {text!r} should be {declared}, like {value!r}")
+    return units.replace_at(recipe, path, new)
 
 
 def parse(path: str, old: Any, text: Any, optional: bool = True) -> Any:
@@ -183,8 +186,8 @@ def _fits(declared: str, value: Any) -> bool:
         elements = isinstance(value, tuple) and all(_fits(element.split(",")[0], x) for x in value)
         return elements and ("..." in element or not element or len(value) == 2)
     kinds = {"int": int, "float": int | float, "bool": bool, "str": str}
-    if kind not in kinds:
-        return isinstance(value, Unit)
+    if kind not in kinds or isinstance(value, Unit):
+        return isinstance(value, Unit) and kind not in kinds
     return isinstance(value, kinds[kind]) and isinstance(value, bool) == (kind == "bool")
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import os
 import resource
 import shutil
 import sys
@@ -166,6 +167,7 @@ class _Worker:
 def _work(connection: Connection, out: Path, seed: int, targets: list[str]) -> None:
     """The worker's side. No case may take the machine's memory with it."""
     fuzz_targets.quiet()
+    os.dup2(os.open(out / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     before = _status("VmSize") + ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (before, before))
     with suppress(EOFError):

@@ -19,7 +19,7 @@ from absl import flags
 
 from enoto_jax import core, logging, plot, registry, stats, units
 from enoto_jax.checkpoint import Checkpoints
-from enoto_jax.data import check
+from enoto_jax.data import check, minari
 from enoto_jax.data.source import Source, load_source
 from enoto_jax.data.transforms import transform
 from enoto_jax.rows import RECIPES
@@ -46,8 +46,13 @@ class Target(NamedTuple):
     use: Callable[[Path], None]  # as a user would
 
 
+def _no_download(dataset_id: str, folder: Path) -> None:
+    raise InputError(f"{dataset_id}: nothing is fetched while fuzzing, to {folder}")
+
+
 def quiet() -> None:
-    """Warnings are more lines on stderr: none may come."""
+    """Warnings are more lines on stderr: none may come. And nothing is fetched."""
+    minari._download = _no_download
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", ".*is out of date.*", DeprecationWarning)
 

@@ -1,8 +1,8 @@
 """What the readers of files share: every failure is one InputError, and no header is believed.
 
-Nothing here unpickles, and no file reaches beyond its own folder: of HDF5's links only hard ones are
-followed, and rows may lie in another file only beside it. (Two kinds of damage are beyond reach.
-libhdf5 loops for ever where the heap that holds an attribute's variable-length text is corrupt. And
+Nothing here unpickles, and no file reaches beyond its own folder: of HDF5's links only hard ones
+are followed, and rows may lie in another file only beside it. (Two kinds of damage are beyond
+reach: libhdf5 loops for ever where the heap of an attribute's variable-length text is corrupt, and
 a chunk of deflated rows can unpack to a thousand times its size before its length is looked at.)
 """
 
@@ -26,6 +26,7 @@ import numpy as np
 from enoto_jax.data import arrays as flat
 from enoto_jax.types import InputError, Spec
 
+_DEEPEST = 3  # virtual arrays of virtual arrays
 _CACHE = 1 << 20  # bytes that HDF5 keeps; everything is read once
 # What h5py, zipfile, json and numpy raise on malformed files (found by fuzzing, see the tests).
 _MALFORMED = (
@@ -160,13 +161,16 @@ def find(group: h5py.Group, path: str) -> Any:
     return group
 
 
-def unwritten(array: h5py.Dataset, key: str, path: Path) -> str | None:
+def unwritten(array: h5py.Dataset, key: str, path: Path, depth: int = 0) -> str | None:
     """What is wrong where rows were claimed but never written (HDF5 reads them as zeros or NaN), or
-    lie where no data set of this folder does."""
+    lie where no data set of this folder does; `depth` virtual arrays have led here."""
     if array.external:
         return f"{key} keeps its rows in files of another kind; store them in the file itself"
     if array.is_virtual:
-        problems = (_astray(source, key, path) for source in array.virtual_sources())
+        if depth == _DEEPEST:  # libhdf5 itself does not notice that it goes in circles
+            return f"{key} points at rows that point at others, and so on; store the rows"
+        places = {(source.file_name, source.dset_name) for source in array.virtual_sources()}
+        problems = (_astray(*place, key, path, depth + 1) for place in sorted(places))
         return next(filter(None, problems), None)
     if array.chunks:
         needed = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
@@ -193,9 +197,9 @@ def _largest_chunk(array: h5py.Dataset) -> int:
     return max(sizes)
 
 
-def _astray(source: Any, key: str, path: Path) -> str | None:
-    """What is wrong with a part of a virtual array: it must be plain rows of a file beside it."""
-    name = path.name if source.file_name == "." else source.file_name
+def _astray(name: str, array: str, key: str, path: Path, depth: int) -> str | None:
+    """What is wrong with a part of a virtual array: its rows must lie in a file beside it."""
+    name = path.name if name == "." else name
     beside = path.with_name(name) if Path(name).name == name else None
     if beside is None or not beside.exists():
         return (
@@ -203,7 +207,7 @@ def _astray(source: Any, key: str, path: Path) -> str | None:
             "keep these files in the same folder"
         )
     with open_hdf5(beside) as file:
-        rows = find(file, source.dset_name.strip("/"))
-        if not isinstance(rows, h5py.Dataset) or rows.is_virtual:
-            return f"{key} points at {source.dset_name} of {name}, which holds no rows of its own"
-        return unwritten(rows, f"{source.dset_name} of {name}", beside)
+        rows = find(file, array.strip("/"))
+        if not isinstance(rows, h5py.Dataset):
+            return f"{key} points at {array} of {name}, which holds no rows"
+        return unwritten(rows, f"{array} of {name}", beside, depth)
