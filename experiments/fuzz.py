@@ -55,7 +55,7 @@ def define() -> None:
     flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
     flags.DEFINE_integer("workers", 1, "Processes side by side.")
     flags.DEFINE_float("limit_s", 60.0, "A case that takes longer has hung.")
-    flags.DEFINE_list("targets", list(fuzz_targets.TARGETS), "Which loaders and commands.")
+    flags.DEFINE_list("targets", list(fuzz_targets.TURNS), "Loaders and commands, in turn.")
     flags.DEFINE_string("out", "runs/fuzz", "Folder of counts and findings; must be new.")
 
 

@@ -70,7 +70,7 @@ def drawn(seed: int, number: int, targets: Sequence[str]) -> tuple[str, str]:
 
 def make_corpus(folder: Path, targets: Sequence[str]) -> None:
     """Good input of every target."""
-    for name in targets:
+    for name in dict.fromkeys(targets):
         (folder / name).mkdir(parents=True)
         TARGETS[name].make(folder / name)
 
@@ -422,3 +422,8 @@ TARGETS: dict[str, Target] = {
         _use_run,
     ),
 }  # fmt: skip
+# Data sets come from strangers and are quick to try; a recipe takes a second to build.
+TURNS = (
+    *4 * ("d4rl", "antmaze", "virtual", "npz", "minari"), *2 * ("evaluations", "checkpoint"),
+    "flags", "config",
+)  # fmt: skip

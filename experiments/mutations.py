@@ -87,9 +87,15 @@ BYTES: dict[str, Mutation] = {
 # HDF5.
 
 
-def _arrays(file: h5py.File) -> list[str]:
+def _arrays(group: h5py.Group, depth: int = 2) -> list[str]:
+    """The paths of the arrays; not too deep, where an earlier mutation made groups go in circles."""
     found = []
-    file.visititems(lambda name, x: found.append(name) if isinstance(x, h5py.Dataset) else None)
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.HardLink):
+            if isinstance(group[name], h5py.Dataset):
+                found.append(name)
+            elif isinstance(group[name], h5py.Group) and depth:
+                found += [f"{name}/{inner}" for inner in _arrays(group[name], depth - 1)]
     return found
 
 
