@@ -88,7 +88,7 @@ BYTES: dict[str, Mutation] = {
 
 
 def _arrays(group: h5py.Group, depth: int = 2) -> list[str]:
-    """The paths of the arrays; not too deep, where an earlier mutation made groups go in circles."""
+    """The paths of the arrays; not too deep, as an earlier mutation may have made circles."""
     found = []
     for name in group:
         if isinstance(group.get(name, getlink=True), h5py.HardLink):
