@@ -424,6 +424,6 @@ TARGETS: dict[str, Target] = {
 }  # fmt: skip
 # Data sets come from strangers and are quick to try; a recipe takes a second to build.
 TURNS = (
-    *4 * ("d4rl", "antmaze", "virtual", "npz", "minari"), *2 * ("evaluations", "checkpoint"),
+    *10 * ("d4rl", "antmaze", "virtual", "npz", "minari"), *2 * ("evaluations", "checkpoint"),
     "flags", "config",
 )  # fmt: skip

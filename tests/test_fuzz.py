@@ -8,7 +8,9 @@ import pytest
 from experiments import command, fuzz, fuzz_targets
 from tests.helpers import define_flags
 
-QUICK = [name for name in fuzz_targets.TURNS[:22] if name != "checkpoint"]
+QUICK = [
+    name for name in fuzz_targets.TURNS[:4] + ("minari", "evaluations") if name != "checkpoint"
+]
 ROUNDS = 6
 
 
