@@ -8,10 +8,8 @@ import pytest
 from experiments import command, fuzz, fuzz_targets
 from tests.helpers import define_flags
 
-QUICK = [
-    name for name in fuzz_targets.TURNS[:4] + ("minari", "evaluations") if name != "checkpoint"
-]
-ROUNDS = 6
+QUICK = ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations"]
+ROUNDS = 20
 
 
 def test_data_sets_and_folders(tmp_path, monkeypatch):
@@ -24,7 +22,7 @@ def test_data_sets_and_folders(tmp_path, monkeypatch):
     assert min(counts[fuzz.ACCEPTED], counts[fuzz.REFUSED]) > 10, counts
 
 
-@pytest.mark.parametrize("name", ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations"])
+@pytest.mark.parametrize("name", QUICK)
 def test_what_is_mutated_is_good_before(tmp_path, name):
     (tmp_path / "input").mkdir()
     fuzz_targets.TARGETS[name].make(tmp_path / "input")
