@@ -197,11 +197,18 @@ def pack(tree: Any) -> Any:
 
 
 def unpack(tree: Any) -> Any:
-    """The other way; tuples have become lists."""
+    """The other way; tuples have become lists.
+
+    Raises:
+      InputError: an array that `pack` did not write.
+    """
     if isinstance(tree, Mapping):
         if set(tree) == {"dtype", "shape", "base64"}:
-            data = base64.b64decode(tree["base64"])
-            return np.frombuffer(data, tree["dtype"]).reshape(tree["shape"]).copy()
+            try:
+                data = base64.b64decode(tree["base64"])
+                return np.frombuffer(data, tree["dtype"]).reshape(tree["shape"]).copy()
+            except (TypeError, ValueError) as error:
+                raise InputError(f"an array of a checkpoint's record: {error}") from error
         return {key: unpack(value) for key, value in tree.items()}
     return [unpack(value) for value in tree] if isinstance(tree, list) else tree
 

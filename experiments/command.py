@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import sys
@@ -18,6 +17,7 @@ from enoto_jax import core, registry, units
 from enoto_jax.data import presets
 from enoto_jax.data.source import Source, from_env, load_source, split
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
+from enoto_jax.logging import read_config
 from enoto_jax.recipes import Recipe, build, switch
 from enoto_jax.rows import recipe
 from enoto_jax.train import memory, run
@@ -64,10 +64,10 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
             raise InputError(f"{rest[0]!r} is not a flag; flags are written --name=value")
         main()
     except (InputError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         return FAILED
     except Stopped as stopped:
         print(f"stopped at {stopped}; the same command goes on from here", file=sys.stderr)
@@ -76,6 +76,11 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
         print("stopped at once; the same command goes on from the checkpoint", file=sys.stderr)
         return FAILED
     return DONE
+
+
+def _line(error: Exception) -> str:
+    """One line, whatever it quotes."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
 
 
 def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequence[str]) -> Plan:
@@ -90,7 +95,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         raise InputError(f"--preset: no {given.preset!r}{units.nearest(given.preset, PRESETS)}")
     preset, saved = PRESETS[given.preset], {}
     if given.config:
-        saved = _read_config(Path(given.config))
+        saved = _read_config(given.config)
         if not {"method", "recipe", "seeds", "eval_episodes", "env"} <= set(saved):
             raise InputError(f"--config: {given.config} is not a run's config.json")
         method, row = saved["method"], registry.from_json(saved["recipe"])
@@ -186,11 +191,11 @@ def _override(flag: str, row: Recipe, path: str, value: Any) -> Recipe:
         raise InputError(f"{flag}: {error}") from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: str) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"--config: cannot read {path}: {error}") from error
+        return read_config(path)
+    except InputError as error:
+        raise InputError(f"--config: {error}") from error
 
 
 def about(plan: Plan) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Every command in the documents runs, and what they say of the code is what the code says."""
 
+import os
 import re
 import shlex
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -101,3 +103,30 @@ def test_the_map_names_what_is_there():
         r"`((?:enoto_jax|experiments|tests)/[\w/.]*)`", (ROOT / "WORKSPACE.md").read_text()
     ):
         assert (ROOT / name).exists(), name
+
+
+def test_the_shell_of_the_page_on_long_runs(tmp_path):
+    """Its loop starts again on 75 alone; its Slurm job is put back in the queue on 75 alone."""
+    stand_in = """#!/bin/sh
+echo "$(basename "$0") $*" >> called
+[ "$(basename "$0")" = scontrol ] && exit 0
+left=$(cat left); echo $((left - 1)) > left
+[ "$left" -gt 1 ] && exit 75; exit $(cat last)
+"""
+    for name in ("python", "srun", "scontrol"):
+        (tmp_path / name).write_text(stand_in)
+        (tmp_path / name).chmod(0o755)
+    page = (ROOT / "docs" / "long_runs.md").read_text()
+    job, loop = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    shell = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711"}
+
+    def called(script, stops, last):
+        for name, text in (("left", f"{stops + 1}"), ("last", f"{last}"), ("called", "")):
+            (tmp_path / name).write_text(text)
+        subprocess.run(["bash", "-c", script], cwd=tmp_path, env=shell, check=False, timeout=60)
+        return [line.split()[0] for line in (tmp_path / "called").read_text().splitlines()]
+
+    for last in (0, 2):
+        assert called(loop, 2, last) == ["python"] * 3
+        assert called(job, 0, last) == ["srun"]
+    assert called(job, 1, 0) == ["srun", "scontrol"]

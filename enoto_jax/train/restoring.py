@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from enoto_jax import core
+from enoto_jax import core, logging
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.returns import returns_to_go
 from enoto_jax.data.transforms import Transform
@@ -30,7 +29,7 @@ def offline_state(
     Raises:
       InputError: no such checkpoint, or of other seeds or networks.
     """
-    have, want = config(folder)["seeds"], seeds.seeds.tolist()
+    have, want = config(folder).get("seeds", []), seeds.seeds.tolist()
     checkpoints = Checkpoints(folder / "checkpoints")
     kept, newest = checkpoints.record(handover=True), checkpoints.record()
     found = kept or newest
@@ -93,7 +92,4 @@ def config(folder: Path) -> dict[str, Any]:
     Raises:
       InputError: it cannot be read.
     """
-    try:
-        return json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'config.json'}: cannot be read: {error}") from error
+    return logging.read_config(folder / "config.json")
