@@ -1,4 +1,4 @@
-"""Methods over many tasks: Agarwal et al. (2021), "Deep RL at the Edge of the Statistical Precipice".
+"""Methods over many tasks, after Agarwal et al. (2021), "Deep RL at the Statistical Precipice".
 
 Scores are given as `[task][S]`: an array a task, one number a run (a seed); tasks may have
 different numbers of runs, and each run counts once. Intervals are 95% percentiles of the stratified

@@ -140,8 +140,9 @@ def _name(runs: list[Run]) -> None:
                 for path in sorted(differing)
                 if run.settings.get(path) is not None
             ]
-            if len(differing) > _MOST:
-                words = [run.folder.name] if run.folder.name != method else []
+            if len(differing) > _MOST:  # runs of the same settings are named by the first of them
+                first = next(other for other in own if other.settings == run.settings)
+                words = [first.folder.name] if first.folder.name != method else []
             run.row = " · ".join([method, *words]) + " (unfinished)" * (not run.finished)
 
 
