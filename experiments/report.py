@@ -66,16 +66,6 @@ def main() -> None:
     print(f"{out}: {len(runs)} runs, {len(text) / 1e6:.1f} MB")
 
 
-def arguments(argv: list[str]) -> list[str]:
-    """Folders without a flag become --runs, which absl would refuse."""
-    folders = [x for i, x in enumerate(argv) if i and not x.startswith("-") and argv[i - 1] not in _OWN]
-    rest = [x for i, x in enumerate(argv) if i == 0 or x not in folders]
-    return [*rest, *([f"--runs={','.join(folders)}"] if folders else [])]
-
-
-_OWN = ("--out", "--published", "--runs")  # flags whose value may stand after a blank
-
-
 if __name__ == "__main__":
     define()
-    sys.exit(command.execute(main, arguments(sys.argv)))
+    sys.exit(command.execute(main, sys.argv, positional="runs"))

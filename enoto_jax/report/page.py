@@ -7,6 +7,7 @@ import csv
 import importlib
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -58,7 +59,9 @@ def build(runs: Sequence[Run], problems: Sequence[str] = (), published: Publishe
         InputError: Plotly or Jinja is not installed.
     """
     jinja, plotly = _optional("jinja2"), _optional("plotly.offline")
-    published = {task: own for task, own in (published or {}).items() if task in {r.task for r in runs}}
+    # Papers leave D4RL's version out of a task's name.
+    bare = {run.task: re.sub(r"-v\d$", "", run.config["task"]) for run in runs}
+    published = {task: published[name] for task, name in bare.items() if name in (published or {})}
     rows = list(dict.fromkeys(run.row for run in sorted(runs, key=lambda run: run.row)))
     names = dict.fromkeys(name for own in published.values() for name in own)
     styles = {row: figures.look(index) for index, row in enumerate(rows)}
@@ -165,10 +168,6 @@ def _aggregates(table: Sequence[dict], cells: Mapping, styles: Mapping, drawn: d
     drawn["profiles"] = figures.profiles(scores, styles)
     if len(tasks) > 1:
         joined = {row: [_pooled(cells[task, row]) for task in tasks] for row in rows}
-        joined = {
-            row: [[r | {"seed": (r["seed"])} for r in rows_] for rows_ in own]
-            for row, own in joined.items()
-        }
         drawn["aggregated"] = figures.aggregated(joined, styles)
     better = {
         row: {other: aggregate.improvement(scores[row], scores[other]) for other in rows if other != row}
