@@ -51,7 +51,7 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     Args:
       main: the command.
       argv: its name and its arguments.
-      positional: the flag that one argument without a name stands for.
+      positional: the flag that one argument without a name stands for; all of them for a list.
     """
     if "--help" in argv:
         print(main.__doc__, flags.FLAGS.get_help(), sep="\n")
@@ -59,7 +59,10 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     try:
         rest = flags.FLAGS(list(argv))[1:]
         if positional and rest and not flags.FLAGS[positional].present:
-            flags.FLAGS[positional].parse(rest.pop(0))
+            several = isinstance(flags.FLAGS[positional].parser, flags.ListParser)
+            count = len(rest) if several else 1
+            flags.FLAGS[positional].parse(rest[:count] if several else rest[0])
+            rest = rest[count:]
         if rest:
             raise InputError(f"{rest[0]!r} is not a flag; flags are written --name=value")
         main()
