@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from enoto_jax import aggregate
-from enoto_jax.plot import COLOURS, DASHES, _curves, _ends, _together
+from enoto_jax.plot import COLOURS, DASHES, phase_curves, _ends, together
 from enoto_jax.stats import PHASES, Row, interval
 
 Figure = dict[str, Any]
@@ -126,7 +126,10 @@ def curves(
         published: name -> (online environment steps, score) pairs, drawn dashed.
     """
     drawn = {
-        phase: {row: [c for run in own for c in _curves(run, phase, metric)] for row, own in found.items()}
+        phase: {
+            row: [c for run in own for c in phase_curves(run, phase, metric)]
+            for row, own in found.items()
+        }
         for phase in PHASES
     }
     ends = _ends({phase: list(own.values()) for phase, own in drawn.items()})
@@ -145,12 +148,14 @@ def curves(
                         "legendgroup": row, "meta": "seed", **where,
                     }
                 )  # fmt: skip
-            grid, y = _together(own)
+            grid, y = together(own)
             low = high = None
             if len(own) > 1:
                 low, high = interval(y)
                 data.append(_band(grid, low, high, row, styles[row]["color"], **where))
-            data.append(_line(grid, y.mean(0), row, styles[row], _text(y.mean(0), low, high), **where))
+            data.append(
+                _line(grid, y.mean(0), row, styles[row], _text(y.mean(0), low, high), **where)
+            )
     for name, points in (published or {}).items() if "online" in axes else ():
         x, y = np.array(sorted(points), float).T
         data.append(_line(x, y, name, styles[name], _text(y), opacity=0.8, **axes["online"]))
@@ -169,9 +174,9 @@ def aggregated(
     drawn: dict[str, dict[str, Any]] = {phase: {} for phase in PHASES}
     for row, tasks in found.items():
         for phase in PHASES:
-            own = [_curves(rows, phase, "score") for rows in tasks]
+            own = [phase_curves(rows, phase, "score") for rows in tasks]
             if all(own):
-                grid, _ = _together([curve for task in own for curve in task])
+                grid, _ = together([curve for task in own for curve in task])
                 scores = [np.stack([np.interp(grid, x, y) for x, y in t]).T for t in own]
                 drawn[phase][row] = (grid, aggregate.iqm(scores))
     ends = {phase: max(g[-1] for g, _ in own.values()) for phase, own in drawn.items() if own}
