@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.data import d4rl, files, load_source
+from enoto_jax.data.check import inspect
 from enoto_jax.types import InputError
 from experiments.mutations import Evil
 
@@ -161,3 +162,10 @@ def test_names_within_an_archive_are_names_alone(tmp_path, tiny):
     before = sorted(tmp_path.parent.rglob("*"))
     assert len(load_source(tmp_path / "set.npz").load()) == 7
     assert sorted(tmp_path.parent.rglob("*")) == before
+
+
+def test_lengths_are_compared_also_where_observations_have_none(write, tiny):
+    tiny |= {"observations": np.float32(1.0), "timeouts": tiny["timeouts"][:-1]}
+    report = inspect(str(write(tiny)), env_id="none")
+    texts = " ".join(finding.text for finding in report.findings)
+    assert "observations has shape []" in texts and "timeouts has 6 rows but actions has 7" in texts
