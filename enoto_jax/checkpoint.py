@@ -105,6 +105,21 @@ class Checkpoints:
         except Damaged as damage:
             raise InputError(f"{manager.directory}: cannot restore: {damage}") from damage
 
+    def restore_part(self, template: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Named parts of the newest checkpoint's arrays, without reading or comparing the others.
+
+        Raises:
+          InputError: they cannot be read, or are of other shapes.
+        """
+        folder = Path(self._managers["latest"].directory)
+        path = folder / str(self._managers["latest"].latest_step()) / "state"
+        args = ocp.args.PyTreeRestore(item=template, partial_restore=True)
+        try:
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                return checkpointer.restore(path, args=args)
+        except Exception as error:  # as in _state
+            raise InputError(f"{path}: cannot restore: {_reason(error)}") from error
+
     def newest(self, template: Callable[[Mapping], Any]) -> tuple[dict[str, Any], Any] | None:
         """Record and arrays of the newest whole checkpoint, or None when there is none.
 
@@ -182,11 +197,18 @@ def pack(tree: Any) -> Any:
 
 
 def unpack(tree: Any) -> Any:
-    """The other way; tuples have become lists."""
+    """The other way; tuples have become lists.
+
+    Raises:
+      InputError: an array that `pack` did not write.
+    """
     if isinstance(tree, Mapping):
         if set(tree) == {"dtype", "shape", "base64"}:
-            data = base64.b64decode(tree["base64"])
-            return np.frombuffer(data, tree["dtype"]).reshape(tree["shape"]).copy()
+            try:
+                data = base64.b64decode(tree["base64"])
+                return np.frombuffer(data, tree["dtype"]).reshape(tree["shape"]).copy()
+            except (TypeError, ValueError) as error:
+                raise InputError(f"an array of a checkpoint's record: {error}") from error
         return {key: unpack(value) for key, value in tree.items()}
     return [unpack(value) for value in tree] if isinstance(tree, list) else tree
 

@@ -71,6 +71,44 @@ def write_json(path: str | os.PathLike, tree: Any) -> None:
     _replace(Path(path), json.dumps(plain(tree), indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """An object of a JSON file.
+
+    Raises:
+        InputError: There is no such file, or it holds something else.
+    """
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds no JSON object; is it a run's?")
+    return found
+
+
+# What a run's config.json says that is read again: name -> kind, and whether it may be null.
+_CONFIG = {"method": (str, False), "task": (str, False), "task_given": (str, True),
+           "env": (str, False), "seeds": (list, False), "eval_episodes": (int, False),
+           "restore": (str, True), "recipe": (dict, False)}  # fmt: skip
+
+
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """A run's config.json.
+
+    Raises:
+        InputError: It cannot be read, or an entry in it is of another kind.
+    """
+    found = read_json(path)
+    for name, value in found.items():
+        kind, optional = _CONFIG.get(name, (object, True))
+        good = isinstance(value, kind) or (optional and value is None)
+        if name == "seeds" and good:
+            good = bool(value) and all(type(seed) is int for seed in value)
+        if not good or (kind is int and isinstance(value, bool)):
+            raise InputError(f"{path}: {name} is {str(value)[:50]!r}; is it a run's config.json?")
+    return found
+
+
 def _cell(value: Any) -> str:
     """A scalar as text that reads back to the very same number; NaN and None are empty."""
     scalar = np.asarray(value)[()]  # a NumPy scalar prints the fewest digits of its own precision
@@ -95,7 +133,10 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
         raise InputError(f"{path}: cannot be read ({error.strerror}); is this a run?") from None
     # Only a line that ends was written whole. (Cut as bytes: a kill can split a character.)
     whole = found[: found.rfind(b"\n") + 1].decode("utf-8", errors="replace")
-    header, *rows = list(csv.reader(io.StringIO(whole, newline=""))) or [[]]
+    try:
+        header, *rows = list(csv.reader(io.StringIO(whole, newline=""))) or [[]]
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read: {error}; is this a run?") from error
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise InputError(
@@ -157,9 +198,15 @@ class CsvLog:
 
         Returns:
             How many rows went.
+
+        Raises:
+            InputError: A row is none that this program wrote.
         """
         rows = read_csv(self.path)
-        kept = [row for row in rows if keep(row)]
+        try:
+            kept = [row for row in rows if keep(row)]
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{self.path}: {error}; mend or remove the row") from error
         if len(kept) < len(rows):
             _replace(self.path, _lines([self.columns, *(row.values() for row in kept)]))
         return len(rows) - len(kept)

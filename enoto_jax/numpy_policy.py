@@ -1,4 +1,4 @@
-"""A trained tanh-Gaussian policy in NumPy alone: for roll-outs, and for robots without JAX."""
+"""A trained tanh-Gaussian policy in NumPy, which samples: for roll-outs. Robots have `export`."""
 
 from __future__ import annotations
 

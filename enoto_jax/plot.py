@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
 BAND = "95% interval of the mean"
-_WORD = {"score": ("normalised score", "score"), "return_mean": ("return", "return")}
+WORD = {"score": ("normalised score", "score"), "return_mean": ("return", "return")}
 _AXIS = {"offline": "offline updates", "online": "online environment steps"}
-_STYLE = {
+STYLE = {
     "font.size": 11,
     "axes.labelsize": 11,
     "axes.titlesize": 12,
@@ -56,12 +56,12 @@ _STYLE = {
 Curves = list[tuple[np.ndarray, np.ndarray]]  # a seed each: x [T], y [T]
 
 
-def _curves(rows: Sequence[Row], phase: str, metric: str) -> Curves:
+def phase_curves(rows: Sequence[Row], phase: str, metric: str) -> Curves:
     found = series(rows, phase, metric).values()
     return [(step if phase == "offline" else env_steps, y) for step, env_steps, y in found]
 
 
-def _together(curves: Curves) -> tuple[np.ndarray, np.ndarray]:
+def together(curves: Curves) -> tuple[np.ndarray, np.ndarray]:
     """All seeds at the same places: x [T], y [S, T], up to where the shortest one ends.
 
     Runs may have been evaluated at different steps; between its own a seed's curve is a line. Past
@@ -73,14 +73,14 @@ def _together(curves: Curves) -> tuple[np.ndarray, np.ndarray]:
     return grid, np.stack([np.interp(grid, x, y) for x, y in curves])
 
 
-def _draw(axes: Axes, curves: Curves, colour: str, dash: str = "-", *, seeds: bool) -> list[Any]:
+def draw(axes: Axes, curves: Curves, colour: str, dash: str = "-", *, seeds: bool) -> list[Any]:
     """Seeds thin (if asked for), their mean thick, its interval as a band; returns the handles."""
     several = len(curves) > 1
     handles: list[Any] = []
     if seeds and several:
         for x, y in curves:
             handles = axes.plot(x, y, color=colour, alpha=0.35, linewidth=0.9, label="each seed")
-    grid, y = _together(curves)
+    grid, y = together(curves)
     (mean,) = axes.plot(grid, y.mean(0), color=colour, linestyle=dash, linewidth=2.2)
     mean.set_label(f"mean of {len(curves)} seeds" if several else "one seed")
     if len(grid) == 1:  # a line through one evaluation would be invisible
@@ -159,7 +159,7 @@ def _title(source: Rows) -> str:
     return " on ".join(Path(str(part)).name for part in parts if part)
 
 
-def _finish(figure: Figure, title: str, handles: Sequence[Any], path: str | os.PathLike) -> Figure:
+def finish(figure: Figure, title: str, handles: Sequence[Any], path: str | os.PathLike) -> Figure:
     if title:
         figure.suptitle(title, wrap=True)
     lines = -(-len(handles) // 4)
@@ -185,22 +185,22 @@ def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Fi
     """
     rows = read_evaluations(source)
     metric = metric_of(rows)
-    curves = {phase: _curves(rows, phase, metric) for phase in PHASES}
-    with mpl.rc_context(_STYLE):
+    curves = {phase: phase_curves(rows, phase, metric) for phase in PHASES}
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.2))
         ends = _ends({phase: [own] for phase, own in curves.items()})
-        panels = _panels(figure, ends, _WORD[metric][0])
+        panels = _panels(figure, ends, WORD[metric][0])
         handles = []
         for phase, axes in panels.items():
-            handles = _draw(axes, curves[phase], COLOURS[0], seeds=True)
+            handles = draw(axes, curves[phase], COLOURS[0], seeds=True)
         if len(panels) == 2:
             level = summary(rows, samples=1)["online"]["handover"]["mean"]
             look = {"color": COLOURS[1], "linestyle": "--", "linewidth": 1.3, "zorder": 1.8}
             if level is not None:
                 lines = [axes.axhline(level, **look) for axes in panels.values()]
-                lines[0].set_label(f"{_WORD[metric][1]} at the hand-over")
+                lines[0].set_label(f"{WORD[metric][1]} at the hand-over")
                 handles.append(lines[0])
-        return _finish(figure, _title(source) if title is None else title, handles, path)
+        return finish(figure, _title(source) if title is None else title, handles, path)
 
 
 def compare(
@@ -230,26 +230,27 @@ def compare(
     phases = PHASES if offline else ("online",)
     curves = {
         phase: [
-            [seed for run in own for seed in _curves(run, phase, metric)] for own in rows.values()
+            [seed for run in own for seed in phase_curves(run, phase, metric)]
+            for own in rows.values()
         ]
         for phase in phases
     }
     if not any(curves["online"]):
         raise InputError(f"{', '.join(runs) or 'no run'}: holds no online evaluation to compare")
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4))
-        panels = _panels(figure, _ends(curves), _WORD[metric][0])
+        panels = _panels(figure, _ends(curves), WORD[metric][0])
         handles: dict[str, Any] = {}
         for phase, axes in panels.items():
             for index, (label, own) in enumerate(zip(rows, curves[phase], strict=True)):
                 if own:
                     dash = DASHES[index // len(COLOURS) % len(DASHES)]
-                    line, *_ = _draw(axes, own, COLOURS[index % len(COLOURS)], dash, seeds=False)
+                    line, *_ = draw(axes, own, COLOURS[index % len(COLOURS)], dash, seeds=False)
                     line.set_label(f"{label} ({len(own)} seed{'s' * (len(own) > 1)})")
                     handles[label] = line
         band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=BAND)]
         several = any(len(own) > 1 for own in curves["online"])
-        return _finish(figure, title, [*handles.values(), *band * several], path)
+        return finish(figure, title, [*handles.values(), *band * several], path)
 
 
 def histograms(report: Report, path: str | os.PathLike) -> Path:
@@ -272,7 +273,7 @@ def histograms(report: Report, path: str | os.PathLike) -> Path:
     for key in ("rewards", "actions"):
         if key in report.arrays:
             shown[key] = report.arrays[key]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 6.0), layout="constrained")
         for axes, (label, values) in zip(figure.subplots(2, 2).flat, shown.items()):
             columns = values.reshape(len(values), -1)

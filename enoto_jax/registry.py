@@ -87,8 +87,11 @@ def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
     if path not in known:
         raise InputError(f"no hyper-parameter {path!r}{nearest(path, known)}")
     value, owner = known[path]
-    optional = "None" in units.annotation(owner, path.rpartition(".")[2])
-    return units.replace_at(recipe, path, parse(path, value, text, optional))
+    declared = units.annotation(owner, path.rpartition(".")[2])
+    new = parse(path, value, text, "None" in declared)
+    if isinstance(text, str) and not _fits(declared, new):
+        raise InputError(f"{path}: {text!r} should be {declared}, like {value!r}")
+    return units.replace_at(recipe, path, new)
 
 
 def parse(path: str, old: Any, text: Any, optional: bool = True) -> Any:
@@ -140,20 +143,52 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
             name = node["unit"]
             if name not in UNITS:
                 raise InputError(f"--config: no unit {name!r}{nearest(str(name), UNITS)}")
-            return unit(UNITS[name], **{k: read(v) for k, v in node.items() if k != "unit"})
+            made = unit(UNITS[name], **{k: read(v) for k, v in node.items() if k != "unit"})
+            return _checked(made, made.arguments)
         return tuple(read(v) for v in node) if isinstance(node, list) else node
 
     def phase(node: Mapping[str, Any]) -> Phase:
-        return Phase(**{k: read(v) for k, v in node.items()})
+        made = Phase(**{k: read(v) for k, v in node.items()})
+        return _checked(made, vars(made))
 
     try:
         offline = None if tree["offline"] is None else phase(tree["offline"])
-        return Recipe(
+        made = Recipe(
             tree["about"], offline, read(tree["handover"]), phase(tree["online"]),
             read(tree["transform"]),
         )  # fmt: skip
+        return _checked(made, {k: getattr(made, k) for k in ("about", "handover", "transform")})
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"--config: not a recipe of this version: {error}") from error
+
+
+def _checked(owner: Any, arguments: Mapping[str, Any]) -> Any:
+    """The unit, phase or recipe itself, once its arguments are of their declared types."""
+    for name, value in arguments.items():
+        slot = _SLOTS.get(name)
+        if isinstance(value, Unit) and slot is not None:
+            good = value.make in KINDS[slot]
+        else:
+            good = _fits(units.annotation(owner, name), value)
+        if not good:
+            of = owner.name if isinstance(owner, Unit) else type(owner).__name__
+            raise InputError(f"--config: {name} of {of} is {str(value)[:50]!r}, which does not fit")
+    return owner
+
+
+def _fits(declared: str, value: Any) -> bool:
+    """Whether a plain value is of a declared type; rules and networks are units."""
+    if value is None:
+        return "None" in declared
+    declared = declared.removesuffix(" | None")
+    kind, _, element = declared.partition("[")
+    if kind == "tuple":
+        elements = isinstance(value, tuple) and all(_fits(element.split(",")[0], x) for x in value)
+        return elements and ("..." in element or not element or len(value) == 2)
+    kinds = {"int": int, "float": int | float, "bool": bool, "str": str}
+    if kind not in kinds or isinstance(value, Unit):
+        return isinstance(value, Unit) and kind not in kinds
+    return isinstance(value, kinds[kind]) and isinstance(value, bool) == (kind == "bool")
 
 
 def describe_path(recipe: Recipe, path: str) -> str:

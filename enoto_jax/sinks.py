@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from PIL import Image
+
 from enoto_jax.logging import plain, write_json
 from enoto_jax.types import InputError
 
@@ -18,6 +20,9 @@ class Sink(Protocol):
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Takes scalars named `<phase>/<unit>/<quantity>`; `step` counts within that phase."""
+
+    def show(self, name: str, path: Path) -> None:
+        """Takes a picture (.png) or a film (.gif)."""
 
     def close(self) -> None:
         """Sends what is left."""
@@ -43,6 +48,15 @@ class _TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, float(value), step)
         self._writer.flush()
+
+    def show(self, name: str, path: Path) -> None:
+        # The file as it is: TensorBoard plays a GIF, and its own encoder needs another library.
+        summary = _optional("tensorboardX.proto.summary_pb2", "tensorboard").Summary
+        with Image.open(path) as picture:
+            size = {"width": picture.width, "height": picture.height, "colorspace": 3}
+        image = summary.Image(encoded_image_string=path.read_bytes(), **size)
+        value = summary.Value(tag=name, image=image)
+        self._writer.file_writer.add_summary(summary(value=[value]))
 
     def close(self) -> None:
         self._writer.close()
@@ -70,6 +84,12 @@ class _Wandb:
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         self._run.log({name: float(value) for name, value in values.items()} | {"step": step})
+
+    def show(self, name: str, path: Path) -> None:
+        library = _optional("wandb", "wandb")
+        film = path.suffix == ".gif"
+        shown = library.Video(str(path), format="gif") if film else library.Image(str(path))
+        self._run.log({name: shown})
 
     def close(self) -> None:
         self._run.finish()

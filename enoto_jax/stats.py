@@ -20,6 +20,7 @@ Rows = str | os.PathLike | Iterable[Mapping[str, Any]]
 
 PHASES = ("offline", "online")
 EARLY = 0.2  # the part of the online phase in which a drop counts as the hand-over's
+_LARGEST = 1e30  # of a number in a table
 _WHOLE = {"step", "env_steps", "seed", "episodes"}
 
 
@@ -30,7 +31,10 @@ def _value(column: str, cell: Any) -> Any:
         return str(cell)
     if column in _WHOLE:
         return int(cell)
-    return float("nan") if cell is None or cell == "" else float(cell)
+    value = float("nan") if cell is None or cell == "" else float(cell)
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{column} is {cell}, which no run can have written")
+    return value
 
 
 def read_evaluations(source: Rows) -> list[Row]:

@@ -278,9 +278,7 @@ def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.
     if built.replay.feedback is not None:
         raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
-    shapes = restoring.template(
-        lambda: begin(restoring.abstract(built.online), np.int32(0)), len(seeds.all)
-    )
+    shapes = restoring.template(lambda: begin(restoring.abstract(built.online), np.int32(0)), seeds)
     saved = checkpoints.restore(online.saved_template(shapes, found["step"]))
     checkpoints.close()
     one = jax.tree.map(lambda x: np.asarray(x)[0], saved)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -17,6 +17,7 @@ from enoto_jax import core, registry, units
 from enoto_jax.data import presets
 from enoto_jax.data.source import Source, from_env, load_source, split
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
+from enoto_jax.logging import read_config
 from enoto_jax.recipes import Recipe, build, switch
 from enoto_jax.rows import recipe
 from enoto_jax.train import memory, run
@@ -39,6 +40,9 @@ class Plan(NamedTuple):
     eval_episodes: int
     restore: Path | None
     log: tuple[str, ...]
+    keep: int
+    task_given: str | None
+    arguments: tuple[str, ...]
 
 
 def execute(main: Callable[[], None], argv: Sequence[str], positional: str | None = None) -> int:
@@ -47,7 +51,7 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     Args:
       main: the command.
       argv: its name and its arguments.
-      positional: the flag that one argument without a name stands for.
+      positional: the flag that one argument without a name stands for; all of them for a list.
     """
     if "--help" in argv:
         print(main.__doc__, flags.FLAGS.get_help(), sep="\n")
@@ -55,15 +59,18 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     try:
         rest = flags.FLAGS(list(argv))[1:]
         if positional and rest and not flags.FLAGS[positional].present:
-            flags.FLAGS[positional].parse(rest.pop(0))
+            several = isinstance(flags.FLAGS[positional].parser, flags.ListParser)
+            count = len(rest) if several else 1
+            flags.FLAGS[positional].parse(rest[:count] if several else rest[0])
+            rest = rest[count:]
         if rest:
             raise InputError(f"{rest[0]!r} is not a flag; flags are written --name=value")
         main()
     except (InputError, flags.Error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         return FAILED
     except Stopped as stopped:
         print(f"stopped at {stopped}; the same command goes on from here", file=sys.stderr)
@@ -74,13 +81,24 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     return DONE
 
 
-def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
-    """The plan that the flags describe, checked before anything compiles."""
+def _line(error: Exception) -> str:
+    """One line, whatever it quotes."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
+
+
+def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequence[str]) -> Plan:
+    """The plan that the flags describe, checked before anything compiles.
+
+    Args:
+      given: experiments.train's flags, parsed.
+      paths: flag -> path of the recipe that it is short for.
+      arguments: what they were parsed from; for config.json.
+    """
     if given.preset not in PRESETS:
         raise InputError(f"--preset: no {given.preset!r}{units.nearest(given.preset, PRESETS)}")
     preset, saved = PRESETS[given.preset], {}
     if given.config:
-        saved = _read_config(Path(given.config))
+        saved = _read_config(given.config)
         if not {"method", "recipe", "seeds", "eval_episodes", "env"} <= set(saved):
             raise InputError(f"--config: {given.config} is not a run's config.json")
         method, row = saved["method"], registry.from_json(saved["recipe"])
@@ -88,7 +106,8 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
         method = given.method or "enoto_cql"
         row = recipe(method)
     wanted_env = given.env or saved.get("env")
-    source = _source(given.task or saved.get("task_given"), wanted_env, row)
+    task = given.task or saved.get("task_given")
+    source = _source(task, wanted_env, row)
     if not given.config:
         row = _with_preset(presets.for_task(row, method, source.name), preset)
     for flag, path in paths.items():
@@ -120,7 +139,10 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str]) -> Plan:
         raise InputError(f"--restore: {method} starts from scratch and restores nothing")
     if restore is not None and not (restore / "config.json").exists():
         raise InputError(f"--restore: {restore} is not a run's folder: no config.json in it")
-    return Plan(method, row, source, env_id, tuple(seeds), episodes, restore, tuple(given.log))
+    return Plan(
+        method, row, source, env_id, tuple(seeds), episodes, restore, tuple(given.log), given.keep,
+        task, tuple(arguments),
+    )  # fmt: skip
 
 
 def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
@@ -172,16 +194,16 @@ def _override(flag: str, row: Recipe, path: str, value: Any) -> Recipe:
         raise InputError(f"{flag}: {error}") from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: str) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"--config: cannot read {path}: {error}") from error
+        return read_config(path)
+    except InputError as error:
+        raise InputError(f"--config: {error}") from error
 
 
 def about(plan: Plan) -> dict[str, Any]:
     """What config.json says beside the settings: where they came from and what they ran on."""
-    task = flags.FLAGS.task
+    task = plan.task_given
     files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in split(task)]
     return {
         "method": plan.method,
@@ -190,7 +212,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "data_physics": plan.source.physics,
         "versions": versions(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "command": " ".join(["python -m experiments.train", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "experiments.train", *plan.arguments]),
     }
 
 
@@ -229,7 +251,7 @@ def train(plan: Plan, folder: Path, watch: Watch | None = None, signals: bool = 
         signals=signals,
         watch=watch,
         announce=describe(plan),
-        keep=flags.FLAGS.keep,
+        keep=plan.keep,
     )
     if finished:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)

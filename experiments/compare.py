@@ -5,13 +5,13 @@ python -m experiments.compare --runs=runs/cql,runs/enoto --out=compare.png
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from absl import flags
 
 from enoto_jax import plot
+from enoto_jax.logging import read_config
 from enoto_jax.types import InputError
 from experiments import command
 
@@ -31,10 +31,9 @@ def main() -> None:
     """Group the runs by method and draw them."""
     groups, tasks = {}, set()
     for folder in map(Path, FLAGS.runs):
-        try:
-            config = json.loads((folder / "config.json").read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"--runs: {folder} is not a run's folder: {error}") from error
+        config = read_config(folder / "config.json")
+        if not {"method", "task"} <= set(config):
+            raise InputError(f"--runs: {folder} is not a run's folder: no method and task")
         groups.setdefault(config["method"], []).append(folder)
         tasks.add(config["task"])
     if len(tasks) > 1 and FLAGS.title is None:

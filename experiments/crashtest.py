@@ -57,12 +57,12 @@ def main() -> None:
         raise InputError("--kills must be at least 1")
     if out.exists():
         raise InputError(f"--out: {out} is there already; give a new folder")
-    differences = crash(out, FLAGS.kills, FLAGS.seed)
+    differences = crash(out, FLAGS.kills, FLAGS.seed, RUN)
     if differences:
         raise RunError(f"{out}: {'; '.join(differences)}")
 
 
-def crash(out: Path, kills: int, seed: int, arguments: tuple[str, ...] = RUN) -> list[str]:
+def crash(out: Path, kills: int, seed: int, arguments: tuple[str, ...]) -> list[str]:
     """What differs after so many kills; the table is in `<out>/kills.csv`."""
     rng, rows, differences, number = np.random.default_rng(seed), [], [], 0
     out.mkdir(parents=True)

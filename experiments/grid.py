@@ -122,7 +122,7 @@ def resolve(arguments: tuple[str, ...]) -> command.Plan:
     for flag in given:
         given[flag].unparse()
     given(["experiments.train", *arguments])
-    return command.resolve(given, train.PATHS)
+    return command.resolve(given, train.PATHS, arguments)
 
 
 def common() -> tuple[str, ...]:

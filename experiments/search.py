@@ -115,7 +115,7 @@ def _trial(drawn: dict[str, Any], given: tuple[str, ...], out: Path) -> None:
     FLAGS(sys.argv)
     sys.argv += arguments(drawn)
     FLAGS(sys.argv)
-    plan = command.resolve(FLAGS, train.PATHS)
+    plan = command.resolve(FLAGS, train.PATHS, sys.argv[1:])
 
     def watch(phase: str, step: int, state: Any, returns: Any) -> None:
         del state

@@ -1,13 +1,37 @@
-"""Print the table of recipes, as the README and the docs show it.
+"""Print the table of recipes, as the README and the docs show it; or write the pages on units.
 
 python -m experiments.table
+python -m experiments.table --pages=docs/units
 """
 
 from __future__ import annotations
 
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from absl import flags
+
+from enoto_jax import units
 from enoto_jax.recipes import Recipe
+from enoto_jax.registry import KINDS
 from enoto_jax.rows import RECIPES
 from enoto_jax.units import Unit
+from experiments import command
+
+FLAGS = flags.FLAGS
+TITLES = {
+    "algorithm": "Algorithms: networks and one loss for each",
+    "target": "Target rules: N target critics to one Bellman target",
+    "exploration": "Exploration: how an agent acts online, and weighs what it learns from",
+    "backup": "Backups: the value of the next state",
+    "init": "Initialisers",
+    "replay": "Replay: where online batches come from",
+    "handover": "Hand-overs: the offline state to the online one",
+    "transform": "Transform: what a method wants done to the data",
+}
 
 
 def _algorithm(unit: Unit) -> str:
@@ -41,5 +65,57 @@ def table() -> str:
     return "\n".join(lines + [row(name, recipe) for name, recipe in RECIPES.items()])
 
 
+def page(kind: str) -> str:
+    """What there is of one kind of unit: meaning, hyper-parameters, the rows that name it."""
+    sections = [f"# {TITLES[kind]}", "Written by `python -m experiments.table --pages=docs/units`."]
+    for make in KINDS[kind]:
+        sections += [f"## `{make.__name__}`", _prose(make)]
+        if parameters := units.parameters(make):
+            lines = [
+                f"| `{name}` | `{_default(of.default)}` | {_cell(units.describe(make, name))} |"
+                for name, of in parameters.items()
+            ]
+            sections.append("\n".join(["| argument | default | |", "| --- | --- | --- |", *lines]))
+        rows = [f"`{name}`" for name, recipe in RECIPES.items() if make in _makes(recipe)]
+        sections.append(f"Rows that name it: {', '.join(rows) or 'none'}.")
+    return "\n\n".join(sections) + "\n"
+
+
+def _makes(recipe: Recipe) -> Iterator[Callable]:
+    return (value.make for _, value, _ in units.leaves(recipe) if isinstance(value, Unit))
+
+
+def _prose(make: Callable) -> str:
+    """The docstring as far as its sections."""
+    return _cell(re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(make) or "")[0])
+
+
+def _default(value: object) -> str:
+    return str(value) if isinstance(value, Unit) else repr(value)
+
+
+def _cell(text: str) -> str:
+    """Text that Markdown shows as it stands."""
+    return re.sub(r"([|*<])", r"\\\1", text)
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("pages", None, "Write a page per kind of unit into this folder.")
+
+
+def main() -> None:
+    """Print, or write."""
+    if FLAGS.pages is None:
+        print(table())
+        return
+    folder = Path(FLAGS.pages)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in KINDS:
+        (folder / f"{kind}.md").write_text(page(kind))
+        print(folder / f"{kind}.md")
+
+
 if __name__ == "__main__":
-    print(table())
+    define()
+    sys.exit(command.execute(main, sys.argv))

@@ -6,6 +6,7 @@ python -m experiments.train --method enoto_cql --task hopper-medium-v2 --seeds 5
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -70,16 +71,21 @@ def define() -> None:
 
 def main() -> None:
     """Resolve the flags, then check, explain, print or train."""
-    if FLAGS.distributed or FLAGS.coordinator:
-        hosts.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    plan = command.resolve(FLAGS, PATHS)
-    if FLAGS.explain:
-        print(registry.describe_path(plan.recipe, FLAGS.explain))
-        print("\n".join(command.per_preset(plan.method, FLAGS.explain)))
-    elif FLAGS.dry_run:
+    act(FLAGS, sys.argv[1:])
+
+
+def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """The same for flags that another command has parsed from such arguments."""
+    if given.distributed or given.coordinator:
+        hosts.join(given.coordinator, given.num_processes, given.process_id)
+    plan = command.resolve(given, PATHS, arguments)
+    if given.explain:
+        print(registry.describe_path(plan.recipe, given.explain))
+        print("\n".join(command.per_preset(plan.method, given.explain)))
+    elif given.dry_run:
         command.dry_run(plan)
     else:
-        out = command.local(FLAGS.out) if FLAGS.out else command.default_out(plan)
+        out = command.local(given.out) if given.out else command.default_out(plan)
         with hosts.quiet():
             command.train(plan, out)
 

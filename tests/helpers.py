@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import gymnasium
 import jax
@@ -57,6 +58,24 @@ class Reach(gymnasium.Env):
         ends = self._steps == self._ends_after or distance < self._ends_within
         return self._observation(), -distance, ends, False, {}
 
+
+class Drawn(Reach):
+    """It draws where the point is, as a bright column, without MuJoCo."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 50}
+
+    def __init__(self, render_mode: str | None = None):
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self) -> np.ndarray:
+        picture = np.zeros((40, 201, 3), np.uint8)
+        picture[:, round(100 * (1 + self._position))] = 255
+        return picture
+
+
+if "ReachDrawn-v0" not in gymnasium.registry:
+    gymnasium.register("ReachDrawn-v0", Drawn, max_episode_steps=LIMIT)
 
 for _id, _limit, _options in (
     ("Reach-v0", LIMIT, {}),

@@ -237,3 +237,10 @@ def test_arrays_in_a_record_keep_every_bit(checkpoints):
     assert pack(found) == pack(tree) and found["n"] == 2**127
     assert found["x"][0].tobytes() == odd.tobytes()
     assert found["scalar"].shape == () and found["x"][1]["y"].dtype == np.float32
+
+
+@pytest.mark.parametrize("change", [{"dtype": "O"}, {"dtype": None}, {"shape": [2]}, {"base64": 1}])
+def test_arrays_in_a_record_that_are_none_are_refused(change):
+    packed = {"dtype": "<f4", "shape": [1], "base64": "AAAAAA==", **change}
+    with pytest.raises(InputError, match="an array of a checkpoint's record"):
+        unpack({"position": [packed]})

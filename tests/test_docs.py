@@ -1,7 +1,9 @@
 """Every command in the documents runs, and what they say of the code is what the code says."""
 
+import os
 import re
 import shlex
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from experiments import command, table
 from tests.helpers import define_flags
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "WORKSPACE.md"]
+DOCUMENTS = ["README.md", "WORKSPACE.md", "docs/index.md"]
 # Budgets and files that a test cannot afford, and what stands for them.
 STAND_INS = {
     "--preset=paper": "--preset=smoke",
@@ -28,6 +30,7 @@ TINY = {
     "experiments.bench": ("--rounds=1", "--seconds=0.01", "--set=algorithm.hidden=8,8"),
     "experiments.collect": ("--set=online.algorithm.hidden=8,8", "--set=online.warmup=10",),
     "experiments.check_data": (),
+    "experiments.compare": (),
     "experiments.table": (),
 }  # fmt: skip
 
@@ -81,7 +84,7 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, *PAGES])
+@pytest.mark.parametrize("document", ["README.md", "WORKSPACE.md", *PAGES])
 def test_links_and_pictures_exist(document):
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -100,3 +103,30 @@ def test_the_map_names_what_is_there():
         r"`((?:enoto_jax|experiments|tests)/[\w/.]*)`", (ROOT / "WORKSPACE.md").read_text()
     ):
         assert (ROOT / name).exists(), name
+
+
+def test_the_shell_of_the_page_on_long_runs(tmp_path):
+    """Its loop starts again on 75 alone; its Slurm job is put back in the queue on 75 alone."""
+    stand_in = """#!/bin/sh
+echo "$(basename "$0") $*" >> called
+[ "$(basename "$0")" = scontrol ] && exit 0
+left=$(cat left); echo $((left - 1)) > left
+[ "$left" -gt 1 ] && exit 75; exit $(cat last)
+"""
+    for name in ("python", "srun", "scontrol"):
+        (tmp_path / name).write_text(stand_in)
+        (tmp_path / name).chmod(0o755)
+    page = (ROOT / "docs" / "long_runs.md").read_text()
+    job, loop = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    shell = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711"}
+
+    def called(script, stops, last):
+        for name, text in (("left", f"{stops + 1}"), ("last", f"{last}"), ("called", "")):
+            (tmp_path / name).write_text(text)
+        subprocess.run(["bash", "-c", script], cwd=tmp_path, env=shell, check=False, timeout=60)
+        return [line.split()[0] for line in (tmp_path / "called").read_text().splitlines()]
+
+    for last in (0, 2):
+        assert called(loop, 2, last) == ["python"] * 3
+        assert called(job, 0, last) == ["srun"]
+    assert called(job, 1, 0) == ["srun", "scontrol"]

@@ -1,21 +1,23 @@
 """A world, a disk or a neighbour that fails: one line, the right exit code, nothing lost."""
 
+import re
 import signal
 
 import gymnasium
 import numpy as np
 import pytest
 
+from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import from_env
 from enoto_jax.data.transforms import transform
 from enoto_jax.envs.vector import SeedEnvs
-from enoto_jax.train import run
+from enoto_jax.train import record, run
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.lock import locked
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import InputError, RunError
 from experiments import command
-from tests.helpers import REACH, Reach, python, tiny
+from tests.helpers import REACH, Reach, python, quick_compiling, tiny
 
 SAME = transform()(REACH, None)
 
@@ -133,3 +135,27 @@ def test_a_first_signal_is_answered_and_a_second_stops_at_once(number):
     _, err = process.communicate(timeout=60)
     assert process.returncode == -number
     assert err == "stopping after this step; a second signal stops at once\n"
+
+
+def test_numbers_that_break_online_stop_the_run_and_leave_the_last_good_state(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(record, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(record, "SAVE_SHARE", np.inf)
+    row = tiny("sac", online__algorithm__critic_rate=1e30)
+    source = from_env("Reach-v0", REACH)
+    with quick_compiling(), pytest.raises(RunError) as error:
+        run.train(row, source, tmp_path, eval_episodes=1)
+    words = r"online step (\d+): .*(critic|actor).* is no longer a number"
+    step = int(re.match(words, str(error.value))[1])
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    saved = checkpoints.record()
+    checkpoints.close()
+    assert 0 < saved["step"] < step
+    assert saved["position"] is not None
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"--out: cannot write to {tmp_path}/file/run: Not a dir"):
+        run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "file" / "run")

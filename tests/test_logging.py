@@ -290,3 +290,30 @@ def test_wandb_without_a_login_is_bad_input(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=OSError))
     with pytest.raises(InputError, match="^--log=wandb: No API key configured; .*WANDB_MODE"):
         sinks.sinks(["wandb"], tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[1]", "holds no JSON object"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"seeds": [[0]]}', "seeds is"),
+        ('{"seeds": []}', "seeds is"),
+        ('{"seeds": [true]}', "seeds is"),
+        ('{"method": null}', "method is 'None'"),
+        ('{"eval_episodes": true}', "eval_episodes is 'True'"),
+        ('{"recipe": "sac"}', "recipe is 'sac'"),
+    ],
+)
+def test_configurations_of_other_kinds_are_refused(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        logging.read_config(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("cell", ["1e300", "x" * 200_000])
+def test_rows_that_no_run_wrote_are_refused(tmp_path, cell):
+    log = logging.CsvLog(tmp_path / "log.csv", ("step",))
+    (tmp_path / "log.csv").write_text(f"step\n{cell}\n")
+    with pytest.raises(InputError, match="log.csv: "):
+        log.cut_back(lambda row: int(row["step"]) < 3)

@@ -277,3 +277,38 @@ def test_changes_in_words():
     assert "weight: 5.0 -> -" in lines
     assert "exploration.ucb: - -> 10.0" in lines
     assert not any(line.startswith(("n:", "actor_rate:")) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        (("about",), 1),
+        (("handover",), "carry"),
+        (("handover",), {"unit": "sac"}),
+        (("offline", "steps"), 1.5),
+        (("offline", "batch_size"), True),
+        (("offline", "algorithm", "hidden"), [1, "x"]),
+        (("offline", "algorithm", "hidden"), 8),
+        (("offline", "algorithm", "actor_rate"), None),
+        (("offline", "algorithm", "log_std_range"), [1.0]),
+        (("online", "algorithm", "target"), [1, 2]),
+        (("online", "algorithm", "exploration"), {"unit": "min_q"}),
+    ],
+)
+def test_configurations_of_other_types_are_refused(path, value):
+    tree = json.loads(json.dumps(units.to_json(RECIPES["enoto_cql"])))
+    assert json.loads(json.dumps(units.to_json(registry.from_json(tree)))) == tree
+    node = tree
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    with pytest.raises(InputError, match=f"--config: {path[-1]} of .* does not fit"):
+        registry.from_json(tree)
+
+
+@pytest.mark.parametrize(
+    "path, text", [("online.algorithm.clip", "1e-300"), ("offline.algorithm.actor_rate", "None")]
+)
+def test_texts_of_other_types_are_refused(path, text):
+    with pytest.raises(InputError, match=f"{path}: '{text}' should be"):
+        registry.override(RECIPES["cal_ql"], path, text)

@@ -205,9 +205,10 @@ def test_metric_names_and_steps(finished):
     for phase in ("offline", "online"):
         expected |= {f"{phase}/actor/{name}" for name in actor}
         expected |= {f"{phase}/temperature/{name}" for name in temperature}
+        expected |= {f"{phase}/data/{name}" for name in ("q_mean", "q_std", "action_distance")}
     assert {row["name"] for row in rows} == expected
     found = [(row["name"].split("/")[0], int(row["step"])) for row in rows]
-    assert list(dict.fromkeys(found)) == [at for at in EVALUATED if at != ("online", 0)]
+    assert list(dict.fromkeys(found)) == EVALUATED
     keys = [(row["step"], row["seed"], row["name"]) for row in rows]
     assert len(set(keys)) == len(keys)
     assert all(np.isfinite(float(row["value"])) for row in rows)
@@ -432,11 +433,14 @@ def test_clocks_may_jump(finished, source, tmp_path, monkeypatch):
 
 class Dashboard:
     def __init__(self):
-        self.told, self.closed = {}, 0
+        self.told, self.shown, self.closed = {}, {}, 0
 
     def log(self, step, values):
         for name, value in values.items():
             self.told.setdefault(name, []).append((step, value))
+
+    def show(self, name, path):
+        self.shown[name] = path.read_bytes()[:8]
 
     def close(self):
         self.closed += 1
@@ -543,6 +547,10 @@ def test_without_online_steps_a_run_ends_with_the_handovers_evaluation(finished,
     row = tiny("enoto_cql", **MINE, online__steps=0)
     train(source, tmp_path, row=row, restore=finished.folder)
     assert evaluations(tmp_path) == [("online", 0, seed) for seed in SEEDS]
+    # The data set is looked at as it is in the run that had it on the devices.
+    whole = table(finished.folder / "metrics.csv")
+    first = [line for line in whole if "online/data/" in line["name"] and line["step"] == "0"]
+    assert len(first) == 6 and table(tmp_path / "metrics.csv") == first
 
 
 def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
@@ -554,6 +562,7 @@ def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
     ]
     assert all(row["score"] == "" for row in table(tmp_path / "evaluations.csv"))
     assert summary["metric"] == "return_mean" and summary["offline"] is None
+    assert not any("/data/" in line["name"] for line in table(tmp_path / "metrics.csv"))
     stored = last_state(tmp_path, row).storage.ring
     assert stored.reward.shape == (2, 5)
     # Steps 10 and 11 have overwritten rows 0 and 1; in time order the rows are one history.

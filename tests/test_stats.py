@@ -223,3 +223,10 @@ def test_other_files_are_refused(tmp_path):
     CsvLog(tmp_path / "b.csv", EVALUATION_COLUMNS)
     with pytest.raises(InputError, match="holds no evaluation yet"):
         stats.summary(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("cell", ["inf", "1e300"])
+def test_scores_that_no_run_can_have_written_are_refused(cell):
+    row = dict.fromkeys(EVALUATION_COLUMNS, "1") | {"phase": "online", "return_mean": cell}
+    with pytest.raises(InputError, match="return_mean is"):
+        stats.read_evaluations([row])

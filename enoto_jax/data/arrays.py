@@ -45,8 +45,8 @@ def check_layout(arrays: Mapping[str, Any], where: object) -> Spec:
 def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with types and shapes, by key; at most one problem a key."""
     problems = {}
-    first = "observations" if "observations" in arrays else next(iter(arrays), "")
-    reference = first and (arrays[first].shape or ())
+    first = next((k for k in ("observations", *arrays) if k in arrays and arrays[k].shape), "")
+    reference = first and arrays[first].shape
     for key, array in arrays.items():
         shape, matrix = array.shape or (), key in _MATRICES
         good = (len(shape) == 2 and shape[1]) if matrix else shape[1:] in ((), (1,))

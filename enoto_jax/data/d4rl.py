@@ -7,11 +7,13 @@ virtual data sets, whose rows lie elsewhere in the same file or in files beside 
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ ATTRIBUTES = (
     "env_id", "env", "ref_min_score", "ref_max_score", "max_episode_steps",
     "physics", "mujoco_version", "gymnasium_version",
 )  # fmt: skip
+
+_DEFLATED = 1032  # the most bytes that one compressed byte can stand for
 
 
 def peek(path: str | os.PathLike) -> files.Header:
@@ -54,13 +58,15 @@ def opened(path: Path) -> Iterator[files.Opened]:
         with zipfile.ZipFile(path) if npz else files.open_hdf5(path) as file:
             if npz:
                 file = _Npz(file)
-            found = {key: file[key] for key in (*flat.REQUIRED, *flat.OPTIONAL) if key in file}
+            find = file.get if npz else partial(files.find, file)
+            found = {key: find(key) for key in (*flat.REQUIRED, *flat.OPTIONAL)}
             arrays = {k: item for k, item in found.items() if isinstance(item, h5py.Dataset | _Npy)}
-            files.check_memory(sum(map(files.size_of, arrays.values())), path)
+            files.check_memory(arrays.values(), path)
             problems = _missing(arrays, file) | flat.layout_problems(arrays)
             for key, array in arrays.items():
-                if key not in problems and isinstance(array, h5py.Dataset):
-                    problem = files.unwritten(array, key, path)
+                if key not in problems:
+                    unwritten = _Npy.unwritten if npz else files.unwritten
+                    problem = unwritten(array, key, path)
                     problems |= {key: problem} if problem else {}
             arrays = {key: array for key, array in arrays.items() if key not in problems}
             attributes = {key: file.attrs[key] for key in ATTRIBUTES if key in file.attrs}
@@ -87,6 +93,16 @@ class _Npy:
     member: str
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    def unwritten(self, key: str, path: Path) -> str | None:
+        """As `files.unwritten`: believed is what the archive can hold, at deflate's best."""
+        info = self.archive.getinfo(self.member)
+        held = min(info.file_size, _DEFLATED * min(info.compress_size, path.stat().st_size))
+        if math.prod(self.shape) * self.dtype.itemsize <= held:
+            return None
+        return (
+            f"{key} claims {self.shape[0]} rows but not all are there; write or download it again"
+        )
 
     def __getitem__(self, index: Any) -> np.ndarray:
         with self.archive.open(self.member) as file:

@@ -1,17 +1,21 @@
 """What the readers of files share: every failure is one InputError, and no header is believed.
 
-Nothing here unpickles. (One kind of damage is beyond reach: libhdf5 loops for ever where the heap
-that holds an attribute's variable-length text is corrupt.)
+Nothing here unpickles, and no file reaches beyond its own folder: of HDF5's links only hard ones
+are followed, and rows may lie in another file only beside it. (Two kinds of damage are beyond
+reach: libhdf5 loops for ever where the heap of an attribute's variable-length text is corrupt, and
+a chunk of deflated rows can unpack to a thousand times its size before its length is looked at.)
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +26,12 @@ import numpy as np
 from enoto_jax.data import arrays as flat
 from enoto_jax.types import InputError, Spec
 
+_DEEPEST = 3  # virtual arrays of virtual arrays
 _CACHE = 1 << 20  # bytes that HDF5 keeps; everything is read once
 # What h5py, zipfile, json and numpy raise on malformed files (found by fuzzing, see the tests).
 _MALFORMED = (
     OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, OverflowError,
-    MemoryError, struct.error, zipfile.BadZipFile, zlib.error,
+    MemoryError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -110,39 +115,99 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path}: {what}; give the path of an HDF5 or npz data set")
 
 
-def check_memory(claimed: int, path: Path) -> None:
-    """Refuses the bytes that a header claims before anything is allocated for them."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def check_memory(arrays: Iterable[Any], path: Path) -> None:
+    """Refuses the bytes that headers claim before anything is allocated for them."""
+    claimed, memory = sum(map(_size, arrays)), _memory()
     if claimed > memory:
         raise InputError(
             f"{path}: its header claims {claimed / 1e9:.3g} GB, this machine has "
-            f"{memory / 1e9:.3g} GB of memory; the file is damaged, or must be cut into parts"
+            f"{memory / 1e9:.3g} GB of memory left; the file is damaged, or must be cut into parts"
         )
 
 
-def size_of(array: Any) -> int:
-    """Bytes that an array claims."""
-    return math.prod(array.shape or ()) * array.dtype.itemsize
+def _memory() -> int:
+    """Bytes that can still be had, those of cached files among them; if unknown, all there are."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    return (
+        1024 * int(found[1]) if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )
 
 
-def unwritten(array: h5py.Dataset, key: str, path: Path) -> str | None:
-    """What is wrong where rows were claimed but never written: HDF5 reads them as zeros or NaN."""
-    if array.is_virtual:
-        names = {source.file_name for source in array.virtual_sources()} - {"."}
-        gone = sorted(n for n in names if not (path.parent / n).exists() and not Path(n).exists())
-        if gone:
-            return (
-                f"{key} points at rows of {', '.join(gone)}, which would read as NaN; "
-                "keep these files in the same folder"
+def _size(array: Any) -> int:
+    """Bytes that reading an array takes at least: as float32, and a whole chunk at a time."""
+    chunk = math.prod(getattr(array, "chunks", None) or ()) * array.dtype.itemsize
+    return max(math.prod(array.shape or ()) * max(4, array.dtype.itemsize), chunk)
+
+
+def find(group: h5py.Group, path: str) -> Any:
+    """The array or group at a path below a group, None where there is none.
+
+    Raises:
+        InputError: there is a link in its place, which can lead to any file of the machine.
+    """
+    for name in path.encode().split(b"/"):
+        links = group.id.links
+        if not links.exists(name):
+            return None
+        if links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            raise InputError(
+                f"{group.file.filename}: {path} is a link, which is not followed; "
+                "store the array itself"
             )
-        return None
+        group = group[name]
+    return group
+
+
+def unwritten(array: h5py.Dataset, key: str, path: Path, depth: int = 0) -> str | None:
+    """What is wrong where rows were claimed but never written (HDF5 reads them as zeros or NaN), or
+    lie where no data set of this folder does; `depth` virtual arrays have led here."""
+    if array.external:
+        return f"{key} keeps its rows in files of another kind; store them in the file itself"
+    if array.is_virtual:
+        if depth == _DEEPEST:  # libhdf5 itself does not notice that it goes in circles
+            return f"{key} points at rows that point at others, and so on; store the rows"
+        places = {(source.file_name, source.dset_name) for source in array.virtual_sources()}
+        problems = (_astray(*place, key, path, depth + 1) for place in sorted(places))
+        return next(filter(None, problems), None)
     if array.chunks:
         needed = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
         complete = array.id.get_num_chunks() >= needed
     else:
-        complete = array.id.get_storage_size() >= size_of(array)
-    if complete:
-        return None
-    return (
-        f"{key} claims {array.shape[0]} rows but not all were written; write or download it again"
-    )
+        complete = array.id.get_storage_size() >= math.prod(array.shape) * array.dtype.itemsize
+    if not complete:
+        return (
+            f"{key} claims {array.shape[0]} rows but not all were written; "
+            "write or download it again"
+        )
+    if (
+        array.chunks
+        and _largest_chunk(array) > 2 * math.prod(array.chunks) * array.dtype.itemsize + 4096
+    ):
+        return f"{key} has a compressed chunk larger than its rows; write or download it again"
+    return None
+
+
+def _largest_chunk(array: h5py.Dataset) -> int:
+    """Bytes in the file of the largest chunk."""
+    sizes = [0]
+    array.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
+    return max(sizes)
+
+
+def _astray(name: str, array: str, key: str, path: Path, depth: int) -> str | None:
+    """What is wrong with a part of a virtual array: its rows must lie in a file beside it."""
+    name = path.name if name == "." else name
+    beside = path.with_name(name) if Path(name).name == name else None
+    if beside is None or not beside.exists():
+        return (
+            f"{key} points at rows of {name}, which are not there and would read as NaN; "
+            "keep these files in the same folder"
+        )
+    with open_hdf5(beside) as file:
+        rows = find(file, array.strip("/"))
+        if not isinstance(rows, h5py.Dataset):
+            return f"{key} points at {array} of {name}, which holds no rows"
+        return unwritten(rows, f"{array} of {name}", beside, depth)

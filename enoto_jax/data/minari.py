@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ _ID = re.compile(r"([\w-]+/)*[\w-]+-v\d+", re.ASCII)
 _EPISODE = re.compile(r"episode_(0|[1-9]\d{0,9})", re.ASCII)
 _ROWS = ("rewards", "terminations", "truncations")
 _METADATA_LIMIT = 1 << 24  # bytes
+_MOST_LEAVES = 1000  # groups that hold each other could have any number
 
 
 def root() -> Path:
@@ -122,7 +124,7 @@ def opened(folder: Path) -> Iterator[files.Opened]:
         with files.open_hdf5(path) as file:
             layout, problems = _survey(file, metadata, _observed(str(env_id)), path)
             arrays = {} if problems else _arrays(file, layout, _bounds(metadata, layout, folder))
-            files.check_memory(sum(map(files.size_of, arrays.values())), path)
+            files.check_memory(arrays.values(), path)
             yield files.Opened(arrays, _attributes(metadata, spec, layout), problems)
 
 
@@ -148,25 +150,27 @@ def _survey(
         text = f"holds {len(names)} episodes, its metadata says {str(total)[:20]}; copy it again"
         return _Layout([], {}, []), {"episodes": text if names else "holds no episode_0"}
     for name in names:
-        if not isinstance(file[name], h5py.Group):
+        if not isinstance(files.find(file, name), h5py.Group):
             return _Layout([], {}, []), {name: f"{name} is no group of arrays; copy it again"}
     first, problems = file[names[0]], {}
-    observations = first.get("observations")
+    observations = files.find(first, "observations")
     observed = ["observations"]
     if isinstance(observations, h5py.Group):
-        found = sorted(_leaves(observations))
+        found = sorted(islice(_leaves(observations), _MOST_LEAVES + 1))
+        if len(found) > _MOST_LEAVES:
+            return _Layout([], {}, []), {"observations": f"more than {_MOST_LEAVES} observations"}
         observed = [f"observations/{key}" for key in keys or found]
-    widths = {leaf: _width(first.get(leaf)) for leaf in (*observed, "actions")}
+    widths = {leaf: _width(files.find(first, leaf)) for leaf in (*observed, "actions")}
     layout = _Layout([], widths | dict.fromkeys(_ROWS, 0), observed)
     for name in names:
-        rewards = file[name].get("rewards")
+        rewards = files.find(file, f"{name}/rewards")
         if not isinstance(rewards, h5py.Dataset) or not rewards.shape:
             return layout, problems | {"rewards": f"{name} has no rewards [steps]"}
         steps = rewards.shape[0]
         for leaf, width in layout.leaves.items():
             if leaf not in problems:
                 rows = steps + (leaf in observed)
-                problem = _wrong(file[name].get(leaf), leaf, rows, width, name, path)
+                problem = _wrong(files.find(file, f"{name}/{leaf}"), leaf, rows, width, name, path)
                 problems |= {leaf: problem} if problem else {}
         if steps:
             layout.episodes.append((name, steps))
@@ -176,7 +180,8 @@ def _survey(
 
 
 def _leaves(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    for key, item in group.items():
+    for key in group:
+        item = files.find(group, key)
         if isinstance(item, h5py.Group):
             yield from _leaves(item, f"{prefix}{key}/")
         else:

@@ -88,6 +88,22 @@ class Source:
         transitions = self._transitions()
         return Dataset(transitions, flat.content_hash(transitions))
 
+    def sample(self, count: int) -> Transition | None:
+        """The same `count` transitions every time, all of a smaller set; None without data.
+
+        The data set is read for them where `load` has not, and not kept.
+
+        Raises:
+            InputError: as `load` does.
+        """
+        if self.read is None and not self.parts:
+            return None
+        kept = self.__dict__.get("_dataset")
+        whole = kept.transitions if kept else self._transitions()
+        total = len(whole.reward)
+        rows = np.random.default_rng(0).choice(total, min(count, total), replace=False)
+        return Transition(*(array[rows] for array in whole[:6]))
+
     def _transitions(self) -> Transition:
         if self.parts:
             return _joined([part._transitions() for part in self.parts])

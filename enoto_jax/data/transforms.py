@@ -97,10 +97,17 @@ class Transform(NamedTuple):
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Transform:
-        """What `to_json` gave."""
-        return cls(
-            **{k: np.float32(v) if isinstance(v, list) else float(v) for k, v in tree.items()}
-        )
+        """What `to_json` gave.
+
+        Raises:
+          InputError: it is something else.
+        """
+        try:
+            return cls(
+                **{k: np.float32(v) if isinstance(v, list) else float(v) for k, v in tree.items()}
+            )
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"the checkpoint's transform cannot be read: {error}") from error
 
 
 FitTransform = Callable[[Spec, Dataset | None], Transform]

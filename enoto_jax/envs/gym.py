@@ -34,8 +34,12 @@ def known_warnings_ignored():
         mujoco.set_mju_user_warning(other)
 
 
-def make_env(env_id: str) -> gymnasium.Env:
+def make_env(env_id: str, **how) -> gymnasium.Env:
     """An environment whose actions are rescaled to [-1, 1] where they are not so already.
+
+    Args:
+      env_id: Gymnasium id.
+      how: Gymnasium's own arguments (`render_mode`, `width`, ...).
 
     Raises:
       InputError: unknown id, missing simulator, or spaces that are not bounded flat boxes.
@@ -43,7 +47,7 @@ def make_env(env_id: str) -> gymnasium.Env:
     try:
         robotics.register(env_id)
         with known_warnings_ignored():
-            env = gymnasium.make(env_id)
+            env = gymnasium.make(env_id, **how)
     except (gymnasium.error.Error, ImportError, ModuleNotFoundError, AssertionError) as error:
         # gymnasium-robotics 1.4 fails a bare assertion in its joints' utilities with MuJoCo 4.
         bare = f"{type(error).__name__} inside it, with MuJoCo {mujoco.__version__}"
@@ -67,6 +71,24 @@ def make_env(env_id: str) -> gymnasium.Env:
 def spec_of(env: gymnasium.Env) -> Spec:
     """Sizes of its observations and actions."""
     return Spec(env.observation_space.shape[0], env.action_space.shape[0])
+
+
+def action_bounds(env_id: str | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action [A] of the environment itself; -1 and 1 without one.
+
+    Args:
+      env_id: Gymnasium id, or none.
+      size: A.
+
+    Raises:
+      InputError: the environment cannot be made.
+    """
+    if env_id in (None, "none"):
+        return np.full(size, -1.0, np.float32), np.full(size, 1.0, np.float32)
+    env = make_env(env_id)
+    space = (env.env if isinstance(env, RescaleAction) else env).action_space
+    env.close()
+    return np.float32(space.low), np.float32(space.high)
 
 
 def check_spec(env_id: str, spec: Spec, task: str) -> None:

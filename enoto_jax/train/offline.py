@@ -100,7 +100,7 @@ def train(
     _, shapes = jax.eval_shape(program, state, *arguments)
     zeros = jax.tree.map(lambda x: np.zeros(len(seeds.seeds), x.dtype), shapes)
     sums, since = (position["sums"], position["since"]) if position else (zeros, step)
-    sums, mode = seeds.put(sums), seeds.compile(algorithm.mode)
+    sums, mode, look = seeds.put(sums), seeds.compile(algorithm.mode), record.probe(algorithm)
     progress = Progress(phase.steps, "offline", initial=step)
     if step < phase.steps:
         run = record.compiled(program, state, *arguments, sums)
@@ -118,7 +118,7 @@ def train(
                 save()
             if ends or step % phase.eval_every == 0:
                 record.metrics("offline", step, seeds.get(sums), step - since)
-                progress.score(record.evaluate(mode, state, "offline", step, save))
+                progress.score(record.evaluate(mode, look, state, "offline", step, save))
                 sums, since = seeds.put(zeros), step
         if ends:
             break

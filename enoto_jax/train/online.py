@@ -66,13 +66,42 @@ def begin(
     return start
 
 
+def choose(
+    phase: Phase,
+    algorithm: core.Algorithm,
+    train: core.TrainState,
+    memory: Any,
+    seed: Array,
+    observation: Array,
+    starts: Array,
+    t: Array,
+) -> tuple[Any, Array]:
+    """The exploration rule's memory and action [A] of environment step t, for an observation [D].
+
+    `starts` says whether an episode begins there.
+    """
+    rule = algorithm.exploration
+    act_key, reset_key, random_key = jax.random.split(jax.random.fold_in(stream(seed, "act"), t), 3)
+    memory = jax.tree.map(
+        lambda new, old: jnp.where(starts, new, old),
+        rule.reset(reset_key, algorithm.critics),
+        memory,
+    )
+    action = rule.act(act_key, algorithm, train, memory, observation)
+    if phase.random_steps:
+        uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
+        action = jnp.where(t < phase.random_steps, uniform, action)
+    return memory, action
+
+
 def compile_step(
-    phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap
-) -> Callable[..., tuple[Online, Array]]:
+    phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap, acts: bool = True
+) -> Callable[..., tuple[Online, Array | None]]:
     """(Online, seed, transition, observation, starts, t, learn, data) -> Online, next action [A].
 
     Call t brings transition number t - 1, so that t are stored after it; call 0 has none yet and
     writes a row that call 1 overwrites. `learn` says whether this call updates: how many times UTD.
+    Without `acts` there is no next action, and the exploration's memory stays as it is.
     """
     rule = algorithm.exploration
 
@@ -87,9 +116,6 @@ def compile_step(
         data: Transition | None,
     ) -> tuple[Online, Array]:
         learn_key, mask_key = jax.random.split(jax.random.fold_in(stream(seed, "online"), t))
-        act_key, reset_key, random_key = jax.random.split(
-            jax.random.fold_in(stream(seed, "act"), t), 3
-        )
         if rule.mask is not None:
             mask = {"mask": rule.mask(mask_key, algorithm.critics)}
             transition = transition._replace(extras=mask)
@@ -120,15 +146,9 @@ def compile_step(
             0, rounds, round_of_updates, (online.train, storage.own, online.totals)
         )
         storage = storage._replace(own=own)
-        memory = jax.tree.map(
-            lambda new, old: jnp.where(starts, new, old),
-            rule.reset(reset_key, algorithm.critics),
-            online.memory,
-        )
-        action = rule.act(act_key, algorithm, train, memory, observation)
-        if phase.random_steps:
-            uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
-            action = jnp.where(t < phase.random_steps, uniform, action)
+        memory, action = online.memory, None
+        if acts:
+            memory, action = choose(phase, algorithm, train, memory, seed, observation, starts, t)
         count = online.count + phase.utd * rounds
         return Online(train, storage, memory, totals, count), action
 
@@ -172,7 +192,8 @@ def train(
     """
     seeds = record.seeds
     put, share, get = seeds.put, seeds.share, seeds.get
-    numbers, mode = put(seeds.seeds), seeds.compile(algorithm.mode)
+    numbers = put(seeds.seeds)
+    mode, look = seeds.compile(algorithm.mode), record.probe(algorithm)
     envs = SeedEnvs(env_id, seeds.seeds, record.transform)
     now, learn = envs.begin(step), 0
 
@@ -195,7 +216,7 @@ def train(
     reported, action = step == 0 or position is None, None
     if step == 0:
         leave = partial(record.leave, "online", 0)  # the hand-over is saved, and all there is
-        progress.score(record.evaluate(mode, online.train, "online", 0, leave))
+        progress.score(record.evaluate(mode, look, online.train, "online", 0, leave))
     if position and position["environments"]:
         envs.restore(position["environments"])
         action = position["action"]
@@ -216,7 +237,7 @@ def train(
                 totals, count = get(online.totals), int(get(online.count)[0])
                 if count:
                     record.metrics("online", step, totals, count)
-                progress.score(record.evaluate(mode, online.train, "online", step, save))
+                progress.score(record.evaluate(mode, look, online.train, "online", step, save))
                 record.timing["updates"] += count * len(seeds.all)
                 zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
                 online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))

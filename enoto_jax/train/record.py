@@ -13,15 +13,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from enoto_jax import logging, plot, stats
+from enoto_jax import core, logging, plot, stats
 from enoto_jax.checkpoint import Checkpoints, unpack
 from enoto_jax.data.source import Source
 from enoto_jax.data.transforms import Transform
 from enoto_jax.sinks import Sink
 from enoto_jax.train import hosts
 from enoto_jax.train.evaluate import Evaluator
+from enoto_jax.train.probe import Look
 from enoto_jax.train.seeds import SeedMap
-from enoto_jax.types import RunError
+from enoto_jax.types import InputError, RunError
 
 SAVE_EVERY_S = 60.0
 SAVE_SHARE = 0.02  # saving less often keeps the time that it takes below about this part
@@ -45,6 +46,7 @@ class Record:
       sinks: dashboards beside the CSV files.
       offline_steps: length of the offline phase; checkpoints are numbered over both phases.
       transform: of the training data; saved with every checkpoint.
+      probe: a phase's algorithm -> what is to be known of its states beside their scores.
       watch: called after every evaluation, see run.train.
       keep: how many of the newest checkpoints are kept.
     """
@@ -58,6 +60,7 @@ class Record:
         sinks: Sequence[Sink],
         offline_steps: int,
         transform: Transform,
+        probe: Callable[[core.Algorithm], Look],
         watch: Watch | None = None,
         keep: int = 2,
     ):
@@ -69,13 +72,14 @@ class Record:
             self._evaluations = logging.CsvLog(evaluations, logging.EVALUATION_COLUMNS)
             self._metrics = logging.CsvLog(metrics, logging.METRIC_COLUMNS)
         self._sinks, self._offline_steps = sinks, offline_steps
-        self.transform, self._watch = transform, watch
+        self.transform, self.probe, self._watch = transform, probe, watch
         self.timing = dict.fromkeys(("compile_s", "update_s", "env_s", "eval_s", "save_s"), 0.0)
         self.timing |= {"updates": 0, "env_steps": 0}
         self._wall_before, self._started = 0.0, time.monotonic()
         self._saved_at, self._next_save_s = time.monotonic(), SAVE_EVERY_S
         self._saved_s, self._best = 0.0, -np.inf
-        self.stop, self._agreed = False, hosts.NowAndThen()
+        self.stop, self._handlers = False, {}
+        self._agreed = hosts.NowAndThen()
 
     def resume(self, template: Callable) -> tuple[str, int, Any, dict[str, Any] | None] | None:
         """Cut the files back to the newest checkpoint.
@@ -177,17 +181,26 @@ class Record:
             )
 
     def evaluate(
-        self, mode: Callable, state: Any, phase: str, step: int, save: Callable[[], None]
+        self,
+        mode: Callable,
+        look: Look,
+        state: Any,
+        phase: str,
+        step: int,
+        save: Callable[[], None],
     ) -> str:
         """Evaluate every seed, write the rows, and return the score in words.
 
         Args:
           mode: deterministic actions, compiled for all seeds.
+          look: what the phase's probe is.
           state: the seeds' train states, on the devices.
           phase: offline or online.
           step: of that phase.
           save: saves this step, and stops; called when a signal cuts the evaluation short.
         """
+        if seen := look(state):
+            self.metrics(phase, step, {"data": seen}, 1)
         if self.evaluator is None:
             return ""
         with self.timed("eval"):
@@ -299,11 +312,11 @@ class Record:
             for each in numbers:  # the system's own answer comes even while XLA compiles
                 signal.signal(each, signal.SIG_DFL)
 
-        for number in numbers:
-            signal.signal(number, handle)
+        self._handlers = {number: signal.signal(number, handle) for number in numbers}
 
     def finish(self) -> dict[str, Any]:
         """Statistics, timing and the picture, once training has ended; the summary."""
+        summary = hosts.from_first(self._summarise)
         self.close()
         seconds = self.timing["update_s"] or float("nan")
         environment = self.timing["env_s"] or float("nan")
@@ -313,24 +326,43 @@ class Record:
             "updates_per_s": self.timing["updates"] / seconds,
             "env_steps_per_s": self.timing["env_steps"] / environment,
         }
-
-        def here():
+        if hosts.first():
             logging.write_json(self.folder / "timing.json", timing)
-            summary = {}
-            if self.evaluator is not None:
-                plot.curve(self.folder, self.folder / "curve.png")
-                summary = stats.summary(stats.read_evaluations(self.folder))
             logging.write_json(self.folder / "summary.json", summary)
-            return summary
+        return summary
 
-        return hosts.from_first(here)
+    def _summarise(self) -> dict[str, Any]:
+        if self.evaluator is None:
+            return {}
+        plot.curve(self.folder, self.folder / "curve.png")
+        self._show()
+        return stats.summary(stats.read_evaluations(self.folder))
+
+    def _show(self) -> None:
+        """The curve and a film of the policy, on dashboards; none without a renderer."""
+        if not self._sinks:
+            return
+        from enoto_jax import video  # it needs libraries that nothing else does
+
+        pictures = {"curve": self.folder / "curve.png"}
+        self.checkpoints.wait()
+        try:
+            film = self.folder / "film.gif"
+            pictures["film"] = video.before_and_after(self.folder, film, fps=10, height=240)
+        except InputError as error:
+            print(f"no film on the dashboards: {error}", file=sys.stderr)
+        for sink in self._sinks:
+            for name, path in pictures.items():
+                sink.show(name, path)
 
     def close(self) -> None:
-        """Close what is open, and wait for the checkpoints.
+        """Close what is open, wait for the checkpoints, and answer signals as before.
 
         Raises:
           RunError: one of them could not be written.
         """
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         for sink in self._sinks:
             sink.close()
         if self.evaluator is not None:

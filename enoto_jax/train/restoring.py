@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from enoto_jax import core
+from enoto_jax import core, logging
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.returns import returns_to_go
 from enoto_jax.data.transforms import Transform
@@ -30,7 +29,7 @@ def offline_state(
     Raises:
       InputError: no such checkpoint, or of other seeds or networks.
     """
-    have, want = config(folder)["seeds"], seeds.seeds.tolist()
+    have, want = config(folder).get("seeds", []), seeds.seeds.tolist()
     checkpoints = Checkpoints(folder / "checkpoints")
     kept, newest = checkpoints.record(handover=True), checkpoints.record()
     found = kept or newest
@@ -39,7 +38,7 @@ def offline_state(
     if missing := [s for s in want if s not in have]:
         raise InputError(f"--restore: {folder} trained seeds {have}, not {missing}")
     print(f"restored {folder}: offline, {found['step']:,} updates", file=sys.stderr)
-    shapes = template(lambda: abstract(algorithm), len(have))
+    shapes = _zeros(lambda: abstract(algorithm), len(have))
     state = checkpoints.restore(shapes, handover=kept is not None)
     checkpoints.close()
     transform = found.get("transform")
@@ -81,8 +80,12 @@ def abstract(algorithm: core.Algorithm) -> core.TrainState:
     return core.init(algorithm, jax.random.key(0))
 
 
-def template(make: Callable[[], Any], count: int) -> Any:
-    """Zeros [count, ...] shaped as `make` returns for one seed, without computing it."""
+def template(make: Callable[[], Any], seeds: SeedMap) -> Any:
+    """Zeros [S, ...], of all hosts, shaped as `make` returns for one seed, without computing it."""
+    return _zeros(make, len(seeds.all))
+
+
+def _zeros(make: Callable[[], Any], count: int) -> Any:
     shapes = jax.eval_shape(make)
     return jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), shapes)
 
@@ -93,7 +96,4 @@ def config(folder: Path) -> dict[str, Any]:
     Raises:
       InputError: it cannot be read.
     """
-    try:
-        return json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'config.json'}: cannot be read: {error}") from error
+    return logging.read_config(folder / "config.json")

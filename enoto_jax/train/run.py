@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
 from enoto_jax.sinks import check as check_sinks
 from enoto_jax.sinks import sinks as open_sinks
-from enoto_jax.train import hosts, memory, offline, online, restoring
+from enoto_jax.train import hosts, memory, offline, online, probe, restoring
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.lock import locked
 from enoto_jax.train.record import Record, Stopped, Watch
@@ -112,6 +112,8 @@ def train(
     memory.check(parts, built.replay.capacity, memory.available())
     if keep < 1:
         raise InputError(f"--keep: {keep}; at least 1 checkpoint is kept")
+    learns_from_data = recipe.offline is not None or built.replay.needs_data
+    sample = source.sample(probe.ROWS) if learns_from_data else None
     with ExitStack() as stack:
         hosts.from_first(lambda: _claim(folder, stack))
         if announce:
@@ -124,6 +126,7 @@ def train(
             open_sinks(log, folder, config) if hosts.first() else (),
             recipe.offline.steps if offline_needed else 0,
             transform,
+            partial(probe.compile_probe, seeds=seed_map, transform=transform, sample=sample),
             watch,
             keep,
         )
@@ -178,12 +181,12 @@ def _phases(
     @cache
     def whole() -> online.Online:
         return restoring.template(
-            lambda: begin(restoring.abstract(built.online), np.int32(0)), len(seeds.all)
+            lambda: begin(restoring.abstract(built.online), np.int32(0)), seeds
         )
 
     def template(about):
         if about["phase"] == "offline":
-            return restoring.template(lambda: restoring.abstract(built.offline), len(seeds.all))
+            return restoring.template(lambda: restoring.abstract(built.offline), seeds)
         return online.saved_template(whole(), about["step"])
 
     phase, step, saved, position = record.resume(template) or ("offline", 0, None, None)

@@ -12,6 +12,7 @@ import pytest
 
 from enoto_jax.data import download
 from enoto_jax.types import InputError
+from tests.helpers import largest_file
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -174,6 +175,19 @@ def test_cache_that_cannot_be_made_is_refused(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "file" / "cache"))
     refused(r"cannot be had \(.*Not a directory")
+
+
+def test_full_disk_keeps_what_has_come(server, tmp_path):
+    with largest_file(100_000):
+        refused(r"tiny-v2: cannot be had \(.*File too large.*; fetch http://.* and put it at ")
+    assert names(tmp_path / "cache") == ["tiny.hdf5.part"]
+    assert download.resolve("tiny-v2").read_bytes() == CONTENT
+    assert server.requests[-1] == "bytes=100000-"
+
+
+def test_names_of_the_catalogue_stay_in_the_cache():
+    for file in download.catalogue().values():
+        assert re.fullmatch(r"[\w.-]+", file.name) and not file.name.startswith(".")
 
 
 def test_cache_folder(monkeypatch, tmp_path):

@@ -107,3 +107,11 @@ def test_what_is_learned_from_data_needs_data(dataset):
         transform(return_range=1.0)(SPEC, flat)
     with pytest.raises(InputError, match="no reward is above 0"):
         transform(reward_over_largest=True)(SPEC, flat)
+
+
+@pytest.mark.parametrize(
+    "tree", [{"reward_scale": "x"}, {"observation_shift": [{}]}, {"inf": 1.0}, []]
+)
+def test_json_that_is_no_transform_is_refused(tree):
+    with pytest.raises(InputError, match="transform cannot be read"):
+        Transform.from_json(tree)

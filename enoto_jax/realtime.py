@@ -1,0 +1,90 @@
+"""What lets an agent learn without its caller ever waiting: two threads, and a budget.
+
+One thread learns, a job after the other; one computes actions. The caller waits for an action at
+most its budget; a late one is replaced. Nothing here knows what is learned.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from enoto_jax.types import RunError
+
+RESERVE = 0.1  # of the budget, for waking up and what is done besides waiting
+
+
+class Background:
+    """A queue of jobs, and actions within a budget.
+
+    Args:
+      budget_s: seconds that `within` takes at most.
+
+    Attributes:
+      late: how many actions were not ready in time.
+    """
+
+    def __init__(self, budget_s: float):
+        self.late, self._budget_s = 0, (1.0 - RESERVE) * budget_s
+        self._jobs: queue.Queue[Callable[[bool], None] | None] = queue.Queue()
+        self._failed: BaseException | None = None
+        self._acting = ThreadPoolExecutor(1, "acting")
+        self._running: Future | None = None
+        self._learning = threading.Thread(target=self._learn, name="learning", daemon=True)
+        self._learning.start()
+
+    def put(self, job: Callable[[bool], None]) -> None:
+        """Do a job after those before it; it is told whether others wait behind it already.
+
+        Raises:
+          RunError: an earlier job has failed; nothing is learned any more.
+        """
+        if self._failed is not None:
+            raise RunError(f"learning has stopped: {self._failed}") from self._failed
+        self._jobs.put(job)
+
+    def within(self, compute: Callable[[], Any], otherwise: Any) -> Any:
+        """compute(), or `otherwise` if it takes longer than the budget; it then goes on by itself.
+
+        The next call waits for it first, within its own budget.
+        """
+        ends = time.monotonic() + self._budget_s
+        if self._running is not None and not self._done(ends):
+            return otherwise
+        self._running = self._acting.submit(compute)
+        return self._running.result() if self._done(ends) else otherwise
+
+    def _done(self, ends: float) -> bool:
+        found, _ = wait([self._running], max(ends - time.monotonic(), 0.0))
+        self.late += not found
+        return bool(found)
+
+    def settle(self) -> None:
+        """Wait until all jobs so far are done.
+
+        Raises:
+          RunError: one of them failed.
+        """
+        while self._jobs.unfinished_tasks and self._failed is None:
+            time.sleep(1e-3)
+        if self._failed is not None:
+            raise RunError(f"learning has stopped: {self._failed}") from self._failed
+
+    def close(self) -> None:
+        """Finish the jobs and end both threads."""
+        self._jobs.put(None)
+        self._learning.join()
+        self._acting.shutdown()
+
+    def _learn(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job(not self._jobs.empty())
+            except Exception as error:  # told to the caller, whose robot goes on acting
+                self._failed = error
+                return
+            self._jobs.task_done()

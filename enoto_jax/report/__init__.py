@@ -1,0 +1,1 @@
+"""From the folders that runs leave to one page: `runs` reads, `figures` draws, `page` writes."""

@@ -1,0 +1,1 @@
+"""The paper's figures (ENOTO, Zhao et al., IJCAI 2024), a script each, from data to picture."""

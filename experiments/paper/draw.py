@@ -1,0 +1,172 @@
+"""The figures' pictures: a panel a task, a line a method, published scores as a second curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from absl import flags
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter
+
+from enoto_jax import plot
+from enoto_jax.logging import read_csv
+from enoto_jax.stats import metric_of, read_evaluations
+from enoto_jax.types import InputError
+from experiments.paper.grid import Folders
+
+FLAGS = flags.FLAGS
+Lines = Mapping[str, plot.Curves]  # label -> a curve each seed
+
+
+def scores(folders: Folders, path: Path) -> list[Path]:
+    """The online curves, every task in a panel of its own."""
+    tasks = {
+        task: {label: score_curves(run)[1] for label, run in own.items()}
+        for task, own in folders.items()
+    }
+    return [panels(tasks, path, _word(folders))]
+
+
+def aggregate(folders: Folders, path: Path) -> list[Path]:
+    """Tasks together: a seed's curve is its mean over the tasks that every line has.
+
+    Raises:
+      InputError: no task has all lines, or one of several tasks has no score.
+    """
+    labels = {label: None for own in folders.values() for label in own}
+    whole = {task: own for task, own in folders.items() if len(own) == len(labels)}
+    if not whole:
+        raise InputError(f"{path}: no task has a run of every line; train the others")
+    word = _word(whole)
+    if len(whole) > 1 and word != plot.WORD["score"][0]:
+        raise InputError(
+            f"{path}: {', '.join(whole)}: not all have scores, and returns of "
+            "different tasks have no mean; draw each alone"
+        )
+    lines = {}
+    for label in labels:
+        curves = [score_curves(own[label])[1] for own in whole.values()]
+        seeds = min(map(len, curves))
+        grid, y = plot.together([curve for own in curves for curve in own[:seeds]])
+        lines[label] = [(grid, one) for one in y.reshape(len(curves), seeds, -1).mean(axis=0)]
+    title = next(iter(whole)) if len(whole) == 1 else f"mean over {len(whole)} tasks"
+    return [panels({title: lines}, path, word)]
+
+
+def metric(folders: Folders, path: Path, quantity: str, y_label: str) -> list[Path]:
+    """A quantity of metrics.csv over the online phase."""
+    tasks = {
+        task: {label: metric_curves(run, quantity) for label, run in own.items()}
+        for task, own in folders.items()
+    }
+    return [panels(tasks, path, y_label)]
+
+
+def score_curves(run: Path) -> tuple[str, plot.Curves]:
+    """A run's online evaluations: the column's name, and a curve each seed."""
+    rows = read_evaluations(run)
+    column = metric_of(rows)
+    return column, plot.phase_curves(rows, "online", column)
+
+
+def metric_curves(run: Path, quantity: str) -> plot.Curves:
+    """One quantity of a run's metrics.csv, a curve each seed."""
+    seeds: dict[str, list[tuple[int, float]]] = {}
+    for row in read_csv(run / "metrics.csv"):
+        if row["name"] == quantity:
+            seeds.setdefault(row["seed"], []).append((int(row["step"]), float(row["value"])))
+    return [tuple(np.array(column) for column in zip(*sorted(own))) for own in seeds.values()]
+
+
+def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
+    """Draw lines in a grid of panels that share one legend."""
+    labels = list(dict.fromkeys(label for lines in tasks.values() for label in lines))
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    published = _published()
+    with mpl.rc_context(plot.STYLE):
+        # One panel is as large as plot.compare's; of several, each is smaller.
+        size = (7.2, 4.4) if len(tasks) == 1 else (3.3 * columns, 2.6 * rows + 0.6)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        handles: dict[str, Line2D] = {}
+        for axes in grid.flat[len(tasks) :]:
+            axes.set_visible(False)
+        for axes, (task, lines) in zip(grid.flat, tasks.items()):
+            for label, curves in lines.items():
+                if curves:
+                    look = _look(labels.index(label))
+                    line, *_ = plot.draw(axes, curves, *look, seeds=False)
+                    line.set_label(label)
+                    handles.setdefault(label, line)
+            end = max((x[-1] for own in lines.values() for x, _ in own), default=1)
+            axes.set(title=task, xlim=(0, max(1, end)))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            handles |= _overlay(axes, task, labels, published)
+        for row in grid:
+            row[0].set_ylabel(y_label)
+        for axes in grid[-1]:
+            axes.set_xlabel("online environment steps")
+        if not handles:
+            raise InputError(f"{path}: no run has this quantity; train with this version")
+        several = any(len(own) > 1 for lines in tasks.values() for own in lines.values())
+        band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=plot.BAND)]
+        plot.finish(figure, "", [*handles.values(), *band * several], path)
+    return path
+
+
+def _overlay(axes: Axes, task: str, labels: Sequence[str], published) -> dict[str, Line2D]:
+    """Published scores of the panel's task, as far as our own curves go."""
+    drawn = {}
+    for index, label in enumerate(labels):
+        for name in _tasks_of(task):
+            points = published.get((name, label), [])
+            x, y = np.array(points, float).reshape(-1, 2).T
+            inside = x <= axes.get_xlim()[1]
+            if inside.any():
+                colour, _ = _look(index)
+                (line,) = axes.plot(
+                    x[inside], y[inside], color=colour, linestyle=":", marker="o", markersize=4,
+                    markerfacecolor="white", label=f"{label} (published)", zorder=3,
+                    clip_on=False,
+                )  # fmt: skip
+                drawn[line.get_label()] = line
+    return drawn
+
+
+def _tasks_of(task: str) -> list[str]:
+    """What a task may be called there: without its version, and without its data for SAC."""
+    plain = task.removesuffix("-v2")
+    return [plain, plain.split("-")[0]]
+
+
+def _published() -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """(task, method) -> environment steps and scores, in their order."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in read_csv(FLAGS.published) if FLAGS.published else []:
+        try:
+            point = (float(row["env_steps"]), float(row["score"]))
+            found.setdefault((row["task"], row["method"]), []).append(point)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"--published: {FLAGS.published}: {error}; it needs the columns task, method, "
+                "env_steps, score"
+            ) from None
+    return {key: sorted(points) for key, points in found.items()}
+
+
+def _look(index: int) -> tuple[str, str]:
+    colours = plot.COLOURS
+    return colours[index % len(colours)], plot.DASHES[index // len(colours) % len(plot.DASHES)]
+
+
+def _word(folders: Folders) -> str:
+    """The y axis: of scores, or of returns where a task has none."""
+    columns = {score_curves(run)[0] for own in folders.values() for run in own.values()}
+    return plot.WORD["score" if columns == {"score"} else "return_mean"][0]

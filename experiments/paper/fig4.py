@@ -1,0 +1,33 @@
+"""Figure 4: three ways to explore with N critics, and none, on WeightedMinPair.
+
+python -m experiments.paper.fig4 --preset=cpu --seeds=2 --out=runs/paper
+"""
+
+from __future__ import annotations
+
+import sys
+
+from experiments import command
+from experiments.paper import draw, grid
+from experiments.paper.grid import Cell, Figure
+
+CELLS = (
+    Cell(
+        "cql_n_to_sac_n", "none", offline="enoto_cql", online={"target": "weighted_min_pair"}
+    ),
+    Cell("enoto_cql", "Bootstrapped DQN", online={"exploration": "bootstrapped"}),
+    Cell("enoto_cql", "OAC", online={"exploration": "oac"}),
+    Cell("enoto_cql", "SUNRISE"),
+)  # fmt: skip
+FIGURE = Figure("fig4", grid.LOCOMOTION, CELLS, draw.scores)
+define = grid.define
+
+
+def main() -> None:
+    """Train what is not there yet, and draw."""
+    grid.make(FIGURE)
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))

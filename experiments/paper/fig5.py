@@ -1,0 +1,29 @@
+"""Figure 5: ENOTO-CQL among the other methods, on locomotion's nine data sets.
+
+python -m experiments.paper.fig5 --preset=cpu --seeds=2 --out=runs/paper
+"""
+
+from __future__ import annotations
+
+import sys
+
+from experiments import command
+from experiments.paper import draw, grid
+from experiments.paper.grid import Figure
+
+ROWS = ("enoto_cql", "br", "pex", "awac", "iql", "cal_ql", "scratch", "sac")
+
+
+def define() -> None:
+    """The command's flags."""
+    grid.define(ROWS)
+
+
+def main() -> None:
+    """Train what is not there yet, and draw."""
+    grid.make(Figure("fig5", grid.LOCOMOTION, grid.rows(), draw.scores))
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))

@@ -1,0 +1,29 @@
+"""Figure 6: ENOTO-LAPO among the other methods, in AntMaze.
+
+python -m experiments.paper.fig6 --preset=cpu --seeds=2 --out=runs/paper
+"""
+
+from __future__ import annotations
+
+import sys
+
+from experiments import command
+from experiments.paper import draw, grid
+from experiments.paper.grid import Figure
+
+ROWS = ("enoto_lapo", "lapo", "pex", "iql", "cal_ql", "awac")
+
+
+def define() -> None:
+    """The command's flags."""
+    grid.define(ROWS)
+
+
+def main() -> None:
+    """Train what is not there yet, and draw."""
+    grid.make(Figure("fig6", grid.ANTMAZE, grid.rows(), draw.scores))
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))
