@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from enoto_jax import aggregate
-from enoto_jax.plot import COLOURS, DASHES, _ends, phase_curves, together
+from enoto_jax.plot import COLOURS, DASHES, phase_curves, _ends, together
 from enoto_jax.stats import PHASES, Row, interval
 
 Figure = dict[str, Any]
