@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from enoto_jax import core, handover, replay
+from enoto_jax import core, handover, networks, replay
 from enoto_jax.data import transforms
 from enoto_jax.types import InputError, Spec, Transition
 from enoto_jax.units import Unit, unit
@@ -54,6 +54,7 @@ class Recipe:
       handover: what the online phase starts from.
       online: the second phase.
       transform: of observations, actions and rewards, fitted to the data set; of both phases.
+      precision: that the networks multiply in, float32 or bf16; all else is float32.
     """
 
     about: str
@@ -61,6 +62,7 @@ class Recipe:
     handover: Unit
     online: Phase
     transform: Unit = dataclasses.field(default_factory=lambda: unit(transforms.transform))
+    precision: str = "float32"
 
 
 class Built(NamedTuple):
@@ -85,8 +87,9 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     for name, phase in phases.items():
         if phase is not None:
             _check_numbers(name, phase)
-    offline = recipe.offline and recipe.offline.algorithm.build(spec)
-    online = recipe.online.algorithm.build(spec)
+    with networks.computing(recipe.precision):
+        offline = recipe.offline and recipe.offline.algorithm.build(spec)
+        online = recipe.online.algorithm.build(spec)
     built = Built(offline, recipe.handover.build(), online, recipe.online.replay.build())
     for need in online.exploration.needs:
         if getattr(online, need) is None:

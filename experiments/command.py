@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
-from enoto_jax import core, registry, units
+from enoto_jax import core, deterministic, registry, units
 from enoto_jax.data import presets
 from enoto_jax.data.source import Source, from_env, load_source, split
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
@@ -264,6 +264,7 @@ def describe(plan: Plan) -> str:
     lines = [
         f"{plan.method}: {row.about}",
         f"data {source.name}, environment {plan.env_id or 'none'}, seeds {list(plan.seeds)}",
+        f"precision {row.precision}; {deterministic.words()}",
     ]
     if not source.scored:
         lines.append("no reference returns for this task: RAW RETURNS are reported, not scores")

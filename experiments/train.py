@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from enoto_jax import registry
+from enoto_jax import deterministic, registry
 from experiments import command
 
 FLAGS = flags.FLAGS
@@ -28,6 +28,7 @@ PATHS = {
     "target": "online.algorithm.target",
     "exploration": "online.algorithm.exploration",
     "replay": "online.replay",
+    "precision": "precision",
 }
 
 
@@ -56,6 +57,8 @@ def define() -> None:
     flags.DEFINE_string("exploration", None, "Online exploration rule.")
     flags.DEFINE_string("replay", None, "Online replay.")
     flags.DEFINE_multi_string("set", [], "path=value: any other hyper-parameter; repeatable.")
+    flags.DEFINE_string("precision", None, "float32, or bf16: hidden layers in bfloat16.")
+    flags.DEFINE_bool("deterministic", False, "The same bits in every run on the same device.")
     flags.DEFINE_string("config", None, "A run's config.json, instead of method, preset and --set.")
     flags.DEFINE_string("out", None, "The run's folder; starting again on it resumes.")
     flags.DEFINE_string("restore", None, "Another run's folder: start from its hand-over.")
@@ -72,6 +75,8 @@ def main() -> None:
 
 def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
     """The same for flags that another command has parsed from such arguments."""
+    if given.deterministic:
+        deterministic.switch_on()
     plan = command.resolve(given, PATHS, arguments)
     if given.explain:
         print(registry.describe_path(plan.recipe, given.explain))

@@ -272,6 +272,7 @@ def test_a_finished_run_is_not_touched(finished, source):
         ("seeds", {"seeds": (3, 6)}),
         ("eval_episodes", {"eval_episodes": 3}),
         ("env", {"env": "ReachShort-v0"}),
+        ("recipe.precision", {"row": tiny("enoto_cql", **MINE, precision="bf16")}),
         ("recipe.offline.batch_size", {"row": tiny("enoto_cql", **MINE, batch_size=9)}),
         ("recipe.online.utd", {"row": tiny("enoto_cql", **{**MINE, "online__utd": 1})}),
         ("data_hash", {"source": reach_source(seed=1)}),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from enoto_jax import core, logging, units
+from enoto_jax import core, deterministic, logging, registry, units
 from enoto_jax.data.source import Source
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
@@ -26,7 +26,16 @@ from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import InputError, RunError, Transition
 
 # What must be the same for a start on a folder to be a resume.
-IDENTITY = ("task", "env", "seeds", "eval_episodes", "recipe", "data_hash", "restore")
+IDENTITY = (
+    "task",
+    "env",
+    "seeds",
+    "eval_episodes",
+    "recipe",
+    "data_hash",
+    "restore",
+    "deterministic",
+)
 
 
 def train(
@@ -92,6 +101,7 @@ def train(
         "recipe": units.to_json(recipe),
         "data_hash": dataset and dataset.content_hash,
         "reference": source.reference,
+        "deterministic": deterministic.is_on(),
     }
     _same_run(folder, json.loads(json.dumps(config)))
     if (folder / "summary.json").exists():
@@ -229,8 +239,9 @@ def _same_run(folder: Path, config: Mapping[str, Any]) -> None:
     if not (folder / "config.json").exists():
         return
     old = restoring.config(folder)
+    old = {**old, "recipe": _completed(old.get("recipe"))}
     for name in IDENTITY:
-        one, two = old.get(name), config[name]
+        one, two = old.get(name, config[name]), config[name]
         if one == two:
             continue
         while isinstance(one, Mapping) and isinstance(two, Mapping):
@@ -240,3 +251,11 @@ def _same_run(folder: Path, config: Mapping[str, Any]) -> None:
             f"--out: {folder} holds another run: its {name} is {one!r}, now {two!r}; give another "
             "folder, or the flags that it was started with"
         )
+
+
+def _completed(recipe: Any) -> Any:
+    """A recipe of an older version with the defaults of what it did not know yet."""
+    try:
+        return json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
+    except InputError:
+        return recipe
