@@ -31,6 +31,9 @@ class Phase:
       catch_up: times utd, updates for every step of the warm-up, all at once when it has ended.
       random_steps: first environment steps with uniform actions.
       eval_every: steps of this phase between two evaluations.
+      overlap: the environments step while the device updates; actions then come from parameters
+        that are one environment step's updates older (online).
+      envs_backend: who steps the training environments, gymnasium or envpool (online).
     """
 
     algorithm: Unit
@@ -42,6 +45,8 @@ class Phase:
     catch_up: int = 0
     random_steps: int = 0
     eval_every: int = 1_000
+    overlap: bool = False
+    envs_backend: str = "gymnasium"
 
 
 @dataclasses.dataclass(frozen=True)

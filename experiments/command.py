@@ -16,6 +16,7 @@ from absl import flags
 from enoto_jax import core, deterministic, registry, units
 from enoto_jax.data import presets
 from enoto_jax.data.source import Source, from_env, load_source, split
+from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.logging import read_config
 from enoto_jax.recipes import Recipe, build, switch
@@ -283,6 +284,7 @@ def dry_run(plan: Plan) -> None:
     built = build(plan.recipe, plan.source.spec)
     if plan.env_id is not None:
         check_spec(plan.env_id, plan.source.spec, plan.source.name)
+        pool.check(plan.recipe.online.envs_backend, plan.env_id)
     print(describe(plan))
     print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):

@@ -29,6 +29,8 @@ PATHS = {
     "exploration": "online.algorithm.exploration",
     "replay": "online.replay",
     "precision": "precision",
+    "overlap": "online.overlap",
+    "envs_backend": "online.envs_backend",
 }
 
 
@@ -58,6 +60,8 @@ def define() -> None:
     flags.DEFINE_string("replay", None, "Online replay.")
     flags.DEFINE_multi_string("set", [], "path=value: any other hyper-parameter; repeatable.")
     flags.DEFINE_string("precision", None, "float32, or bf16: hidden layers in bfloat16.")
+    flags.DEFINE_bool("overlap", None, "Environments step while the device updates.")
+    flags.DEFINE_string("envs_backend", None, "gymnasium or envpool: steps the training envs.")
     flags.DEFINE_bool("deterministic", False, "The same bits in every run on the same device.")
     flags.DEFINE_string("config", None, "A run's config.json, instead of method, preset and --set.")
     flags.DEFINE_string("out", None, "The run's folder; starting again on it resumes.")

@@ -14,6 +14,7 @@ import numpy as np
 
 from enoto_jax import core, deterministic, logging, registry, units
 from enoto_jax.data.source import Source
+from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
 from enoto_jax.sinks import check as check_sinks
@@ -87,6 +88,7 @@ def train(
     built = build(recipe, source.spec)
     if env_id is not None:
         check_spec(env_id, source.spec, source.name)
+        pool.check(recipe.online.envs_backend, env_id)
     elif recipe.offline is None:
         raise InputError("--env: this row trains online only and has no environment; give one")
     offline_needed = recipe.offline is not None and restored is None
