@@ -158,7 +158,7 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
             tree["about"], offline, read(tree["handover"]), phase(tree["online"]),
             read(tree["transform"]), tree.get("precision", "float32"),
         )  # fmt: skip
-        own = ("about", "handover", "transform", "precision")
+        own = ("about", *_OF_THE_RECIPE)
         return _checked(made, {k: getattr(made, k) for k in own})
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"--config: not a recipe of this version: {error}") from error
