@@ -3,13 +3,18 @@
 Every head is a plain linear layer, so the whole actor is `trunk -> (mean, log_std)` and a critic is
 `trunk -> scalar`. `ensemble(net, n)` gives n independent copies whose parameters are stacked on a
 leading axis N: one batched matrix product a layer instead of n small ones.
+
+Networks made within `computing("bf16")` multiply hidden layers in bfloat16; parameters, heads, and
+whatever is made of their outputs stay in float32.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import jax
@@ -18,6 +23,26 @@ from flax import linen as nn
 
 from enoto_jax import distributions
 from enoto_jax.types import Array, InputError, Key
+
+PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
+_computing = ContextVar("computing", default=jnp.float32)
+
+
+@contextmanager
+def computing(precision: str) -> Iterator[None]:
+    """Networks made inside multiply in this precision, wherever they are used.
+
+    Raises:
+      InputError: neither float32 nor bf16.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}; choose {' or '.join(PRECISIONS)}")
+    before = _computing.set(PRECISIONS[precision])
+    try:
+        yield
+    finally:
+        _computing.reset(before)
+
 
 LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
 
@@ -105,29 +130,38 @@ class Linear(nn.Module):
     features: int
     kernel_init: LayerInit
     bias_init: LayerInit
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, *parts: Array) -> Array:
         fan_in = sum(part.shape[-1] for part in parts)
         kernel = self.param("kernel", self.kernel_init, fan_in, (fan_in, self.features))
         bias = self.param("bias", self.bias_init, fan_in, (self.features,))
+        *parts, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
         if len({part.shape[:-1] for part in parts}) == 1:
             return jnp.concatenate(parts, axis=-1) @ kernel + bias
         rows = itertools.accumulate((part.shape[-1] for part in parts), initial=0)
         return bias + sum(part @ kernel[i : i + part.shape[-1]] for part, i in zip(parts, rows))
 
 
-def _trunk(hidden: tuple[int, ...], layer_norm: bool, init: Init, *parts: Array) -> Array:
-    """Hidden layers with ReLU, LayerNorm before it if asked (RLPD); children of the caller."""
-    for i, width in enumerate(hidden):
-        parts = (Linear(width, init.kernel, init.bias, name=f"layer_{i}")(*parts),)
-        if layer_norm:
-            parts = (nn.LayerNorm(name=f"norm_{i}")(*parts),)
-        parts = (nn.relu(*parts),)
-    return parts[0]
+class Network(nn.Module):
+    """What all networks have in common: hidden layers, and the precision that they multiply in."""
+
+    dtype: jnp.dtype = dataclasses.field(default_factory=_computing.get, kw_only=True)
+    layer_norm = False  # of those that do not offer it
+
+    def trunk(self, *parts: Array) -> Array:
+        """Hidden layers with ReLU, LayerNorm before it if asked (RLPD); float32 [..., width]."""
+        for i, width in enumerate(self.hidden):
+            start = (self.start.kernel, self.start.bias)
+            parts = (Linear(width, *start, self.dtype, name=f"layer_{i}")(*parts),)
+            if self.layer_norm:
+                parts = (nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(*parts),)
+            parts = (nn.relu(*parts),)
+        return parts[0].astype(jnp.float32)
 
 
-class TanhGaussian(nn.Module):
+class TanhGaussian(Network):
     """Actor: observation [..., D] -> mean and log standard deviation before tanh, both [..., A]."""
 
     action_size: int
@@ -138,13 +172,13 @@ class TanhGaussian(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
-        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        x = self.trunk(observation)
         head = (self.action_size, self.start.head_kernel, self.start.head_bias)
         log_std = Linear(*head, name="log_std")(x)
         return Linear(*head, name="mean")(x), jnp.clip(log_std, *self.log_std_range)
 
 
-class Gaussian(nn.Module):
+class Gaussian(Network):
     """Actor: observation [..., D] -> mean and log standard deviation [..., A].
 
     The standard deviation is one trained vector for all observations, 1 at the start (IQL, AWAC).
@@ -162,7 +196,7 @@ class Gaussian(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
-        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        x = self.trunk(observation)
         head = (self.action_size, self.start.head_kernel, self.start.head_bias)
         mean = Linear(*head, name="mean")(x)
         log_std = self.param("log_std", lambda key: jnp.zeros(self.action_size))
@@ -170,7 +204,7 @@ class Gaussian(nn.Module):
         return jnp.tanh(mean) if self.bounded else mean, log_std
 
 
-class Deterministic(nn.Module):
+class Deterministic(Network):
     """Actor: observation [..., D] -> action [..., A], the tanh of the last layer (TD3)."""
 
     action_size: int
@@ -180,7 +214,7 @@ class Deterministic(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
-        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        x = self.trunk(observation)
         head = (self.action_size, self.start.head_kernel, self.start.head_bias)
         return jnp.tanh(Linear(*head, name="out")(x))
 
@@ -195,7 +229,7 @@ class Mixture(nn.Module):
         return mean, jnp.clip(log_std, *self.members.log_std_range)
 
 
-class Critic(nn.Module):
+class Critic(Network):
     """Q: observation [..., D] and action [..., A] -> [...]; leading axes may broadcast."""
 
     hidden: tuple[int, ...] = (256, 256, 256)
@@ -204,12 +238,12 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
-        x = _trunk(self.hidden, self.layer_norm, self.start, observation, action)
+        x = self.trunk(observation, action)
         out = Linear(1, self.start.head_kernel, self.start.head_bias, name="out")(x)
         return jnp.squeeze(out, axis=-1)
 
 
-class Value(nn.Module):
+class Value(Network):
     """V: observation [..., D] -> [...]."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -218,12 +252,12 @@ class Value(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
-        x = _trunk(self.hidden, self.layer_norm, self.start, observation)
+        x = self.trunk(observation)
         out = Linear(1, self.start.head_kernel, self.start.head_bias, name="out")(x)
         return jnp.squeeze(out, axis=-1)
 
 
-class Encoder(nn.Module):
+class Encoder(Network):
     """q(z | s, a): observation [..., D], action [..., A] -> mean and log variance [..., Z]."""
 
     latent_size: int
@@ -232,12 +266,12 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> tuple[Array, Array]:
-        x = _trunk(self.hidden, False, self.start, observation, action)
+        x = self.trunk(observation, action)
         head = (self.latent_size, self.start.head_kernel, self.start.head_bias)
         return Linear(*head, name="mean")(x), Linear(*head, name="log_var")(x)
 
 
-class Decoder(nn.Module):
+class Decoder(Network):
     """Observation [..., D] and latent [..., Z] -> action [..., A], unbounded."""
 
     action_size: int
@@ -246,12 +280,12 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Array, latent: Array) -> Array:
-        x = _trunk(self.hidden, False, self.start, observation, latent)
+        x = self.trunk(observation, latent)
         head = (self.action_size, self.start.head_kernel, self.start.head_bias)
         return Linear(*head, name="out")(x)
 
 
-class CVAE(nn.Module):
+class CVAE(Network):
     """Conditional variational autoencoder of actions given observations (BCQ, LAPO)."""
 
     action_size: int
@@ -260,8 +294,8 @@ class CVAE(nn.Module):
     start: Init = torch_init()
 
     def setup(self):
-        self.encoder = Encoder(self.latent_size, self.hidden, self.start)
-        self.decoder = Decoder(self.action_size, self.hidden, self.start)
+        self.encoder = Encoder(self.latent_size, self.hidden, self.start, dtype=self.dtype)
+        self.decoder = Decoder(self.action_size, self.hidden, self.start, dtype=self.dtype)
 
     def __call__(
         self, observation: Array, action: Array, noise: Array

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from enoto_jax import core, handover, replay
+from enoto_jax import core, handover, networks, replay
 from enoto_jax.data import transforms
 from enoto_jax.types import InputError, Spec, Transition
 from enoto_jax.units import Unit, unit
@@ -31,6 +31,9 @@ class Phase:
       catch_up: times utd, updates for every step of the warm-up, all at once when it has ended.
       random_steps: first environment steps with uniform actions.
       eval_every: steps of this phase between two evaluations.
+      overlap: the environments step while the device updates; actions then come from parameters
+        that are one environment step's updates older (online).
+      envs_backend: who steps the training environments, gymnasium or envpool (online).
     """
 
     algorithm: Unit
@@ -42,6 +45,8 @@ class Phase:
     catch_up: int = 0
     random_steps: int = 0
     eval_every: int = 1_000
+    overlap: bool = False
+    envs_backend: str = "gymnasium"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Recipe:
       handover: what the online phase starts from.
       online: the second phase.
       transform: of observations, actions and rewards, fitted to the data set; of both phases.
+      precision: that the networks multiply in, float32 or bf16; all else is float32.
     """
 
     about: str
@@ -61,6 +67,7 @@ class Recipe:
     handover: Unit
     online: Phase
     transform: Unit = dataclasses.field(default_factory=lambda: unit(transforms.transform))
+    precision: str = "float32"
 
 
 class Built(NamedTuple):
@@ -85,8 +92,9 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     for name, phase in phases.items():
         if phase is not None:
             _check_numbers(name, phase)
-    offline = recipe.offline and recipe.offline.algorithm.build(spec)
-    online = recipe.online.algorithm.build(spec)
+    with networks.computing(recipe.precision):
+        offline = recipe.offline and recipe.offline.algorithm.build(spec)
+        online = recipe.online.algorithm.build(spec)
     built = Built(offline, recipe.handover.build(), online, recipe.online.replay.build())
     for need in online.exploration.needs:
         if getattr(online, need) is None:

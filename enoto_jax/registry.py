@@ -55,6 +55,7 @@ _SLOTS = {
     "exploration": "exploration", "backup": "backup", "actor_init": "init", "critic_init": "init",
     "handover": "handover", "transform": "transform",
 }  # fmt: skip
+_OF_THE_RECIPE = ("handover", "transform", "precision")
 
 
 def override(recipe: Recipe, path: str, text: Any) -> Recipe:
@@ -68,7 +69,7 @@ def override(recipe: Recipe, path: str, text: Any) -> Recipe:
     Raises:
       InputError: unknown path, or a value that does not fit it.
     """
-    if path.partition(".")[0] in ("offline", "online", "handover", "transform"):
+    if path.partition(".")[0] in ("offline", "online", *_OF_THE_RECIPE):
         return _override_one(recipe, path, text)
     found = False
     for phase in ("offline", "online"):
@@ -155,9 +156,10 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
         offline = None if tree["offline"] is None else phase(tree["offline"])
         made = Recipe(
             tree["about"], offline, read(tree["handover"]), phase(tree["online"]),
-            read(tree["transform"]),
+            read(tree["transform"]), tree.get("precision", "float32"),
         )  # fmt: skip
-        return _checked(made, {k: getattr(made, k) for k in ("about", "handover", "transform")})
+        own = ("about", *_OF_THE_RECIPE)
+        return _checked(made, {k: getattr(made, k) for k in own})
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"--config: not a recipe of this version: {error}") from error
 

@@ -3,7 +3,10 @@
 python -m experiments.bench --method sac_n --num_critics 10
 
 Every figure is a median over interleaved rounds: one round times a plain float32 product of
-2048 x 2048 and then a block of updates, so that a machine that slows down slows both.
+2048 x 2048, a sum of two long arrays, and a block of updates, so that a machine that slows down
+slows all. On a machine that others use, pin one core and count its own seconds:
+
+taskset -c 1 python -m experiments.bench --clock=cpu
 """
 
 from __future__ import annotations
@@ -30,7 +33,11 @@ from experiments import command
 FLAGS = flags.FLAGS
 SIZE = 2048
 ROWS = 100_000
-HEAD = "row                  phase      N     B  S  updates/s of matmul"
+LONG = 2**24  # floats of an array that fits no cache
+HEAD = "row                  phase      N     B  S precision updates/s of matmul of roofline"
+
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def define() -> None:
@@ -40,6 +47,8 @@ def define() -> None:
     flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
     flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
     flags.DEFINE_list("seeds", ["1"], "Seeds side by side.")
+    flags.DEFINE_list("precision", ["float32"], "float32, bf16.")
+    flags.DEFINE_string("clock", "wall", "wall, or cpu: this process's own seconds (one core).")
     flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
     flags.DEFINE_list("sizes", ["17", "6"], "Observation and action size (HalfCheetah's).")
     flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
@@ -49,6 +58,8 @@ def define() -> None:
 
 def main() -> None:
     """Measure every combination of the flags."""
+    if FLAGS.clock not in CLOCKS:
+        raise InputError(f"--clock: {FLAGS.clock!r}; choose {' or '.join(CLOCKS)}")
     spec = Spec(*_numbers("sizes"))
     if not FLAGS.json:
         print(HEAD)
@@ -58,9 +69,12 @@ def main() -> None:
                 raise InputError(f"--phase: {phase!r}; choose offline or online")
             for n in _numbers("num_critics") or [None]:
                 for batch_size in _numbers("batch_size"):
+                    row = _row(method, n, batch_size)
+                    if getattr(row, phase) is None:
+                        continue
                     for seeds in _numbers("seeds"):
-                        row = _row(method, n, batch_size)
-                        if getattr(row, phase) is not None:
+                        for precision in FLAGS.precision:
+                            row = registry.override(row, "precision", precision)
                             _report(method, measure(row, phase, seeds, spec))
 
 
@@ -87,38 +101,51 @@ def measure(row: Recipe, phase: str, seeds: int, spec: Spec) -> dict[str, Any]:
     built, settings = build(row, spec), getattr(row, phase)
     begun = time.perf_counter()
     make = _offline if phase == "offline" else _online
-    run, updates, memory = make(built, settings, seed_map, spec)
+    run, updates, program = make(built, settings, seed_map, spec)
     compile_s = time.perf_counter() - begun
-    product = _matmul()
-    rates, products = [], []
+    product, stream_of = _matmul(), _addition()
+    rates, products, streams = [], [], []
     for _ in range(FLAGS.rounds):
         products.append(_rate(product, 2 * SIZE**3))
+        streams.append(_rate(stream_of, 3 * 4 * LONG))
         rates.append(_rate(run, updates * seeds))
     needed = flops.per_update(settings.algorithm, spec, settings.batch_size)
-    fractions = [needed * r / p for r, p in zip(rates, products)]
+    moved = _moved(program)
+    # An update takes at least its arithmetic at the product's rate, and its bytes at the stream's.
+    limits = [max(needed / p, (moved or 0) / b) for p, b in zip(products, streams)]
     return {
         "phase": phase,
         "num_critics": settings.algorithm.resolved().get("n", 0),
         "batch_size": settings.batch_size,
         "seeds": seeds,
-        "precision": "float32",
+        "precision": row.precision,
         "updates_per_s": round(float(np.median(rates)), 2),
         "flop_per_update": needed,
         "matmul_rate": round(float(np.median(products)) / 1e9, 1),
-        "fraction_of_matmul_rate": round(float(np.median(fractions)), 3),
+        "fraction_of_matmul_rate": _fraction(needed * r / p for r, p in zip(rates, products)),
+        "bytes_per_update": moved,
+        "intensity": moved and round(needed / moved, 2),
+        "bandwidth": round(float(np.median(streams)) / 1e9, 2),
+        "fraction_of_roofline": _fraction(limit * r for limit, r in zip(limits, rates)),
+        "clock": FLAGS.clock,
         "compile_s": round(compile_s, 2),
-        "peak_bytes": memory,
+        "peak_bytes": _memory(program),
         "device": jax.devices()[0].device_kind,
     }
 
 
+def _fraction(parts) -> float:
+    return round(float(np.median(list(parts))), 3)
+
+
 def _rate(run: Callable[[], Any], amount: int) -> float:
     """Amount per second, over at least --seconds."""
-    count, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < FLAGS.seconds:
+    clock = CLOCKS[FLAGS.clock]
+    count, begun = 0, clock()
+    while count == 0 or clock() - begun < FLAGS.seconds:
         jax.block_until_ready(run())
         count += 1
-    return count * amount / (time.perf_counter() - begun)
+    return count * amount / (clock() - begun)
 
 
 def _matmul() -> Callable[[], Any]:
@@ -126,6 +153,29 @@ def _matmul() -> Callable[[], Any]:
     product = jax.jit(lambda x: x @ x)
     jax.block_until_ready(product(x))
     return lambda: product(x)
+
+
+def _addition() -> Callable[[], Any]:
+    """Two arrays read and one written, 3 x 4 x LONG bytes."""
+    x = jnp.ones(LONG)
+    add = jax.jit(lambda x, y: x + y, donate_argnums=0)
+    held = [add(x + 1.0, x)]
+
+    def run():
+        held[0] = add(held[0], x)
+        return held[0]
+
+    return run
+
+
+def _moved(program) -> int | None:
+    """Bytes that one update's operations read and write, as the compiler estimates it.
+
+    Loops count once: a block's body is one update, and so is an online step's at utd 1.
+    """
+    costs = program.cost_analysis()
+    found = (costs[0] if isinstance(costs, list) else costs or {}).get("bytes accessed")
+    return found and int(found)
 
 
 def _data(spec: Spec) -> Transition:
@@ -156,7 +206,7 @@ def _offline(built, phase: Phase, seeds: SeedMap, spec: Spec):
         return metrics
 
     jax.block_until_ready(run())
-    return run, length, _memory(blocks)
+    return run, length, blocks
 
 
 def _online(built, phase: Phase, seeds: SeedMap, spec: Spec):
@@ -183,7 +233,7 @@ def _online(built, phase: Phase, seeds: SeedMap, spec: Spec):
         return action
 
     jax.block_until_ready(run())
-    return run, period * phase.utd, _memory(step)
+    return run, period * phase.utd, step
 
 
 def _memory(compiled) -> int | None:
@@ -198,7 +248,8 @@ def _report(method: str, line: dict[str, Any]) -> None:
         return
     print(
         f"{method:20} {line['phase']:8} {line['num_critics']:3} {line['batch_size']:5} "
-        f"{line['seeds']:2} {line['updates_per_s']:10.1f} {line['fraction_of_matmul_rate']:9.0%}",
+        f"{line['seeds']:2} {line['precision']:9} {line['updates_per_s']:9.1f} "
+        f"{line['fraction_of_matmul_rate']:9.0%} {line['fraction_of_roofline']:11.0%}",
         flush=True,
     )
 

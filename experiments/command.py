@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
-from enoto_jax import core, registry, units
+from enoto_jax import core, deterministic, registry, units
 from enoto_jax.data import presets
 from enoto_jax.data.source import Source, from_env, load_source, split
+from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.logging import read_config
 from enoto_jax.recipes import Recipe, build, switch
@@ -278,6 +279,7 @@ def describe(plan: Plan) -> str:
     lines = [
         f"{plan.method}: {row.about}",
         f"data {source.name}, environment {plan.env_id or 'none'}, seeds {list(plan.seeds)}",
+        f"precision {row.precision}; {deterministic.words()}",
     ]
     if not source.scored:
         lines.append("no reference returns for this task: RAW RETURNS are reported, not scores")
@@ -296,6 +298,7 @@ def dry_run(plan: Plan) -> None:
     built = build(plan.recipe, plan.source.spec)
     if plan.env_id is not None:
         check_spec(plan.env_id, plan.source.spec, plan.source.name)
+        pool.check(plan.recipe.online.envs_backend, plan.env_id)
     print(describe(plan))
     print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from enoto_jax import registry
+from enoto_jax import deterministic, registry
 from enoto_jax.train import hosts
 from experiments import command
 
@@ -28,6 +28,9 @@ PATHS = {
     "target": "online.algorithm.target",
     "exploration": "online.algorithm.exploration",
     "replay": "online.replay",
+    "precision": "precision",
+    "overlap": "online.overlap",
+    "envs_backend": "online.envs_backend",
 }
 
 
@@ -56,6 +59,10 @@ def define() -> None:
     flags.DEFINE_string("exploration", None, "Online exploration rule.")
     flags.DEFINE_string("replay", None, "Online replay.")
     flags.DEFINE_multi_string("set", [], "path=value: any other hyper-parameter; repeatable.")
+    flags.DEFINE_string("precision", None, "float32, or bf16: hidden layers in bfloat16.")
+    flags.DEFINE_bool("overlap", None, "Environments step while the device updates.")
+    flags.DEFINE_string("envs_backend", None, "gymnasium or envpool: steps the training envs.")
+    flags.DEFINE_bool("deterministic", False, "The same bits in every run on the same device.")
     flags.DEFINE_string("config", None, "A run's config.json, instead of method, preset and --set.")
     flags.DEFINE_string("out", None, "The run's folder; starting again on it resumes.")
     flags.DEFINE_string("restore", None, "Another run's folder: start from its hand-over.")
@@ -76,6 +83,8 @@ def main() -> None:
 
 def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
     """The same for flags that another command has parsed from such arguments."""
+    if given.deterministic:
+        deterministic.switch_on()
     if given.distributed or given.coordinator:
         hosts.join(given.coordinator, given.num_processes, given.process_id)
     plan = command.resolve(given, PATHS, arguments)

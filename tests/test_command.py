@@ -230,8 +230,10 @@ def test_bad_input_of_a_process():
 
 
 def test_dry_run(call, tmp_path):
-    called = call("--preset=smoke", "--dry_run", "--out=new", "--num_critics=5")
+    flags = ("--num_critics=5", "--precision=bf16", "--deterministic")
+    called = call("--preset=smoke", "--dry_run", "--out=new", *flags)
     assert called.code == 0
+    assert "precision bf16; deterministic" in called.out
     assert "online.algorithm.n = 5" in called.out
     assert "online.algorithm.exploration.ucb = 10.0" in called.out
     assert "offline.steps = 400" in called.out
@@ -283,7 +285,7 @@ def test_flags_change_what_they_say(plan):
         "--offline_steps=30", "--online_steps=40", "--eval_every=10", "--batch_size=16", "--utd=2",
         "--warmup=5", "--num_critics=6", "--target=mean_q", "--exploration=oac", "--replay=mixed",
         "--set=online.replay.fraction=0.25", "--set=algorithm.hidden=8,4",
-        "--set=offline.algorithm.lagrange=1", "--out=there",
+        "--set=offline.algorithm.lagrange=1", "--precision=bf16", "--overlap", "--out=there",
     )  # fmt: skip
     assert given["seeds"] == (7, 8, 9) and given["eval_episodes"] == 4
     assert given["folder"].name == "there" and given["signals"] is True
@@ -293,7 +295,7 @@ def test_flags_change_what_they_say(plan):
         "offline.batch_size": 16, "online.batch_size": 16, "online.utd": 2, "online.warmup": 5,
         "offline.algorithm.n": 6, "online.algorithm.n": 6, "online.replay.fraction": 0.25,
         "offline.algorithm.hidden": (8, 4), "online.algorithm.hidden": (8, 4),
-        "offline.algorithm.lagrange": 1,
+        "offline.algorithm.lagrange": 1, "precision": "bf16", "online.overlap": True, "offline.overlap": False,
     }  # fmt: skip
     assert {path: found[path] for path in wanted} == wanted
     assert found["online.algorithm.target"].name == "mean_q"

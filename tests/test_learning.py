@@ -86,6 +86,19 @@ def test_little_is_lost_after_the_handover(returns):
     assert (worst > returns["online", 0] - 1.5).all(), returns
 
 
+def test_bfloat16_products_learn_as_well(tmp_path):
+    row = RECIPES["td3_bc"]
+    mine = {
+        path: CHANGES[path] for path in ("batch_size", "algorithm.hidden", "algorithm.discount")
+    }
+    mine |= {"algorithm.actor_rate": 3e-3, "algorithm.critic_rate": 3e-3, "precision": "bf16"}
+    mine |= {"offline.steps": 500, "offline.eval_every": 500, "online.steps": 0}
+    for path, value in mine.items():
+        row = registry.override(row, path, value)
+    summary = run.train(row, reach_source(episodes=20), tmp_path / "run", eval_episodes=20)
+    assert summary["overall"]["final"]["mean"] > random_return() + 4.0
+
+
 def noise_data(rows: int = 200) -> Transition:
     """Rewards are noise around 0, whatever is done: every action is worth exactly 0."""
     rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ import pytest
 from enoto_jax import core, logging
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.source import from_env
-from enoto_jax.envs import state
+from enoto_jax.envs import state, vector
 from enoto_jax.recipes import Recipe, build
 from enoto_jax.train import offline, online, record, run
 from enoto_jax.train.record import Record, Stopped
@@ -272,8 +272,10 @@ def test_a_finished_run_is_not_touched(finished, source):
         ("seeds", {"seeds": (3, 6)}),
         ("eval_episodes", {"eval_episodes": 3}),
         ("env", {"env": "ReachShort-v0"}),
+        ("recipe.precision", {"row": tiny("enoto_cql", **MINE, precision="bf16")}),
         ("recipe.offline.batch_size", {"row": tiny("enoto_cql", **MINE, batch_size=9)}),
         ("recipe.online.utd", {"row": tiny("enoto_cql", **{**MINE, "online__utd": 1})}),
+        ("recipe.online.overlap", {"row": tiny("enoto_cql", **MINE, online__overlap=True)}),
         ("data_hash", {"source": reach_source(seed=1)}),
     ],
 )
@@ -332,6 +334,42 @@ def assert_goes_on_as_uninterrupted(folder, finished):
     timing, whole = (json.loads((f / "timing.json").read_text()) for f in (folder, finished.folder))
     for name in ("updates", "env_steps"):
         assert timing[name] == whole[name]
+
+
+def test_with_overlap_actions_are_one_step_older_and_a_killed_run_goes_on(
+    source, tmp_path, monkeypatch
+):
+    """One seed of a row that starts from scratch; saved after every call, killed while acting."""
+    row, acted = tiny("sac", online__overlap=True), {}
+
+    def run_of(folder, row, at=None):
+        numbers = acted.setdefault(folder.name, [])
+
+        def step(self, action):
+            numbers.append(np.array(action))
+            return stepped(self, action)
+
+        stepped = vector.SeedEnvs.step
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vector.SeedEnvs, "step", step)
+            if at is None:
+                return train(source, folder, row, seeds=(3,))
+            with watched(at, kill=True), pytest.raises(Killed):
+                train(source, folder, row, seeds=(3,))
+
+    run_of(tmp_path / "whole", row)
+    run_of(tmp_path / "plain", tiny("sac"))
+    monkeypatch.setattr(record, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(record, "SAVE_SHARE", np.inf)
+    for at in (("env", 5), ("update", 4)):
+        run_of(tmp_path / "killed", row, at)
+    run_of(tmp_path / "killed", row)
+    states = {name: last_state(tmp_path / name, row, 1) for name in ("whole", "killed")}
+    assert_same(states["killed"], states["whole"])
+    # The first update follows transition 4: the plain action after it has seen it, ours has not.
+    whole, without = np.array(acted["whole"]), np.array(acted["plain"])
+    assert np.array_equal(whole[: WARMUP + 1], without[: WARMUP + 1])
+    assert not np.array_equal(whole[WARMUP + 1], without[WARMUP + 1])
 
 
 def test_a_stopped_run_has_saved_where_it_stopped(source, tmp_path):

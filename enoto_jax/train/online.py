@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax import core
+from enoto_jax.envs.pool import PoolEnvs
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.progress import Progress
 from enoto_jax.recipes import Phase, example_batch, example_transition
@@ -155,6 +156,47 @@ def compile_step(
     return seeds.compile(step, shared=(5, 6, 7), donate=(0,))
 
 
+class Overlapped(NamedTuple):
+    """A step as two programs: the action is there while the update is still being computed.
+
+    It is that of the parameters before this call's update. Devices run a program when what it reads
+    is there, so nobody waits for the update but the next action, whoever reads its results, and
+    the end of the phase. May be lowered and compiled like a program.
+
+    Attributes:
+      choose: (train state, memory, seed, observation, starts, t) -> memory, action.
+      learn: `compile_step` without `acts`.
+    """
+
+    choose: Any
+    learn: Any
+
+    def __call__(self, *arguments):
+        (online, _), (memory, action) = self._each(lambda f, *own: f(*own), *arguments)
+        return online.replace(memory=memory), action
+
+    def lower(self, *arguments) -> Overlapped:
+        learn, choose = self._each(lambda f, *own: f.lower(*own), *arguments)
+        return Overlapped(choose, learn)
+
+    def compile(self) -> Overlapped:
+        return Overlapped(self.choose.compile(), self.learn.compile())
+
+    def _each(self, do, online, seed, transition, observation, starts, t, learn, data):
+        # In this order: the update reuses the memory of the parameters that the action reads.
+        chosen = do(self.choose, online.train, online.memory, seed, observation, starts, t)
+        rest = (seed, transition, observation, starts, t, learn, data)
+        return do(self.learn, online, *rest), chosen
+
+
+def compile_overlapped(
+    phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap
+) -> Overlapped:
+    """As `compile_step`, for a phase with `overlap`."""
+    acting = seeds.compile(partial(choose, phase, algorithm), shared=(5,))
+    return Overlapped(acting, compile_step(phase, algorithm, replay, seeds, acts=False))
+
+
 def rounds(phase: Phase, step: int) -> int:
     """How many times UTD the call after environment step number `step` updates."""
     if step <= phase.warmup:
@@ -194,7 +236,8 @@ def train(
     put, share, get = seeds.put, seeds.share, seeds.get
     numbers = put(seeds.seeds)
     mode, look = seeds.compile(algorithm.mode), record.probe(algorithm)
-    envs = SeedEnvs(env_id, seeds.seeds, record.transform)
+    kind = PoolEnvs if phase.envs_backend == "envpool" else SeedEnvs
+    envs = kind(env_id, seeds.seeds, record.transform)
     now, learn = envs.begin(step), 0
 
     def arguments():
@@ -210,7 +253,8 @@ def train(
 
     progress = Progress(phase.steps, "online", initial=step)
     if step < phase.steps:
-        advance = record.compiled(compile_step(phase, algorithm, replay, seeds), *arguments())
+        compiling = compile_overlapped if phase.overlap else compile_step
+        advance = record.compiled(compiling(phase, algorithm, replay, seeds), *arguments())
         seconds = record.timing["compile_s"]
         progress.note(f"compiled in {seconds:.1f} s, both phases together")
     reported, action = step == 0 or position is None, None

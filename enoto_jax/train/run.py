@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from enoto_jax import core, logging, units
+from enoto_jax import core, deterministic, logging, registry, units
 from enoto_jax.data.source import Source
+from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import Built, Recipe, build, switch
 from enoto_jax.sinks import check as check_sinks
@@ -28,7 +29,16 @@ from enoto_jax.train.seeds import SeedMap, stream
 from enoto_jax.types import InputError, RunError, Transition
 
 # What must be the same for a start on a folder to be a resume.
-IDENTITY = ("task", "env", "seeds", "eval_episodes", "recipe", "data_hash", "restore")
+IDENTITY = (
+    "task",
+    "env",
+    "seeds",
+    "eval_episodes",
+    "recipe",
+    "data_hash",
+    "restore",
+    "deterministic",
+)
 
 
 def train(
@@ -80,6 +90,7 @@ def train(
     built = build(recipe, source.spec)
     if env_id is not None:
         check_spec(env_id, source.spec, source.name)
+        pool.check(recipe.online.envs_backend, env_id)
     elif recipe.offline is None:
         raise InputError("--env: this row trains online only and has no environment; give one")
     offline_needed = recipe.offline is not None and restored is None
@@ -94,6 +105,7 @@ def train(
         "recipe": units.to_json(recipe),
         "data_hash": dataset and dataset.content_hash,
         "reference": source.reference,
+        "deterministic": deterministic.is_on(),
     }
     summary = hosts.from_first(lambda: _finished(folder, json.loads(json.dumps(config))))
     if summary is not None:
@@ -240,8 +252,9 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     if not (folder / "config.json").exists():
         return
     old = restoring.config(folder)
+    old = {**old, "recipe": _completed(old.get("recipe"))}
     for name in IDENTITY:
-        one, two = old.get(name), config[name]
+        one, two = old.get(name, config[name]), config[name]
         if one == two:
             continue
         while isinstance(one, Mapping) and isinstance(two, Mapping):
@@ -251,3 +264,11 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
             f"--out: {folder} holds another run: its {name} is {one!r}, now {two!r}; give another "
             "folder, or the flags that it was started with"
         )
+
+
+def _completed(recipe: Any) -> Any:
+    """A recipe of an older version with the defaults of what it did not know yet."""
+    try:
+        return json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
+    except InputError:
+        return recipe

@@ -1,0 +1,124 @@
+"""The training environments in envpool's C++: `--envs_backend=envpool`, an optional package.
+
+Its MuJoCo tasks are Gymnasium's -v4 to rounding: a step from one and the same state differs by at
+most 1e-7 (docs/performance.md). Start states follow the same law but are other draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from enoto_jax.data.transforms import Transform
+from enoto_jax.envs.vector import Step
+from enoto_jax.types import InputError, RunError, Transition
+
+# Whose steps were compared with Gymnasium's.
+COMPARED = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4")
+BACKENDS = ("gymnasium", "envpool")
+
+
+def check(backend: str, env_id: str) -> None:
+    """Refuse what cannot be trained in.
+
+    Raises:
+      InputError: an unknown backend, an environment whose physics were not compared, or no envpool.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"--envs_backend: {backend!r}; choose {' or '.join(BACKENDS)}")
+    if backend == "gymnasium":
+        return
+    if env_id not in COMPARED:
+        raise InputError(
+            f"--envs_backend: envpool's physics are known to be Gymnasium's for "
+            f"{', '.join(COMPARED)}, not for {env_id}; use --envs_backend=gymnasium"
+        )
+    try:
+        import envpool  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "--envs_backend: envpool is not installed; pip install 'enoto_jax[envpool]'"
+        ) from error
+
+
+class PoolEnvs:
+    """S environments side by side, as `vector.SeedEnvs`; all are stepped at once, in threads.
+
+    Each is a pool of its own, so that a seed's start states do not depend on the others.
+
+    Args:
+      env_id: one of COMPARED.
+      seeds: S numbers; each environment's random numbers come from its own.
+      transform: transitions and actions are the agent's, as in the data that it was trained on.
+
+    Raises:
+      RunError: in `step`: an environment's numbers are no longer finite.
+    """
+
+    def __init__(self, env_id: str, seeds: Sequence[int], transform: Transform):
+        self._env_id, self._transform = env_id, transform
+        self._seeds = [int(seed) for seed in seeds]
+        self._pools: list[Any] = []
+        self._count = 0
+
+    def begin(self, number: int = 0) -> Step:
+        """Begin new episodes; as `vector.SeedEnvs.begin`."""
+        import envpool
+
+        self.close()
+        self._count = number
+        for seed in self._seeds:
+            state = np.random.SeedSequence([seed, number]).generate_state(1)[0]
+            own = int(state) % 2**31  # envpool's seeds are signed
+            self._pools.append(envpool.make_gymnasium(self._env_id, num_envs=1, seed=own))
+        self._observation = np.concatenate([p.reset()[0] for p in self._pools]).astype(np.float32)
+        count, nothing = len(self._seeds), np.zeros_like(self._observation)
+        flags = np.zeros(count, bool)
+        action = np.zeros((count, *self._pools[0].action_space.shape), np.float32)
+        transition = Transition(
+            nothing, action, np.zeros(count, np.float32), flags, flags.copy(), nothing.copy()
+        )
+        return Step(transition, self._seen(self._observation), np.ones(count, bool))
+
+    def step(self, action: np.ndarray) -> Step:
+        """Step every environment with its action [S, A]."""
+        before, action = self._observation, self._transform.world_action(action)
+        self._count += 1
+        for pool, own in zip(self._pools, action):
+            pool.send(np.asarray(own, np.float64)[None])
+        results = [pool.recv()[:4] for pool in self._pools]
+        following, reward, terminated, truncated = map(np.concatenate, zip(*results))
+        following = np.asarray(following, np.float32)
+        for seed, seen, paid in zip(self._seeds, following, reward):
+            if not (np.isfinite(seen).all() and np.isfinite(paid)):
+                raise RunError(
+                    f"{self._env_id} of seed {seed}, step {self._count}: no longer a number"
+                )
+        terminated = terminated.astype(bool)
+        transition = Transition(
+            observation=before,
+            action=np.asarray(action, np.float32),
+            reward=np.asarray(reward, np.float32),
+            terminated=terminated,
+            truncated=truncated.astype(bool) & ~terminated,
+            next_observation=following,
+        )
+        # A pool left alone would begin the new episode one step late, and lose that step's action.
+        ended, observation = terminated | truncated.astype(bool), following.copy()
+        for i in np.flatnonzero(ended):
+            observation[i] = self._pools[i].reset()[0][0]
+        self._observation = observation
+        return Step(self._transform.transitions(transition), self._seen(observation), ended)
+
+    def capture(self) -> None:
+        """Nothing: envpool has no way to save an environment; a resume begins new episodes."""
+
+    def _seen(self, observation: np.ndarray) -> np.ndarray:
+        return self._transform.observation(observation).astype(np.float32)
+
+    def close(self) -> None:
+        for pool in self._pools:
+            pool.close()
+        self._pools = []
