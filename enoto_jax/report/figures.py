@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from enoto_jax import aggregate
 from enoto_jax.plot import COLOURS, DASHES, phase_curves, _ends, together
@@ -73,7 +74,7 @@ def _text(value: Any, low: Any = None, high: Any = None) -> list[str]:
 
 def _panels(ends: Mapping[str, float], y_label: str) -> tuple[dict[str, Any], dict[str, dict]]:
     """Layout with the hand-over between the panels, and the axes of each phase."""
-    shown = [phase for phase in PHASES if phase in ends]
+    shown = [phase for phase in PHASES if ends.get(phase, 0) > 0] or list(ends)[:1]
     share = 1.0
     if len(shown) == 2:
         share = ends["offline"] / max(1.0, ends["offline"] + ends["online"])
@@ -84,12 +85,16 @@ def _panels(ends: Mapping[str, float], y_label: str) -> tuple[dict[str, Any], di
     for number, phase in enumerate(shown, start=1):
         suffix = "" if number == 1 else "2"
         axes[phase] = {"xaxis": f"x{suffix}", "yaxis": "y"}
+        end = max(1.0, float(ends[phase]))
+        ticks = MaxNLocator(3 if phase == "offline" else 5).tick_values(0, end)
+        # At the hand-over the next panel's 0 would be written over a label of this one.
+        last = 0.85 * end if number < len(shown) else end
         layout[f"xaxis{suffix}"] = {
             "domain": domains[phase],
-            "range": [0, max(1.0, float(ends[phase]))],
+            "range": [0, end],
             "title": {"text": _AXIS[phase]},
             "tickformat": "~s",
-            "nticks": 4 if phase == "offline" else 6,
+            "tickvals": [float(tick) for tick in ticks if 0 <= tick <= last],
             "anchor": "y",
         }
     if len(shown) == 2:
