@@ -12,7 +12,8 @@ SOURCES = sorted(
 )
 MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 CALLS = {"eval", "exec", "compile", "torch.load", "pd.read_pickle", "pandas.read_pickle"}
-RUN_BY_TESTS = {"tests/test_docs_data.py": {"exec"}}  # the documents' own code blocks
+# Tests that run the documents' own code blocks.
+RUN_BY_TESTS = {f"tests/test_{name}.py": {"exec"} for name in ("docs_data", "export", "site")}
 
 
 def dangers(source: str) -> set[str]:

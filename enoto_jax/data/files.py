@@ -31,7 +31,7 @@ _CACHE = 1 << 20  # bytes that HDF5 keeps; everything is read once
 # What h5py, zipfile, json and numpy raise on malformed files (found by fuzzing, see the tests).
 _MALFORMED = (
     OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, OverflowError,
-    MemoryError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    MemoryError, SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def _survey(
     names = sorted((k for k in file if _EPISODE.fullmatch(k)), key=lambda k: int(k[8:]))
     total = metadata.get("total_episodes", len(names))
     if not names or total != len(names):
-        text = f"holds {len(names)} episodes, its metadata says {str(total)[:20]}; copy it again"
+        text = f"holds {len(names)} episodes, its metadata says {total!r:.20}; copy it again"
         return _Layout([], {}, []), {"episodes": text if names else "holds no episode_0"}
     for name in names:
         if not isinstance(files.find(file, name), h5py.Group):
@@ -318,7 +318,7 @@ def _bounds(
         return low, high
     if space.get("type") != "Box":
         raise InputError(
-            f"{folder}: its actions come from a {str(space.get('type'))[:20]} space; "
+            f"{folder}: its actions come from a {space.get('type')!r:.20} space; "
             "a Box is needed (continuous actions)"
         )
     given = [np.asarray(space.get(key), np.float64).reshape(-1) for key in ("low", "high")]

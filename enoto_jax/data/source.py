@@ -344,7 +344,7 @@ def _described(
         max_episode_steps=limit,
         reference=reference,
         physics=_physics(attributes, "path" in content and content["path"].name),
-        notes=tuple(attributes.get("notes", ())),
+        notes=tuple(map(_text, attributes.get("notes", ()))),
         **content,
     )
 

@@ -116,6 +116,7 @@ def npy(header: str, content: bytes = b"") -> bytes:
 
 HEADERS = {
     "no end": ("{'descr': '<f4', 'shape': (7,\n'''", "cannot be read"),
+    "an indent": ("   1\n 2", "cannot be read"),
     "too many rows": (
         "{'descr': '<f16', 'fortran_order': False, 'shape': (7,)}",
         "rewards claims 7 rows but not all are there",

@@ -245,7 +245,11 @@ def test_bad_episodes_are_refused(write, episodes, case):
 BAD_METADATA = {
     "arrow": ({"data_format": "arrow"}, "data_format is 'arrow', only hdf5 is read"),
     "count": ({"total_episodes": 4}, "holds 3 episodes, its metadata says 4"),
-    "discrete": ({"action_space": '{"type": "Discrete", "n": 2}'}, "from a Discrete space; a Box"),
+    "discrete": (
+        {"action_space": '{"type": "Discrete", "n": 2}'},
+        "from a 'Discrete' space; a Box",
+    ),
+    "no count": ({"total_episodes": "a\tb"}, r"its metadata says 'a\\tb'; copy"),
     "bounds": ({"action_space": json.dumps(BOX | {"low": [2.0]})}, "no bounds low < high for 1"),
     "wide bounds": ({"action_space": json.dumps(BOX | {"low": [0, 0]})}, "no bounds low < high"),
     "bounds of text": ({"action_space": json.dumps(BOX | {"low": ["a"]})}, "cannot be read"),
