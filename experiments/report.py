@@ -25,7 +25,9 @@ def define() -> None:
     """The command's flags."""
     flags.DEFINE_list("runs", None, "Folders of runs or above them; also without the flag.")
     flags.DEFINE_string("out", "report.html", "The page.")
-    flags.DEFINE_string("published", None, "CSV of curves to lay over: task,method,env_steps,score.")
+    flags.DEFINE_string(
+        "published", None, "CSV of curves to lay over: task,method,env_steps,score."
+    )
 
 
 def published(path: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -34,9 +36,9 @@ def published(path: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
     for number, row in enumerate(read_csv(path), start=2):
         try:
             point = float(row["env_steps"]), float(row["score"])
-            found.setdefault(row["task"], {}).setdefault(
-                f"{row['method']} (published)", []
-            ).append(point)
+            found.setdefault(row["task"], {}).setdefault(f"{row['method']} (published)", []).append(
+                point
+            )
         except (KeyError, ValueError) as error:
             raise InputError(
                 f"--published: {path}, line {number}: {error}; the columns are "

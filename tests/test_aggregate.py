@@ -69,10 +69,14 @@ def test_probability_of_improvement():
     assert found.value + back.value == pytest.approx(1)
     rng = np.random.default_rng(1)
     drawn = [
-        np.mean([beats(rng.choice(x, len(x)), rng.choice(y, len(y))) for x, y in zip(SCORES, OTHERS)])
+        np.mean(
+            [beats(rng.choice(x, len(x)), rng.choice(y, len(y))) for x, y in zip(SCORES, OTHERS)]
+        )
         for _ in range(2000)
     ]
-    np.testing.assert_allclose([found.low, found.high], np.percentile(drawn, [2.5, 97.5]), atol=0.04)
+    np.testing.assert_allclose(
+        [found.low, found.high], np.percentile(drawn, [2.5, 97.5]), atol=0.04
+    )
 
 
 def test_a_curve_is_its_points():

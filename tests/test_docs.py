@@ -31,6 +31,7 @@ TINY = {
     "experiments.collect": ("--set=online.algorithm.hidden=8,8", "--set=online.warmup=10",),
     "experiments.check_data": (),
     "experiments.compare": (),
+    "experiments.report": (),
     "experiments.table": (),
 }  # fmt: skip
 
@@ -46,7 +47,8 @@ def call(module: str, arguments: list[str]) -> int:
     """What `python -m module arguments` does, without a new interpreter."""
     program = import_module(module)
     define_flags(program)
-    return command.execute(program.main, [module, *arguments])
+    positional = "runs" if module == "experiments.report" else None
+    return command.execute(program.main, [module, *arguments], positional)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from enoto_jax import aggregate
-from enoto_jax.plot import COLOURS, DASHES, phase_curves, _ends, together
+from enoto_jax.plot import COLOURS, DASHES, _ends, phase_curves, together
 from enoto_jax.stats import PHASES, Row, interval
 
 Figure = dict[str, Any]

@@ -47,7 +47,9 @@ def _optional(module: str) -> Any:
         ) from None
 
 
-def build(runs: Sequence[Run], problems: Sequence[str] = (), published: Published | None = None) -> str:
+def build(
+    runs: Sequence[Run], problems: Sequence[str] = (), published: Published | None = None
+) -> str:
     """The page.
 
     Args:
@@ -114,7 +116,9 @@ def build(runs: Sequence[Run], problems: Sequence[str] = (), published: Publishe
 
 
 def _metric(evaluations: Iterable[Sequence[stats.Row]]) -> str:
-    return "score" if {stats.metric_of(rows) for rows in evaluations} == {"score"} else "return_mean"
+    return (
+        "score" if {stats.metric_of(rows) for rows in evaluations} == {"score"} else "return_mean"
+    )
 
 
 def _pooled(own: Sequence[Run]) -> list[stats.Row]:
@@ -136,7 +140,7 @@ def _summary(task: str, row: str, own: Sequence[Run], runs: Sequence[Run]) -> di
         values |= dict.fromkeys((*HANDOVER, "worst_after"))
     area = values.get("area")
     if area and area["mean"] is not None and metric == "score":
-        # Nakamoto et al. (2023): what an expert's score would have been above the curve, on average.
+        # Nakamoto et al. (2023): by how much an expert's score lies above the curve, on average.
         low, high = area["high"], area["low"]
         values["regret"] = {
             "mean": aggregate.TARGET - area["mean"],
@@ -151,7 +155,9 @@ def _summary(task: str, row: str, own: Sequence[Run], runs: Sequence[Run]) -> di
     }  # fmt: skip
 
 
-def _aggregates(table: Sequence[dict], cells: Mapping, styles: Mapping, drawn: dict) -> dict[str, Any]:
+def _aggregates(
+    table: Sequence[dict], cells: Mapping, styles: Mapping, drawn: dict
+) -> dict[str, Any]:
     """The aggregates over the largest complete block of finished rows and scored tasks."""
     finals: dict[str, dict[str, np.ndarray]] = {}
     for cell in table:
@@ -170,7 +176,11 @@ def _aggregates(table: Sequence[dict], cells: Mapping, styles: Mapping, drawn: d
         joined = {row: [_pooled(cells[task, row]) for task in tasks] for row in rows}
         drawn["aggregated"] = figures.aggregated(joined, styles)
     better = {
-        row: {other: aggregate.improvement(scores[row], scores[other]) for other in rows if other != row}
+        row: {
+            other: aggregate.improvement(scores[row], scores[other])
+            for other in rows
+            if other != row
+        }
         for row in rows
     }
     left_out = sorted({cell["row"] for cell in table} - set(rows))
