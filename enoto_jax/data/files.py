@@ -13,6 +13,7 @@ import os
 import re
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,7 +87,9 @@ def _refuse(file: Opened, path: Path) -> None:
 def guarded(path: Path) -> Iterator[None]:
     """Turns whatever the libraries raise on a malformed file into an InputError."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # NumPy's, of headers by Python 2
+            yield
     except InputError:
         raise
     except _MALFORMED as error:

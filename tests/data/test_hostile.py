@@ -170,3 +170,12 @@ def test_lengths_are_compared_also_where_observations_have_none(write, tiny):
     report = inspect(str(write(tiny)), env_id="none")
     texts = " ".join(finding.text for finding in report.findings)
     assert "observations has shape []" in texts and "timeouts has 6 rows but actions has 7" in texts
+
+
+def test_a_header_that_python_2_wrote_is_read_without_a_word(tmp_path, tiny):
+    rewards = tiny.pop("rewards")
+    np.savez(tmp_path / "set.npz", **tiny)
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (7L,)}"
+    with zipfile.ZipFile(tmp_path / "set.npz", "a") as archive:
+        archive.writestr("rewards.npy", npy(header, rewards.tobytes()))
+    np.testing.assert_array_equal(d4rl.read(tmp_path / "set.npz")["rewards"], rewards)
