@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from enoto_jax import core, flops, registry
-from enoto_jax.recipes import Phase, Recipe, build, example_transition
+from enoto_jax.recipes import Phase, Recipe, build, example_batch, example_transition
 from enoto_jax.rows import recipe
 from enoto_jax.train import offline, online
 from enoto_jax.train.seeds import SeedMap, stream
@@ -110,7 +110,7 @@ def measure(row: Recipe, phase: str, seeds: int, spec: Spec) -> dict[str, Any]:
         streams.append(_rate(stream_of, 3 * 4 * LONG))
         rates.append(_rate(run, updates * seeds))
     needed = flops.per_update(settings.algorithm, spec, settings.batch_size)
-    moved = _moved(program)
+    moved = _moved(built, phase, settings.batch_size, spec)
     # An update takes at least its arithmetic at the product's rate, and its bytes at the stream's.
     limits = [max(needed / p, (moved or 0) / b) for p, b in zip(products, streams)]
     return {
@@ -168,12 +168,21 @@ def _addition() -> Callable[[], Any]:
     return run
 
 
-def _moved(program) -> int | None:
+def _moved(built, phase: str, batch_size: int, spec: Spec) -> int | None:
     """Bytes that one update's operations read and write, as the compiler estimates it.
 
-    Loops count once: a block's body is one update, and so is an online step's at utd 1.
+    Of the update alone: a gather would count the whole data set that it draws from.
     """
-    costs = program.cost_analysis()
+    algorithm = getattr(built, phase)
+    state = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
+    if phase == "offline":
+        count = batch_size * (algorithm.agents or 1)
+        batch = jax.eval_shape(lambda: example_transition(spec, algorithm, count))
+    else:
+        batch = example_batch(spec, algorithm, built.replay, batch_size)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    update = jax.jit(lambda s, b, k: core.update(algorithm, s, b, k), donate_argnums=0)
+    costs = update.lower(state, batch, key).compile().cost_analysis()
     found = (costs[0] if isinstance(costs, list) else costs or {}).get("bytes accessed")
     return found and int(found)
 
