@@ -23,7 +23,9 @@ from tests.helpers import ROOT, define_flags
 DAMAGED, COPY = "c/damaged", "c/copy"
 
 
-def make(folder, method, task, seeds, target=None, online=3000, summary=True, restore=None, shift=0):
+def make(
+    folder, method, task, seeds, target=None, online=3000, summary=True, restore=None, shift=0
+):
     rng = np.random.default_rng(sum(seeds) + shift)
     offline = {"algorithm": {"unit": "cql", "hidden": [8, 8]}, "steps": 2000}
     algorithm = {"unit": "sac", "target": target and {"unit": target}}
@@ -110,6 +112,21 @@ def test_an_offline_run_that_others_went_on_from_is_no_row_of_its_own(tmp_path):
     assert [run.row for run in find([tmp_path])[0]] == ["to_sac"]
 
 
+def test_tasks_are_told_apart_by_their_data(tmp_path):
+    """But a run that reads no data is on the same task as those that do."""
+
+    def tasks(**hashes):
+        for name, value in hashes.items():
+            path = tmp_path / name / "config.json"
+            if not path.exists():
+                make(path.parent, name, "reach", (0,))
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"data_hash": value}))
+        return [run.task for run in find([tmp_path])[0]]
+
+    assert tasks(a="sha256:12", b=None, c="sha256:12") == ["reach"] * 3
+    assert tasks(c="sha256:34") == ["reach (12)", "reach", "reach (34)"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -133,8 +150,14 @@ def test_a_published_file_of_another_kind_is_refused(folder, tmp_path, capsys):
 
 def test_the_page_holds_what_was_read_and_loads_nothing(out):
     text = out.read_text()
-    assert "<script src" not in text and "<link rel=\"stylesheet" not in text
-    for word in ("PEX (published)", "probability of improvement", "41.2", DAMAGED, "edac (unfinished)"):
+    assert "<script src" not in text and '<link rel="stylesheet' not in text
+    for word in (
+        "PEX (published)",
+        "probability of improvement",
+        "41.2",
+        DAMAGED,
+        "edac (unfinished)",
+    ):
         assert word.lower() in text.lower(), word
 
 

@@ -39,9 +39,10 @@ function draw() {
       dragmode: narrow ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
       hoverlabel: { bgcolor: getComputedStyle(document.body).backgroundColor, font: { color: ink } },
       font: { color: ink, family: "system-ui, sans-serif", size: narrow ? 11 : 13 },
-      margin: { l: narrow ? 44 : 56, r: 12, t: 24, b: 46 },
+      margin: { l: narrow ? 44 : 56, r: 20, t: 24, b: 46 },
     }, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover" });
   }
 }

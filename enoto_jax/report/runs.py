@@ -124,11 +124,12 @@ def _name(runs: list[Run]) -> None:
     """Tasks by name, with what tells them apart; rows by method, with the settings that differ."""
     for name in {run.task for run in runs}:
         own = [run for run in runs if run.task == name]
-        for key in ("env", "data_hash"):
-            if len({run.config.get(key) for run in own}) > 1:
-                for run in own:
-                    value = str(run.config.get(key)).removeprefix("sha256:")
-                    run.task += f" ({value[:12] if key == 'data_hash' else value})"
+        for key, length in (("env", None), ("data_hash", 12)):
+            values = {run.config.get(key) for run in own} - {None}
+            for run in own if len(values) > 1 else ():
+                # A run that reads no data, such as one from scratch, has no hash.
+                if run.config.get(key) is not None:
+                    run.task += f" ({run.config[key].removeprefix('sha256:')[:length]})"
     for method in {run.config["method"] for run in runs}:
         own = [run for run in runs if run.config["method"] == method]
         differing = set()
