@@ -1,8 +1,8 @@
 """Films of a run, and what dashboards are shown at its end."""
 
 import signal
-import time
 import sys
+import time
 from pathlib import Path
 
 import imageio.v3 as imageio
