@@ -11,7 +11,7 @@ import pytest
 
 from enoto_jax.rows import RECIPES
 from experiments import command, table
-from tests.helpers import define_flags
+from tests.helpers import define_flags, quick_compiling
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "WORKSPACE.md", "docs/index.md"]
@@ -56,15 +56,16 @@ def test_every_command_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = commands(document)
     assert lines, f"{document} shows no command"
-    for line in lines:
-        _, _, module, *arguments = shlex.split(line)
-        arguments = [STAND_INS.get(a, a) for a in arguments if a not in LEFT_OUT]
-        if module == "experiments.table":
-            assert table.table()
-            continue
-        scratch = "--method=sac" in arguments  # a row without an offline phase
-        extra = [a for a in TINY[module] if not (scratch and a.startswith("--offline_steps"))]
-        assert call(module, [*arguments, *extra]) == command.DONE, line
+    with quick_compiling(tmp_path / "compiled"):
+        for line in lines:
+            _, _, module, *arguments = shlex.split(line)
+            arguments = [STAND_INS.get(a, a) for a in arguments if a not in LEFT_OUT]
+            if module == "experiments.table":
+                assert table.table()
+                continue
+            scratch = "--method=sac" in arguments  # a row without an offline phase
+            extra = [a for a in TINY[module] if not (scratch and a.startswith("--offline_steps"))]
+            assert call(module, [*arguments, *extra]) == command.DONE, line
 
 
 def test_the_table_of_the_readme_is_the_codes():
