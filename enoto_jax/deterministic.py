@@ -17,7 +17,8 @@ _FLAG = "--xla_gpu_deterministic_ops=true"
 def switch_on() -> None:
     """For this process; to be called before anything is computed, when XLA reads its flags."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
-    jax.config.update("jax_default_matmul_precision", "highest")
+    if jax.default_backend() != "cpu":
+        jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def is_on() -> bool:

@@ -83,10 +83,10 @@ def main() -> None:
 
 def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
     """The same for flags that another command has parsed from such arguments."""
+    if given.distributed or given.coordinator:  # first: this must come before JAX has devices
+        hosts.join(given.coordinator, given.num_processes, given.process_id)
     if given.deterministic:
         deterministic.switch_on()
-    if given.distributed or given.coordinator:
-        hosts.join(given.coordinator, given.num_processes, given.process_id)
     plan = command.resolve(given, PATHS, arguments)
     if given.explain:
         print(registry.describe_path(plan.recipe, given.explain))
