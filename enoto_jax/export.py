@@ -235,13 +235,11 @@ def files(found: Trained, low: np.ndarray, high: np.ndarray, onnx: bool) -> dict
 
 def acting(found: Trained, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Array], Array]:
     """(arrays, the world's observation [B, D]) -> the action in the environment's units [B, A]."""
-    limit = np.float32(found.transform.action_limit)
 
     def act(given, observation):
-        t = given["transform"]
-        seen = (observation - t["observation_shift"]) / t["observation_scale"]
-        action = found.algorithm.mode(given["state"], seen)
-        action = jnp.clip(action * t["action_scale"] + t["action_shift"], -limit, limit)
+        transform = found.transform._replace(**given["transform"])
+        action = found.algorithm.mode(given["state"], transform.observation(observation))
+        action = transform.world_action(action)
         low, high = given["low"], given["high"]
         return jnp.clip(0.5 * (low + high) + 0.5 * (high - low) * action, low, high)
 

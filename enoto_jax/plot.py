@@ -36,7 +36,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", "--", "-.", ":")
 BAND = "95% interval of the mean"
 WORD = {"score": ("normalised score", "score"), "return_mean": ("return", "return")}
-_AXIS = {"offline": "offline updates", "online": "online environment steps"}
+AXIS = {"offline": "offline updates", "online": "online environment steps"}
 STYLE = {
     "font.size": 11,
     "axes.labelsize": 11,
@@ -54,6 +54,11 @@ STYLE = {
     "savefig.dpi": 200,
 }
 Curves = list[tuple[np.ndarray, np.ndarray]]  # a seed each: x [T], y [T]
+
+
+def look(index: int) -> tuple[str, str]:
+    """Colour and dash of the line with this number."""
+    return COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
 
 
 def phase_curves(rows: Sequence[Row], phase: str, metric: str) -> Curves:
@@ -114,7 +119,7 @@ def _panels(figure: Figure, ends: Mapping[str, float], y_label: str) -> dict[str
     for phase, axes in panels.items():
         end = max(1.0, float(ends[phase]))
         ticks = MaxNLocator(4 if phase == "offline" else 6).tick_values(0, end)
-        axes.set(xlim=(0, end), xlabel=_AXIS[phase], xticks=[t for t in ticks if 0 <= t <= end])
+        axes.set(xlim=(0, end), xlabel=AXIS[phase], xticks=[t for t in ticks if 0 <= t <= end])
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     grid[0].set_ylabel(y_label)
     if len(shown) == 2:
@@ -141,7 +146,7 @@ def _mark_handover(left: Axes, right: Axes) -> None:
     right.set_title(" ", fontsize=9.5)  # so this keeps its height free
 
 
-def _ends(curves: Mapping[str, Sequence[Curves]]) -> dict[str, float]:
+def last_steps(curves: Mapping[str, Sequence[Curves]]) -> dict[str, float]:
     return {
         phase: max(x[-1] for own in groups for x, _ in own)
         for phase, groups in curves.items()
@@ -188,7 +193,7 @@ def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Fi
     curves = {phase: phase_curves(rows, phase, metric) for phase in PHASES}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.2))
-        ends = _ends({phase: [own] for phase, own in curves.items()})
+        ends = last_steps({phase: [own] for phase, own in curves.items()})
         panels = _panels(figure, ends, WORD[metric][0])
         handles = []
         for phase, axes in panels.items():
@@ -239,13 +244,12 @@ def compare(
         raise InputError(f"{', '.join(runs) or 'no run'}: holds no online evaluation to compare")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4))
-        panels = _panels(figure, _ends(curves), WORD[metric][0])
+        panels = _panels(figure, last_steps(curves), WORD[metric][0])
         handles: dict[str, Any] = {}
         for phase, axes in panels.items():
             for index, (label, own) in enumerate(zip(rows, curves[phase], strict=True)):
                 if own:
-                    dash = DASHES[index // len(COLOURS) % len(DASHES)]
-                    line, *_ = draw(axes, own, COLOURS[index % len(COLOURS)], dash, seeds=False)
+                    line, *_ = draw(axes, own, *look(index), seeds=False)
                     line.set_label(f"{label} ({len(own)} seed{'s' * (len(own) > 1)})")
                     handles[label] = line
         band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=BAND)]

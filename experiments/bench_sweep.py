@@ -19,7 +19,7 @@ import matplotlib
 from absl import flags
 from matplotlib.figure import Figure
 
-from enoto_jax.types import InputError, RunError
+from enoto_jax.types import RunError
 from experiments import command, grid, sweep, worker
 
 FLAGS = flags.FLAGS
@@ -40,9 +40,7 @@ def define() -> None:
 
 def main() -> None:
     """Measure, write the table and draw it."""
-    out = Path(FLAGS.out or "runs/bench_sweep").resolve()
-    if out.exists():
-        raise InputError(f"--out: {out} is there already; give a new folder")
+    out = command.new_folder(FLAGS.out or "runs/bench_sweep").resolve()
     workers, runs = [int(count) for count in FLAGS.workers], FLAGS.runs
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(out / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -87,6 +87,17 @@ def _line(error: Exception) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
 
 
+def new_folder(text: str) -> Path:
+    """--out of a command that begins anew.
+
+    Raises:
+      InputError: it is there already.
+    """
+    if Path(text).exists():
+        raise InputError(f"--out: {text} is there already; give a new folder")
+    return Path(text)
+
+
 def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequence[str]) -> Plan:
     """The plan that the flags describe, checked before anything compiles.
 

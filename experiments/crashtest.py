@@ -52,11 +52,9 @@ def define() -> None:
 
 def main() -> None:
     """Run once in peace, then under fire, and compare."""
-    out = Path(FLAGS.out)
     if FLAGS.kills < 1:
         raise InputError("--kills must be at least 1")
-    if out.exists():
-        raise InputError(f"--out: {out} is there already; give a new folder")
+    out = command.new_folder(FLAGS.out)
     differences = crash(out, FLAGS.kills, FLAGS.seed, RUN)
     if differences:
         raise RunError(f"{out}: {'; '.join(differences)}")

@@ -61,9 +61,7 @@ def define() -> None:
 
 def main() -> None:
     """Run all cases, count, and keep what must not have happened."""
-    out = Path(FLAGS.out)
-    if out.exists():
-        raise InputError(f"--out: {out} is there already; give a new folder")
+    out = command.new_folder(FLAGS.out)
     if FLAGS.cases < 1 or FLAGS.workers < 1 or FLAGS.limit_s <= 0:
         raise InputError("--cases and --workers must be at least 1, --limit_s above 0")
     if unknown := set(FLAGS.targets) - set(fuzz_targets.TARGETS):

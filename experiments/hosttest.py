@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from enoto_jax.types import InputError, RunError
+from enoto_jax.types import RunError
 from experiments import command, crashtest
 
 FLAGS = flags.FLAGS
@@ -51,9 +51,7 @@ def define() -> None:
 
 def main() -> None:
     """One process in peace, two in peace, two under fire."""
-    out = Path(FLAGS.out)
-    if out.exists():
-        raise InputError(f"--out: {out} is there already; give a new folder")
+    out = command.new_folder(FLAGS.out)
     differences = lose(out, range(1, FLAGS.kills + 2), FLAGS.seed)
     if differences:
         raise RunError(f"{out}: {'; '.join(differences)}")

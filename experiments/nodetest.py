@@ -20,7 +20,7 @@ from absl import flags
 
 from enoto_jax.logging import read_csv
 from enoto_jax.train import offline, record
-from enoto_jax.types import InputError, RunError
+from enoto_jax.types import RunError
 from experiments import command, crashtest, grid, sweep, worker
 
 FLAGS = flags.FLAGS
@@ -39,9 +39,7 @@ def define() -> None:
 
 def main() -> None:
     """The sweep in peace, and with a node less."""
-    out = Path(FLAGS.out or "runs/nodetest").resolve()
-    if out.exists():
-        raise InputError(f"--out: {out} is there already; give a new folder")
+    out = command.new_folder(FLAGS.out or "runs/nodetest").resolve()
     differences = kill_a_node(out, SWEEP)
     if differences:
         raise RunError(f"{out}: {'; '.join(differences)}")

@@ -49,7 +49,7 @@ class Transform(NamedTuple):
     def world_action(self, action: np.ndarray) -> np.ndarray:
         """The world's action [..., A], clipped, for the agent's."""
         world = action * self.action_scale + self.action_shift
-        return np.clip(world, -self.action_limit, self.action_limit)
+        return world.clip(-self.action_limit, self.action_limit)  # of NumPy and of JAX
 
     def reward(self, world: np.ndarray) -> np.ndarray:
         """The agent's reward [...]."""

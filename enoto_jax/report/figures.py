@@ -12,19 +12,18 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from enoto_jax import aggregate
-from enoto_jax.plot import COLOURS, DASHES, _ends, phase_curves, together
+from enoto_jax import aggregate, plot
+from enoto_jax.plot import AXIS, last_steps, phase_curves, together
 from enoto_jax.stats import PHASES, Row, interval
 
 Figure = dict[str, Any]
 _DASH = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
-_AXIS = {"offline": "offline updates", "online": "online environment steps"}
 
 
 def look(index: int) -> dict[str, str]:
     """Colour and dash of the row with this number."""
-    dash = DASHES[index // len(COLOURS) % len(DASHES)]
-    return {"color": COLOURS[index % len(COLOURS)], "dash": _DASH[dash]}
+    colour, dash = plot.look(index)
+    return {"color": colour, "dash": _DASH[dash]}
 
 
 def _numbers(values: Any) -> list[float | None]:
@@ -92,7 +91,7 @@ def _panels(ends: Mapping[str, float], y_label: str) -> tuple[dict[str, Any], di
         layout[f"xaxis{suffix}"] = {
             "domain": domains[phase],
             "range": [0, end],
-            "title": {"text": _AXIS[phase]},
+            "title": {"text": AXIS[phase]},
             "tickformat": "~s",
             "tickvals": [float(tick) for tick in ticks if 0 <= tick <= last],
             "anchor": "y",
@@ -137,7 +136,7 @@ def curves(
         }
         for phase in PHASES
     }
-    ends = _ends({phase: list(own.values()) for phase, own in drawn.items()})
+    ends = last_steps({phase: list(own.values()) for phase, own in drawn.items()})
     layout, axes = _panels(ends, "normalised score" if metric == "score" else "return")
     data = []
     for phase, where in axes.items():

@@ -32,12 +32,9 @@ def action_distances(
       rows: transitions [M, ...], as the agent sees them.
     """
 
-    def world(action):
-        moved = action * transform.action_scale + transform.action_shift
-        return jnp.clip(moved, -transform.action_limit, transform.action_limit)
-
-    chosen = algorithm.mode(state, rows.observation)
-    return jnp.linalg.norm(world(chosen) - world(rows.action), axis=-1)
+    chosen, recorded = algorithm.mode(state, rows.observation), rows.action
+    world = transform.world_action
+    return jnp.linalg.norm(world(chosen) - world(recorded), axis=-1)
 
 
 def compile_probe(

@@ -101,7 +101,7 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
         for axes, (task, lines) in zip(grid.flat, tasks.items()):
             for label, curves in lines.items():
                 if curves:
-                    look = _look(labels.index(label))
+                    look = plot.look(labels.index(label))
                     line, *_ = plot.draw(axes, curves, *look, seeds=False)
                     line.set_label(label)
                     handles.setdefault(label, line)
@@ -130,7 +130,7 @@ def _overlay(axes: Axes, task: str, labels: Sequence[str], published) -> dict[st
             x, y = np.array(points, float).reshape(-1, 2).T
             inside = x <= axes.get_xlim()[1]
             if inside.any():
-                colour, _ = _look(index)
+                colour, _ = plot.look(index)
                 (line,) = axes.plot(
                     x[inside], y[inside], color=colour, linestyle=":", marker="o", markersize=4,
                     markerfacecolor="white", label=f"{label} (published)", zorder=3,
@@ -159,11 +159,6 @@ def _published() -> dict[tuple[str, str], list[tuple[float, float]]]:
                 "env_steps, score"
             ) from None
     return {key: sorted(points) for key, points in found.items()}
-
-
-def _look(index: int) -> tuple[str, str]:
-    colours = plot.COLOURS
-    return colours[index % len(colours)], plot.DASHES[index // len(colours) % len(plot.DASHES)]
 
 
 def _word(folders: Folders) -> str:
