@@ -26,7 +26,7 @@ from enoto_jax import core, flops, registry
 from enoto_jax.recipes import Phase, Recipe, build, example_batch, example_transition
 from enoto_jax.rows import recipe
 from enoto_jax.train import offline, online
-from enoto_jax.train.seeds import SeedMap, stream
+from enoto_jax.train.seeds import SeedMap, stream, use_cores
 from enoto_jax.types import InputError, Spec, Transition
 from experiments import command
 
@@ -61,6 +61,7 @@ def main() -> None:
     if FLAGS.clock not in CLOCKS:
         raise InputError(f"--clock: {FLAGS.clock!r}; choose {' or '.join(CLOCKS)}")
     spec = Spec(*_numbers("sizes"))
+    use_cores(max(_numbers("seeds"), default=1))
     if not FLAGS.json:
         print(HEAD)
     for method in FLAGS.method:

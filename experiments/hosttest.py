@@ -83,6 +83,7 @@ def start(folder: Path, arguments: tuple[str, ...], count: int) -> list[subproce
     """The run's processes; host i writes what it says to `<folder>.<i>.txt`."""
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(folder.parent.resolve() / "compiled")}
     compiled["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    compiled["JAX_NUM_CPU_DEVICES"] = "1"  # as a host of two has, so that one has the same bits
     processes, port = [], free_port()
     for index in range(count):
         hosts = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]

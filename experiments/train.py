@@ -12,6 +12,7 @@ from absl import flags
 
 from enoto_jax import deterministic, registry
 from enoto_jax.train import hosts
+from enoto_jax.train.seeds import use_cores
 from experiments import command
 
 FLAGS = flags.FLAGS
@@ -88,6 +89,8 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
     if given.deterministic:
         deterministic.switch_on()
     plan = command.resolve(given, PATHS, arguments)
+    if not (given.distributed or given.coordinator):
+        use_cores(len(plan.seeds))
     if given.explain:
         print(registry.describe_path(plan.recipe, given.explain))
         print("\n".join(command.per_preset(plan.method, given.explain)))

@@ -12,6 +12,9 @@ from enoto_jax.types import Spec, Transition
 
 B, N, K, D, A = 6, 4, 5, 3, 2
 
+# Whichever test is the first to ask for devices: all run on one.
+jax.config.update("jax_num_cpu_devices", 1)
+
 
 def pytest_addoption(parser):
     parser.addoption(

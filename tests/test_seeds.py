@@ -3,6 +3,7 @@
 Several devices need a process of their own, in which the CPU pretends to be four.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -184,6 +185,53 @@ def test_as_many_devices_as_divide_the_seeds(seeds, used):
 def test_streams_of_a_seed_differ():
     keys = [jax.random.key_data(stream(np.int32(s), n)).tolist() for s in (0, 1) for n in STREAMS]
     assert len({tuple(key) for key in keys}) == 2 * len(STREAMS)
+
+
+def test_a_cpu_runs_one_operation_at_a_time():
+    """XLA's default order lets two threads wait for each other for ever (jaxlib 0.10.2)."""
+
+    def several(x):
+        y, z = x @ x.T, x.T @ x
+        for _ in range(4):
+            y, z = jax.numpy.tanh(y @ z), jax.numpy.sin(z @ y)
+        return y, z
+
+    x = np.ones((2, 300, 300), np.float32)
+
+    def order(program):
+        """Names of the products and fusions as they are scheduled."""
+        return re.findall(r"%(?:dot|fusion|\w+_fusion)\S* =", program.lower(x).compile().as_text())
+
+    found = order(SeedMap([0, 1], jax.devices()[:1]).compile(several))
+    wanted = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    batched = jax.vmap(several)
+    assert found and found == order(jax.jit(batched, compiler_options=wanted))
+    assert found != order(jax.jit(batched))
+
+
+CORES = """
+import os, jax
+from enoto_jax.train.seeds import SeedMap, use_cores
+cores = len(os.sched_getaffinity(0))
+use_cores({count})
+assert jax.local_device_count() == {devices}, jax.local_devices()
+use_cores(1)  # too late to change anything
+assert len(SeedMap(range({count})).devices) == {spread}
+"""
+
+
+@pytest.mark.parametrize(
+    ("count", "devices", "spread", "env"),
+    [
+        (2, "min(2, cores)", "min(2, cores)", {}),
+        (4, "3", "2", {"JAX_NUM_CPU_DEVICES": "3"}),  # what the user has said holds
+    ],
+)
+def test_a_seed_has_a_core_of_its_own(count, devices, spread, env):
+    text = CORES.format(count=count, devices=devices, spread=spread)
+    process = python("-W", "error", "-c", text, env=env)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors[-2000:]
 
 
 if __name__ == "__main__":

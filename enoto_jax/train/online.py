@@ -323,7 +323,7 @@ def saved_template(whole: Online, step: int) -> Online:
 
 def portable(online: Online, step: int, seeds: SeedMap) -> Online:
     """Host arrays to save; the ring only as far as it is filled."""
-    filled = jax.tree.map(lambda x: seeds.view(x)[:, :step].copy(), online.storage.ring)
+    filled = jax.tree.map(lambda x: np.asarray(x)[:, :step].copy(), online.storage.ring)
     host = seeds.get(online.replace(storage=online.storage._replace(ring=())))
     return host.replace(storage=host.storage._replace(ring=filled))
 

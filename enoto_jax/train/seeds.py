@@ -1,16 +1,22 @@
-"""Seeds side by side: vmap inside a device, pmap across devices. pmap is used nowhere else.
+"""Seeds side by side: vmap inside a device, a map over devices (`shard_map`, nowhere else).
 
 Across hosts each runs its own part of the seeds so (see hosts.py).
 
 A function is written for one seed. `SeedMap.compile` turns it into one program for all of them.
-Arrays that belong to seeds have a leading S on the host; on P > 1 devices they lie as [P, S / P].
-What seeds share (the data set, a step number) lies once per device. A seed's numbers come from its
-own seed alone, never from its place in the batch.
+Arrays that belong to seeds have a leading S; on P devices each holds S / P of it. What seeds share
+(the data set, a step number) lies once per device. A seed's numbers come from its own seed alone,
+never from its place in the batch.
+
+`jax.pmap` would be the older way. As of jax 0.10 it is a wrapper of this one that converts its
+arguments at every call, which costs more than a small update (docs/performance.md).
 """
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -20,6 +26,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from enoto_jax.train import hosts
 from enoto_jax.types import Array, Key
 
+SEEDS, EACH = PartitionSpec("seeds"), PartitionSpec()  # a part for each device, or all of it
+
 # Independent streams of random numbers of one seed.
 STREAMS = ("init", "offline", "handover", "online", "act")
 
@@ -27,6 +35,35 @@ STREAMS = ("init", "offline", "handover", "online", "act")
 def stream(seed: Array, name: str) -> Key:
     """The key of one named stream of one seed; fold a step number in before use."""
     return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
+
+
+def use_cores(count: int) -> None:
+    """Where JAX runs on a CPU, give it devices for so many seeds, at most one per core of it.
+
+    A seed on a core of its own is faster than all cores on one seed's small products. Does nothing
+    once JAX has its devices, or where the user has said how many there are.
+    """
+    said = jax.config.jax_num_cpu_devices >= 0 or "device_count" in os.environ.get("XLA_FLAGS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not said:
+        with suppress(RuntimeError):
+            devices = max(p for p in range(1, cores + 1) if count % p == 0)
+            jax.config.update("jax_num_cpu_devices", devices)
+
+
+@functools.cache
+def _one_operation_at_a_time() -> dict[str, str]:
+    """XLA's order for CPUs that cannot stop for ever.
+
+    Its default runs independent operations at once; as of jaxlib 0.10.2 a program can then stop
+    with all threads waiting (IQL online, batches of 256, two cores). It is no faster either.
+    """
+    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:  # another version may not know it
+        return {}
+    return options
 
 
 class SeedMap:
@@ -47,6 +84,17 @@ class SeedMap:
         devices = list(devices or jax.local_devices())
         count = max(p for p in range(1, len(devices) + 1) if len(self.seeds) % p == 0)
         self.devices = devices[:count]
+
+    @functools.cached_property
+    def _mesh(self) -> Mesh | None:
+        return Mesh(np.asarray(self.devices), ("seeds",)) if len(self.devices) > 1 else None
+
+    def _compiler_options(self) -> dict[str, Any]:
+        if self.devices[0].platform != "cpu":
+            return {}
+        # A device that is one core of several leaves the others to their own seeds.
+        alone = {"xla_cpu_multi_thread_eigen": False} if self._mesh else {}
+        return _one_operation_at_a_time() | alone
 
     def compile(
         self,
@@ -75,38 +123,30 @@ class SeedMap:
             axes = [None if i in shared else 0 for i in range(len(arguments))]
             return jax.vmap(function, in_axes=axes)(*arguments)
 
-        if len(self.devices) == 1:
-            return jax.jit(batched, donate_argnums=tuple(donate))
-        return jax.pmap(batched, devices=self.devices, donate_argnums=tuple(donate))
+        options = {"donate_argnums": tuple(donate), "compiler_options": self._compiler_options()}
+        if self._mesh is None:
+            return jax.jit(batched, **options)
+
+        def spread(*arguments):
+            specs = tuple(EACH if i in shared else SEEDS for i in range(len(arguments)))
+            # Nothing crosses devices, so there is nothing to check of what varies over them.
+            return jax.shard_map(
+                batched, mesh=self._mesh, in_specs=specs, out_specs=SEEDS, check_vma=False
+            )(*arguments)
+
+        return jax.jit(spread, **options)
 
     def put(self, tree: Any) -> Any:
         """Host arrays [S, ...] to the devices."""
-        count = len(self.devices)
-        if count == 1:
-            return jax.device_put(tree, self.devices[0])
-        split = jax.tree.map(lambda x: np.reshape(x, (count, -1, *np.shape(x)[1:])), tree)
-        return jax.device_put(split, self._one_each())
+        return jax.device_put(tree, self._place(SEEDS))
 
     def share(self, tree: Any) -> Any:
         """Host arrays to every device, once each."""
-        if len(self.devices) == 1:
-            return jax.device_put(tree, self.devices[0])
-        return jax.tree.map(
-            lambda x: jax.make_array_from_callback(
-                (len(self.devices), *np.shape(x)), self._one_each(), lambda _: np.asarray(x)[None]
-            ),
-            tree,
-        )
+        return jax.device_put(tree, self._place(EACH))
 
-    def _one_each(self) -> NamedSharding:
-        """The leading axis is spread over the devices, which is how pmap takes its arguments."""
-        return NamedSharding(Mesh(np.asarray(self.devices), ("seeds",)), PartitionSpec("seeds"))
+    def _place(self, spec: PartitionSpec) -> jax.Device | NamedSharding:
+        return self.devices[0] if self._mesh is None else NamedSharding(self._mesh, spec)
 
     def get(self, tree: Any) -> Any:
         """Device arrays to host arrays [S, ...] of their own memory, safe from donation."""
-        return jax.tree.map(lambda x: np.array(self.view(x), copy=True), tree)
-
-    def view(self, array: jax.Array) -> np.ndarray:
-        """A device array as [S, ...], on a CPU in the device's own memory: to read at once."""
-        host = np.asarray(array)
-        return host if len(self.devices) == 1 else host.reshape(-1, *host.shape[2:])
+        return jax.tree.map(lambda x: np.array(x, copy=True), tree)
