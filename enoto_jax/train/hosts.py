@@ -1,7 +1,7 @@
 """Several processes, mostly one a machine, as one run: who they are, what they tell each other.
 
 Seeds never exchange a number, so every host compiles and runs the program of its own seeds, over
-its own devices; together these are the pmap over all devices. What is written belongs to all seeds:
+its own devices; together these are a map over all devices. What is written belongs to all seeds:
 rows, scores and checkpoints are gathered, byte for byte, and the first host alone writes them. A
 run's folder is therefore the one that a single process would have left, any number of hosts can go
 on from it, and only the first host's disk matters.

@@ -7,8 +7,7 @@ Arrays that belong to seeds have a leading S; on P devices each holds S / P of i
 (the data set, a step number) lies once per device. A seed's numbers come from its own seed alone,
 never from its place in the batch.
 
-`jax.pmap` would be the older way. As of jax 0.10 it is a wrapper of this one that converts its
-arguments at every call, which costs more than a small update (docs/performance.md).
+`jax.pmap`, the older way, is a wrapper of this one as of jax 0.10.
 """
 
 from __future__ import annotations
