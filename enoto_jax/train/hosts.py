@@ -33,6 +33,7 @@ from enoto_jax.types import InputError, RunError
 
 HEARTBEAT_S = 20  # a host that has not been heard of for so long is lost
 GRACE_S = 3.0  # for the main thread to end with a line of its own
+WRITING_S = 3600.0  # for the first host to write the last checkpoint
 CHUNK = 2**24  # bytes per exchange: all that it needs of a device's memory, times the hosts
 AGAIN = "give all hosts the same command again, it goes on from the last checkpoint"
 
@@ -79,13 +80,23 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
 
 
 def leave(code: int) -> None:
-    """End this process, once it has joined others, together with them if they end too."""
+    """End this process, once it has joined others, together with them if they end too.
+
+    After success, or a save, the others wait for the first host to write: were they gone, it would
+    take them for lost. It is watched meanwhile.
+    """
     if not jax.distributed.is_initialized():
         return
-    _watching.clear()
-    patience = HEARTBEAT_S if code in (0, 75) else GRACE_S
-    with suppress(Exception):  # the others may have gone, or may never come
+    ends_well = code in (0, 75)
+    if not ends_well:
+        _watching.clear()
+    patience = WRITING_S if ends_well else GRACE_S
+    try:
         distributed.global_state.client.wait_at_barrier("the end", int(1000 * patience))
+    except Exception:  # the others may have gone, or may never come
+        if ends_well and not first():
+            _end([0])
+    _watching.clear()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # not even for the exit handlers of the runtime
@@ -111,8 +122,15 @@ def _end(lost: Sequence[int]) -> None:
     os._exit(1)
 
 
-# Without its first host the runtime aborts, whatever it is asked for; that shall be our exit too.
-_ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: _end([0]))
+def _aborted(number: int) -> None:
+    """Without its first host the runtime aborts, whatever it is asked for; end as we do."""
+    del number
+    if not _watching.is_set():  # the main thread is about to end by itself
+        time.sleep(GRACE_S)
+    _end([0])
+
+
+_ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
 
 
 def count() -> int:
