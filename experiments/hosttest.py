@@ -1,12 +1,14 @@
 """Lose a host of a run over two processes, or stop it, and compare with one process.
 
-python -m experiments.hosttest --kills=4 --stops=6 --out=runs/hosttest
+python -m experiments.hosttest --kills=4 --freezes=2 --stops=6 --out=runs/hosttest
 
 Two processes on this machine train one small run, two seeds each. Once for every kill, the second
-or the first of them is killed (SIGKILL), offline or online: the other must end by itself, with exit
-code 1 and one line. Once for every stop, the second, the first or, as Slurm does, both are told to
-stop (SIGTERM): both must save and end with 75. Each time the same command on both must go on to the
-very files that one process writes. The table is `<out>/hosts.csv`. Exit code 1: something differs.
+or the first of them is killed (SIGKILL), offline or online; once for every freeze it stands still
+with its connections open (SIGSTOP), as if its machine had vanished: the other must end by itself,
+with exit code 1 and one line. Once for every stop, the second, the first or, as Slurm does, both
+are told to stop (SIGTERM): both must save and end with 75. Each time the same command on both must
+go on to the very files that one process writes. The table is `<out>/hosts.csv`. Exit code 1:
+something differs.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class Blow(NamedTuple):
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_integer("kills", 4, "How many runs lose a host.")
+    flags.DEFINE_integer("freezes", 2, "How many runs have a host that stands still.")
     flags.DEFINE_integer("stops", 6, "How many runs are told to stop.")
     flags.DEFINE_integer("seed", 0, "Of the moments.")
     flags.DEFINE_string("out", "runs/hosttest", "Folder of the runs; must be new.")
@@ -66,15 +69,16 @@ def define() -> None:
 def main() -> None:
     """One process in peace, two in peace, two under fire."""
     out = command.new_folder(FLAGS.out)
-    differences = disturb(out, [[], *blows(FLAGS.kills, FLAGS.stops)], FLAGS.seed)
+    differences = disturb(out, [[], *blows(FLAGS.kills, FLAGS.freezes, FLAGS.stops)], FLAGS.seed)
     if differences:
         raise RunError(f"{out}: {'; '.join(differences)}")
 
 
-def blows(kills: int, stops: int) -> Iterator[list[Blow]]:
+def blows(kills: int, freezes: int, stops: int) -> Iterator[list[Blow]]:
     """What each run suffers."""
-    for number in range(kills):
-        yield [Blow(signal.SIGKILL, (1 - number % 2,), ("online", "offline")[number // 2 % 2])]
+    for losing, count in ((signal.SIGKILL, kills), (signal.SIGSTOP, freezes)):
+        for number in range(count):
+            yield [Blow(losing, (1 - number % 2,), ("online", "offline")[number // 2 % 2])]
     for number in range(stops):
         at = ((1,), (0,), (0, 1))[number % 3]
         yield [Blow(signal.SIGTERM, at, ("offline", "online")[number % 2])]
@@ -146,14 +150,18 @@ def _strike(folder: Path, arguments: tuple[str, ...], blow: Blow, delay: float) 
     found_in, begun = crashtest.doing(folder), time.monotonic()
     for host in blow.hosts:
         processes[host].send_signal(blow.signal)
-    codes = [process.wait(LONGEST_S) for process in processes]
+    stops = blow.signal == signal.SIGTERM
+    left = [p for host, p in enumerate(processes) if stops or host not in blow.hosts]
+    for process in left:
+        process.wait(LONGEST_S)
     took = time.monotonic() - begun
-    # The first host speaks for all; of a lost one, the other does.
-    speaker = 1 if blow == (signal.SIGKILL, (0,), blow.phase) else 0
+    for process in processes:  # one that is frozen
+        process.kill()
+    codes = [process.wait() for process in processes]
+    speaker = processes.index(left[0])  # the first host, if it can
     said = Path(f"{folder}.{speaker}.txt").read_text().strip().splitlines()[-1]
-    killed = blow.signal == signal.SIGKILL
-    wanted = [-9 if host in blow.hosts else 1 for host in (0, 1)] if killed else [75, 75]
-    if codes != wanted or ("is lost" if killed else "stopped at") not in said:
+    wanted = [75 if stops else -9 if host in blow.hosts else 1 for host in (0, 1)]
+    if codes != wanted or ("stopped at" if stops else "is lost") not in said:
         raise RunError(f"{folder}: the hosts ended with {codes}: {said}")
     at, name = " ".join(map(str, blow.hosts)), blow.signal.name
     ends = " ".join(map(str, codes))
