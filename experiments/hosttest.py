@@ -142,7 +142,8 @@ def _end(processes: list[subprocess.Popen]) -> None:
 def _strike(folder: Path, arguments: tuple[str, ...], blow: Blow, delay: float) -> tuple:
     """Start the run and strike it once it has been in the phase for so many seconds; its row."""
     processes = start(folder, arguments, 2)
-    while crashtest.doing(folder) != blow.phase:
+    best = folder / "checkpoints" / "best"  # there is one once the programs are compiled
+    while crashtest.doing(folder) != blow.phase or not any(best.glob("[0-9]*")):
         if any(process.poll() is not None for process in processes):
             raise RunError(f"{folder}: ended before the signal; see the log files")
         time.sleep(0.01)
