@@ -6,7 +6,7 @@ For each number of workers, on a local Ray, every worker does `--rounds` runs of
 the former and more: `process`, runs of nothing in a process of their own, which Ray starts;
 `imports`, those that import this package, and with it JAX; `train`, small runs that train, with
 their programs compiled before. `<out>/sweep.csv` has the seconds of each repeat, sweep.png draws
-the medians.
+the best of them, because whatever else a machine does only makes them slower.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import matplotlib
 from absl import flags
@@ -97,31 +95,25 @@ def draw(rows: list[tuple], path: Path) -> None:
     workers = sorted({int(row[1]) for row in rows})
     places, cores = range(len(workers)), int(rows[0][6])
 
-    def each(what: str, of: Callable[[int, float], float]) -> list[list[float]]:
-        """Of every number of workers, every repeat's, from workers and runs a minute."""
+    def rates(what: str) -> list[list[float]]:
+        """Runs a minute of every repeat, for every number of workers."""
         mine = [(int(row[1]), float(row[5])) for row in rows if row[0] == what]
-        return [[of(c, rate) for c, rate in mine if c == count] for count in workers]
+        return [[rate for count, rate in mine if count == c] for c in workers]
 
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure((7.5, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        rates = each("train", lambda count, rate: rate)
-        middle = [median(rate) for rate in rates]
-        ideal = [middle[0] / workers[0] * min(count, cores) for count in workers]
+        worst, best = zip(*((min(rate), max(rate)) for rate in rates("train")))
+        ideal = [best[0] / workers[0] * min(count, cores) for count in workers]
         left.plot(workers, ideal, ":", color="0.5", label=f"in step, up to {cores} cores")
-        left.plot(workers, middle, "o-", label="measured, median")
-        left.vlines(
-            workers, [min(r) for r in rates], [max(r) for r in rates], color="C0", alpha=0.4
-        )
+        left.plot(workers, best, "o-", label="measured, best of the repeats")
+        left.vlines(workers, worst, best, color="C0", alpha=0.4)
         left.set(xlabel="workers", ylabel="small runs a minute", xticks=workers, ylim=(0, None))
         left.legend(frameon=False, loc="lower right")
         below = [0.0] * len(workers)
-        for what, words in (
-            ("process", "process, scheduling"),
-            ("imports", "imports"),
-            ("train", "the run"),
-        ):
-            upto = [median(x) for x in each(what, lambda count, rate: 60 * count / rate)]
+        kinds = {"process": "process, scheduling", "imports": "imports", "train": "the run"}
+        for what, words in kinds.items():
+            upto = [60 * count / max(rate) for count, rate in zip(workers, rates(what))]
             right.bar(places, [u - b for u, b in zip(upto, below)], 0.6, below, label=words)
             below = upto
         right.set(xlabel="workers", ylabel="seconds of a worker, a run", xticks=places)
