@@ -127,11 +127,13 @@ def test_leaving(monkeypatch, capfd, code, first, lost):
     monkeypatch.setattr(hosts, "first", lambda: first)
     monkeypatch.setattr(hosts.os, "_exit", leave)
     monkeypatch.setattr(hosts, "_watching", hosts.threading.Event())
+    monkeypatch.setattr(hosts, "_ends_with", 1)
     hosts._watching.set()
     without_the_first = lost and not first and code != 1
     with pytest.raises(Left, match="^1$" if without_the_first else f"^{code}$"):
         hosts.leave(code)
     assert asked == [(hosts.GRACE_S, False) if code == 1 else (hosts.WRITING_S, True)]
+    assert hosts._ends_with == (1 if lost else code)
     assert ("error: host 0 is lost" in capfd.readouterr().err) == without_the_first
 
 
@@ -151,7 +153,7 @@ def test_the_files_of_one_process_also_after_a_stop_and_a_loss(tmp_path, monkeyp
     with open(tmp_path / "out" / "hosts.csv", newline="") as file:
         stopped, lost = csv.DictReader(file)
     assert (stopped["exit_codes"], lost["exit_codes"]) == ("75 75", "1 -9")
-    assert "stopped at " + stopped["resumed_from"] in stopped["last_line"]
+    assert stopped["resumed_from"].replace(" ", " step ") in stopped["last_line"]
     assert "is lost; give all hosts the same command again" in lost["last_line"]
 
 

@@ -38,6 +38,7 @@ CHUNK = 2**24  # bytes per exchange: all that it needs of a device's memory, tim
 AGAIN = "give all hosts the same command again, it goes on from the last checkpoint"
 
 _watching = threading.Event()
+_ends_with = 1  # what the runtime's abort becomes
 
 
 class Nothing:
@@ -87,18 +88,25 @@ def leave(code: int) -> None:
     """
     if not jax.distributed.is_initialized():
         return
-    ends_well = code in (0, 75)
+    global _ends_with
+    client, ends_well = distributed.global_state.client, code in (0, 75)
     if not ends_well:
         _watching.clear()
-    patience = WRITING_S if ends_well else GRACE_S
+    sys.stdout.flush()
+    sys.stderr.flush()
     try:
-        distributed.global_state.client.wait_at_barrier("the end", int(1000 * patience))
+        client.wait_at_barrier("the end", int(1000 * (WRITING_S if ends_well else GRACE_S)))
     except Exception:  # the others may have gone, or may never come
         if ends_well and not first():
             _end([0])
-    _watching.clear()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    else:
+        _watching.clear()
+        _ends_with = code
+        with suppress(Exception):  # the first host answers until the others have heard of it
+            if not first():
+                client.key_value_set(f"heard {jax.process_index()}", "")
+            for index in range(1, count() if first() else 0):
+                client.blocking_key_value_get(f"heard {index}", int(1000 * GRACE_S))
     os._exit(code)  # not even for the exit handlers of the runtime
 
 
@@ -125,9 +133,9 @@ def _end(lost: Sequence[int]) -> None:
 def _aborted(number: int) -> None:
     """Without its first host the runtime aborts, whatever it is asked for; end as we do."""
     del number
-    if not _watching.is_set():  # the main thread is about to end by itself
-        time.sleep(GRACE_S)
-    _end([0])
+    if _ends_with == 1:
+        _end([0])
+    os._exit(_ends_with)
 
 
 _ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
