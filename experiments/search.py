@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 from absl import flags
 
+from enoto_jax import deterministic
 from enoto_jax.train.record import Stopped
 from enoto_jax.types import InputError, RunError
 from experiments import command, grid, train, worker
@@ -126,6 +127,8 @@ def _trial(drawn: dict[str, Any], given: tuple[str, ...], out: Path) -> None:
     FLAGS(sys.argv)
     sys.argv += arguments(drawn)
     FLAGS(sys.argv)
+    if FLAGS.deterministic:
+        deterministic.switch_on()
     plan = command.resolve(FLAGS, train.PATHS, sys.argv[1:])
 
     def tell(score: float, phase: str, step: int) -> None:
