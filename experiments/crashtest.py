@@ -75,7 +75,7 @@ def crash(out: Path, kills: int, seed: int, arguments: tuple[str, ...]) -> list[
                 aim, delay = PHASES[len(rows) % len(PHASES)], float(rng.uniform(0.0, 1.0))
                 died = _kill(process, folder, aim, delay)
                 if died:
-                    rows.append((number, aim, f"{delay:.2f}", died, _where(folder)))
+                    rows.append((number, aim, f"{delay:.2f}", died, resumed_from(folder)))
                     print(*rows[-1], file=sys.stderr, flush=True)
             process.join(LONGEST_S)
             if process.exitcode not in (0, -9):
@@ -175,7 +175,7 @@ def _last(path: Path) -> tuple[int, int]:
     return "online" in rows[-1].get("phase", rows[-1].get("name", "")), int(rows[-1]["step"])
 
 
-def _where(folder: Path) -> str:
+def resumed_from(folder: Path) -> str:
     found = _record(folder)
     return f"{found['phase']} {found['step']}" if found else "nothing"
 

@@ -205,6 +205,7 @@ def _behind(row: Cell, out: Path, after: str) -> Cell:
 def _check(folder: Path, plan: command.Plan) -> None:
     """Refuse a folder that holds another run, before any of them starts."""
     if (folder / "config.json").exists():
+        old = restoring.config(folder)
         config: dict[str, Any] = {
             "task": plan.source.name,
             "env": plan.env_id or "none",
@@ -212,6 +213,7 @@ def _check(folder: Path, plan: command.Plan) -> None:
             "eval_episodes": plan.eval_episodes,
             "restore": plan.restore and str(plan.restore.resolve()),
             "recipe": units.to_json(plan.recipe),
-            "data_hash": restoring.config(folder).get("data_hash"),  # compared when it is read
+            # What the worker alone knows is compared there.
+            **{name: old.get(name) for name in ("data_hash", "deterministic")},
         }
         run.same_run(folder, json.loads(json.dumps(config)))

@@ -1,23 +1,28 @@
-"""Lose a host of a run over two processes again and again, and compare with one process.
+"""Lose a host of a run over two processes, or stop it, and compare with one process.
 
-python -m experiments.hosttest --kills=4 --out=runs/hosttest
+python -m experiments.hosttest --kills=4 --freezes=2 --stops=6 --out=runs/hosttest
 
-Two processes on this machine train one small run, two seeds each. In turn the second and the first
-of them is killed (SIGKILL), offline and online; the other must end by itself, with exit code 1 and
-one line, and the same command on both must go on to the very files that one process writes. The
-table is `<out>/hosts.csv`. Exit code 1: something differs.
+Two processes on this machine train one small run, two seeds each. Once for every kill, the second
+or the first of them is killed (SIGKILL), offline or online; once for every freeze it stands still
+with its connections open (SIGSTOP), as if its machine had vanished: the other must end by itself,
+with exit code 1 and one line. Once for every stop, the second, the first or, as Slurm does, both
+are told to stop (SIGTERM): both must save and end with 75. Each time the same command on both must
+go on to the very files that one process writes. The table is `<out>/hosts.csv`. Exit code 1:
+something differs.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from absl import flags
@@ -27,11 +32,13 @@ from experiments import command, crashtest
 
 FLAGS = flags.FLAGS
 RUN = (
-    "--method=td3_bc", "--preset=smoke", "--set=algorithm.hidden=8,8", "--offline_steps=4000",
-    "--online_steps=2000", "--warmup=100", "--eval_every=500", "--eval_episodes=2",
+    "--method=td3_bc", "--preset=smoke", "--set=algorithm.hidden=8,8", "--offline_steps=2000",
+    "--online_steps=1000", "--warmup=100", "--eval_every=250", "--eval_episodes=2",
     "--batch_size=32", "--seeds=4",
 )  # fmt: skip
-COLUMNS = ("run", "killed_host", "died_in", "exit_code", "seconds_to_exit", "last_line")
+COLUMNS = (
+    "run", "signal", "hosts", "in", "exit_codes", "seconds_to_exit", "resumed_from", "last_line",
+)  # fmt: skip
 LONGEST_S = 600.0
 # The command itself, saving as often as it can.
 _TRAIN = """
@@ -42,9 +49,19 @@ runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 
 
+class Blow(NamedTuple):
+    """A signal to some of a run's hosts, once it is in a phase."""
+
+    signal: signal.Signals
+    hosts: tuple[int, ...]
+    phase: str
+
+
 def define() -> None:
     """The command's flags."""
-    flags.DEFINE_integer("kills", 4, "How many in all.")
+    flags.DEFINE_integer("kills", 4, "How many runs lose a host.")
+    flags.DEFINE_integer("freezes", 2, "How many runs have a host that stands still.")
+    flags.DEFINE_integer("stops", 6, "How many runs are told to stop.")
     flags.DEFINE_integer("seed", 0, "Of the moments.")
     flags.DEFINE_string("out", "runs/hosttest", "Folder of the runs; must be new.")
 
@@ -52,23 +69,32 @@ def define() -> None:
 def main() -> None:
     """One process in peace, two in peace, two under fire."""
     out = command.new_folder(FLAGS.out)
-    differences = lose(out, range(1, FLAGS.kills + 2), FLAGS.seed)
+    differences = disturb(out, [[], *blows(FLAGS.kills, FLAGS.freezes, FLAGS.stops)], FLAGS.seed)
     if differences:
         raise RunError(f"{out}: {'; '.join(differences)}")
 
 
-def lose(
-    out: Path, numbers: Sequence[int], seed: int, arguments: tuple[str, ...] = RUN
+def blows(kills: int, freezes: int, stops: int) -> Iterator[list[Blow]]:
+    """What each run suffers."""
+    for losing, count in ((signal.SIGKILL, kills), (signal.SIGSTOP, freezes)):
+        for number in range(count):
+            yield [Blow(losing, (1 - number % 2,), ("online", "offline")[number // 2 % 2])]
+    for number in range(stops):
+        at = ((1,), (0,), (0, 1))[number % 3]
+        yield [Blow(signal.SIGTERM, at, ("offline", "online")[number % 2])]
+
+
+def disturb(
+    out: Path, runs: Sequence[Sequence[Blow]], seed: int, arguments: tuple[str, ...] = RUN
 ) -> list[str]:
-    """What differs from one process in runs of two: number 1 in peace, the others lose a host."""
+    """What differs from one process in runs of two, each of which suffers its blows in turn."""
     out.mkdir(parents=True)
     _end(start(out / "one", arguments, 1))
     rng, rows, differences = np.random.default_rng(seed), [], []
-    for number in numbers:
+    for number, suffered in enumerate(runs, 1):
         folder = out / f"run-{number}"
-        if number > 1:
-            host, phase = number % 2, ("offline", "online")[(number // 2) % 2]
-            rows.append((number, host, *_kill(folder, arguments, host, phase, rng.uniform())))
+        for blow in suffered:
+            rows.append((number, *_strike(folder, arguments, blow, 2 * rng.uniform())))
             print(*rows[-1], sep=", ", flush=True)
         _end(start(folder, arguments, 2))
         found = list(crashtest.compare(out / "one", folder))
@@ -113,26 +139,34 @@ def _end(processes: list[subprocess.Popen]) -> None:
         raise RunError(f"exit codes {codes}; see the log files")
 
 
-def _kill(
-    folder: Path, arguments: tuple[str, ...], host: int, phase: str, delay: float
-) -> tuple[str, int, str, str]:
-    """Kill one host; in which phase, and how the other one ended: code, seconds, last line."""
+def _strike(folder: Path, arguments: tuple[str, ...], blow: Blow, delay: float) -> tuple:
+    """Start the run and strike it once it has been in the phase for so many seconds; its row."""
     processes = start(folder, arguments, 2)
-    while crashtest.doing(folder) != phase:
+    best = folder / "checkpoints" / "best"  # there is one once the programs are compiled
+    while crashtest.doing(folder) != blow.phase or not any(best.glob("[0-9]*")):
         if any(process.poll() is not None for process in processes):
-            raise RunError(f"{folder}: ended before it was killed; see the log files")
+            raise RunError(f"{folder}: ended before the signal; see the log files")
         time.sleep(0.01)
-    time.sleep(2 * delay)
-    died = crashtest.doing(folder)
-    processes[host].kill()
-    processes[host].wait()
-    begun = time.monotonic()
-    code = processes[1 - host].wait(LONGEST_S)
+    time.sleep(delay)
+    found_in, begun = crashtest.doing(folder), time.monotonic()
+    for host in blow.hosts:
+        processes[host].send_signal(blow.signal)
+    stops = blow.signal == signal.SIGTERM
+    left = [p for host, p in enumerate(processes) if stops or host not in blow.hosts]
+    for process in left:
+        process.wait(LONGEST_S)
     took = time.monotonic() - begun
-    said = Path(f"{folder}.{1 - host}.txt").read_text().strip().splitlines()
-    if code != 1 or "is lost" not in said[-1]:
-        raise RunError(f"{folder}: the other host ended with {code}: {said[-1]}")
-    return died, code, f"{took:.1f}", said[-1]
+    for process in processes:  # one that is frozen
+        process.kill()
+    codes = [process.wait() for process in processes]
+    speaker = processes.index(left[0])  # the first host, if it can
+    said = Path(f"{folder}.{speaker}.txt").read_text().strip().splitlines()[-1]
+    wanted = [75 if stops else -9 if host in blow.hosts else 1 for host in (0, 1)]
+    if codes != wanted or ("stopped at" if stops else "is lost") not in said:
+        raise RunError(f"{folder}: the hosts ended with {codes}: {said}")
+    at, name = " ".join(map(str, blow.hosts)), blow.signal.name
+    ends = " ".join(map(str, codes))
+    return name, at, found_in, ends, f"{took:.1f}", crashtest.resumed_from(folder), said
 
 
 if __name__ == "__main__":

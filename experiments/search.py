@@ -8,12 +8,15 @@ name for each path of the recipe or flag of train:
       algorithm.actor_rate: {loguniform: [1.0e-5, 1.0e-3]}
       num_critics: {choice: [2, 5, 10]}
 
-The best is the one whose last evaluation is best.
+The best is the one whose last evaluation is best. SIGINT or SIGTERM: Tune notes where it is, the
+runs end at once, and the same command goes on with each of them from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import csv
+import json
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -23,9 +26,10 @@ from typing import Any
 import yaml
 from absl import flags
 
+from enoto_jax import deterministic
 from enoto_jax.train.record import Stopped
 from enoto_jax.types import InputError, RunError
-from experiments import command, grid, train
+from experiments import command, grid, train, worker
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +45,7 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
     Raises:
       InputError: the file, a distribution or a path is none.
       RunError: runs failed.
-      Stopped: by SIGINT; the same command goes on.
+      Stopped: by a signal; the same command goes on.
     """
     (task,) = grid.tasks()
     given = (*([f"--method={FLAGS.method}"] if FLAGS.method else []),)
@@ -50,7 +54,9 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
     from ray import tune
 
     samples, space = read(path, tune)
-    grid.resolve((*given, *arguments({k: v.sample() for k, v in space.items()})))  # may refuse
+    plan = grid.resolve((*given, *arguments({k: v.sample() for k, v in space.items()})))
+    if plan.env_id is None:
+        raise InputError("--env=none: a search needs the scores of evaluations")
     resources = {"cpu": FLAGS.cpus_per_run, "gpu": FLAGS.gpus_per_run}
     trial = tune.with_resources(partial(_trial, given=given, out=out), resources)
     if tune.Tuner.can_restore(str(out / "tune")):
@@ -66,7 +72,11 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
                 failure_config=tune.FailureConfig(max_failures=FLAGS.retries),
             ),
         )
-    results = tuner.fit()
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        results = tuner.fit()  # which knows what to do on a SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, before)
     rows = [_row(result) for result in results]
     with open(out / "search.csv", "w", newline="") as file:
         table = csv.DictWriter(file, ["run", "score", *space], lineterminator="\n")
@@ -111,19 +121,28 @@ def _trial(drawn: dict[str, Any], given: tuple[str, ...], out: Path) -> None:
     if "out" not in FLAGS:
         train.define()
     folder = out / f"run-{tune.get_context().get_trial_id()}"
+    worker.keep_compiled(out)
+    worker.until_free(folder)
     sys.argv = ["experiments.train", *given]
     FLAGS(sys.argv)
     sys.argv += arguments(drawn)
     FLAGS(sys.argv)
+    if FLAGS.deterministic:
+        deterministic.switch_on()
     plan = command.resolve(FLAGS, train.PATHS, sys.argv[1:])
+
+    def tell(score: float, phase: str, step: int) -> None:
+        tune.report({"score": score, "phase": phase, "step": step, "run": folder.name})
 
     def watch(phase: str, step: int, state: Any, returns: Any) -> None:
         del state
         value = float(returns.mean())
-        score = float(plan.source.score(value)) if plan.source.scored else value
-        tune.report({"score": score, "phase": phase, "step": step, "run": folder.name})
+        tell(float(plan.source.score(value)) if plan.source.scored else value, phase, step)
 
     command.train(plan, folder, watch=watch, signals=False)
+    # Once more: a run may have ended just before Tune was stopped, and then evaluates nothing now.
+    summary = json.loads((folder / "summary.json").read_text())
+    tell(summary["overall"]["final"]["mean"], "end", plan.recipe.online.steps)
 
 
 def _row(result: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 from absl import flags
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from enoto_jax.logging import read_csv
 from enoto_jax.train.record import Stopped
@@ -218,7 +218,8 @@ class Sweep:
         return state, begun[-1]["node"] if begun else "", str(len(begun)), step, score
 
     def _table(self) -> Table:
-        table = Table("run", "state", "node", "attempts", "evaluated", "score or return")
+        name = Column("run", overflow="fold")  # names differ at their ends
+        table = Table(name, "state", "node", "attempts", "evaluated", "score or return")
         for cell in self._cells:
             table.add_row(cell.name, *self._state(cell))
         return table

@@ -47,12 +47,8 @@ def run_cell(
         raise Failed(f"node {socket.gethostname()} does not see {folder.parent}: it must be shared")
     if 0 < gpus < 1:  # JAX would take three quarters of the memory for every run
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * gpus:.3f}")
-    if jax.config.jax_compilation_cache_dir is None:  # a machine's own: programs fit its processor
-        cache = folder.parent / ".compiled" / socket.gethostname()
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    folder.mkdir(parents=True, exist_ok=True)
-    _until_free(folder)
+    keep_compiled(folder.parent)
+    until_free(folder)
     began = datetime.now(UTC).isoformat(timespec="milliseconds")
     _note(folder, began, "begun")
     for name in list(flags.FLAGS):
@@ -70,6 +66,26 @@ def run_cell(
     if code == command.FAILED:
         raise Failed(last_error(folder))
     return code
+
+
+def keep_compiled(out: Path) -> None:
+    """Let a machine's runs share their compiled programs, unless the surroundings say where."""
+    if jax.config.jax_compilation_cache_dir is None:  # a machine's own: programs fit its processor
+        cache = out / ".compiled" / socket.gethostname()
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def until_free(folder: Path) -> None:
+    """Make the folder, or wait for an earlier attempt's lock: the machine may be gone before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + LOCK_S
+    while time.monotonic() < until:
+        try:
+            with locked(folder):
+                return
+        except InputError:
+            time.sleep(1.0)
 
 
 def attempts(folder: Path) -> list[dict[str, str]]:
@@ -99,14 +115,3 @@ def _note(folder: Path, began: str, event: str) -> None:
         if file.tell() == 0:
             rows.writerow(COLUMNS)
         rows.writerow((began, node, os.getpid(), event))
-
-
-def _until_free(folder: Path) -> None:
-    """Wait for an earlier attempt's lock: the machine may be gone before its lock is."""
-    until = time.monotonic() + LOCK_S
-    while time.monotonic() < until:
-        try:
-            with locked(folder):
-                return
-        except InputError:
-            time.sleep(1.0)

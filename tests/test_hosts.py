@@ -2,7 +2,9 @@
 
 import csv
 import json
+import signal
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,6 +102,41 @@ def test_one_process_is_the_identity():
     assert hosts.first() and hosts.most([2.0]) == [2.0] and hosts.NowAndThen().any_of(True)
 
 
+class Left(Exception):
+    """Instead of the end of this process."""
+
+
+@pytest.mark.parametrize("code", [0, 75, 1])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("lost", [True, False])
+def test_leaving(monkeypatch, capfd, code, first, lost):
+    """After a save the others wait, watched, for as long as the first one may write."""
+    asked = []
+
+    def wait_at_barrier(name, milliseconds):
+        asked.append((milliseconds / 1000, hosts._watching.is_set()))
+        if lost:
+            raise RuntimeError("the others do not come")
+
+    def leave(with_code):
+        raise Left(with_code)
+
+    client = SimpleNamespace(wait_at_barrier=wait_at_barrier)
+    monkeypatch.setattr(hosts.jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(hosts.distributed, "global_state", SimpleNamespace(client=client))
+    monkeypatch.setattr(hosts, "first", lambda: first)
+    monkeypatch.setattr(hosts.os, "_exit", leave)
+    monkeypatch.setattr(hosts, "_watching", hosts.threading.Event())
+    monkeypatch.setattr(hosts, "_ends_with", 1)
+    hosts._watching.set()
+    without_the_first = lost and not first and code != 1
+    with pytest.raises(Left, match="^1$" if without_the_first else f"^{code}$"):
+        hosts.leave(code)
+    assert asked == [(hosts.GRACE_S, False) if code == 1 else (hosts.WRITING_S, True)]
+    assert hosts._ends_with == (1 if lost else code)
+    assert ("error: host 0 is lost" in capfd.readouterr().err) == without_the_first
+
+
 def test_nothing_says_how_many_hosts_there_are():
     process = python("-m", "experiments.train", "--distributed", "--preset=smoke")
     _, errors = process.communicate(timeout=300)
@@ -107,14 +144,17 @@ def test_nothing_says_how_many_hosts_there_are():
     assert errors.startswith("error: --distributed") and "--coordinator=host:port" in errors
 
 
-def test_the_files_of_one_process_also_after_a_loss(tmp_path, monkeypatch):
+def test_the_files_of_one_process_also_after_a_stop_and_a_loss(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    assert hosttest.lose(tmp_path / "out", numbers=[5], seed=0, arguments=SHORT) == []
+    stop = hosttest.Blow(signal.SIGTERM, (1,), "offline")  # the first host is not even told
+    loss = hosttest.Blow(signal.SIGKILL, (1,), "online")
+    assert hosttest.disturb(tmp_path / "out", [[stop, loss]], seed=0, arguments=SHORT) == []
     with open(tmp_path / "out" / "hosts.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert (row["killed_host"], row["exit_code"]) == ("1", "1")
-    assert "is lost; give all hosts the same command again" in row["last_line"]
+        stopped, lost = csv.DictReader(file)
+    assert (stopped["exit_codes"], lost["exit_codes"]) == ("75 75", "1 -9")
+    assert stopped["resumed_from"].replace(" ", " step ") in stopped["last_line"]
+    assert "is lost; give all hosts the same command again" in lost["last_line"]
 
 
 if __name__ == "__main__":

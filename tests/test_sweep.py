@@ -105,12 +105,14 @@ def test_a_grid_from_a_file(cells, tmp_path):
         (["--grid=bad.yaml"], ["--grid", "metod", "method"]),
         (["--search=bad.yaml"], ["--search", "bad.yaml"]),
         (["--search=path.yaml"], ["online.udt", "online.utd"]),
+        (["--search=good.yaml", "--env=none"], ["--env=none", "evaluations"]),
     ],
 )
 def test_bad_input(call, tmp_path, monkeypatch, arguments, words):
     monkeypatch.setattr(sweep, "start_ray", lambda: None)
     (tmp_path / "bad.yaml").write_text("metod: sac\n")
     (tmp_path / "path.yaml").write_text("samples: 2\nspace: {online.udt: {choice: [1]}}\n")
+    (tmp_path / "good.yaml").write_text("samples: 2\nspace: {online.utd: {choice: [1]}}\n")
     if "--search" in arguments[0]:
         pytest.importorskip("ray")
     code, _, error = call(*arguments)

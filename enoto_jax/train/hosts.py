@@ -33,10 +33,12 @@ from enoto_jax.types import InputError, RunError
 
 HEARTBEAT_S = 20  # a host that has not been heard of for so long is lost
 GRACE_S = 3.0  # for the main thread to end with a line of its own
+WRITING_S = 3600.0  # for the first host to write the last checkpoint
 CHUNK = 2**24  # bytes per exchange: all that it needs of a device's memory, times the hosts
 AGAIN = "give all hosts the same command again, it goes on from the last checkpoint"
 
 _watching = threading.Event()
+_ends_with = 1  # what the runtime's abort becomes
 
 
 class Nothing:
@@ -79,15 +81,32 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
 
 
 def leave(code: int) -> None:
-    """End this process, once it has joined others, together with them if they end too."""
+    """End this process, once it has joined others, together with them if they end too.
+
+    After success, or a save, the others wait for the first host to write: were they gone, it would
+    take them for lost. It is watched meanwhile.
+    """
     if not jax.distributed.is_initialized():
         return
-    _watching.clear()
-    patience = HEARTBEAT_S if code in (0, 75) else GRACE_S
-    with suppress(Exception):  # the others may have gone, or may never come
-        distributed.global_state.client.wait_at_barrier("the end", int(1000 * patience))
+    global _ends_with
+    client, ends_well = distributed.global_state.client, code in (0, 75)
+    if not ends_well:
+        _watching.clear()
     sys.stdout.flush()
     sys.stderr.flush()
+    try:
+        client.wait_at_barrier("the end", int(1000 * (WRITING_S if ends_well else GRACE_S)))
+    except Exception:  # the others may have gone, or may never come
+        if ends_well and not first():
+            _end([0])
+    else:
+        _watching.clear()
+        _ends_with = code
+        with suppress(Exception):  # the first host answers until the others have heard of it
+            if not first():
+                client.key_value_set(f"heard {jax.process_index()}", "")
+            for index in range(1, count() if first() else 0):
+                client.blocking_key_value_get(f"heard {index}", int(1000 * GRACE_S))
     os._exit(code)  # not even for the exit handlers of the runtime
 
 
@@ -111,8 +130,15 @@ def _end(lost: Sequence[int]) -> None:
     os._exit(1)
 
 
-# Without its first host the runtime aborts, whatever it is asked for; that shall be our exit too.
-_ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: _end([0]))
+def _aborted(number: int) -> None:
+    """Without its first host the runtime aborts, whatever it is asked for; end as we do."""
+    del number
+    if _ends_with == 1:
+        _end([0])
+    os._exit(_ends_with)
+
+
+_ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
 
 
 def count() -> int:
