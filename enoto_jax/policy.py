@@ -193,9 +193,9 @@ def run(program: list, arrays: dict, observation: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: it computes more than a policy would.
     """
-    known, left = {**arrays, "observation": observation}, 64 * _MEGA + _MEGA * len(observation)
-    if len(program) > LONGEST:
-        raise ValueError(f"{len(program)} operations, more than {LONGEST}")
+    known, left = {**arrays, "observation": observation}, (64 + len(observation)) * _MEGA
+    if not 0 < len(program) <= LONGEST:
+        raise ValueError(f"{len(program)} operations; it may have 1 to {LONGEST}")
     for step in program:
         inputs = [known[x] if isinstance(x, str) else x for x in step["in"]]
         options = {
@@ -309,4 +309,5 @@ def _refusing(path):
 
 def _line(what) -> str:
     text = " ".join(str(what).split())[:200] or type(what).__name__
+    text = f"no {text}" if isinstance(what, KeyError) else text
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -8,7 +8,7 @@ import pytest
 from experiments import command, fuzz, fuzz_targets
 from tests.helpers import define_flags
 
-QUICK = ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations"]
+QUICK = ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations", "bundle"]
 ROUNDS = 20
 
 
