@@ -115,7 +115,8 @@ def _sums(path: Path, rng: np.random.Generator) -> None:
     at, name = int(rng.integers(len(lines))), lines[0].split("  ")[1]
     digest = hashlib.sha256(files[name]).hexdigest()
     choices = (
-        lambda: lines[:at] + lines[at + 1 :], lambda: [*lines, f"{digest}  ../../outside/secret.bin"],
+        lambda: lines[:at] + lines[at + 1 :],
+        lambda: [*lines, f"{digest}  ../../outside/secret.bin"],
         lambda: [*lines, f"{digest}  /etc/passwd"], lambda: lines * 10_000, lambda: [],
         lambda: [*lines, digest], lambda: [*lines, f"{digest}  \x00"],
         lambda: [*lines[:at], f"{digest[::-1]}  {lines[at].split('  ')[1]}", *lines[at + 1 :]],

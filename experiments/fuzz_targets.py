@@ -357,7 +357,7 @@ def _use_run(folder: Path) -> None:
         seeds = SeedMap(_SEEDS)
         restoring.offline_state(folder, _algorithm(), seeds)
         source = Source("reach", "", SPEC, None, None, None)
-        record = Record(folder, source, seeds, None, (), 20, transform()(SPEC, None))
+        record = Record(folder, source, seeds, None, (), 20, transform()(SPEC, None), None)
         try:
             record.resume(_template)
         finally:
