@@ -79,7 +79,15 @@ def load(path=None) -> Policy:
         raise ValueError(f"{_where(path)}: {reason}; use load_stablehlo, which needs jax")
     with _refusing(path):
         arrays, program = _arrays(files[ARRAYS]), json.loads(files[PROGRAM])
-        policy = Policy(about, lambda observation: run(program, arrays, observation))
+        known = set()
+
+        def compute(observation):  # sizes depend on B alone, so each is checked once
+            new = len(observation) not in known
+            action = run(program, arrays, observation, check=new)
+            known.add(len(observation))
+            return action
+
+        policy = Policy(about, compute)
         policy.act(np.zeros(about["observation_size"]))
     return policy
 
@@ -181,7 +189,7 @@ def _array(name: str, npy: bytes) -> np.ndarray:
     return array
 
 
-def run(program: list, arrays: dict, observation: np.ndarray) -> np.ndarray:
+def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True) -> np.ndarray:
     """The last operation's result for observations [B, D].
 
     Args:
@@ -189,6 +197,7 @@ def run(program: list, arrays: dict, observation: np.ndarray) -> np.ndarray:
         shape is B.
       arrays: by name.
       observation: goes by the name "observation".
+      check: look at sizes before anything is computed.
 
     Raises:
       ValueError: it computes more than a policy would.
@@ -202,12 +211,13 @@ def run(program: list, arrays: dict, observation: np.ndarray) -> np.ndarray:
             key: [len(observation) if n == "b" else n for n in x] if isinstance(x, list) else x
             for key, x in step["with"].items()
         }
-        left -= _numbers(step["op"], inputs, options)
-        if left < 0:
-            raise ValueError(f"{step['op']} takes more numbers than a policy does")
         operation = OPERATIONS[step["op"]]
-        if options and isinstance(operation, np.ufunc):
-            raise ValueError(f"{step['op']} has no options")
+        if check:
+            left -= _numbers(step["op"], inputs, options)
+            if left < 0:
+                raise ValueError(f"{step['op']} takes more numbers than a policy does")
+            if options and isinstance(operation, np.ufunc):
+                raise ValueError(f"{step['op']} has no options")
         result = known[step["out"]] = operation(*inputs, **options)
         if result.dtype.kind not in _KINDS:
             raise ValueError(f"{step['op']} gives no numbers")
