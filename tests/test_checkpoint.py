@@ -229,6 +229,16 @@ def test_the_best_stays_until_a_better_one_or_a_step_back(checkpoints):
     assert checkpoints.record(best=True) is None
 
 
+@pytest.mark.parametrize("about", [{}, {"phase": "online", "step": "1"}, {"phase": 3, "step": 1}])
+def test_a_record_of_no_step_is_damaged(checkpoints, about):
+    """As those of version 1 may be, which have no checksum."""
+    saved(checkpoints, 1)
+    checkpoints.save(2, state(), about)
+    checkpoints.wait()
+    record, _ = checkpoints.newest(lambda record: state())
+    assert record["step"] == 1
+
+
 def test_arrays_in_a_record_keep_every_bit(checkpoints):
     odd = np.asarray([np.nan, np.inf, -0.0, 1 / 3])
     tree = {"x": [odd, {"y": odd.astype(np.float32)}], "scalar": np.asarray(2.5), "n": 2**127}
