@@ -266,7 +266,9 @@ def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     try:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
         found = manager.restore(step, args=args)["record"]
-        version = found["version"]
+        version, at = found["version"], (found["phase"], found["step"])
+        if at[0] not in ("offline", "online") or type(at[1]) is not int or at[1] < 0:
+            raise ValueError(f"its record is of {at[0]} {at[1]}, which is no step")
     except Exception as error:  # a file that is missing, cut, or no longer JSON
         raise Damaged(_reason(error)) from error
     if version not in READABLE:

@@ -186,5 +186,7 @@ def _check_numbers(name: str, phase: Phase) -> None:
     least |= dict.fromkeys(("steps", "warmup", "catch_up", "random_steps"), 0)
     for field, bound in least.items():
         value = getattr(phase, field)
-        if not isinstance(value, int) or value < bound:
-            raise InputError(f"{name}.{field} is {value!r}; give a whole number, at least {bound}")
+        if not isinstance(value, int) or not bound <= value < 1 << 31:  # counted in int32
+            raise InputError(
+                f"{name}.{field} is {value!r}; give a whole number, at least {bound}, below 2^31"
+            )

@@ -122,6 +122,8 @@ def parse(path: str, old: Any, text: Any, optional: bool = True) -> Any:
         value = tuple(value)
     if isinstance(old, float) and isinstance(value, int):
         value = float(value)
+    if any(_too_large(x) for x in (value if isinstance(value, tuple) else (value,))):
+        raise InputError(f"{path}: {text[:50]!r} is too large; whole numbers lie below 2^31")
     if isinstance(value, str) or (old is not None and not isinstance(value, type(old) | None)):
         raise InputError(f"{path}: {text!r} should be {_kind(old)}, like {old!r}")
     return value
@@ -178,10 +180,17 @@ def _checked(owner: Any, arguments: Mapping[str, Any]) -> Any:
     return owner
 
 
+def _too_large(value: Any) -> bool:
+    """A device counts in int32."""
+    return isinstance(value, int) and abs(value) >= 1 << 31
+
+
 def _fits(declared: str, value: Any) -> bool:
     """Whether a plain value is of a declared type; rules and networks are units."""
     if value is None:
         return "None" in declared
+    if _too_large(value) and not declared.startswith("float"):
+        return False
     declared = declared.removesuffix(" | None")
     kind, _, element = declared.partition("[")
     if kind == "tuple":

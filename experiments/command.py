@@ -26,6 +26,7 @@ from enoto_jax.train.record import Stopped, Watch
 from enoto_jax.types import InputError, RunError
 from experiments.presets import PRESETS, Preset
 
+MOST_SEEDS = 10_000  # in one process
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gymnasium", "mujoco", "numpy")
 
@@ -134,6 +135,8 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
     seeds = saved.get("seeds", range(given.seed, given.seed + preset.seeds))
     if given.seeds is not None or given["seed"].present:
         count = len(seeds) if given.seeds is None else given.seeds
+        if count > MOST_SEEDS:
+            raise InputError(f"--seeds: {count} are too many; give at most {MOST_SEEDS}")
         seeds = range(given.seed, given.seed + count)
     episodes = saved.get("eval_episodes", preset.eval_episodes)
     if given.eval_episodes is not None:

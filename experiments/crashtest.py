@@ -41,6 +41,11 @@ RUN = (
 )  # fmt: skip
 COLUMNS = ("run", "aimed_at", "delay_s", "died_in", "resumed_from")
 LONGEST_S = 600.0  # a run that takes longer has hung
+LOOK_EVERY_S = 0.01  # at a run's files; the shortest phase, a save, takes some 50 ms
+PRELOAD = (  # what every life would import by itself
+    "experiments.crashtest", "gymnasium.envs.mujoco.inverted_double_pendulum_v5",
+    "matplotlib.backends.backend_agg", "enoto_jax.plot",
+)  # fmt: skip
 
 
 def define() -> None:
@@ -109,7 +114,7 @@ def compare(one: Path, two: Path) -> Iterator[str]:
 def _start(folder: Path, arguments: tuple[str, ...]) -> multiprocessing.Process:
     """The run in a process of its own, forked from one that has only imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.train"])
+    context.set_forkserver_preload([*PRELOAD])
     process = context.Process(target=_run, args=(folder, arguments))
     process.start()
     return process
@@ -137,7 +142,7 @@ def _kill(process: multiprocessing.Process, folder: Path, aim: str, delay: float
     while aim != "starting" and doing(folder) != aim:
         if not process.is_alive() or time.monotonic() > begun + LONGEST_S:
             return ""
-        time.sleep(0.001)
+        time.sleep(LOOK_EVERY_S)
     if aim in ("offline", "online"):  # the others are over too soon to wait
         time.sleep(delay)
     elif aim == "evaluating":

@@ -194,8 +194,10 @@ def run(out: Path, seed: int, number: int, targets: list[str]) -> Result:
         outcome, text = REFUSED, str(error)
         if len(text.splitlines()) != 1 or not text.isprintable():
             outcome = "refused in other than one printable line"
-        if isinstance(error.__cause__, MemoryError):
-            outcome = "refused after asking for memory"
+        cause: BaseException | None = error
+        while (cause := cause.__cause__) is not None:
+            if isinstance(cause, MemoryError):
+                outcome = "refused after asking for memory"
     except fuzz_targets.Leaked as leak:
         outcome = str(leak)
     except Exception as error:  # the very thing that is looked for

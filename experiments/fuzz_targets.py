@@ -27,7 +27,7 @@ from enoto_jax.train import restoring
 from enoto_jax.train.record import Record
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import InputError, Spec
-from experiments import command, compare, mutations, train
+from experiments import command, compare, fuzz_bundle, mutations, train
 
 SECRET = 0.40625  # every number outside; exact in all types of numbers with a fraction
 SPEC = Spec(2, 1)
@@ -357,7 +357,7 @@ def _use_run(folder: Path) -> None:
         seeds = SeedMap(_SEEDS)
         restoring.offline_state(folder, _algorithm(), seeds)
         source = Source("reach", "", SPEC, None, None, None)
-        record = Record(folder, source, seeds, None, (), 20, transform()(SPEC, None))
+        record = Record(folder, source, seeds, None, (), 20, transform()(SPEC, None), None)
         try:
             record.resume(_template)
         finally:
@@ -421,9 +421,12 @@ TARGETS: dict[str, Target] = {
         | {f"config: {k}": ("config.json", v) for k, v in mutations.JSON.items()},
         _use_run,
     ),
+    "bundle": Target(
+        fuzz_bundle.make, _everywhere(fuzz_bundle.MUTATIONS, fuzz_bundle.NAME), fuzz_bundle.use
+    ),
 }  # fmt: skip
-# Data sets come from strangers and are quick to try; a recipe takes a second to build.
+# Data sets and policies come from strangers and are quick to try; a recipe takes a second to build.
 TURNS = (
-    *10 * ("d4rl", "antmaze", "virtual", "npz", "minari"), *2 * ("evaluations", "checkpoint"),
-    "flags", "config",
+    *10 * ("d4rl", "antmaze", "virtual", "npz", "minari", "bundle"),
+    *2 * ("evaluations", "checkpoint"), "flags", "config",
 )  # fmt: skip

@@ -9,6 +9,7 @@ actions came late, updates were done and skipped. --blocking learns inside act, 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -54,17 +55,21 @@ def main() -> None:
     source = load_source(needed) if needed else from_env(config["env"], spec_of(env))
     budget_s = None if FLAGS.blocking else (FLAGS.budget_ms or 1e3 * tick) / 1e3
     agent = Agent(row, source, run, FLAGS.out, seed=config["seeds"][0], budget_s=budget_s)
+    begun = time.monotonic()
     times, missed = drive(agent, env, FLAGS.steps, tick)
+    took = time.monotonic() - begun
     agent.close()
     limit = 1e3 * (budget_s or tick)
     print(f"{FLAGS.steps} ticks at {FLAGS.hz:g} Hz on {jax.devices()[0].device_kind}")
-    print("         median     99 %      max   ms, over the budget of", f"{limit:.1f}")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"         median     99 %   99.9 %      max   ms, over the budget of {limit:.1f}")
     for name, seconds in times.items():
         ms = 1e3 * np.asarray(seconds)
-        figures = " ".join(f"{x:8.3f}" for x in (*np.percentile(ms, [50, 99]), ms.max()))
+        figures = " ".join(f"{x:8.3f}" for x in (*np.percentile(ms, [50, 99, 99.9]), ms.max()))
         print(f"{name:7} {figures}   {np.mean(ms > limit):.2%}")
     print(f"late actions {agent.late}, ticks that ended late {missed}")
-    print(f"updates {agent.updates}, skipped {agent.skipped}")
+    rate = agent.updates / took
+    print(f"updates {agent.updates} ({rate:.1f} a second), skipped {agent.skipped}")
 
 
 def drive(agent: Agent, env, steps: int, tick: float) -> tuple[dict[str, list[float]], int]:

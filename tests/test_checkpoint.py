@@ -217,7 +217,8 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_there_was(tmp_path, cap
 
 def test_the_best_stays_until_a_better_one_or_a_step_back(checkpoints):
     for number in (2, 5, 7):
-        checkpoints.save(number, state(number), {"mean": number}, "best")
+        about = {"phase": "offline", "step": number, "mean": number}
+        checkpoints.save(number, state(number), about, "best")
         checkpoints.wait()
     saved(checkpoints, 8, 9, 10)
     assert checkpoints.record(best=True)["mean"] == 7
@@ -228,10 +229,20 @@ def test_the_best_stays_until_a_better_one_or_a_step_back(checkpoints):
     assert checkpoints.record(best=True) is None
 
 
+@pytest.mark.parametrize("about", [{}, {"phase": "online", "step": "1"}, {"phase": 3, "step": 1}])
+def test_a_record_of_no_step_is_damaged(checkpoints, about):
+    """As those of version 1 may be, which have no checksum."""
+    saved(checkpoints, 1)
+    checkpoints.save(2, state(), about)
+    checkpoints.wait()
+    record, _ = checkpoints.newest(lambda record: state())
+    assert record["step"] == 1
+
+
 def test_arrays_in_a_record_keep_every_bit(checkpoints):
     odd = np.asarray([np.nan, np.inf, -0.0, 1 / 3])
     tree = {"x": [odd, {"y": odd.astype(np.float32)}], "scalar": np.asarray(2.5), "n": 2**127}
-    checkpoints.save(1, state(), {"position": tree})
+    checkpoints.save(1, state(), {"phase": "offline", "step": 1, "position": tree})
     checkpoints.wait()
     found = unpack(checkpoints.record()["position"])
     assert pack(found) == pack(tree) and found["n"] == 2**127

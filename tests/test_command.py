@@ -150,6 +150,7 @@ BAD = {
         ["independent", "group", "4"],
     ),
     "no seeds": (["--seeds=0"], ["--seeds", "at least 1"]),
+    "a trillion seeds": (["--seeds=1000000000000"], ["--seeds", "at most 10000"]),
     "fewer seeds": (["--seeds=-1"], ["--seeds", "at least 1"]),
     "negative seed": (["--seed=-1"], ["--seed", "at least 0"]),
     "huge seed": (["--seed=99999999999"], ["--seed", "2147483647"]),

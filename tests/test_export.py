@@ -1,11 +1,13 @@
 """A bundle acts as the trained policy does: by StableHLO, in NumPy, and without our code."""
 
+import io
 import json
 import re
 import shlex
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
@@ -189,6 +191,60 @@ def test_a_damaged_bundle_is_refused_in_one_line(bundle, tmp_path, change, messa
     with pytest.raises(InputError, match=message) as caught:
         export.load(path)
     assert "\n" not in str(caught.value)
+
+
+def step(op, *inputs, **options):
+    return {"op": op, "in": inputs, "with": options, "out": "x"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("policy.py", lambda x: bytes(2**28), "claims to hold 26. MB"),
+        ("arrays.npz", lambda x: nan_in(x), "holds NaN or infinity"),
+        ("about.json", lambda x: x.replace(b'size": 2', b'size": 2e9'), "observation_size is 2"),
+        ("about.json", lambda x: x.replace(b'action_size": 1', b'action_size": 2'), r"\[1, 2\] is"),
+        *(
+            ("program.json", lambda x, steps=steps: json.dumps(steps).encode(), message)
+            for steps, message in (
+                ([step("broadcast_in_dim", "observation", shape=[10**12, 2],
+                       broadcast_dimensions=[1])], "more numbers than a policy does"),
+                ([step("add", "observation", 1, dtype="O")], "add has no options"),
+                ([step("integer_pow", 3, y=10**30)], "cannot be computed"),
+                ([step("neg", "observation")] * 10_001, "it may have 1 to 10000"),
+                ([], "it may have 1 to 10000"),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_bundle_that_means_harm_is_refused_in_one_line(bundle, tmp_path, name, change, message):
+    """Its checksums are right."""
+    with zipfile.ZipFile(bundle) as archive:
+        files = {n: archive.read(n) for n in archive.namelist() if n != policy.SUMS}
+    files[name] = change(files[name])
+    sums = "".join(f"{sha256(data).hexdigest()}  {n}\n" for n, data in files.items())
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for n, data in {**files, policy.SUMS: sums.encode()}.items():
+            archive.writestr(n, data)
+    with pytest.raises(InputError, match=message) as caught:
+        export.load(tmp_path / "x.zip")
+    assert "\n" not in str(caught.value)
+
+
+def nan_in(npz):
+    with np.load(io.BytesIO(npz)) as stored:
+        arrays = {name: array * np.nan for name, array in stored.items()}
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def test_links_in_a_bundles_folder_are_not_followed(bundle, tmp_path):
+    zipfile.ZipFile(bundle).extractall(tmp_path / "bundle")
+    (tmp_path / "bundle" / "arrays.npz").rename(tmp_path / "arrays.npz")
+    (tmp_path / "bundle" / "arrays.npz").symlink_to(tmp_path / "arrays.npz")
+    with pytest.raises(InputError, match="a link or a device"):
+        export.load(tmp_path / "bundle")
 
 
 def test_every_file_of_a_bundle_is_guarded(bundle, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from experiments import command, fuzz, fuzz_targets
 from tests.helpers import define_flags
 
-QUICK = ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations"]
+QUICK = ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations", "bundle"]
 ROUNDS = 20
 
 
@@ -22,7 +22,7 @@ def test_data_sets_and_folders(tmp_path, monkeypatch):
     assert min(counts[fuzz.ACCEPTED], counts[fuzz.REFUSED]) > 10, counts
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", fuzz_targets.TARGETS)
 def test_what_is_mutated_is_good_before(tmp_path, name):
     (tmp_path / "input").mkdir()
     fuzz_targets.TARGETS[name].make(tmp_path / "input")

@@ -182,6 +182,12 @@ def test_parse(path, old, text, value):
     ("path", "old", "text", "message"),
     [
         ("steps", 10, "2.5", "steps: '2.5' should be a whole number, like 10"),
+        (
+            "steps",
+            10,
+            "2147483648",
+            "steps: '2147483648' is too large; whole numbers lie below 2^31",
+        ),
         ("steps", 10, "many", "steps: 'many' should be a whole number, like 10"),
         ("steps", 10, "True", "steps: 'True' should be a whole number, like 10"),
         ("tau", 0.1, "true", "tau: 'true' should be a number, like 0.1"),

@@ -127,6 +127,6 @@ def joined(*batches: Transition) -> Transition:
 
 def checked(capacity: int) -> int:
     """The capacity, if it is one."""
-    if capacity < 1:
-        raise InputError(f"replay: capacity is {capacity}; it must be at least 1")
+    if not 1 <= capacity <= 1 << 30:  # rows, with those of a data set, are counted in int32
+        raise InputError(f"replay: capacity is {capacity}; it must be 1 to {1 << 30}")
     return capacity

@@ -103,7 +103,11 @@ class Record:
             self._best = -np.inf
         if not found:
             return None
-        self._wall_before, self.timing = found["wall_s"], found["timing"]
+        self._wall_before, timing = found.get("wall_s"), found.get("timing")
+        numbers = [self._wall_before, *(timing.values() if isinstance(timing, dict) else [None])]
+        if any(type(x) not in (int, float) for x in numbers) or "save_s" not in timing:
+            raise InputError(f"{self.folder}: the checkpoint's record has no times; it is damaged")
+        self.timing |= timing
         self._saved_s = self.timing["save_s"]
         state = hosts.scatter(template(found) if state is None else state)
         position = hosts.own_position(unpack(found.get("position")))
