@@ -2,6 +2,8 @@
 them. All sizes differ, so that no axis can be taken for another, and all modules use the same
 ones, so that what one module has compiled the next one finds ready."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,11 @@ from enoto_jax import core
 from enoto_jax.types import Spec, Transition
 
 B, N, K, D, A = 6, 4, 5, 3, 2
+
+# XLA's older generator of CPU code compiles these small programs in half the time. Processes that
+# tests start inherit it; XLA reads its flags at the first computation.
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 
 def pytest_addoption(parser):
