@@ -23,6 +23,8 @@ from enoto_jax.types import Array, Key
 # Independent streams of random numbers of one seed.
 STREAMS = ("init", "offline", "handover", "online", "act")
 
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
 
 def stream(seed: Array, name: str) -> Key:
     """The key of one named stream of one seed; fold a step number in before use."""
@@ -54,6 +56,7 @@ class SeedMap:
         shared: Sequence[int] = (),
         donate: Sequence[int] = (),
         long: bool = False,
+        once: bool = False,
     ) -> Callable:
         """One program for all seeds.
 
@@ -63,8 +66,11 @@ class SeedMap:
           donate: positions of the arguments whose memory is reused for the outputs.
           long: one call is many updates; on a CPU the seeds then run one after the other inside
             the program, because one seed's parameters fit the cache and several seeds' do not.
+          once: it is called once; on a CPU, where optimising would take longer than running, it
+            is compiled without.
         """
-        in_turn = long and self.devices[0].platform == "cpu"
+        on_cpu = self.devices[0].platform == "cpu"
+        in_turn = long and on_cpu
 
         def batched(*arguments):
             if in_turn:
@@ -76,7 +82,8 @@ class SeedMap:
             return jax.vmap(function, in_axes=axes)(*arguments)
 
         if len(self.devices) == 1:
-            return jax.jit(batched, donate_argnums=tuple(donate))
+            options = UNOPTIMISED if once and on_cpu else None
+            return jax.jit(batched, donate_argnums=tuple(donate), compiler_options=options)
         return jax.pmap(batched, devices=self.devices, donate_argnums=tuple(donate))
 
     def put(self, tree: Any) -> Any:
