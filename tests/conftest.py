@@ -2,6 +2,8 @@
 them. All sizes differ, so that no axis can be taken for another, and all modules use the same
 ones, so that what one module has compiled the next one finds ready."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,11 @@ B, N, K, D, A = 6, 4, 5, 3, 2
 
 # Whichever test is the first to ask for devices: all run on one.
 jax.config.update("jax_num_cpu_devices", 1)
+
+# XLA's older generator of CPU code compiles these small programs in half the time. Processes that
+# tests start inherit it; XLA reads its flags at the first computation.
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 
 def pytest_addoption(parser):

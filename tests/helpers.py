@@ -121,11 +121,12 @@ def reach_source(env_id: str | None = "Reach-v0", reference=None, **how) -> Sour
     return from_arrays(**reach_data(**how), name="reach", env_id=env_id, reference=reference)
 
 
-def tiny(name: str, **changes) -> Recipe:
+def tiny(name: str, layers: int = 1, **changes) -> Recipe:
     """A row of the table, cut to a few steps of tiny networks.
 
     Args:
       name: of the row.
+      layers: hidden ones of every network; each costs a sixth of the time that a row compiles.
       changes: more hyper-parameters; `__` stands for the dot of a path.
     """
     row = RECIPES[name]
@@ -135,11 +136,11 @@ def tiny(name: str, **changes) -> Recipe:
         known = {path: value for path, value, _ in units.leaves(getattr(row, phase).algorithm)}
         # A decoder with 8 ReLUs does not react to its latent everywhere.
         width = 16 if "latent_noise" in known else 8
-        row = registry.override(row, f"{phase}.algorithm.hidden", (width, width))
+        row = registry.override(row, f"{phase}.algorithm.hidden", (width,) * layers)
         if known.get("n", 0) > 2:
             row = registry.override(row, f"{phase}.algorithm.n", 3)
         if known.get("critic_hidden"):
-            row = registry.override(row, f"{phase}.algorithm.critic_hidden", (8, 8))
+            row = registry.override(row, f"{phase}.algorithm.critic_hidden", (8,) * layers)
         if "candidates" in known:
             row = registry.override(row, f"{phase}.algorithm.candidates", 2)
     row = registry.override(row, "online.replay.capacity", 64)

@@ -31,7 +31,7 @@ TRANSFORM = Transform(
     np.float32([0.3, -1.0, 2.0]), np.float32([2.0, 1.0, 0.5]), np.float32([0.1, 0.0]),
     np.float32([0.5, 1.0]), 1.0, 0.0, 0.999,
 )  # fmt: skip
-ROW = tiny("enoto_cql", transform__observations=True)
+ROW = tiny("enoto_cql", layers=2, transform__observations=True)
 SEEN = np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32)
 # Offline most rows act through the networks that they act through online; these do not.
 PHASES = [*((row, "online") for row in RECIPES), ("br", "offline"), ("pex", "offline")]
@@ -59,7 +59,7 @@ def write(folder, files):
 
 @pytest.mark.parametrize(("row", "phase"), PHASES)
 def test_every_row_acts_from_its_bundle(row, phase, spec, state_of, tmp_path):
-    algorithm = getattr(build(tiny(row), spec), phase)
+    algorithm = getattr(build(tiny(row, layers=2), spec), phase)
     state = jax.tree.map(lambda x: x * np.float32(0.7), state_of(algorithm))  # not saturated
     found = export.Trained(algorithm, state, TRANSFORM, {})
     folder = write(tmp_path / "bundle", export.files(found, LOW, HIGH, onnx=False))
@@ -74,7 +74,7 @@ def test_every_row_acts_from_its_bundle(row, phase, spec, state_of, tmp_path):
 
 
 def test_networks_that_do_not_act_stay_behind(spec, state_of):
-    algorithm = build(tiny("enoto_cql"), spec).online
+    algorithm = build(tiny("enoto_cql", layers=2), spec).online
     found = export.Trained(algorithm, state_of(algorithm), TRANSFORM, {})
     given = {"state": found.state, "transform": export._arrays(TRANSFORM), "low": LOW, "high": HIGH}
     arrays, _, _ = export.traced(export.acting(found, LOW, HIGH), given, 3)
@@ -85,7 +85,7 @@ def test_networks_that_do_not_act_stay_behind(spec, state_of):
 
 
 def test_what_numpy_cannot_compute_is_named(spec, state_of, tmp_path):
-    algorithm = build(tiny("cql"), spec).online
+    algorithm = build(tiny("cql", layers=2), spec).online
     odd = algorithm._replace(mode=lambda s, o: jax.lax.erf(algorithm.mode(s, o)))
     found = export.Trained(odd, state_of(algorithm), TRANSFORM, {})
     folder = write(tmp_path / "odd", export.files(found, LOW, HIGH, onnx=False))
@@ -99,7 +99,7 @@ def test_what_numpy_cannot_compute_is_named(spec, state_of, tmp_path):
 def test_onnx(row, spec, state_of):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
-    algorithm = build(tiny(row), spec).online
+    algorithm = build(tiny(row, layers=2), spec).online
     found = export.Trained(algorithm, state_of(algorithm), TRANSFORM, {})
     session = runtime.InferenceSession(export.files(found, LOW, HIGH, onnx=True)["policy.onnx"])
     (acted,) = session.run(None, {session.get_inputs()[0].name: SEEN})

@@ -22,7 +22,7 @@ def quick():
 def test_losses_are_close_and_everything_kept_is_float32(name, spec, batch, state_of):
     found = {}
     for precision in ("float32", "bf16"):
-        row = registry.override(tiny(name), "precision", precision)
+        row = registry.override(tiny(name, layers=2), "precision", precision)
         algorithm = build(row, spec).offline
         # The first update's metrics see the same parameters in both precisions.
         update = jax.jit(partial(core.update, algorithm))

@@ -550,7 +550,7 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
     "message, changes",
     [
         (r"trained seeds \[3, 5\], not \[4\]", {"seeds": (3, 4)}),
-        ("cannot restore|differ", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(8, 9))}),
+        ("cannot restore|differ", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(9,))}),
         ("cannot restore|differ", {"row": tiny("cql_to_sac")}),
     ],
 )

@@ -3,6 +3,7 @@
 Several devices need a process of their own, in which the CPU pretends to be four.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -102,8 +103,8 @@ def program(out: Path) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     out = tmp_path_factory.mktemp("seeds") / "found.npz"
-    four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    process = python("-W", "error", "-m", "tests.test_seeds", out, env=four)
+    four = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    process = python("-W", "error", "-m", "tests.test_seeds", out, env={"XLA_FLAGS": four})
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors[-3000:]
     with np.load(out, allow_pickle=False) as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -39,6 +40,7 @@ def compile_blocks(
     Update number t draws its rows and its noise from the seed's offline stream at t, so that
     neither the blocks nor the other seeds change what a seed computes.
     """
+    update = jax.jit(partial(core.update, algorithm))  # traced once, for shapes and in the scan
 
     def run(
         state: core.TrainState,
@@ -53,7 +55,7 @@ def compile_blocks(
         def step(state, t):
             rows_key, update_key = jax.random.split(jax.random.fold_in(stream(seed, "offline"), t))
             batch = ring.sample(data, rows_key, batch_size * (algorithm.agents or 1), size)
-            return core.update(algorithm, state, batch, update_key, number=t)
+            return update(state, batch, update_key, number=t)
 
         def block(i, carried):
             state, totals = carried

@@ -49,13 +49,12 @@ def begin(
     algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int, rows: int = 0
 ) -> Callable:
     """(train state, seed) -> Online with an empty ring, beside a data set of so many rows."""
+    update = jax.jit(partial(core.update, algorithm))  # traced once, however often it starts
 
     def start(train: core.TrainState, seed: Array) -> Online:
         example = example_transition(spec, algorithm)
         batch = example_batch(spec, algorithm, replay, batch_size)
-        _, metrics = jax.eval_shape(
-            lambda t, b, k: core.update(algorithm, t, b, k), train, batch, jax.random.key(0)
-        )
+        _, metrics = jax.eval_shape(update, train, batch, jax.random.key(0))
         return Online(
             train=train,
             storage=Stored(ring.empty(example, replay.capacity), replay.start(rows)),

@@ -53,7 +53,7 @@ def hand_over(built: Built, begin: Callable, seeds: SeedMap, before: core.TrainS
     def start(seed, state):
         return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
 
-    return seeds.compile(start)(seeds.put(seeds.seeds), before)
+    return seeds.compile(start, once=True)(seeds.put(seeds.seeds), before)
 
 
 def extras(

@@ -237,7 +237,8 @@ def _offline(
     """The end of the offline phase, kept for every row that shares it."""
     seeds = record.seeds
     if saved is None:
-        make = seeds.compile(lambda seed: core.init(built.offline, stream(seed, "init")))
+        init = partial(core.init, built.offline)
+        make = seeds.compile(lambda seed: init(stream(seed, "init")), once=True)
         state = make(seeds.put(seeds.seeds))
     else:
         state = seeds.put(saved)

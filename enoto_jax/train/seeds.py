@@ -30,6 +30,8 @@ SEEDS, EACH = PartitionSpec("seeds"), PartitionSpec()  # a part for each device,
 # Independent streams of random numbers of one seed.
 STREAMS = ("init", "offline", "handover", "online", "act")
 
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
 
 def stream(seed: Array, name: str) -> Key:
     """The key of one named stream of one seed; fold a step number in before use."""
@@ -101,6 +103,7 @@ class SeedMap:
         shared: Sequence[int] = (),
         donate: Sequence[int] = (),
         long: bool = False,
+        once: bool = False,
     ) -> Callable:
         """One program for all seeds.
 
@@ -110,8 +113,11 @@ class SeedMap:
           donate: positions of the arguments whose memory is reused for the outputs.
           long: one call is many updates; on a CPU the seeds then run one after the other inside
             the program, because one seed's parameters fit the cache and several seeds' do not.
+          once: it is called once; on a CPU, where optimising would take longer than running, it
+            is compiled without.
         """
-        in_turn = long and self.devices[0].platform == "cpu"
+        on_cpu = self.devices[0].platform == "cpu"
+        in_turn = long and on_cpu
 
         def batched(*arguments):
             if in_turn:
@@ -123,6 +129,8 @@ class SeedMap:
             return jax.vmap(function, in_axes=axes)(*arguments)
 
         options = {"donate_argnums": tuple(donate), "compiler_options": self._compiler_options()}
+        if once and on_cpu:
+            options["compiler_options"] |= UNOPTIMISED
         if self._mesh is None:
             return jax.jit(batched, **options)
 
