@@ -42,7 +42,8 @@ class Agent:
       restore: the folder of a run whose offline phase it starts from; None for rows without one.
       out: a folder to save in; an agent made again with the same one goes on from its last save.
       seed: of its random numbers, and of the restored run.
-      budget_s: seconds that `act`, `observe` and `save` may take; None: as long as an update does.
+      budget_s: seconds that `act`, `observe` and `save` aim to take, which a busy CPU exceeds
+        (docs/deploy.md); None: as long as an update does.
 
     Attributes:
       steps: transitions observed, over all starts.
