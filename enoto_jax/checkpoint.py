@@ -266,9 +266,7 @@ def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     try:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
         found = manager.restore(step, args=args)["record"]
-        version, at = found["version"], (found["phase"], found["step"])
-        if at[0] not in ("offline", "online") or type(at[1]) is not int or at[1] < 0:
-            raise ValueError(f"its record is of {at[0]} {at[1]}, which is no step")
+        version = found["version"]
     except Exception as error:  # a file that is missing, cut, or no longer JSON
         raise Damaged(_reason(error)) from error
     if version not in READABLE:
@@ -276,6 +274,9 @@ def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
             f"{manager.directory}: checkpoint of version {version}, this program reads "
             f"{' and '.join(map(str, READABLE))}; use the version that wrote it, or another --out"
         )
+    phase, at = found.get("phase"), found.get("step")
+    if phase not in ("offline", "online") or type(at) is not int or at < 0:
+        raise Damaged(f"its record is of {phase} {at}, which is no step")
     return found
 
 

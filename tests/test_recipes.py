@@ -149,7 +149,8 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
         actions.append(SEEDS.get(action))
         once = Counter(traces) if t == 0 else once
     checkpoints = Checkpoints(folder)
-    checkpoints.save(CALLS - 2, online.portable(SEEDS.put(states[-2]), CALLS - 2, SEEDS), {})
+    saving = online.portable(SEEDS.put(states[-2]), CALLS - 2, SEEDS)
+    checkpoints.save(CALLS - 2, saving, {"phase": "online", "step": CALLS - 2})
     checkpoints.wait()
     template = jax.tree.map(np.zeros_like, states[-2])
     ring = jax.tree.map(lambda x: x[:, : CALLS - 2], template.storage.ring)

@@ -12,6 +12,9 @@ from enoto_jax import logging
 from experiments import command, grid, sweep, worker
 from tests.helpers import ROOT, define_flags
 
+# Ray starts its processes by fork, from a process in which other tests have used JAX.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+
 SMALL = (
     "--preset=smoke", "--set=algorithm.hidden=8", "--offline_steps=20", "--online_steps=12",
     "--warmup=4", "--eval_every=10", "--eval_episodes=1", "--batch_size=8", "--seeds=1",
