@@ -229,6 +229,11 @@ def files(found: Trained, low: np.ndarray, high: np.ndarray, onnx: bool) -> dict
     if onnx:
         made["policy.onnx"] = _onnx(fixed, size)
     made[policy.ABOUT] = (json.dumps(plain(about), indent=2) + "\n").encode()
+    return summed(made)
+
+
+def summed(made: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A bundle's files and, as one more, their checksums."""
     sums = (f"{sha256(data).hexdigest()}  {name}\n" for name, data in made.items())
     return {**made, policy.SUMS: "".join(sums).encode()}
 

@@ -54,9 +54,7 @@ def _read(path: Path) -> dict[str, bytes]:
 
 def _summed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """With the checksums that belong to them, as one who means harm would write."""
-    files = {name: data for name, data in files.items() if name != policy.SUMS}
-    sums = (f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
-    return {**files, policy.SUMS: "".join(sums).encode()}
+    return export.summed({name: data for name, data in files.items() if name != policy.SUMS})
 
 
 def _within(member: str, change: mutations.Mutation) -> mutations.Mutation:

@@ -90,12 +90,12 @@ class SeedMap:
     def _mesh(self) -> Mesh | None:
         return Mesh(np.asarray(self.devices), ("seeds",)) if len(self.devices) > 1 else None
 
-    def _compiler_options(self) -> dict[str, Any]:
+    def _compiler_options(self, once: bool) -> dict[str, Any]:
         if self.devices[0].platform != "cpu":
             return {}
         # A device that is one core of several leaves the others to their own seeds.
         alone = {"xla_cpu_multi_thread_eigen": False} if self._mesh else {}
-        return _one_operation_at_a_time() | alone
+        return _one_operation_at_a_time() | alone | (UNOPTIMISED if once else {})
 
     def compile(
         self,
@@ -116,8 +116,7 @@ class SeedMap:
           once: it is called once; on a CPU, where optimising would take longer than running, it
             is compiled without.
         """
-        on_cpu = self.devices[0].platform == "cpu"
-        in_turn = long and on_cpu
+        in_turn = long and self.devices[0].platform == "cpu"
 
         def batched(*arguments):
             if in_turn:
@@ -128,9 +127,8 @@ class SeedMap:
             axes = [None if i in shared else 0 for i in range(len(arguments))]
             return jax.vmap(function, in_axes=axes)(*arguments)
 
-        options = {"donate_argnums": tuple(donate), "compiler_options": self._compiler_options()}
-        if once and on_cpu:
-            options["compiler_options"] |= UNOPTIMISED
+        compiler_options = self._compiler_options(once)
+        options = {"donate_argnums": tuple(donate), "compiler_options": compiler_options}
         if self._mesh is None:
             return jax.jit(batched, **options)
 
