@@ -144,7 +144,7 @@ class Agent:
             self._starts, self._waiting = self._starts and not explore, False
             return self._held.copy()
         if not explore:
-            action = self._mode(self._online.train, self._seeds.put(seen[None]))
+            action = self._mode(self._online.train, seen[None])
         else:
             learned = self._due()
             self._online, action = self._advance(*self._arguments(seen))
@@ -259,11 +259,11 @@ class Agent:
 
     def _compute(self, seen: np.ndarray, starts: bool, step: int, explore: bool) -> np.ndarray:
         """With a budget: the world's action, by what is published."""
-        put, seen = self._seeds.put, self._seeds.put(seen[None])
+        seen = seen[None]
         if not explore:
             return self._in_world(self._mode(self._acts, seen))
-        when = (put(np.asarray([starts])), self._seeds.share(np.int32(step)))
-        numbers = put(self._seeds.seeds)
+        when = (np.asarray([starts]), np.int32(step))
+        numbers = self._seeds.seeds
         self._memory, action = self._choose(self._acts, self._memory, numbers, seen, *when)
         return self._in_world(action)
 
@@ -300,11 +300,9 @@ class Agent:
         self, newest: Transition, observation: np.ndarray, starts: bool, step: int, rounds: int
     ) -> tuple:
         """Arguments of a step."""
-        put, share = self._seeds.put, self._seeds.share
         first = jax.tree.map(lambda x: np.asarray(x)[None], (newest, observation))
-        counts = (share(np.int32(step)), share(np.int32(rounds)))
-        starts = put(np.asarray([starts]))
-        return (self._online, put(self._seeds.seeds), *map(put, first), starts, *counts, self._data)
+        when = (np.asarray([starts]), np.int32(step), np.int32(rounds))
+        return (self._online, self._seeds.seeds, *first, *when, self._data)
 
     @staticmethod
     def _checked(name: str, value: Array, size: int) -> np.ndarray:

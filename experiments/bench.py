@@ -2,266 +2,166 @@
 
 python -m experiments.bench --method sac_n --num_critics 10
 
-Every figure is a median over interleaved rounds: one round times a plain float32 product of
-2048 x 2048, a sum of two long arrays, and a block of updates, so that a machine that slows down
-slows all. On a machine that others use, pin one core and count its own seconds:
+Every figure is a median over interleaved rounds, see rates.py. `--baseline` also times the loop
+that one writes first, a jitted update a step; `--picture` draws the lines below the roofline.
+On a machine that others use, pin one core and count its own seconds:
 
 taskset -c 1 python -m experiments.bench --clock=cpu
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import matplotlib as mpl
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from enoto_jax import core, flops, registry
-from enoto_jax.recipes import Phase, Recipe, build, example_batch, example_transition
+from enoto_jax import plot, registry
+from enoto_jax.recipes import Recipe
 from enoto_jax.rows import recipe
-from enoto_jax.train import offline, online
-from enoto_jax.train.seeds import SeedMap, stream, use_cores
-from enoto_jax.types import InputError, Spec, Transition
-from experiments import command
+from enoto_jax.train.seeds import use_cores
+from enoto_jax.types import InputError, Spec
+from experiments import command, rates
 
 FLAGS = flags.FLAGS
-SIZE = 2048
-ROWS = 100_000
-LONG = 2**24  # floats of an array that fits no cache
-HEAD = "row                  phase      N     B  S precision updates/s of matmul of roofline"
+HEAD = "row                  phase      N     B  S precision updates/s of matmul of roofline x loop"
 
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-
-
-def define() -> None:
-    """The command's flags."""
+def define_rows() -> None:
+    """The flags that say what is measured, and how long."""
     flags.DEFINE_list("method", ["sac_n", "enoto_cql", "cql", "sac"], "Rows of the table.")
-    flags.DEFINE_list("phase", ["offline", "online"], "offline, online.")
-    flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
-    flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
-    flags.DEFINE_list("seeds", ["1"], "Seeds side by side.")
-    flags.DEFINE_list("precision", ["float32"], "float32, bf16.")
-    flags.DEFINE_string("clock", "wall", "wall, or cpu: this process's own seconds (one core).")
     flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
-    flags.DEFINE_list("sizes", ["17", "6"], "Observation and action size (HalfCheetah's).")
     flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
     flags.DEFINE_float("seconds", 1.0, "Least length of one measurement.")
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
 
 
+def define() -> None:
+    """The command's flags."""
+    define_rows()
+    flags.DEFINE_list("phase", ["offline", "online"], "offline, online.")
+    flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
+    flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
+    flags.DEFINE_list("seeds", ["1"], "Seeds side by side.")
+    flags.DEFINE_list("precision", ["float32"], "float32, bf16.")
+    flags.DEFINE_list("sizes", ["17", "6"], "Observation and action size (HalfCheetah's).")
+    flags.DEFINE_string("clock", "wall", "wall, or cpu: this process's own seconds (one core).")
+    flags.DEFINE_bool("baseline", False, "Also time a plain loop of one seed.")
+    flags.DEFINE_string("picture", None, "A .png, .svg or .pdf file for the roofline.")
+
+
 def main() -> None:
     """Measure every combination of the flags."""
-    if FLAGS.clock not in CLOCKS:
-        raise InputError(f"--clock: {FLAGS.clock!r}; choose {' or '.join(CLOCKS)}")
-    spec = Spec(*_numbers("sizes"))
-    use_cores(max(_numbers("seeds"), default=1))
-    if not FLAGS.json:
-        print(HEAD)
-    for method in FLAGS.method:
-        for phase in FLAGS.phase:
-            if phase not in ("offline", "online"):
-                raise InputError(f"--phase: {phase!r}; choose offline or online")
-            for n in _numbers("num_critics") or [None]:
-                for batch_size in _numbers("batch_size"):
-                    row = _row(method, n, batch_size)
-                    if getattr(row, phase) is None:
-                        continue
-                    for seeds in _numbers("seeds"):
-                        for precision in FLAGS.precision:
-                            row = registry.override(row, "precision", precision)
-                            _report(method, measure(row, phase, seeds, spec))
+    if FLAGS.clock not in rates.CLOCKS:
+        raise InputError(f"--clock: {FLAGS.clock!r}; choose {' or '.join(rates.CLOCKS)}")
+    if unknown := set(FLAGS.phase) - {"offline", "online"}:
+        raise InputError(f"--phase: {min(unknown)!r}; choose offline or online")
+    if FLAGS.picture and Path(FLAGS.picture).suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--picture: {FLAGS.picture} is no .png, .svg or .pdf file")
+    clock = rates.Clock(FLAGS.rounds, FLAGS.seconds, rates.CLOCKS[FLAGS.clock])
+    spec = Spec(*numbers("sizes"))
+    use_cores(max(numbers("seeds"), default=1))
+    lines = []
+    for method, phase, row, seeds in _combinations():
+        line = rates.measure(row, phase, seeds, spec, clock, FLAGS.baseline)
+        lines.append({"method": method, **line})
+        report(lines)
+    if FLAGS.picture:
+        roofline(lines, Path(FLAGS.picture))
 
 
-def _numbers(flag: str) -> list[int]:
+def _combinations() -> Iterator[tuple[str, str, Recipe, int]]:
+    """(its name, phase, row, seeds) of all that the flags name."""
+    axes = (FLAGS.method, FLAGS.phase, numbers("num_critics") or [None], numbers("batch_size"),
+            numbers("seeds"), FLAGS.precision)  # fmt: skip
+    for method, phase, n, batch_size, seeds, precision in itertools.product(*axes):
+        found = registry.override(row(method, n, batch_size), "precision", precision)
+        if getattr(found, phase) is not None:
+            yield method, phase, found, seeds
+
+
+def numbers(flag: str) -> list[int]:
+    """A flag's whole numbers.
+
+    Raises:
+      InputError: it holds something else.
+    """
     try:
         return [int(text) for text in FLAGS[flag].value]
     except ValueError as error:
         raise InputError(f"--{flag}: {error}") from error
 
 
-def _row(method: str, n: int | None, batch_size: int) -> Recipe:
-    row = registry.override(recipe(method), "batch_size", batch_size)
-    row = registry.override(row, "online.replay.capacity", ROWS)
+def row(method: str, n: int | None, batch_size: int) -> Recipe:
+    """A row with --set, a replay of moderate size, and as many critics; None: its own."""
+    found = registry.override(recipe(method), "batch_size", batch_size)
+    found = registry.override(found, "online.replay.capacity", rates.ROWS)
     if n is not None:
-        row = registry.override(row, "algorithm.n", n)
+        found = registry.override(found, "algorithm.n", n)
     for text in FLAGS.set:
-        row = registry.override(row, *text.split("=", 1))
-    return row
+        found = registry.override(found, *text.split("=", 1))
+    return found
 
 
-def measure(row: Recipe, phase: str, seeds: int, spec: Spec) -> dict[str, Any]:
-    """One line of the benchmark: medians over interleaved rounds."""
-    seed_map = SeedMap(range(seeds))
-    built, settings = build(row, spec), getattr(row, phase)
-    begun = time.perf_counter()
-    make = _offline if phase == "offline" else _online
-    run, updates, program = make(built, settings, seed_map, spec)
-    compile_s = time.perf_counter() - begun
-    product, stream_of = _matmul(), _addition()
-    rates, products, streams = [], [], []
-    for _ in range(FLAGS.rounds):
-        products.append(_rate(product, 2 * SIZE**3))
-        streams.append(_rate(stream_of, 3 * 4 * LONG))
-        rates.append(_rate(run, updates * seeds))
-    needed = flops.per_update(settings.algorithm, spec, settings.batch_size)
-    moved = _moved(built, phase, settings.batch_size, spec)
-    # An update takes at least its arithmetic at the product's rate, and its bytes at the stream's.
-    limits = [max(needed / p, (moved or 0) / b) for p, b in zip(products, streams)]
-    return {
-        "phase": phase,
-        "num_critics": settings.algorithm.resolved().get("n", 0),
-        "batch_size": settings.batch_size,
-        "seeds": seeds,
-        "precision": row.precision,
-        "updates_per_s": round(float(np.median(rates)), 2),
-        "flop_per_update": needed,
-        "matmul_rate": round(float(np.median(products)) / 1e9, 1),
-        "fraction_of_matmul_rate": _fraction(needed * r / p for r, p in zip(rates, products)),
-        "bytes_per_update": moved,
-        "intensity": moved and round(needed / moved, 2),
-        "bandwidth": round(float(np.median(streams)) / 1e9, 2),
-        "fraction_of_roofline": _fraction(limit * r for limit, r in zip(limits, rates)),
-        "clock": FLAGS.clock,
-        "compile_s": round(compile_s, 2),
-        "peak_bytes": _memory(program),
-        "device": jax.devices()[0].device_kind,
-    }
-
-
-def _fraction(parts) -> float:
-    return round(float(np.median(list(parts))), 3)
-
-
-def _rate(run: Callable[[], Any], amount: int) -> float:
-    """Amount per second, over at least --seconds."""
-    clock = CLOCKS[FLAGS.clock]
-    count, begun = 0, clock()
-    while count == 0 or clock() - begun < FLAGS.seconds:
-        jax.block_until_ready(run())
-        count += 1
-    return count * amount / (clock() - begun)
-
-
-def _matmul() -> Callable[[], Any]:
-    x = jnp.ones((SIZE, SIZE))
-    product = jax.jit(lambda x: x @ x)
-    jax.block_until_ready(product(x))
-    return lambda: product(x)
-
-
-def _addition() -> Callable[[], Any]:
-    """Two arrays read and one written, 3 x 4 x LONG bytes."""
-    x = jnp.ones(LONG)
-    add = jax.jit(lambda x, y: x + y, donate_argnums=0)
-    held = [add(x + 1.0, x)]
-
-    def run():
-        held[0] = add(held[0], x)
-        return held[0]
-
-    return run
-
-
-def _moved(built, phase: str, batch_size: int, spec: Spec) -> int | None:
-    """Bytes that one update's operations read and write, as the compiler estimates it.
-
-    Of the update alone: a gather would count the whole data set that it draws from.
-    """
-    algorithm = getattr(built, phase)
-    state = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
-    if phase == "offline":
-        count = batch_size * (algorithm.agents or 1)
-        batch = jax.eval_shape(lambda: example_transition(spec, algorithm, count))
-    else:
-        batch = example_batch(spec, algorithm, built.replay, batch_size)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    update = jax.jit(lambda s, b, k: core.update(algorithm, s, b, k), donate_argnums=0)
-    costs = update.lower(state, batch, key).compile().cost_analysis()
-    found = (costs[0] if isinstance(costs, list) else costs or {}).get("bytes accessed")
-    return found and int(found)
-
-
-def _data(spec: Spec) -> Transition:
-    rng = np.random.default_rng(0)
-    normal = rng.normal(size=(2, ROWS, spec.observation_size)).astype(np.float32)
-    action = rng.uniform(-1, 1, (ROWS, spec.action_size)).astype(np.float32)
-    flags_off = np.zeros(ROWS, bool)
-    reward = normal[0, :, 0].copy()
-    return Transition(normal[0], action, reward, flags_off, flags_off.copy(), normal[1])
-
-
-def _fresh(algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
-    make = seeds.compile(lambda seed: core.init(algorithm, stream(seed, "init")))
-    return make(seeds.put(seeds.seeds))
-
-
-def _offline(built, phase: Phase, seeds: SeedMap, spec: Spec):
-    length = 20
-    state, data = _fresh(built.offline, seeds), seeds.share(_data(spec))
-    numbers, start = seeds.put(seeds.seeds), seeds.share(np.int32(0))
-    one = seeds.share(np.int32(1))
-    blocks = offline.compile_blocks(built.offline, phase.batch_size, length, seeds)
-    blocks = blocks.lower(state, numbers, start, one, data).compile()
-    held = [state]
-
-    def run():
-        held[0], metrics = blocks(held[0], numbers, start, one, data)
-        return metrics
-
-    jax.block_until_ready(run())
-    return run, length, blocks
-
-
-def _online(built, phase: Phase, seeds: SeedMap, spec: Spec):
-    algorithm, count = built.online, len(seeds.seeds)
-    rows = ROWS if built.replay.needs_data else 0
-    begin = online.begin(algorithm, built.replay, spec, phase.batch_size, rows)
-    numbers = seeds.put(seeds.seeds)
-    held = [seeds.compile(begin)(_fresh(algorithm, seeds), numbers)]
-    one = example_transition(spec, algorithm)._replace(extras={})
-    transition = seeds.put(jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), one))
-    starts = seeds.put(np.zeros(count, bool))
-    # As many steps as the longest delay, so that its rare updates have their share.
-    period = max(algorithm.delays.values(), default=1)
-    steps = [seeds.share(np.int32(phase.warmup + 1_000 + i)) for i in range(period)]
-    data = seeds.share(_data(spec)) if built.replay.needs_data else None
-    learn = seeds.share(np.bool_(True))
-    before, after = (numbers, transition, transition.observation, starts), (learn, data)
-    step = online.compile_step(phase, algorithm, built.replay, seeds)
-    step = step.lower(held[0], *before, steps[0], *after).compile()
-
-    def run():
-        for t in steps:
-            held[0], action = step(held[0], *before, t, *after)
-        return action
-
-    jax.block_until_ready(run())
-    return run, period * phase.utd, step
-
-
-def _memory(compiled) -> int | None:
-    """Bytes of arguments and temporaries, where the backend tells."""
-    analysis = compiled.memory_analysis()
-    return analysis and analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
-
-
-def _report(method: str, line: dict[str, Any]) -> None:
+def report(lines: Sequence[dict[str, Any]]) -> None:
+    """Print the last line, with the head before the first."""
+    line = lines[-1]
     if FLAGS.json:
-        print(json.dumps({"method": method, **line}), flush=True)
+        print(json.dumps(line), flush=True)
         return
+    if len(lines) == 1:
+        print(HEAD)
+    times = line["times_plain_loop"]
     print(
-        f"{method:20} {line['phase']:8} {line['num_critics']:3} {line['batch_size']:5} "
+        f"{line['method']:20} {line['phase']:8} {line['num_critics']:3} {line['batch_size']:5} "
         f"{line['seeds']:2} {line['precision']:9} {line['updates_per_s']:9.1f} "
-        f"{line['fraction_of_matmul_rate']:9.0%} {line['fraction_of_roofline']:11.0%}",
+        f"{line['fraction_of_matmul_rate']:9.0%} {line['fraction_of_roofline']:11.0%} "
+        + (f"{times:6.2f}" if times else "     -"),
         flush=True,
     )
+
+
+def roofline(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Arithmetic a second against arithmetic a byte, below what the device can do."""
+    known = [line for line in lines if line["intensity"]]
+    if not known:
+        raise InputError(f"{path}: this device's compiler does not tell how many bytes move")
+    peak, bandwidth = (np.median([x[k] for x in known]) for k in ("matmul_rate", "bandwidth"))
+    at = np.array([line["intensity"] for line in known])
+    with mpl.rc_context(plot.STYLE):
+        figure = Figure((7.2, 4.4), layout="constrained")
+        axes = figure.subplots()
+        kink = peak / bandwidth
+        x = np.array([min(at.min(), kink) / 2, kink, max(at.max(), kink) * 2])
+        axes.plot(x, np.minimum(peak, bandwidth * x), color="0.4")
+        for index, line in enumerate(known):
+            colour, _ = plot.look(index)
+            rate = line["updates_per_s"] * line["flop_per_update"] / 1e9
+            label = "{method}, {phase}, N = {num_critics}, B = {batch_size}, S = {seeds}".format(
+                **line
+            )
+            axes.plot(line["intensity"], rate, "o", color=colour, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")
+        axes.annotate(f"a 2048 x 2048 product, {peak:.0f} GFLOP/s", (x[-1], peak), (0, 5),
+                      textcoords="offset points", ha="right", color="0.3")  # fmt: skip
+        axes.annotate(f"memory, {bandwidth:.0f} GB/s", (x[0], bandwidth * x[0]), (14, 0),
+                      textcoords="offset points", color="0.3")  # fmt: skip
+        axes.set_ylim(top=2 * peak)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+        figure.legend(loc="outside lower center", ncols=2)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Evaluator:
             if stop():
                 return None
             seen = np.float32(self._transform.observation(observation))
-            action = self._seeds.get(mode(state, self._seeds.put(seen)))
+            action = self._seeds.get(mode(state, seen))
             action = self._transform.world_action(action)
             for s, e in zip(*np.nonzero(alive)):
                 observation[s, e], reward, terminated, truncated, _ = self._envs[s][e].step(

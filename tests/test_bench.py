@@ -1,0 +1,112 @@
+"""The benchmarks measure what they say; how fast it is, no test asks."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from enoto_jax.data.transforms import transform
+from enoto_jax.recipes import build
+from enoto_jax.train import online
+from enoto_jax.train.seeds import SeedMap
+from enoto_jax.types import Spec
+from experiments import bench, bench_online, command, rates
+from tests.helpers import define_flags, quick_compiling
+
+SPEC = Spec(17, 6)
+SMALL = ("--set=algorithm.hidden=8,8", "--batch_size=8", "--rounds=2", "--seconds=0.01")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory):
+    with quick_compiling(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+def run(program, *arguments) -> int:
+    define_flags(program)
+    return command.execute(program.main, [program.__name__, *SMALL, *arguments])
+
+
+def test_lines_and_a_roofline(tmp_path, capsys):
+    picture = tmp_path / "new" / "roofline.svg"
+    flags = ("--method=td3_bc,sac", "--baseline", "--json", f"--picture={picture}")
+    assert run(bench, *flags) == command.DONE
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    measured = [("td3_bc", "offline"), ("td3_bc", "online"), ("sac", "online")]
+    assert [(x["method"], x["phase"]) for x in lines] == measured
+    for line in lines:
+        part = line["flop_per_update"] * line["updates_per_s"] / (1e9 * line["matmul_rate"])
+        assert 0 < line["fraction_of_matmul_rate"] < 1 and 0 < part < 1
+        assert line["times_plain_loop"] > 0 and line["intensity"] > 0
+    assert "operations a byte" in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--picture=roofline.txt"], "no .png, .svg or .pdf file"),
+        (["--phase=both"], "choose offline or online"),
+        (["--clock=sun"], "choose wall or cpu"),
+        (["--seeds=two"], "--seeds: invalid literal"),
+    ],
+)
+def test_wrong_flags_are_one_line(flags, message, capsys):
+    assert run(bench, "--method=sac", *flags) == command.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_the_plain_loop_trains(monkeypatch):
+    row = _row("td3_bc")
+    states = []
+
+    def jit(function):
+        def kept(state, *rest):
+            states.append(state.step)
+            return function(state, *rest)
+
+        return kept
+
+    monkeypatch.setattr(rates.jax, "jit", jit)
+    rates.plain_loop(build(row, SPEC).offline, 8, SPEC, rows=50)
+    assert [int(step) for step in states] == list(range(rates.BLOCK))
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_loop_that_is_measured_is_the_loop(overlap, monkeypatch):
+    """Each of its steps steps the environment, and learns."""
+    row, seeds = _row("sac"), SeedMap([0, 1], jax.devices()[:1])
+    given, train = [], online.train
+
+    def watched(phase, *rest):
+        given.append(phase)
+        return train(phase, *rest)
+
+    monkeypatch.setattr(online, "train", watched)
+    loop = bench_online._Loop(row, seeds, SPEC, overlap)
+    assert loop(transform()(SPEC, None), 5) > 0.0
+    assert [phase.overlap for phase in given] == [overlap]
+    assert np.asarray(loop._online.train.step).tolist() == [5, 5]
+    stored = np.asarray(loop._online.storage.ring.observation)[:, :5]
+    assert len(np.unique(stored[:, :, 0])) == 10  # of a world that moves, not the same for both
+
+
+def test_a_step_and_its_parts(capsys):
+    assert run(bench_online, "--method=sac", "--json", "--seeds=2") == command.DONE
+    line = json.loads(capsys.readouterr().out)
+    assert (line["seeds"], line["batch_size"], line["env_id"]) == (2, 8, "HalfCheetah-v4")
+    assert all(line[part] > 0 for part in ("env", "update", "dispatch", "loop", "overlap"))
+    assert line["dispatch"] <= line["update"]
+    assert run(bench_online, "--method=sac") == command.DONE
+    head, words = capsys.readouterr().out.splitlines()
+    assert head == bench_online.HEAD and words.split()[:4] == ["sac", "2", "8", "1"]
+
+
+def _row(method: str):
+    define_flags(bench)
+    bench.FLAGS(["bench", *SMALL])
+    define_flags(bench_online)
+    bench.FLAGS(["bench_online", *SMALL])
+    return bench.row(method, None, 8)
