@@ -62,8 +62,28 @@ def _constant(value: float) -> LayerInit:
 
 
 def _orthogonal(gain: float) -> LayerInit:
-    init = nn.initializers.orthogonal(gain)
-    return lambda key, fan_in, shape: init(key, shape)
+    """Orthonormal columns, or rows where there are fewer, times a gain: Q of a normal matrix.
+
+    By Gram-Schmidt and not by LAPACK's QR, as `nn.initializers.orthogonal` does with the same
+    result: several of those side by side wait, in threads of XLA's, for other threads of XLA's,
+    and where two cores have two threads that is for ever (jaxlib 0.10.2).
+    """
+
+    def init(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
+        del fan_in
+        rows = jax.random.normal(key, (max(shape), min(shape))).T
+
+        def orthonormal(i: Array, found: Array) -> Array:
+            """`found` with the next row; those that are still to come are zero."""
+            row = rows[i]
+            for _ in range(2):  # the second time removes what rounding has left
+                row = row - (found @ row) @ found
+            return found.at[i].set(row / jnp.linalg.norm(row))
+
+        found = jax.lax.fori_loop(0, len(rows), orthonormal, jnp.zeros_like(rows))
+        return gain * (found.T if shape[0] >= shape[1] else found)
+
+    return init
 
 
 def _xavier(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:

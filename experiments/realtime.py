@@ -46,6 +46,7 @@ def main() -> None:
         raise InputError("give the folder of a run, and --hz, --steps, --save_every above 0")
     run, tick = Path(FLAGS.run), 1.0 / FLAGS.hz
     config = restoring.config(run)
+    run = Path(config["restore"] or run)  # a run that was restored begins where that one ended
     row = registry.from_json(config["recipe"])
     for text in FLAGS.set:
         row = registry.override(row, *text.split("=", 1))

@@ -4,7 +4,6 @@ Several devices need a process of their own, in which the CPU pretends to be fou
 """
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -186,28 +185,6 @@ def test_as_many_devices_as_divide_the_seeds(seeds, used):
 def test_streams_of_a_seed_differ():
     keys = [jax.random.key_data(stream(np.int32(s), n)).tolist() for s in (0, 1) for n in STREAMS]
     assert len({tuple(key) for key in keys}) == 2 * len(STREAMS)
-
-
-def test_a_cpu_runs_one_operation_at_a_time():
-    """XLA's default order lets two threads wait for each other for ever (jaxlib 0.10.2)."""
-
-    def several(x):
-        y, z = x @ x.T, x.T @ x
-        for _ in range(4):
-            y, z = jax.numpy.tanh(y @ z), jax.numpy.sin(z @ y)
-        return y, z
-
-    x = np.ones((2, 300, 300), np.float32)
-
-    def order(program):
-        """Names of the products and fusions as they are scheduled."""
-        return re.findall(r"%(?:dot|fusion|\w+_fusion)\S* =", program.lower(x).compile().as_text())
-
-    found = order(SeedMap([0, 1], jax.devices()[:1]).compile(several))
-    wanted = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    batched = jax.vmap(several)
-    assert found and found == order(jax.jit(batched, compiler_options=wanted))
-    assert found != order(jax.jit(batched))
 
 
 CORES = """

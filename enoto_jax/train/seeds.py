@@ -52,21 +52,6 @@ def use_cores(count: int) -> None:
             jax.config.update("jax_num_cpu_devices", devices)
 
 
-@functools.cache
-def _one_operation_at_a_time() -> dict[str, str]:
-    """XLA's order for CPUs that cannot stop for ever.
-
-    Its default runs independent operations at once; as of jaxlib 0.10.2 a program can then stop
-    with all threads waiting (IQL online, batches of 256, two cores). It is no faster either.
-    """
-    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    try:
-        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:  # another version may not know it
-        return {}
-    return options
-
-
 class SeedMap:
     """Runs functions of one seed for all seeds at once.
 
@@ -95,7 +80,7 @@ class SeedMap:
             return {}
         # A device that is one core of several leaves the others to their own seeds.
         alone = {"xla_cpu_multi_thread_eigen": False} if self._mesh else {}
-        return _one_operation_at_a_time() | alone | (UNOPTIMISED if once else {})
+        return alone | (UNOPTIMISED if once else {})
 
     def compile(
         self,

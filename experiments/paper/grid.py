@@ -44,7 +44,9 @@ LABELS = {
     "scratch": "ENOTO-scratch",
     "sac": "SAC-scratch",
     "cal_ql": "Cal-QL",
-    **{row: row.upper() for row in ("br", "pex", "awac", "iql", "lapo", "cql", "edac")},
+    "wsrl_cql": "WSRL (after CQL)",
+    **{row: row.upper() for row in ("br", "pex", "awac", "iql", "lapo", "cql", "edac", "rlpd")},
+    "wsrl": "WSRL",
 }
 
 
