@@ -1,5 +1,6 @@
 """The benchmarks measure what they say; how fast it is, no test asks."""
 
+import csv
 import json
 
 import jax
@@ -11,7 +12,7 @@ from enoto_jax.recipes import build
 from enoto_jax.train import online
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import Spec
-from experiments import bench, bench_online, command, rates
+from experiments import bench, bench_online, bench_scale, command, rates
 from tests.helpers import define_flags, quick_compiling
 
 SPEC = Spec(17, 6)
@@ -102,6 +103,21 @@ def test_a_step_and_its_parts(capsys):
     assert run(bench_online, "--method=sac") == command.DONE
     head, words = capsys.readouterr().out.splitlines()
     assert head == bench_online.HEAD and words.split()[:4] == ["sac", "2", "8", "1"]
+
+
+def test_a_table_and_a_picture_of_what_more_costs(tmp_path):
+    define_flags(bench_scale)
+    small = [flag for flag in SMALL if "batch_size" not in flag]
+    axes = ["--num_critics=2,4", "--batch_size=8", "--seeds=2", "--rows=50"]
+    arguments = ["bench_scale", *small, *axes, "--method=td3_bc", f"--out={tmp_path / 'scale'}"]
+    assert command.execute(bench_scale.main, arguments) == command.DONE
+    with open(tmp_path / "scale" / "scale.csv") as file:
+        rows = list(csv.DictReader(file))
+    varied = [("num_critics", "2"), ("num_critics", "4"), ("batch_size", "8"), ("seeds", "2")]
+    assert [(r["axis"], r["value"]) for r in rows] == [*varied, ("rows", "50")]
+    assert all(0 < float(r["arithmetic_ms"]) < float(r["ms"]) for r in rows)
+    assert (tmp_path / "scale" / "scale.png").stat().st_size > 10_000
+    assert command.execute(bench_scale.main, arguments) == command.BAD_INPUT  # it is there
 
 
 def _row(method: str):
