@@ -161,7 +161,17 @@ class Linear(nn.Module):
         if len({part.shape[:-1] for part in parts}) == 1:
             return jnp.concatenate(parts, axis=-1) @ kernel + bias
         rows = itertools.accumulate((part.shape[-1] for part in parts), initial=0)
-        return bias + sum(part @ kernel[i : i + part.shape[-1]] for part, i in zip(parts, rows))
+        kernels = [kernel[i : i + part.shape[-1]] for part, i in zip(parts, rows)]
+        # The bias as one more row for a column of ones, so that its gradient is part of a product.
+        ones = jnp.ones((*parts[0].shape[:-1], 1), self.dtype)
+        parts[0] = jnp.concatenate([parts[0], ones], axis=-1)
+        kernels[0] = jnp.concatenate([kernels[0], bias[None]])
+        return sum(_matmul(part, kernel) for part, kernel in zip(parts, kernels))
+
+
+def _matmul(x: Array, kernel: Array) -> Array:
+    """x [..., I] times a kernel [I, O] as one long matrix, see `Network.trunk`."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
 
 
 class Network(nn.Module):
@@ -174,11 +184,15 @@ class Network(nn.Module):
         """Hidden layers with ReLU, LayerNorm before it if asked (RLPD); float32 [..., width]."""
         for i, width in enumerate(self.hidden):
             start = (self.start.kernel, self.start.bias)
-            parts = (Linear(width, *start, self.dtype, name=f"layer_{i}")(*parts),)
+            x = Linear(width, *start, self.dtype, name=f"layer_{i}")(*parts)
             if self.layer_norm:
-                parts = (nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(*parts),)
-            parts = (nn.relu(*parts),)
-        return parts[0].astype(jnp.float32)
+                x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
+            if i == 0:
+                leading = x.shape[:-1]
+            # One long matrix: over several axes XLA sums the biases' gradients, and transposes
+            # what it multiplies for the weights', many times more slowly.
+            parts = (nn.relu(x).reshape(-1, width),)
+        return parts[0].reshape(*leading, -1).astype(jnp.float32)
 
 
 class TanhGaussian(Network):
@@ -352,13 +366,20 @@ def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
 
 def ensemble(net: nn.Module, n: int) -> nn.Module:
     """n independent copies of `net` on the same input: parameters and outputs gain a leading N."""
-    stacked = nn.vmap(
+    copies = nn.vmap(
         type(net),
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=None,
+        in_axes=0,
         out_axes=0,
         axis_size=n,
     )
+
+    class Ensemble(copies):
+        def __call__(self, *inputs: Array):
+            # An input of each copy's own, or XLA would multiply it by all copies' first layers at
+            # once, [B, N H], and transpose that, whole, in both directions.
+            return super().__call__(*(jnp.broadcast_to(x, (n, *x.shape)) for x in inputs))
+
     fields = {f.name: getattr(net, f.name) for f in dataclasses.fields(net) if f.init}
-    return stacked(**{k: v for k, v in fields.items() if k not in ("parent", "name")})
+    return Ensemble(**{k: v for k, v in fields.items() if k not in ("parent", "name")})

@@ -80,8 +80,8 @@ def _costs(found: dict[str, Any]) -> tuple[float, float, float, int | None]:
     """Milliseconds of an update, those of its arithmetic, the product's rate, and memory."""
     ms = 1e3 / found["updates_per_s"]
     return (
-        round(ms, 3),
-        round(ms * found["fraction_of_matmul_rate"], 3),
+        float(f"{ms:.4g}"),
+        float(f"{ms * found['fraction_of_matmul_rate']:.4g}"),
         found["matmul_rate"],
         found["peak_bytes"],
     )

@@ -116,7 +116,8 @@ def measure(
 
 
 def _median(parts) -> float:
-    return round(float(np.median(list(parts))), 3)
+    """To three digits, however small."""
+    return float(f"{np.median(list(parts)):.3g}")
 
 
 def matmul() -> Callable[[], Any]:

@@ -28,11 +28,13 @@ def gradient_diversity(*, eta: float = 1.0):
             if n < 2:
                 raise InputError("edac compares critics: it needs at least 2, --num_critics=2")
 
-            def value(action, params):
-                return jnp.sum(member(params, batch.observation, action))
+            def value(action, observation, params):
+                return jnp.sum(member(params, observation, action))
 
-            # All critics' gradients in one batched pass, over the forward pass of q_data.
-            gradient = jax.vmap(jax.grad(value), in_axes=(None, 0))(batch.action, params)
+            # All critics' gradients in one batched pass, over the forward pass of q_data: an
+            # ensemble gives its members inputs of their own, and so must this.
+            own = [jnp.broadcast_to(x, (n, *x.shape)) for x in (batch.action, batch.observation)]
+            gradient = jax.vmap(jax.grad(value))(*own, params)
             square = jnp.sum(jnp.square(gradient), axis=-1, keepdims=True)
             # A critic whose ReLUs are all closed has gradient 0, where a root has no derivative.
             norm = jnp.sqrt(jnp.where(square > 0.0, square, 1.0))

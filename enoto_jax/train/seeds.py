@@ -30,6 +30,8 @@ SEEDS, EACH = PartitionSpec("seeds"), PartitionSpec()  # a part for each device,
 # Independent streams of random numbers of one seed.
 STREAMS = ("init", "offline", "handover", "online", "act")
 
+# XLA's YNNPACK kernels multiply a batch of matrices more slowly than its own (docs/performance.md).
+OWN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
@@ -50,6 +52,15 @@ def use_cores(count: int) -> None:
         with suppress(RuntimeError):
             devices = max(p for p in range(1, cores + 1) if count % p == 0)
             jax.config.update("jax_num_cpu_devices", devices)
+
+
+@functools.cache
+def _own_products() -> dict[str, Any]:
+    """OWN_PRODUCTS, or nothing where this jaxlib does not know the option."""
+    with suppress(jax.errors.JaxRuntimeError):
+        jax.jit(lambda: 0, compiler_options=OWN_PRODUCTS).lower().compile()
+        return OWN_PRODUCTS
+    return {}
 
 
 class SeedMap:
@@ -80,7 +91,7 @@ class SeedMap:
             return {}
         # A device that is one core of several leaves the others to their own seeds.
         alone = {"xla_cpu_multi_thread_eigen": False} if self._mesh else {}
-        return alone | (UNOPTIMISED if once else {})
+        return _own_products() | alone | (UNOPTIMISED if once else {})
 
     def compile(
         self,
