@@ -138,7 +138,7 @@ class _Loop:
         self._phase = dataclasses.replace(row.online, **changes)
         self._built, self._seeds, self._program = built, seeds, None
         needed = rates.ROWS if built.replay.needs_data else 0
-        self._data = seeds.share(rates.data_set(spec)) if needed else None
+        self._data = seeds.share(rates.data_set(spec, built.online)) if needed else None
         replay = built.replay
         begin = online.begin(built.online, replay, spec, row.online.batch_size, needed)
         begin, numbers = seeds.compile(begin), seeds.put(seeds.seeds)

@@ -79,6 +79,9 @@ def measure(
     compile_s = time.perf_counter() - begun
     product, stream_of = matmul(), addition()
     algorithm = getattr(built, phase)
+    if phase == "online":  # where batches are more than rows of the data, they are not compared
+        batch = example_batch(spec, algorithm, built.replay, settings.batch_size)
+        plain = plain and not set(batch.extras) - set(example_transition(spec, algorithm).extras)
     loop = plain_loop(algorithm, settings.batch_size, spec, rows) if plain else None
     rates, products, streams, loops = [], [], [], []
     for _ in range(clock.rounds):
@@ -160,14 +163,15 @@ def bytes_moved(built, phase: str, batch_size: int, spec: Spec) -> int | None:
     return found and int(found)
 
 
-def data_set(spec: Spec, rows: int = ROWS) -> Transition:
-    """Random transitions [rows, ...] in NumPy, without ends of episodes."""
+def data_set(spec: Spec, algorithm: core.Algorithm, rows: int = ROWS) -> Transition:
+    """Random transitions [rows, ...] in NumPy, without ends of episodes, with blank extras."""
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(2, rows, spec.observation_size)).astype(np.float32)
     action = rng.uniform(-1, 1, (rows, spec.action_size)).astype(np.float32)
     flags_off = np.zeros(rows, bool)
     reward = normal[0, :, 0].copy()
-    return Transition(normal[0], action, reward, flags_off, flags_off.copy(), normal[1])
+    extras = jax.tree.map(np.asarray, example_transition(spec, algorithm, rows).extras)
+    return Transition(normal[0], action, reward, flags_off, flags_off.copy(), normal[1], extras)
 
 
 def fresh(algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
@@ -184,7 +188,7 @@ def plain_loop(
     Rows are drawn and gathered by NumPy, and each batch goes to one jitted update, with JAX's own
     options and nothing donated.
     """
-    data, rng = data_set(spec, rows), np.random.default_rng(0)
+    data, rng = data_set(spec, algorithm, rows), np.random.default_rng(0)
     update = jax.jit(partial(core.update, algorithm))
     held = [core.init(algorithm, jax.random.key(0)), jax.random.key(1)]
     size = batch_size * (algorithm.agents or 1)
@@ -204,7 +208,8 @@ def plain_loop(
 
 def offline_updates(built, phase: Phase, seeds: SeedMap, spec: Spec, rows: int = ROWS):
     """(a call of the offline loop's program, the updates of a seed in it, the program)."""
-    state, data = fresh(built.offline, seeds), seeds.share(data_set(spec, rows))
+    state = fresh(built.offline, seeds)
+    data = seeds.share(data_set(spec, built.offline, rows))
     numbers, start = seeds.put(seeds.seeds), seeds.share(np.int32(0))
     one = seeds.share(np.int32(1))
     blocks = offline.compile_blocks(built.offline, phase.batch_size, BLOCK, seeds)
@@ -232,7 +237,7 @@ def online_updates(built, phase: Phase, seeds: SeedMap, spec: Spec, rows: int = 
     # As many steps as the longest delay, so that its rare updates have their share.
     period = max(algorithm.delays.values(), default=1)
     steps = [seeds.share(np.int32(phase.warmup + 1_000 + i)) for i in range(period)]
-    data = seeds.share(data_set(spec, rows)) if needed else None
+    data = seeds.share(data_set(spec, algorithm, rows)) if needed else None
     learn = seeds.share(np.bool_(True))
     before, after = (numbers, transition, transition.observation, starts), (learn, data)
     compiling = online.compile_overlapped if phase.overlap else online.compile_step

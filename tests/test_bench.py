@@ -44,6 +44,15 @@ def test_lines_and_a_roofline(tmp_path, capsys):
     assert "operations a byte" in picture.read_text()
 
 
+def test_rows_whose_batches_are_more_than_transitions(capsys):
+    assert run(bench, "--method=cal_ql,br", "--baseline", "--json") == command.DONE
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(x["method"], x["phase"], x["times_plain_loop"] is None) for x in lines] == [
+        ("cal_ql", "offline", False), ("cal_ql", "online", False),
+        ("br", "offline", False), ("br", "online", True),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
