@@ -12,7 +12,7 @@ from enoto_jax.recipes import build
 from enoto_jax.train import online
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import Spec
-from experiments import bench, bench_online, bench_scale, command, rates
+from experiments import bench, bench_all, bench_online, bench_scale, command, rates
 from tests.helpers import define_flags, quick_compiling
 
 SPEC = Spec(17, 6)
@@ -135,3 +135,25 @@ def _row(method: str):
     define_flags(bench_online)
     bench.FLAGS(["bench_online", *SMALL])
     return bench.row(method, None, 8)
+
+
+def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
+    out = tmp_path / "all"
+    (out / "scale").mkdir(parents=True)  # as if it were measured
+    flags = ("--method=bc", "--seeds=1", "--precision=float32", f"--out={out}")
+    assert run(bench_all, *flags, "--env=Nothing-v0") == command.FAILED
+    assert "experiments.bench_online has failed" in capfd.readouterr().err
+    assert sorted(x.name for x in out.iterdir()) == [
+        "about.json", "online.jsonl.part", "roofline.png", "scale", "updates.jsonl",
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in (out / "updates.jsonl").read_text().splitlines()]
+    assert [(x["method"], x["phase"]) for x in lines] == [("bc", "offline"), ("bc", "online")]
+    first = (out / "updates.jsonl").stat().st_mtime_ns
+    assert run(bench_all, *flags, "--seeds=2") == command.BAD_INPUT
+    assert "updates.jsonl comes of python -m" in capfd.readouterr().err
+    assert run(bench_all, *flags) == command.DONE
+    assert (out / "updates.jsonl").stat().st_mtime_ns == first
+    assert "updates.jsonl: there already" in capfd.readouterr().out
+    assert json.loads((out / "online.jsonl").read_text())["method"] == "bc"
+    about = json.loads((out / "about.json").read_text())
+    assert about["devices"] and about["commands"]["scale"].startswith("python -m")

@@ -1,0 +1,127 @@
+"""Every benchmark of a device in one call, into one folder: what to run first on a new machine.
+
+python -m experiments.bench_all --out=runs/bench_all
+
+Updates (bench.py, with the plain loop, in both precisions), steps of the online loop
+(bench_online.py) and what more of everything costs (bench_scale.py), one process after the other,
+each with the device to itself. A part that is there is not measured again: after a kill, call it
+once more. Every part's figures appear at once, when they are whole.
+
+  about.json     devices, versions, the driver's own words, XLA_FLAGS, and each part's command
+  updates.jsonl  bench.py's lines;  roofline.png draws them
+  online.jsonl   bench_online.py's
+  scale/         bench_scale.py's scale.csv and scale.png
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from enoto_jax.logging import read_json, write_json
+from enoto_jax.types import InputError, RunError
+from experiments import bench, command
+
+FLAGS = flags.FLAGS
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_list("method", ["sac_n", "cql", "td3_bc", "iql", "enoto_cql"], "Rows.")
+    flags.DEFINE_list("batch_size", ["256"], "Transitions per update; bench_scale has its own.")
+    flags.DEFINE_list("seeds", ["1", "4"], "Seeds side by side.")
+    flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16; of the updates.")
+    flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id, for the online loop.")
+    flags.DEFINE_integer("rounds", 3, "Interleaved rounds; medians are reported.")
+    flags.DEFINE_float("seconds", 0.5, "Least length of one measurement.")
+    flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
+    flags.DEFINE_string("out", "runs/bench_all", "Folder; what is there already is kept.")
+
+
+def main() -> None:
+    """Measure the parts that are missing."""
+    out = Path(FLAGS.out)
+    out.mkdir(parents=True, exist_ok=True)
+    parts = commands(out)
+    _same(out, parts)
+    write_json(out / "about.json", _about(parts))
+    for name, arguments in parts.items():
+        if (out / name).exists():
+            print(f"{out / name}: there already", flush=True)
+            continue
+        print(shlex.join(arguments), flush=True)
+        unfinished = out / f"{name}.part"
+        with open(unfinished, "w") as file:
+            done = subprocess.run([sys.executable, *arguments[1:]], stdout=file, check=False)
+        if done.returncode:
+            raise RunError(f"{arguments[2]} has failed, see above; the same command goes on there")
+        if name != "scale":  # its own command makes the folder; what it prints is there too
+            unfinished.rename(out / name)
+        else:
+            unfinished.unlink()
+
+
+def _same(out: Path, parts: dict[str, list[str]]) -> None:
+    """Refuse to keep what another command has measured."""
+    if not (out / "about.json").exists():
+        return
+    before = read_json(out / "about.json")["commands"]
+    for name, arguments in parts.items():
+        if (out / name).exists() and before[name] != shlex.join(arguments):
+            raise InputError(f"--out: {out / name} comes of {before[name]}; give a new folder")
+
+
+def commands(out: Path) -> dict[str, list[str]]:
+    """Of every part, by the name of what it leaves in `out`."""
+    bench.numbers("seeds")  # refused here, and not by the first part
+    changes = [f"--set={text}" for text in FLAGS.set]
+    shared = [f"--rounds={FLAGS.rounds}", f"--seconds={FLAGS.seconds}", *changes]
+    lists = ("method", "batch_size", "seeds")
+    several = [f"--{name}={','.join(FLAGS[name].value)}" for name in lists]
+    python = ["python", "-m"]
+    phase = "online" if bench.row(FLAGS.method[0], None, 256).offline is None else "offline"
+    return {
+        "updates.jsonl": [
+            *python, "experiments.bench", *several, f"--precision={','.join(FLAGS.precision)}",
+            "--baseline", "--json", f"--picture={out / 'roofline.png'}", *shared,
+        ],
+        "online.jsonl": [
+            *python, "experiments.bench_online", *several, f"--env={FLAGS.env}", "--json", *shared,
+        ],
+        "scale": [
+            *python, "experiments.bench_scale", f"--method={FLAGS.method[0]}", f"--phase={phase}",
+            f"--out={out / 'scale'}", *shared,
+        ],
+    }  # fmt: skip
+
+
+def _about(parts: dict[str, list[str]]) -> dict:
+    # Asked in processes that end: one that holds a GPU leaves the others no memory.
+    devices = _said([sys.executable, "-c", "import jax; print(*jax.devices(), sep='\\n')"])
+    ask = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    return {
+        "devices": devices,
+        "driver": _said(ask) if shutil.which(ask[0]) else [],
+        "cores": os.cpu_count(),
+        "versions": command.versions(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "commands": {name: shlex.join(arguments) for name, arguments in parts.items()},
+    }
+
+
+def _said(arguments: list[str]) -> list[str]:
+    """The lines that a command prints."""
+    return subprocess.run(
+        arguments, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))
