@@ -38,6 +38,9 @@ HEAD = "row                  phase      N     B  S precision updates/s of matmul
 def define_rows() -> None:
     """The flags that say what is measured, and how long."""
     flags.DEFINE_list("method", ["sac_n", "enoto_cql", "cql", "sac"], "Rows of the table.")
+    flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
+    flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
+    flags.DEFINE_list("seeds", ["1"], "Seeds side by side.")
     flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
     flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
     flags.DEFINE_float("seconds", 1.0, "Least length of one measurement.")
@@ -48,9 +51,6 @@ def define() -> None:
     """The command's flags."""
     define_rows()
     flags.DEFINE_list("phase", ["offline", "online"], "offline, online.")
-    flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
-    flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
-    flags.DEFINE_list("seeds", ["1"], "Seeds side by side.")
     flags.DEFINE_list("precision", ["float32"], "float32, bf16.")
     flags.DEFINE_list("sizes", ["17", "6"], "Observation and action size (HalfCheetah's).")
     flags.DEFINE_string("clock", "wall", "wall, or cpu: this process's own seconds (one core).")
@@ -80,12 +80,18 @@ def main() -> None:
 
 def _combinations() -> Iterator[tuple[str, str, Recipe, int]]:
     """(its name, phase, row, seeds) of all that the flags name."""
-    axes = (FLAGS.method, FLAGS.phase, numbers("num_critics") or [None], numbers("batch_size"),
-            numbers("seeds"), FLAGS.precision)  # fmt: skip
-    for method, phase, n, batch_size, seeds, precision in itertools.product(*axes):
-        found = registry.override(row(method, n, batch_size), "precision", precision)
-        if getattr(found, phase) is not None:
-            yield method, phase, found, seeds
+    for (method, own, seeds), phase, precision in itertools.product(
+        rows(), FLAGS.phase, FLAGS.precision
+    ):
+        if getattr(own, phase) is not None:
+            yield method, phase, registry.override(own, "precision", precision), seeds
+
+
+def rows() -> Iterator[tuple[str, Recipe, int]]:
+    """(its name, row, seeds) of all that `define_rows`'s flags name."""
+    axes = (numbers("num_critics") or [None], numbers("batch_size"), numbers("seeds"))
+    for method, n, batch_size, seeds in itertools.product(FLAGS.method, *axes):
+        yield method, row(method, n, batch_size), seeds
 
 
 def numbers(flag: str) -> list[int]:

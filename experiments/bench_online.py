@@ -54,9 +54,6 @@ HEAD = (
 def define() -> None:
     """The command's flags."""
     bench.define_rows()
-    flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
-    flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
-    flags.DEFINE_list("seeds", ["1"], "Seeds side by side.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id.")
 
 
@@ -67,12 +64,8 @@ def main() -> None:
         spec = spec_of(env)
     if not FLAGS.json:
         print(HEAD)
-    for method in FLAGS.method:
-        for n in bench.numbers("num_critics") or [None]:
-            for batch_size in bench.numbers("batch_size"):
-                for seeds in bench.numbers("seeds"):
-                    row = bench.row(method, n, batch_size)
-                    _report({"method": method, **measure(row, seeds, spec)})
+    for method, row, seeds in bench.rows():
+        _report({"method": method, **measure(row, seeds, spec)})
 
 
 def measure(row: Recipe, seeds: int, spec: Spec) -> dict[str, Any]:
