@@ -307,7 +307,7 @@ def _name(variable, known: Mapping) -> str | float:
 
 
 def _json(value: Any) -> Any:
-    """A primitive's parameter: numbers, the batch's size as "b", other sizes as text."""
+    """A primitive's parameter: numbers, the batch's size as "b", other sizes as text ("2*b")."""
     if isinstance(value, (tuple, list)):
         return [_json(x) for x in value]
     if isinstance(value, str):
@@ -324,8 +324,9 @@ def _beyond_numpy(program: list[dict]) -> str:
             return f"policy.py has no operation {step['op']}"
         for option in step["with"].values():
             sizes = [x for x in option if isinstance(x, str)] if isinstance(option, list) else []
-            if any(x != "b" for x in sizes):
-                return f"policy.py knows no size {sizes[0]}"
+            for size in sizes:
+                if not policy.SIZE.fullmatch(size):
+                    return f"policy.py knows no size {size}"
     return ""
 
 

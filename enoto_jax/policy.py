@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import warnings
 import zipfile
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ SUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 FILES = (SUMS, ABOUT, ARRAYS, PROGRAM, STABLEHLO, "policy.py", "policy.onnx")
 # A bundle may come from anyone, so no claim in it is believed.
 LONGEST = 10_000  # operations of a program
+SIZE = re.compile(r"(?:([1-9][0-9]{0,5})\*)?b")  # of a shape, in batches
 _KINDS = "biuf"  # of numbers
 _MEGA = 1 << 20
 
@@ -194,7 +196,7 @@ def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True
 
     Args:
       program: operations {"op", "in", "with", "out"}; an input is a name or a number, "b" in a
-        shape is B.
+        shape is B, and "2*b" twice as many.
       arrays: by name.
       observation: goes by the name "observation".
       check: look at sizes before anything is computed.
@@ -208,7 +210,7 @@ def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True
     for step in program:
         inputs = [known[x] if isinstance(x, str) else x for x in step["in"]]
         options = {
-            key: [len(observation) if n == "b" else n for n in x] if isinstance(x, list) else x
+            key: [_count(n, len(observation)) for n in x] if isinstance(x, list) else x
             for key, x in step["with"].items()
         }
         operation = OPERATIONS[step["op"]]
@@ -222,6 +224,12 @@ def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True
         if result.dtype.kind not in _KINDS:
             raise ValueError(f"{step['op']} gives no numbers")
     return result
+
+
+def _count(size, batch: int):
+    """Of a shape: "b" or "2*b" as numbers; everything else as it is."""
+    known = isinstance(size, str) and SIZE.fullmatch(size)
+    return int(known[1] or 1) * batch if known else size
 
 
 def _numbers(name: str, inputs: list, options: dict) -> int:
