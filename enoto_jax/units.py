@@ -84,9 +84,10 @@ def source_line(make: Callable) -> str:
 
 
 def nearest(name: str, known: Any) -> str:
-    """' (did you mean ...?)' for an error message, or the whole list where nothing is near."""
-    close = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.5)
-    return f"; nearest: {', '.join(close)}" if close else f"; known: {', '.join(sorted(known))}"
+    """'; nearest: ...' for an error message, or all there are where none is near and few are."""
+    names = sorted(set(known) - {""})
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5 if len(names) < 40 else 0.0)
+    return f"; nearest: {', '.join(close)}" if close else f"; known: {', '.join(names)}"
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

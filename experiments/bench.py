@@ -35,21 +35,26 @@ FLAGS = flags.FLAGS
 HEAD = "row                  phase      N     B  S precision updates/s of matmul of roofline x loop"
 
 
-def define_rows() -> None:
-    """The flags that say what is measured, and how long."""
-    flags.DEFINE_list("method", ["sac_n", "enoto_cql", "cql", "sac"], "Rows of the table.")
+def define_rows(
+    method: Sequence[str] = ("sac_n", "enoto_cql", "cql", "sac"),
+    seeds: Sequence[str] = ("1",),
+    rounds: int = 5,
+    seconds: float = 1.0,
+) -> None:
+    """The flags that say what is measured, and how long, with these defaults."""
+    flags.DEFINE_list("method", list(method), "Rows of the table.")
     flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
     flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
-    flags.DEFINE_list("seeds", ["1"], "Seeds side by side.")
+    flags.DEFINE_list("seeds", list(seeds), "Seeds side by side.")
     flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
-    flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
-    flags.DEFINE_float("seconds", 1.0, "Least length of one measurement.")
-    flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
+    flags.DEFINE_integer("rounds", rounds, "Interleaved rounds; medians are reported.")
+    flags.DEFINE_float("seconds", seconds, "Least length of one measurement.")
 
 
 def define() -> None:
     """The command's flags."""
     define_rows()
+    flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
     flags.DEFINE_list("phase", ["offline", "online"], "offline, online.")
     flags.DEFINE_list("precision", ["float32"], "float32, bf16.")
     flags.DEFINE_list("sizes", ["17", "6"], "Observation and action size (HalfCheetah's).")

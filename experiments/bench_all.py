@@ -33,23 +33,19 @@ FLAGS = flags.FLAGS
 
 def define() -> None:
     """The command's flags."""
-    flags.DEFINE_list("method", ["sac_n", "cql", "td3_bc", "iql", "enoto_cql"], "Rows.")
-    flags.DEFINE_list("batch_size", ["256"], "Transitions per update; bench_scale has its own.")
-    flags.DEFINE_list("seeds", ["1", "4"], "Seeds side by side.")
+    rows = ["sac_n", "cql", "td3_bc", "iql", "enoto_cql"]
+    bench.define_rows(rows, seeds=["1", "4"], rounds=3, seconds=0.5)
     flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16; of the updates.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id, for the online loop.")
-    flags.DEFINE_integer("rounds", 3, "Interleaved rounds; medians are reported.")
-    flags.DEFINE_float("seconds", 0.5, "Least length of one measurement.")
-    flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
     flags.DEFINE_string("out", "runs/bench_all", "Folder; what is there already is kept.")
 
 
 def main() -> None:
     """Measure the parts that are missing."""
     out = Path(FLAGS.out)
-    out.mkdir(parents=True, exist_ok=True)
     parts = commands(out)
     _same(out, parts)
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "about.json", _about(parts))
     for name, arguments in parts.items():
         if (out / name).exists():
@@ -69,6 +65,8 @@ def main() -> None:
 
 def _same(out: Path, parts: dict[str, list[str]]) -> None:
     """Refuse to keep what another command has measured."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {out} is a file; give a folder")
     if not (out / "about.json").exists():
         return
     before = read_json(out / "about.json")["commands"]
@@ -79,13 +77,13 @@ def _same(out: Path, parts: dict[str, list[str]]) -> None:
 
 def commands(out: Path) -> dict[str, list[str]]:
     """Of every part, by the name of what it leaves in `out`."""
-    bench.numbers("seeds")  # refused here, and not by the first part
+    found = [row for _, row, _ in bench.rows()]  # what is wrong is refused here, before anything
     changes = [f"--set={text}" for text in FLAGS.set]
     shared = [f"--rounds={FLAGS.rounds}", f"--seconds={FLAGS.seconds}", *changes]
-    lists = ("method", "batch_size", "seeds")
+    lists = ("method", "num_critics", "batch_size", "seeds")
     several = [f"--{name}={','.join(FLAGS[name].value)}" for name in lists]
     python = ["python", "-m"]
-    phase = "online" if bench.row(FLAGS.method[0], None, 256).offline is None else "offline"
+    phase = "online" if found[0].offline is None else "offline"
     return {
         "updates.jsonl": [
             *python, "experiments.bench", *several, f"--precision={','.join(FLAGS.precision)}",

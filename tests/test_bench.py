@@ -56,6 +56,26 @@ def test_rows_whose_batches_are_more_than_transitions(capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--method=bc,nope"], "--method: no row 'nope'"),
+        (["--seeds=two"], "--seeds: invalid literal"),
+        (["--set=foo.bar=1"], "no hyper-parameter 'foo.bar'; nearest: "),
+        (["--out=a file"], "a file is a file; give a folder"),
+    ],
+)
+def test_what_is_wrong_is_said_before_all_of_them_begin(
+    flags, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").touch()
+    assert run(bench_all, "--method=bc", *flags) == command.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert [x.name for x in tmp_path.iterdir()] == ["a file"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
         (["--picture=roofline.txt"], "no .png, .svg or .pdf file"),
         (["--phase=both"], "choose offline or online"),
         (["--clock=sun"], "choose wall or cpu"),
