@@ -1,5 +1,8 @@
 """Networks: forward passes against the oracle, ensembles member by member, and how they start."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -251,3 +254,20 @@ def test_a_scalar_starts_at_its_value():
     params = Scalar(-0.25).init(KEY)
     value = Scalar(-0.25).apply(params)
     assert value == -0.25 and value.shape == () and value.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("candidates", [(), (5,)])
+def test_nothing_as_large_as_a_layer_is_transposed(candidates):
+    """Of critics' gradients by parameters and actions, as XLA compiles them (here for a CPU)."""
+    rows, wide = 40, 48
+    critics = networks.ensemble(Critic((wide, wide)), N)
+    observation, action = jnp.ones((rows, D)), jnp.ones((*candidates, rows, A))
+    params = jax.eval_shape(critics.init, KEY, observation, action)
+
+    def loss(params, action):
+        return jnp.sum(jnp.square(critics.apply(params, observation, action)))
+
+    program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, action).compile().as_text()
+    moved = re.findall(r"f32\[([\d,]+)\]\S* (?:transpose|copy)\(", program)
+    sizes = [math.prod(map(int, shape.split(","))) for shape in moved]
+    assert max(sizes, default=0) < N * rows * wide
