@@ -252,7 +252,6 @@ def local(out: str) -> Path:
 
 def train(plan: Plan, folder: Path, watch: Watch | None = None, signals: bool = True) -> None:
     """Start or resume the run of this folder and bring it to its end."""
-    finished = (folder / "summary.json").exists()
     summary = run.train(
         plan.recipe,
         plan.source,
@@ -268,8 +267,6 @@ def train(plan: Plan, folder: Path, watch: Watch | None = None, signals: bool = 
         announce=describe(plan),
         keep=plan.keep,
     )
-    if finished:
-        print(f"{folder} is finished; its files are not touched", file=sys.stderr)
     where = f" (in {plan.env_id})" if plan.env_id else ""  # a score names its physics
     print(f"{folder}: {_headline(summary)}{where}")
 

@@ -106,7 +106,7 @@ def cells(out: Path) -> list[Cell]:
     if len({row.name for row in rows}) < len(rows):
         raise InputError("--method, --task, --vary: two runs of the grid are the same")
     for row in (*first, *rows):
-        if not (row in first and finished(out / row.name)):  # its name says all that matters
+        if not (row in first and finished(row, out)):  # its name says all that matters
             _check(out / row.name, row.plan)
     return [*first, *rows]
 
@@ -142,9 +142,9 @@ def tasks() -> list[str | None]:
             if task else None for task in given]  # fmt: skip
 
 
-def finished(folder: Path) -> bool:
+def finished(cell: Cell, out: Path) -> bool:
     """Whether nothing is left to do."""
-    return (folder / "summary.json").exists()
+    return run.finished(out / cell.name, cell.plan.recipe.online.steps)
 
 
 def _products() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -216,4 +216,4 @@ def _check(folder: Path, plan: command.Plan) -> None:
             # What the worker alone knows is compared there.
             **{name: old.get(name) for name in ("data_hash", "deterministic")},
         }
-        run.same_run(folder, json.loads(json.dumps(config)))
+        run.same_run(folder, config)

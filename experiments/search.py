@@ -84,9 +84,9 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
         table.writerows(rows)
     if results.num_errors:
         raise RunError(f"{results.num_errors} of {len(rows)} runs failed: {results.errors[0]}")
-    left = [row["run"] for row in rows if not row["run"] or not grid.finished(out / row["run"])]
-    if left:
-        raise Stopped(f"{len(rows) - len(left)} of {len(rows)} runs done")
+    done = sum(bool(r["run"]) and (out / r["run"] / "summary.json").exists() for r in rows)
+    if done < len(rows):
+        raise Stopped(f"{done} of {len(rows)} runs done")
     best = max(rows, key=lambda row: row["score"])
     print(f"{out / best['run']}: the best of {len(rows)}, {best}")
 

@@ -77,7 +77,7 @@ def main() -> None:
 def show(cells: Sequence[grid.Cell], out: Path) -> None:
     """Print every run, what it waits for, and its command."""
     for cell in cells:
-        state = "done" if grid.finished(out / cell.name) else "to do"
+        state = "done" if grid.finished(cell, out) else "to do"
         print(f"{cell.name} ({state}{f', after {cell.after}' if cell.after else ''})")
         call = ["python", "-m", "experiments.train", *cell.arguments, f"--out={out / cell.name}"]
         print(f"  {shlex.join(call)}")
@@ -139,7 +139,7 @@ class Sweep:
 
     def run(self) -> dict[str, int]:
         """Each run's exit code, once all have ended."""
-        self.codes = {c.name: 0 for c in self._cells if grid.finished(self._out / c.name)}
+        self.codes = {c.name: 0 for c in self._cells if grid.finished(c, self._out)}
         waiting = self._submit() if len(self.codes) < len(self._cells) else {}
         console, handlers = Console(stderr=True), self._catch_signals()
         told = ""

@@ -287,6 +287,23 @@ def test_another_run_in_the_same_folder_is_refused(finished, source, what, chang
     assert contents(finished.folder) == before
 
 
+@pytest.mark.parametrize("steps", [0, 7])
+def test_more_online_steps_go_on_as_if_given_from_the_start(
+    finished, source, tmp_path, capsys, steps
+):
+    short = tiny("enoto_cql", **MINE, online__steps=steps)
+    train(source, tmp_path, row=short)
+    (tmp_path / "summary.json").write_text("{}")  # a kill right after it has begun to go on
+    train(source, tmp_path)
+    assert "is finished" not in capsys.readouterr().err
+    assert_goes_on_as_uninterrupted(tmp_path, finished)
+    assert logging.read_config(tmp_path / "config.json")["recipe"]["online"]["steps"] == STEPS
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=f"its recipe.online.steps is 12, now {steps}"):
+        train(source, tmp_path, row=short)
+    assert contents(tmp_path) == before
+
+
 # Stopped and started again.
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from enoto_jax import logging
+from enoto_jax import logging, units
+from enoto_jax.types import InputError
 from experiments import command, grid, sweep, worker
 from tests.helpers import ROOT, define_flags
 
@@ -147,6 +148,20 @@ def ray():
         sweep.start_ray()
         yield ray
         ray.shutdown()
+
+
+def test_a_finished_run_is_to_do_again_with_more_online_steps(cells, tmp_path):
+    (cell,) = cells("--method=sac")
+    folder = tmp_path / "out" / cell.name
+    folder.mkdir(parents=True)
+    logging.write_json(folder / "config.json", {"recipe": units.to_json(cell.plan.recipe)})
+    assert not grid.finished(cell, tmp_path / "out")
+    (folder / "summary.json").write_text("{}")
+    assert grid.finished(cell, tmp_path / "out")
+    (longer,) = cells("--method=sac", "--online_steps=20")
+    assert longer.name == cell.name and not grid.finished(longer, tmp_path / "out")
+    with pytest.raises(InputError, match="its recipe.online.steps is 12, now 5"):
+        cells("--method=sac", "--online_steps=5")
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
+    With more online steps it goes on, also when it had ended, as if it had had them from the start.
+
     Args:
       recipe: a row of the table, or one's own.
       source: the data set, with its environment and reference returns.
@@ -107,8 +109,9 @@ def train(
         "reference": source.reference,
         "deterministic": deterministic.is_on(),
     }
-    summary = hosts.from_first(lambda: _finished(folder, json.loads(json.dumps(config))))
+    summary = hosts.from_first(lambda: _summary(folder, config))
     if summary is not None:
+        print(f"{folder} is finished; its files are not touched", file=sys.stderr)
         return summary
     if min(seeds) < 0 or max(seeds) >= 2**31:
         raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
@@ -143,7 +146,8 @@ def train(
             keep,
         )
         try:
-            if hosts.first() and not (folder / "config.json").exists():
+            if hosts.first() and not _given(folder, recipe.online.steps):
+                (folder / "summary.json").unlink(missing_ok=True)  # of fewer online steps
                 logging.write_json(folder / "config.json", config)
             if signals:
                 record.catch_signals()
@@ -158,11 +162,30 @@ def train(
             raise RunError(f"{where}: cannot be written: {error.strerror or error}") from error
 
 
-def _finished(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The summary of a run that has ended; None if it has not, or has not begun."""
+def finished(folder: Path, steps: int) -> bool:
+    """Whether the folder's run has ended, and had at least so many online steps.
+
+    Raises:
+      InputError: its config.json cannot be read.
+    """
+    return (folder / "summary.json").exists() and _given(folder, steps)
+
+
+def _given(folder: Path, steps: int) -> bool:
+    """Whether the folder holds a run of at least so many online steps, or one that is damaged."""
+    if not (folder / "config.json").exists():
+        return False
+    try:
+        return restoring.config(folder)["recipe"]["online"]["steps"] >= steps
+    except (KeyError, TypeError):
+        return True
+
+
+def _summary(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """That of a run with nothing left to do; None if there is, or it has not begun."""
     same_run(folder, config)
-    summary = folder / "summary.json"
-    return json.loads(summary.read_text()) if summary.exists() else None
+    done = finished(folder, config["recipe"]["online"]["steps"])
+    return json.loads((folder / "summary.json").read_text()) if done else None
 
 
 def _claim(folder: Path, stack: ExitStack) -> None:
@@ -249,13 +272,19 @@ def _offline(
 
 
 def same_run(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds a run of other settings, naming the first that differs."""
+    """Refuse a folder of a run of other settings than these, fewer online steps excepted.
+
+    Raises:
+      InputError: it names the first that differs.
+    """
     if not (folder / "config.json").exists():
         return
-    old = restoring.config(folder)
+    old, new = restoring.config(folder), json.loads(json.dumps(config))
     old = {**old, "recipe": _completed(old.get("recipe"))}
+    if not _given(folder, steps := new["recipe"]["online"]["steps"]):
+        old["recipe"]["online"]["steps"] = steps
     for name in IDENTITY:
-        one, two = old.get(name, config[name]), config[name]
+        one, two = old.get(name, new[name]), new[name]
         if one == two:
             continue
         while isinstance(one, Mapping) and isinstance(two, Mapping):
