@@ -1,4 +1,4 @@
-"""Networks: multi-layer perceptrons with explicit initialisers, and ensembles of any of them.
+"""Networks: multi-layer perceptrons, and ensembles of any of them.
 
 Every head is a plain linear layer, so the whole actor is `trunk -> (mean, log_std)` and a critic is
 `trunk -> scalar`. `ensemble(net, n)` gives n independent copies whose parameters are stacked on a
@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from enoto_jax import distributions
-from enoto_jax.types import Array, InputError, Key
+from enoto_jax.initialisers import Init, LayerInit, torch_init
+from enoto_jax.types import Array, InputError
 
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 _computing = ContextVar("computing", default=jnp.float32)
@@ -42,102 +41,6 @@ def computing(precision: str) -> Iterator[None]:
         yield
     finally:
         _computing.reset(before)
-
-
-LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
-
-
-def _fan_in_uniform(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
-    bound = fan_in**-0.5
-    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
-
-def _uniform(bound: float) -> LayerInit:
-    return lambda key, fan_in, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
-
-def _constant(value: float) -> LayerInit:
-    # Not weakly typed, or the first update after a fresh start would compile a second time.
-    return lambda key, fan_in, shape: jnp.full(shape, value, jnp.float32)
-
-
-def _orthogonal(gain: float) -> LayerInit:
-    """Orthonormal columns, or rows where there are fewer, times a gain: Q of a normal matrix.
-
-    By Gram-Schmidt and not by LAPACK's QR, as `nn.initializers.orthogonal` does with the same
-    result: several of those side by side wait, in threads of XLA's, for other threads of XLA's,
-    and where two cores have two threads that is for ever (jaxlib 0.10.2).
-    """
-
-    def init(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
-        del fan_in
-        rows = jax.random.normal(key, (max(shape), min(shape))).T
-
-        def orthonormal(i: Array, found: Array) -> Array:
-            """`found` with the next row; those that are still to come are zero."""
-            row = rows[i]
-            for _ in range(2):  # the second time removes what rounding has left
-                row = row - (found @ row) @ found
-            return found.at[i].set(row / jnp.linalg.norm(row))
-
-        found = jax.lax.fori_loop(0, len(rows), orthonormal, jnp.zeros_like(rows))
-        return gain * (found.T if shape[0] >= shape[1] else found)
-
-    return init
-
-
-def _xavier(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
-    bound = (6.0 / (fan_in + shape[-1])) ** 0.5
-    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
-
-class Init(NamedTuple):
-    """How the layers of a network start."""
-
-    kernel: LayerInit
-    bias: LayerInit
-    head_kernel: LayerInit
-    head_bias: LayerInit
-
-
-def torch_init() -> Init:
-    """U(+-1/sqrt(fan_in)) for every weight and bias: torch's default, as in d3rlpy and ENOTO."""
-    return Init(_fan_in_uniform, _fan_in_uniform, _fan_in_uniform, _fan_in_uniform)
-
-
-def edac_init(*, head: float = 3e-3) -> Init:
-    """EDAC-code's: hidden biases 0.1, heads U(+-head) with 1e-3 for actors, 3e-3 for critics.
-
-    Args:
-      head: bound of the head's weights and biases.
-    """
-    return Init(_fan_in_uniform, _constant(0.1), _uniform(head), _uniform(head))
-
-
-def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
-    """Orthogonal with gain sqrt(2), zero biases; heads with a small gain (CORL and Cal-QL).
-
-    Args:
-      head_gain: gain of the heads.
-    """
-    zero = _constant(0.0)
-    return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
-
-
-def xavier_init() -> Init:
-    """U(+-sqrt(6 / (fan_in + fan_out))), zero biases: PEX, REDQ, RLPD."""
-    zero = _constant(0.0)
-    return Init(_xavier, zero, _xavier, zero)
-
-
-def rlkit_init(*, head: float = 3e-3, head_bias: float = 0.0) -> Init:
-    """Zero biases, heads U(+-head): rlkit's, as in the code of balanced replay.
-
-    Args:
-      head: bound of the head's weights.
-      head_bias: value of the head's biases.
-    """
-    return Init(_fan_in_uniform, _constant(0.0), _uniform(head), _constant(head_bias))
 
 
 class Linear(nn.Module):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from enoto_jax import exploration, handover, networks, replay, targets, units
+from enoto_jax import exploration, handover, initialisers, replay, targets, units
 from enoto_jax.algorithms import backups
 from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.awac import awac
@@ -38,8 +38,8 @@ KINDS: dict[str, tuple[Callable, ...]] = {
     ),
     "backup": (backups.soft, backups.sampled, backups.deterministic, backups.best_of),
     "init": (
-        networks.torch_init, networks.edac_init, networks.orthogonal_init, networks.xavier_init,
-        networks.rlkit_init,
+        initialisers.torch_init, initialisers.edac_init, initialisers.orthogonal_init,
+        initialisers.xavier_init, initialisers.rlkit_init,
     ),
     "replay": (
         replay.online_only, replay.append, replay.mixed, replay.whole_episodes, replay.balanced,

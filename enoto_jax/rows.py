@@ -25,7 +25,7 @@ from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.data import transforms
-from enoto_jax.networks import edac_init, orthogonal_init, torch_init, xavier_init
+from enoto_jax.initialisers import edac_init, orthogonal_init, torch_init, xavier_init
 from enoto_jax.recipes import Phase, Recipe
 from enoto_jax.types import InputError
 from enoto_jax.units import Unit, nearest, unit

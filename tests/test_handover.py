@@ -15,7 +15,8 @@ from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import policy
-from enoto_jax.networks import Linear, torch_init
+from enoto_jax.initialisers import torch_init
+from enoto_jax.networks import Linear
 from enoto_jax.types import InputError
 from tests.helpers import quick_compiling
 

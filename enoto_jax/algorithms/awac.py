@@ -11,7 +11,8 @@ from enoto_jax.algorithms import losses
 from enoto_jax.core import Algorithm
 from enoto_jax.distributions import CLIPPED_NORMAL
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.networks import Critic, Gaussian, Init, check_sizes, ensemble, torch_init
+from enoto_jax.initialisers import Init, torch_init
+from enoto_jax.networks import Critic, Gaussian, check_sizes, ensemble
 from enoto_jax.types import InputError, Spec, TargetRule
 
 

@@ -14,7 +14,8 @@ from enoto_jax import targets
 from enoto_jax.algorithms.losses import QFn
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.core import Algorithm
-from enoto_jax.networks import Critic, rlkit_init
+from enoto_jax.initialisers import rlkit_init
+from enoto_jax.networks import Critic
 from enoto_jax.types import LossFn, Spec, TargetRule
 
 RATIO = "ratio"

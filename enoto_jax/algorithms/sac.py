@@ -9,16 +9,8 @@ from enoto_jax import distributions, targets
 from enoto_jax.algorithms import backups, losses
 from enoto_jax.core import Algorithm
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.networks import (
-    Critic,
-    Init,
-    Mixture,
-    Scalar,
-    TanhGaussian,
-    check_sizes,
-    ensemble,
-    torch_init,
-)  # fmt: skip
+from enoto_jax.initialisers import Init, torch_init
+from enoto_jax.networks import Critic, Mixture, Scalar, TanhGaussian, check_sizes, ensemble
 from enoto_jax.types import InputError, Spec, TargetRule
 
 ORDERS = {
