@@ -2,8 +2,8 @@
 hand-over.
 
 A checkpoint is a tree of host arrays [S, ...] and a small JSON record: the phase, its step, the
-counters, and a checksum of everything, because Orbax itself notices no flipped bit in an array. The
-phase is stored, never guessed from a step count.
+counters, and checksums of the record and of each part of the tree, because Orbax itself notices no
+flipped bit in an array. The phase is stored, never guessed from a step count.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from absl import logging as absl_logging
 from enoto_jax.handover import differences
 from enoto_jax.types import InputError, RunError
 
-VERSION = 2
-READABLE = (1, 2)  # 1 had no checksum, and nothing of the environments
+VERSION = 3
+READABLE = (1, 2, 3)  # 1 and 2 had no checksums of parts, 1 nothing of the environments
 
 
 class Damaged(Exception):
@@ -109,16 +109,21 @@ class Checkpoints:
         """Named parts of the newest checkpoint's arrays, without reading or comparing the others.
 
         Raises:
-          InputError: they cannot be read, or are of other shapes.
+          InputError: they cannot be read, are damaged, or of other shapes.
         """
-        folder = Path(self._managers["latest"].directory)
-        path = folder / str(self._managers["latest"].latest_step()) / "state"
+        manager = self._managers["latest"]
+        number = manager.latest_step()
+        path = Path(manager.directory) / str(number) / "state"
         args = ocp.args.PyTreeRestore(item=template, partial_restore=True)
         try:
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                return checkpointer.restore(path, args=args)
+                found = checkpointer.restore(path, args=args)
+            _verify(_record(manager, number), found)
         except Exception as error:  # as in _state
             raise InputError(f"{path}: cannot restore: {_reason(error)}") from error
+        if difference := differences(template, found):
+            raise InputError(f"{path}: cannot restore: {difference}")
+        return found
 
     def newest(self, template: Callable[[Mapping], Any]) -> tuple[dict[str, Any], Any] | None:
         """Record and arrays of the newest whole checkpoint, or None when there is none.
@@ -250,16 +255,31 @@ def _reason(error: Exception) -> str:
 
 def _save_args(state: Any, record: Mapping[str, Any]) -> ocp.args.Composite:
     record = {"version": VERSION, **pack(record)}
-    record["checksum"] = _checksum(state, record)
+    record["checksums"] = _checksums(record, state)
     return ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
 
 
-def _checksum(state: Any, record: Mapping[str, Any]) -> int:
-    said = {name: value for name, value in record.items() if name != "checksum"}
-    total = zlib.crc32(json.dumps(said, sort_keys=True).encode())
-    for x in jax.tree.leaves(state):
-        total = zlib.crc32(np.ascontiguousarray(x), total)
-    return total
+def _checksums(record: Mapping[str, Any], state: Any) -> dict[str, int]:
+    """Of the record and of each part of the state, by their names."""
+    said = {name: value for name, value in record.items() if not name.startswith("checksum")}
+    sums = {"record": zlib.crc32(json.dumps(said, sort_keys=True).encode())}
+    for path, x in jax.tree.leaves_with_path(state):
+        part = jax.tree_util.keystr(path[:1], simple=True)
+        sums[part] = zlib.crc32(np.ascontiguousarray(x), sums.get(part, 0))
+    return sums
+
+
+def _verify(record: Mapping[str, Any], state: Any) -> None:
+    """Compare the record, and all parts of the state or some, with their checksums.
+
+    Raises:
+      Damaged: one of them is another one.
+    """
+    if record["version"] < 3:
+        return
+    said = record.get("checksums", {})
+    if wrong := [k for k, v in _checksums(record, state).items() if said.get(k) != v]:
+        raise Damaged(f"the checksum of its {' and '.join(wrong)} is another one")
 
 
 def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
@@ -272,7 +292,7 @@ def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     if version not in READABLE:
         raise InputError(
             f"{manager.directory}: checkpoint of version {version}, this program reads "
-            f"{' and '.join(map(str, READABLE))}; use the version that wrote it, or another --out"
+            f"{', '.join(map(str, READABLE))}; use the version that wrote it, or another --out"
         )
     phase, at = found.get("phase"), found.get("step")
     if phase not in ("offline", "online") or type(at) is not int or at < 0:
@@ -294,7 +314,5 @@ def _state(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
         state = manager.restore(step, args=args)["state"]
     except Exception as error:  # of every kind, also of Orbax's own and TensorStore's
         raise Damaged(_reason(error)) from error
-    record = _record(manager, step)
-    if "checksum" in record and record["checksum"] != _checksum(state, record):
-        raise Damaged("its checksum is another one")
+    _verify(_record(manager, step), state)
     return state

@@ -25,16 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from enoto_jax import core, policy, registry
-from enoto_jax.checkpoint import Checkpoints
-from enoto_jax.data.source import load_source
+from enoto_jax import core, policy
 from enoto_jax.data.transforms import Transform
 from enoto_jax.envs.gym import action_bounds
 from enoto_jax.logging import plain, read_csv
-from enoto_jax.recipes import build
-from enoto_jax.train import online, restoring
-from enoto_jax.train.seeds import SeedMap
-from enoto_jax.types import Array, InputError, Spec
+from enoto_jax.train import policies
+from enoto_jax.types import Array, InputError
 
 FORMAT = 1
 WHICH = ("last", "best", "handover")
@@ -131,51 +127,13 @@ def trained(run: Path, seed: int | None = None, which: str = "last") -> Trained:
     """
     if which not in WHICH:
         raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
-    config = restoring.config(run)
-    seeds, kind = SeedMap(config["seeds"]), {"handover": which == "handover"}
-    kind["best"] = which == "best"
-    seed = int(seeds.seeds[0]) if seed is None else seed
-    if seed not in config["seeds"]:
-        raise InputError(f"--seed: {run} trained seeds {config['seeds']}, not {seed}")
-    checkpoints = Checkpoints(run / "checkpoints")
-    try:
-        record = checkpoints.record(**kind)
-        if record is None:
-            raise InputError(f"{run} has no checkpoint of this kind ({which}); see --which")
-        transform = Transform.from_json(record["transform"])
-        spec = Spec(len(transform.observation_shift), len(transform.action_shift))
-        recipe = registry.from_json(config["recipe"])
-        built, phase = build(recipe, spec), record["phase"]
-        algorithm = getattr(built, phase)
-        if phase == "online" and which == "last":
-            rows = 0 if built.replay.feedback is None else _rows(run, config)
-            begin = online.begin(algorithm, built.replay, spec, recipe.online.batch_size, rows)
-            shapes = restoring.template(
-                lambda: begin(restoring.abstract(algorithm), np.int32(0)), seeds
-            )
-            state = checkpoints.restore(online.saved_template(shapes, record["step"])).train
-        else:
-            shapes = restoring.template(lambda: restoring.abstract(algorithm), seeds)
-            state = checkpoints.restore(shapes, **kind)
-    finally:
-        checkpoints.close()
-    row = config["seeds"].index(seed)
-    about = {name: config.get(name) for name in ("method", "task", "data_hash", "env", "recipe")}
-    about |= {"which": which, "phase": phase, "step": record["step"], "seed": seed}
-    about |= {"evaluation": evaluation(run, phase, record["step"], seed)}
-    about |= {"versions": config.get("versions"), "transform": record["transform"]}
-    return Trained(algorithm, jax.tree.map(lambda x: np.asarray(x)[row], state), transform, about)
-
-
-def _rows(run: Path, config: Mapping[str, Any]) -> int:
-    """Of the data set, for a replay that keeps something for each of them."""
-    try:
-        return len(load_source(config["task_given"]).load())
-    except (KeyError, InputError) as error:
-        raise InputError(
-            f"{run}: its replay keeps priorities of the data set, which cannot be read ({error}); "
-            "choose --which=best or handover"
-        ) from error
+    found = policies.kept(run, which, seed)
+    names = ("method", "task", "data_hash", "env", "recipe")
+    about = {name: found.config.get(name) for name in names}
+    about |= {"which": which, "phase": found.phase, "step": found.step, "seed": found.seed}
+    about |= {"evaluation": evaluation(run, found.phase, found.step, found.seed)}
+    about |= {"versions": found.config.get("versions"), "transform": found.transform.to_json()}
+    return Trained(found.algorithm, found.state, found.transform, about)
 
 
 def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | None:

@@ -373,12 +373,11 @@ def _lost(path: Path, rng: np.random.Generator) -> None:
 
 
 def _hostile_record(path: Path, rng: np.random.Generator) -> None:
-    """A record that nobody's disk has damaged: with the checksum that belongs to it, or of an
-    older version, which had none."""
+    """A record that nobody's disk has damaged: of an older version, which had no checksums."""
     record = json.loads(path.read_text())
     record = mutations.replaced(record, rng)
     if isinstance(record, dict) and "version" in record:
-        record.pop("checksum", None)
+        record.pop("checksums", None)
         record["version"] = 1
     path.write_text(json.dumps(record))
 

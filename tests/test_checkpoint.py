@@ -189,6 +189,22 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints, tmp_path,
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_part_is_refused_alone(checkpoints, tmp_path, damage):
+    """The largest file is the part's; the rest of the state is not read, nor compared."""
+    parts = {"train": {"x": np.random.default_rng(0).normal(size=(2, 10_000))}, "storage": state()}
+    checkpoints.save(3, parts, {"phase": "online", "step": 3})
+    checkpoints.wait()
+    template = {"train": {"x": np.zeros((2, 10_000))}}
+    assert_same(checkpoints.restore_part(template)["train"], parts["train"])
+    with pytest.raises(InputError, match="cannot restore"):
+        checkpoints.restore_part({"train": {"x": np.zeros((2, 9_999))}})
+    DAMAGES[damage](tmp_path / "latest" / "3")
+    with pytest.raises(InputError, match="cannot restore") as error:
+        checkpoints.restore_part(template)
+    assert "\n" not in str(error.value)
+
+
 def test_what_a_kill_left_half_written_is_removed(checkpoints, tmp_path):
     saved(checkpoints, 3)
     (tmp_path / "latest" / "4.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
@@ -231,7 +247,7 @@ def test_the_best_stays_until_a_better_one_or_a_step_back(checkpoints):
 
 @pytest.mark.parametrize("about", [{}, {"phase": "online", "step": "1"}, {"phase": 3, "step": 1}])
 def test_a_record_of_no_step_is_damaged(checkpoints, about):
-    """As those of version 1 may be, which have no checksum."""
+    """As those of version 1 may be, which have no checksums."""
     saved(checkpoints, 1)
     checkpoints.save(2, state(), about)
     checkpoints.wait()

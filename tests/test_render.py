@@ -77,7 +77,8 @@ def test_from_scratch_the_first_policy_is_the_untrained_one(tmp_path, state_of):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     transform = transforms.transform()(REACH, None).to_json()
     about = {"phase": "online", "step": 3, "transform": transform}
-    checkpoints.save(4, state_of(algorithm), about)
+    two = jax.tree.map(lambda x: np.stack([x, x]), state_of(algorithm))
+    checkpoints.save(4, {"train": two}, about)
     checkpoints.close()
     policy = policies.load(tmp_path, "before", 7)
     assert (policy.phase, policy.step) == ("online", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,13 +13,36 @@ import numpy as np
 from enoto_jax import core, registry
 from enoto_jax.checkpoint import Checkpoints
 from enoto_jax.data.transforms import Transform
-from enoto_jax.envs.gym import make_env, spec_of
-from enoto_jax.recipes import build
+from enoto_jax.recipes import Built, build
 from enoto_jax.train import restoring
 from enoto_jax.train.seeds import SeedMap, stream
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, Spec
 
 KINDS = ("last", "best", "before")
+
+
+class Kept(NamedTuple):
+    """One seed of a checkpoint, as far as acting goes.
+
+    Attributes:
+      algorithm: whose `mode` acts.
+      state: its train state, host arrays.
+      transform: between the world's numbers and the agent's.
+      phase: offline or online.
+      step: of that phase.
+      seed: its number.
+      config: the run's.
+      built: its recipe, built.
+    """
+
+    algorithm: core.Algorithm
+    state: core.TrainState
+    transform: Transform
+    phase: str
+    step: int
+    seed: int
+    config: dict[str, Any]
+    built: Built
 
 
 class Policy(NamedTuple):
@@ -36,6 +59,42 @@ class Policy(NamedTuple):
     act: Callable[[np.ndarray], np.ndarray]
 
 
+def kept(folder: Path, kind: str = "last", seed: int | None = None) -> Kept:
+    """What a run's folder keeps of one seed, without its replay.
+
+    Args:
+      folder: of the run, or of an Agent.
+      kind: "last", "best", or "handover", the end of the offline phase.
+      seed: one that the run has trained; its first by default.
+
+    Raises:
+      InputError: it has no such checkpoint or seed, or a damaged one.
+    """
+    config = restoring.config(folder)
+    seed = config["seeds"][0] if seed is None else seed
+    if seed not in config["seeds"]:
+        raise InputError(f"--seed: {folder} trained seeds {config['seeds']}, not {seed}")
+    seeds = SeedMap(config["seeds"], jax.local_devices()[:1])
+    which = {"handover": kind == "handover", "best": kind == "best"}
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        found = checkpoints.record(**which)
+        if found is None:
+            of = {"handover": "of its hand-over", "best": "of an evaluation"}.get(kind, "yet")
+            raise InputError(f"{folder} has no checkpoint {of}; train it further")
+        transform, phase = Transform.from_json(found["transform"]), found["phase"]
+        spec = Spec(len(transform.observation_shift), len(transform.action_shift))
+        built = build(registry.from_json(config["recipe"]), spec)
+        algorithm = getattr(built, phase)
+        template = restoring.template(lambda: restoring.abstract(algorithm), seeds)
+        if kind == "last" and phase == "online":
+            state = checkpoints.restore_part({"train": template})["train"]
+        else:
+            state = checkpoints.restore(template, **which)
+    row = config["seeds"].index(seed)
+    state = jax.tree.map(lambda x: np.asarray(x)[row], state)
+    return Kept(algorithm, state, transform, phase, found["step"], seed, config, built)
+
+
 def load(folder: Path, kind: str, seed: int) -> Policy:
     """A policy of a run.
 
@@ -49,46 +108,22 @@ def load(folder: Path, kind: str, seed: int) -> Policy:
       InputError: it has no such checkpoint or seed, or no environment.
     """
     config = restoring.config(folder)
-    if seed not in config["seeds"]:
-        raise InputError(f"--seed: {folder} trained seeds {config['seeds']}, not {seed}")
     if config["env"] == "none":
         raise InputError(f"{folder}: was trained without an environment to act in")
-    with contextlib.closing(make_env(config["env"])) as env:
-        spec = spec_of(env)
-    built = build(registry.from_json(config["recipe"]), spec)
-    scratch = kind == "before" and built.offline is None
-    if kind == "before" and config["restore"]:
-        folder = Path(config["restore"])
-        config = restoring.config(folder)
-    index, seeds = config["seeds"].index(seed), SeedMap(config["seeds"], jax.local_devices()[:1])
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        found = _record(checkpoints, folder, "last" if scratch else kind)
-        if scratch:
-            state = built.handover(stream(np.int32(seed), "handover"), None, built.online)
-            return _policy(built.online, state, {**found, "phase": "online", "step": 0})
-        algorithm = getattr(built, found["phase"])
-        template = restoring.template(lambda: restoring.abstract(algorithm), seeds)
-        if kind == "last" and found["phase"] == "online":
-            state = checkpoints.restore_part({"train": template})["train"]
-        else:
-            state = checkpoints.restore(template, kind == "before", kind == "best")
-    return _policy(algorithm, jax.tree.map(lambda x: x[index], state), found)
+    if kind != "before":
+        return _policy(kept(folder, kind, seed))
+    if registry.from_json(config["recipe"]).offline is not None:
+        return _policy(kept(Path(config["restore"] or folder), "handover", seed))
+    end = kept(folder, "last", seed)
+    start = end.built.handover(stream(np.int32(end.seed), "handover"), None, end.algorithm)
+    return _policy(end._replace(state=start, step=0))
 
 
-def _record(checkpoints: Checkpoints, folder: Path, kind: str) -> dict:
-    found = checkpoints.record(kind == "before", kind == "best")
-    if found is None:
-        which = {"before": "of its hand-over", "best": "of an evaluation"}.get(kind, "yet")
-        raise InputError(f"{folder} has no checkpoint {which}; train it further")
-    return found
-
-
-def _policy(algorithm: core.Algorithm, state: core.TrainState, found: dict) -> Policy:
-    transform, mode = Transform.from_json(found["transform"]), jax.jit(algorithm.mode)
-    state = jax.device_put(state)
+def _policy(found: Kept) -> Policy:
+    mode, state = jax.jit(found.algorithm.mode), jax.device_put(found.state)
 
     def act(observation: np.ndarray) -> np.ndarray:
-        seen = np.float32(transform.observation(observation))
-        return transform.world_action(np.asarray(mode(state, seen)))
+        seen = np.float32(found.transform.observation(observation))
+        return found.transform.world_action(np.asarray(mode(state, seen)))
 
-    return Policy(found["phase"], found["step"], act)
+    return Policy(found.phase, found.step, act)
