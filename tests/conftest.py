@@ -86,3 +86,24 @@ def state_of(numbers):
         return numbers(shapes, seed)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def data(batch, double):
+    """The batch in float64."""
+    return double(batch)
+
+
+@pytest.fixture(scope="module")
+def evaluate(request, spec, state_of, double):
+    """(make, options) -> the algorithm, a state of it, and that state in float64.
+
+    The module's MAKE is made unless told otherwise, with the options in its SHAPE.
+    """
+
+    def evaluate(make=request.module.MAKE, **options):
+        algorithm = make(spec, **{**request.module.SHAPE, **options})
+        state = state_of(algorithm)
+        return algorithm, state, double(state)
+
+    return evaluate

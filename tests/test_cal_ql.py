@@ -44,11 +44,6 @@ def returns_batch(batch):
 
 
 @pytest.fixture(scope="module")
-def data(batch, double):
-    return double(batch)
-
-
-@pytest.fixture(scope="module")
 def evaluate(spec, state_of, double):
     """options -> Cal-QL with K candidates, a state of it, and that state in float64."""
 

@@ -29,7 +29,7 @@ from tests.test_losses import (
 )  # fmt: skip
 
 GOLDEN = Path(__file__).parent / "golden" / "edac.json"
-SHAPE = {"n": N, "hidden": (8, 7), "discount": 0.9}
+MAKE, SHAPE = edac, {"n": N, "hidden": (8, 7), "discount": 0.9}
 ETA = 1.7
 
 
@@ -37,23 +37,6 @@ ETA = 1.7
 def quick():
     with quick_compiling():
         yield
-
-
-@pytest.fixture(scope="module")
-def evaluate(spec, state_of, double):
-    """(make, options) -> the algorithm, a state of it, and that state in float64."""
-
-    def evaluate(make=edac, **options):
-        algorithm = make(spec, **{**SHAPE, **options})
-        state = state_of(algorithm)
-        return algorithm, state, double(state)
-
-    return evaluate
-
-
-@pytest.fixture(scope="module")
-def data(batch, double):
-    return double(batch)
 
 
 def similarity(exact, data):

@@ -55,11 +55,6 @@ def evaluate(spec, state_of, double):
     return evaluate
 
 
-@pytest.fixture(scope="module")
-def data(batch, double):
-    return double(batch)
-
-
 def loss_of(algorithm, name, state, batch, key=KEY):
     return algorithm.losses[name](state.params[name], state, batch, key, {})
 

@@ -22,7 +22,7 @@ from tests.helpers import REACH, differ, quick_compiling, reach_source, tiny
 from tests.test_losses import KEY, A, B, K, N, along, close, golden_numbers, loss_of, noise, reads
 
 GOLDEN = Path(__file__).parent / "golden" / "lapo.json"
-SHAPE = {"n": N, "hidden": (8, 7), "discount": 0.9}
+MAKE, SHAPE = lapo, {"n": N, "hidden": (8, 7), "discount": 0.9}
 Z = 2 * A
 
 
@@ -30,23 +30,6 @@ Z = 2 * A
 def quick():
     with quick_compiling():
         yield
-
-
-@pytest.fixture(scope="module")
-def evaluate(spec, state_of, double):
-    """(make, options) -> the algorithm, a state of it, and that state in float64."""
-
-    def evaluate(make=lapo, **options):
-        algorithm = make(spec, **SHAPE, **options)
-        state = state_of(algorithm)
-        return algorithm, state, double(state)
-
-    return evaluate
-
-
-@pytest.fixture(scope="module")
-def data(batch, double):
-    return double(batch)
 
 
 # The oracle's side.

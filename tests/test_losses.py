@@ -24,29 +24,12 @@ from tests import reference
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 KEY = jax.random.key(11)
 B, N, K, D, A = 6, 4, 5, 3, 2
-SHAPE = {"n": N, "hidden": (8, 7), "discount": 0.9}
+MAKE, SHAPE = sac, {"n": N, "hidden": (8, 7), "discount": 0.9}
 GAMMA = SHAPE["discount"]
 
 
 def close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def evaluate(spec, state_of, double):
-    """(make, options) -> the algorithm, a state of it, and that state in float64."""
-
-    def evaluate(make=sac, **options):
-        algorithm = make(spec, **SHAPE, **options)
-        state = state_of(algorithm)
-        return algorithm, state, double(state)
-
-    return evaluate
-
-
-@pytest.fixture(scope="module")
-def data(batch, double):
-    return double(batch)
 
 
 def loss_of(algorithm, name, state, batch, key=KEY, seen=None):

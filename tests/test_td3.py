@@ -18,30 +18,13 @@ from tests.helpers import differ, quick_compiling, tiny
 from tests.test_losses import KEY, A, B, N, along, close, golden_numbers, loss_of, noise, reads
 
 GOLDEN = Path(__file__).parent / "golden" / "td3.json"
-SHAPE = {"n": N, "hidden": (8, 7), "discount": 0.9}
+MAKE, SHAPE = td3, {"n": N, "hidden": (8, 7), "discount": 0.9}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     with quick_compiling():
         yield
-
-
-@pytest.fixture(scope="module")
-def evaluate(spec, state_of, double):
-    """(make, options) -> the algorithm, a state of it, and that state in float64."""
-
-    def evaluate(make=td3, **options):
-        algorithm = make(spec, **SHAPE, **options)
-        state = state_of(algorithm)
-        return algorithm, state, double(state)
-
-    return evaluate
-
-
-@pytest.fixture(scope="module")
-def data(batch, double):
-    return double(batch)
 
 
 # The critics.
