@@ -29,7 +29,7 @@ from enoto_jax.handover import differences
 from enoto_jax.types import InputError, RunError
 
 VERSION = 3
-READABLE = (1, 2, 3)  # 1 and 2 had no checksums of parts, 1 nothing of the environments
+READABLE = (1, 2, 3)  # 2 had one checksum of all, 1 had none and nothing of the environments
 
 
 class Damaged(Exception):
@@ -261,7 +261,7 @@ def _save_args(state: Any, record: Mapping[str, Any]) -> ocp.args.Composite:
 
 def _checksums(record: Mapping[str, Any], state: Any) -> dict[str, int]:
     """Of the record and of each part of the state, by their names."""
-    said = {name: value for name, value in record.items() if not name.startswith("checksum")}
+    said = {name: value for name, value in record.items() if name != "checksums"}
     sums = {"record": zlib.crc32(json.dumps(said, sort_keys=True).encode())}
     for path, x in jax.tree.leaves_with_path(state):
         part = jax.tree_util.keystr(path[:1], simple=True)
@@ -272,6 +272,8 @@ def _checksums(record: Mapping[str, Any], state: Any) -> dict[str, int]:
 def _verify(record: Mapping[str, Any], state: Any) -> None:
     """Compare the record, and all parts of the state or some, with their checksums.
 
+    Before version 3 there are none; see `_checksum`.
+
     Raises:
       Damaged: one of them is another one.
     """
@@ -280,6 +282,15 @@ def _verify(record: Mapping[str, Any], state: Any) -> None:
     said = record.get("checksums", {})
     if wrong := [k for k, v in _checksums(record, state).items() if said.get(k) != v]:
         raise Damaged(f"the checksum of its {' and '.join(wrong)} is another one")
+
+
+def _checksum(record: Mapping[str, Any], state: Any) -> int:
+    """Of version 2: one of the record and the whole state."""
+    said = {name: value for name, value in record.items() if name != "checksum"}
+    total = zlib.crc32(json.dumps(said, sort_keys=True).encode())
+    for x in jax.tree.leaves(state):
+        total = zlib.crc32(np.ascontiguousarray(x), total)
+    return total
 
 
 def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
@@ -314,5 +325,8 @@ def _state(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
         state = manager.restore(step, args=args)["state"]
     except Exception as error:  # of every kind, also of Orbax's own and TensorStore's
         raise Damaged(_reason(error)) from error
-    _verify(_record(manager, step), state)
+    record = _record(manager, step)
+    _verify(record, state)
+    if "checksum" in record and record["checksum"] != _checksum(record, state):
+        raise Damaged("its checksum is another one")
     return state

@@ -28,6 +28,7 @@ from absl import flags
 
 from enoto_jax import deterministic
 from enoto_jax.train.record import Stopped
+from enoto_jax.train.run import finished
 from enoto_jax.types import InputError, RunError
 from experiments import command, grid, train, worker
 
@@ -84,7 +85,7 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
         table.writerows(rows)
     if results.num_errors:
         raise RunError(f"{results.num_errors} of {len(rows)} runs failed: {results.errors[0]}")
-    done = sum(bool(r["run"]) and (out / r["run"] / "summary.json").exists() for r in rows)
+    done = sum(bool(row["run"]) and finished(out / row["run"], 0) for row in rows)
     if done < len(rows):
         raise Stopped(f"{done} of {len(rows)} runs done")
     best = max(rows, key=lambda row: row["score"])

@@ -1,5 +1,7 @@
 """Checkpoints: what was saved comes back, the newest first, and damage is told in one line."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -187,6 +189,20 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints, tmp_path,
     with pytest.raises(InputError, match="no checkpoint is whole") as error:
         newest(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_version_2_is_compared_with_its_one_checksum(checkpoints, tmp_path):
+    large = {"x": np.random.default_rng(0).normal(size=(2, 10_000))}
+    checkpoints.save(3, large, {"phase": "online", "step": 3})
+    checkpoints.wait()
+    path = tmp_path / "latest" / "3" / "record" / "metadata"
+    record = {**json.loads(path.read_text()), "version": 2}
+    del record["checksums"]
+    path.write_text(json.dumps({**record, "checksum": checkpoint._checksum(record, large)}))
+    assert_same(checkpoints.restore(large), large)
+    flip(largest(tmp_path / "latest" / "3" / "state"))
+    with pytest.raises(InputError, match="its checksum is another one"):
+        checkpoints.restore(large)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -12,8 +12,6 @@ from enoto_jax.registry import KINDS
 
 KEY = jax.random.key(0)
 D, A = 3, 2
-
-
 WIDE = 300
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,6 @@ class Kept(NamedTuple):
       step: of that phase.
       seed: its number.
       config: the run's.
-      built: its recipe, built.
     """
 
     algorithm: core.Algorithm
@@ -42,7 +41,6 @@ class Kept(NamedTuple):
     step: int
     seed: int
     config: dict[str, Any]
-    built: Built
 
 
 class Policy(NamedTuple):
@@ -72,27 +70,21 @@ def kept(folder: Path, kind: str = "last", seed: int | None = None) -> Kept:
     """
     config = restoring.config(folder)
     seed = config["seeds"][0] if seed is None else seed
-    if seed not in config["seeds"]:
-        raise InputError(f"--seed: {folder} trained seeds {config['seeds']}, not {seed}")
+    _check_seed(folder, config, seed)
     seeds = SeedMap(config["seeds"], jax.local_devices()[:1])
-    which = {"handover": kind == "handover", "best": kind == "best"}
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        found = checkpoints.record(**which)
-        if found is None:
-            of = {"handover": "of its hand-over", "best": "of an evaluation"}.get(kind, "yet")
-            raise InputError(f"{folder} has no checkpoint {of}; train it further")
-        transform, phase = Transform.from_json(found["transform"]), found["phase"]
-        spec = Spec(len(transform.observation_shift), len(transform.action_shift))
-        built = build(registry.from_json(config["recipe"]), spec)
+        found = _record(checkpoints, folder, kind)
+        transform, built = _built(config, found)
+        phase, step = found["phase"], found["step"]
         algorithm = getattr(built, phase)
         template = restoring.template(lambda: restoring.abstract(algorithm), seeds)
         if kind == "last" and phase == "online":
             state = checkpoints.restore_part({"train": template})["train"]
         else:
-            state = checkpoints.restore(template, **which)
+            state = checkpoints.restore(template, kind == "handover", kind == "best")
     row = config["seeds"].index(seed)
     state = jax.tree.map(lambda x: np.asarray(x)[row], state)
-    return Kept(algorithm, state, transform, phase, found["step"], seed, config, built)
+    return Kept(algorithm, state, transform, phase, step, seed, config)
 
 
 def load(folder: Path, kind: str, seed: int) -> Policy:
@@ -108,15 +100,37 @@ def load(folder: Path, kind: str, seed: int) -> Policy:
       InputError: it has no such checkpoint or seed, or no environment.
     """
     config = restoring.config(folder)
+    _check_seed(folder, config, seed)
     if config["env"] == "none":
         raise InputError(f"{folder}: was trained without an environment to act in")
     if kind != "before":
         return _policy(kept(folder, kind, seed))
     if registry.from_json(config["recipe"]).offline is not None:
         return _policy(kept(Path(config["restore"] or folder), "handover", seed))
-    end = kept(folder, "last", seed)
-    start = end.built.handover(stream(np.int32(end.seed), "handover"), None, end.algorithm)
-    return _policy(end._replace(state=start, step=0))
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        transform, built = _built(config, _record(checkpoints, folder, "last"))
+    state = built.handover(stream(np.int32(seed), "handover"), None, built.online)
+    return _policy(Kept(built.online, state, transform, "online", 0, seed, config))
+
+
+def _check_seed(folder: Path, config: Mapping[str, Any], seed: int) -> None:
+    if seed not in config["seeds"]:
+        raise InputError(f"--seed: {folder} trained seeds {config['seeds']}, not {seed}")
+
+
+def _record(checkpoints: Checkpoints, folder: Path, kind: str) -> dict[str, Any]:
+    found = checkpoints.record(kind == "handover", kind == "best")
+    if found is None:
+        of = {"handover": "of its hand-over", "best": "of an evaluation"}.get(kind, "yet")
+        raise InputError(f"{folder} has no checkpoint {of}; train it further, or take another kind")
+    return found
+
+
+def _built(config: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[Transform, Built]:
+    """A checkpoint's transform, and the run's recipe for the sizes that it has."""
+    transform = Transform.from_json(record["transform"])
+    spec = Spec(len(transform.observation_shift), len(transform.action_shift))
+    return transform, build(registry.from_json(config["recipe"]), spec)
 
 
 def _policy(found: Kept) -> Policy:
