@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,14 @@ def offline_state(
     rows = np.asarray([have.index(s) for s in want])
     state = seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
     return state, transform and Transform.from_json(transform)
+
+
+def moved(folder: Path, now: Mapping[str, Any]) -> str:
+    """What a run computes with that is not what it began with: "jax 0.10.2, now 0.12.0", or ""."""
+    then = config(folder) if (folder / "config.json").exists() else {}
+    old, new = ({**c.get("versions", {}), "device": c.get("device")} for c in (then, now))
+    names = [name for name in new if old.get(name) not in (None, new[name])]
+    return "; ".join(f"{name} {old[name]}, now {new[name]}" for name in names)
 
 
 def hand_over(built: Built, begin: Callable, seeds: SeedMap, before: core.TrainState | None) -> Any:

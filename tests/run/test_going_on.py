@@ -107,6 +107,17 @@ def test_a_stopped_run_has_saved_where_it_stopped(source, tmp_path):
     assert last_state(tmp_path).storage.ring.reward.shape == (2, 6)
 
 
+def test_other_versions_than_it_began_with_are_told(source, tmp_path, capsys):
+    about = {"versions": {"jax": "0.1", "numpy": "2.0"}, "device": "1 x cpu"}
+    with watched(("update", 1)), pytest.raises(Stopped):
+        train(source, tmp_path, about=about)
+    assert "began with" not in capsys.readouterr().err
+    with watched(("update", 2)), pytest.raises(Stopped):
+        train(source, tmp_path, about={**about, "versions": {"jax": "0.2", "numpy": "2.0"}})
+    assert f"{tmp_path} began with jax 0.1, now 0.2: not to the same" in capsys.readouterr().err
+    assert logging.read_config(tmp_path / "config.json")["versions"] == about["versions"]
+
+
 def test_an_environment_that_cannot_be_saved_begins_a_new_episode(
     source, tmp_path, monkeypatch, capsys
 ):
