@@ -17,7 +17,7 @@ from enoto_jax.train.record import Record
 from tests.helpers import REACH, assert_same, tiny
 
 # Offline: 20 updates, evaluated at 10 and 20. Online: 12 steps, evaluated at 0, 4, 8 and 12; the
-# first update after step 4. One call is 5 updates or 1 step; UPDATES counts both phases' calls.
+# first update after step 4. One call is 5 updates or 1 step; `watched` counts both as "update".
 SEEDS, EPISODES = (3, 5), 2
 WARMUP, UTD, STEPS = 3, 2, 12
 MINE = {"online__utd": UTD, "online__algorithm__exploration__mask": 0.7}
