@@ -17,8 +17,8 @@ B, N, K, D, A = 6, 4, 5, 3, 2
 # Whichever test is the first to ask for devices: all run on one.
 jax.config.update("jax_num_cpu_devices", 1)
 
-# XLA's older generator of CPU code compiles these small programs in half the time; from jax 0.11 on
-# it is gone, and XLA stops at flags that it does not know. Processes that tests start inherit them;
+# XLA's older generator of CPU code compiles these small programs in half the time. jax 0.12 has it
+# no more, and XLA aborts at flags that it does not know. Processes that tests start inherit them;
 # XLA reads its flags at the first computation.
 QUICK = ["--xla_cpu_parallel_codegen_split_count=1"]
 if jax.__version_info__ < (0, 11):
