@@ -259,10 +259,15 @@ def _save_args(state: Any, record: Mapping[str, Any]) -> ocp.args.Composite:
     return ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
 
 
+def _record_checksum(record: Mapping[str, Any]) -> int:
+    """Of everything that a record says but checksums, of this version or of version 2."""
+    said = {k: v for k, v in record.items() if k not in ("checksums", "checksum")}
+    return zlib.crc32(json.dumps(said, sort_keys=True).encode())
+
+
 def _checksums(record: Mapping[str, Any], state: Any) -> dict[str, int]:
     """Of the record and of each part of the state, by their names."""
-    said = {name: value for name, value in record.items() if name != "checksums"}
-    sums = {"record": zlib.crc32(json.dumps(said, sort_keys=True).encode())}
+    sums = {"record": _record_checksum(record)}
     for path, x in jax.tree.leaves_with_path(state):
         part = jax.tree_util.keystr(path[:1], simple=True)
         sums[part] = zlib.crc32(np.ascontiguousarray(x), sums.get(part, 0))
@@ -286,8 +291,7 @@ def _verify(record: Mapping[str, Any], state: Any) -> None:
 
 def _checksum(record: Mapping[str, Any], state: Any) -> int:
     """Of version 2: one of the record and the whole state."""
-    said = {name: value for name, value in record.items() if name != "checksum"}
-    total = zlib.crc32(json.dumps(said, sort_keys=True).encode())
+    total = _record_checksum(record)
     for x in jax.tree.leaves(state):
         total = zlib.crc32(np.ascontiguousarray(x), total)
     return total
