@@ -1,0 +1,34 @@
+"""Our side of `experiments.bench_peers`: the same turns as script.py's, for a row.
+
+python -m experiments.peers.ours METHOD SEEDS UPDATES [PATH=VALUE ...]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import jax
+
+from enoto_jax.recipes import build
+from enoto_jax.train.seeds import SeedMap, use_cores
+from experiments import rates
+from experiments.peers import SPEC, row, script
+
+
+def main(method: str, seeds: int, updates: int, sets: list[str]) -> None:
+    """Train blocks of at least so many updates, for ever."""
+    turns = script.Turns()
+    use_cores(seeds)
+    ours = row(method, sets)
+    built, seed_map = build(ours, SPEC), SeedMap(range(seeds))
+    run, once, _ = rates.offline_updates(built, ours.offline, seed_map, SPEC, script.ROWS)
+    while True:
+        turns.end()
+        turns.begin()
+        for _ in range(updates // once):
+            done = run()
+        jax.block_until_ready(done)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
