@@ -117,9 +117,7 @@ def row(method: str, n: int | None, batch_size: int) -> Recipe:
     found = registry.override(found, "online.replay.capacity", rates.ROWS)
     if n is not None:
         found = registry.override(found, "algorithm.n", n)
-    for text in FLAGS.set:
-        found = registry.override(found, *text.split("=", 1))
-    return found
+    return command.with_settings(found, FLAGS.set)
 
 
 def report(lines: Sequence[dict[str, Any]]) -> None:

@@ -141,15 +141,16 @@ def compare(name: str, folder: Path) -> list[dict[str, Any]]:
     row = CASES[name].row()
     needed = flops.per_update(row.offline.algorithm, SPEC, row.offline.batch_size)
 
-    def median(numerator: str, denominator: str, times: float = 1) -> float:
-        return float(f"{np.median([times * r[numerator] / r[denominator] for r in rounds]):.3g}")
-
     for line in lines:
         if (who := line["who"]) in workers:
             line["updates_per_s"] = round(float(np.median([r[who] for r in rounds])), 1)
-            line["fraction_of_matmul_rate"] = median(who, "product", needed)
+            line["fraction_of_matmul_rate"] = rates.median(
+                needed * r[who] / r["product"] for r in rounds
+            )
             if who not in OURS:
-                line["times"], line["times_two_seeds"] = (median(ours, who) for ours in OURS)
+                line["times"], line["times_two_seeds"] = (
+                    rates.median(r[ours] / r[who] for r in rounds) for ours in OURS
+                )
     return lines
 
 

@@ -118,8 +118,7 @@ def _train(out: Path) -> Training:
     }  # fmt: skip
     for path, value in settings.items():
         row = registry.override(row, path, value)
-    for text in FLAGS.set:
-        row = registry.override(row, *text.split("=", 1))
+    row = command.with_settings(row, FLAGS.set)
     folder, bounds = out / "sac", row.online.algorithm.resolved()["log_std_range"]
     (out / "policies").mkdir(parents=True, exist_ok=True)
 

@@ -127,11 +127,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         if given[flag].value is not None:
             row = _override(f"--{flag}", row, path, given[flag].value)
     row = _decayed_at_the_end(row)
-    for text in given["set"].value:
-        path, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set: {text!r} is not path=value")
-        row = _override("--set", row, path.strip(), value.strip())
+    row = with_settings(row, given["set"].value)
     seeds = saved.get("seeds", range(given.seed, given.seed + preset.seeds))
     if given.seeds is not None or given["seed"].present:
         count = len(seeds) if given.seeds is None else given.seeds
@@ -200,6 +196,20 @@ def per_preset(method: str, path: str) -> list[str]:
         row = _with_preset(recipe(method), preset)
         lines += [f"  --preset={name}: {v}" for p, v, _ in units.leaves(row) if p == path]
     return lines
+
+
+def with_settings(row: Recipe, texts: Sequence[str]) -> Recipe:
+    """The row with what --set says, each path=value.
+
+    Raises:
+      InputError: no path=value, an unknown path, or a value that does not fit it.
+    """
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set: {text!r} is not path=value")
+        row = _override("--set", row, path.strip(), value.strip())
+    return row
 
 
 def _override(flag: str, row: Recipe, path: str, value: Any) -> Recipe:

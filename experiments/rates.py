@@ -104,12 +104,12 @@ def measure(
         "updates_per_s": round(float(np.median(rates)), 2),
         "flop_per_update": needed,
         "matmul_rate": round(float(np.median(products)) / 1e9, 1),
-        "fraction_of_matmul_rate": _median(needed * r / p for r, p in zip(rates, products)),
+        "fraction_of_matmul_rate": median(needed * r / p for r, p in zip(rates, products)),
         "bytes_per_update": moved,
         "intensity": moved and round(needed / moved, 2),
         "bandwidth": round(float(np.median(streams)) / 1e9, 2),
-        "fraction_of_roofline": _median(limit * r for limit, r in zip(limits, rates)),
-        "times_plain_loop": _median(r / p for r, p in zip(rates, loops)) if loops else None,
+        "fraction_of_roofline": median(limit * r for limit, r in zip(limits, rates)),
+        "times_plain_loop": median(r / p for r, p in zip(rates, loops)) if loops else None,
         "clock": "cpu" if clock.now is time.process_time else "wall",
         "compile_s": round(compile_s, 2),
         "peak_bytes": _memory(program),
@@ -118,7 +118,7 @@ def measure(
     }
 
 
-def _median(parts) -> float:
+def median(parts) -> float:
     """To three digits, however small."""
     return float(f"{np.median(list(parts)):.3g}")
 

@@ -48,8 +48,7 @@ def main() -> None:
     config = restoring.config(run)
     run = Path(config["restore"] or run)  # a run that was restored begins where that one ended
     row = registry.from_json(config["recipe"])
-    for text in FLAGS.set:
-        row = registry.override(row, *text.split("=", 1))
+    row = command.with_settings(row, FLAGS.set)
     env = make_env(config["env"])
     replay = row.online.replay.build()
     needed = replay.needs_data and config.get("task_given")

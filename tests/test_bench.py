@@ -58,6 +58,7 @@ def test_rows_whose_batches_are_more_than_transitions(capsys):
     [
         (["--method=bc,nope"], "--method: no row 'nope'"),
         (["--seeds=two"], "--seeds: invalid literal"),
+        (["--set=foo"], "--set: 'foo' is not path=value"),
         (["--set=foo.bar=1"], "no hyper-parameter 'foo.bar'; nearest: "),
         (["--out=a file"], "a file is a file; give a folder"),
     ],

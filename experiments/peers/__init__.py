@@ -6,24 +6,15 @@ candidates of the same sizes. A script's path begins with the name of its reposi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from enoto_jax import registry
 from enoto_jax.recipes import Recipe
 from enoto_jax.rows import recipe
 from enoto_jax.types import Spec
+from experiments import command
 from experiments.peers import script
 
 SPEC = Spec(script.OBSERVATIONS, script.ACTIONS)
-
-
-def row(method: str, sets: Sequence[str]) -> Recipe:
-    """A row of the table with settings, each path=value."""
-    found = recipe(method)
-    for text in sets:
-        found = registry.override(found, *text.split("=", 1))
-    return found
 
 
 class Peer(NamedTuple):
@@ -57,7 +48,7 @@ class Case(NamedTuple):
 
     def row(self) -> Recipe:
         """Ours; its batch of 256 is everyone's."""
-        return row(self.method, self.sets)
+        return command.with_settings(recipe(self.method), self.sets)
 
 
 _EPOCHS = "--env_name=d --num_updates_on_epoch={updates} --eval_every=1 --eval_episodes=1"

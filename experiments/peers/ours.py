@@ -10,16 +10,17 @@ import sys
 import jax
 
 from enoto_jax.recipes import build
+from enoto_jax.rows import recipe
 from enoto_jax.train.seeds import SeedMap, use_cores
-from experiments import rates
-from experiments.peers import SPEC, row, script
+from experiments import command, rates
+from experiments.peers import SPEC, script
 
 
 def main(method: str, seeds: int, updates: int, sets: list[str]) -> None:
     """Train blocks of at least so many updates, for ever."""
     turns = script.Turns()
     use_cores(seeds)
-    ours = row(method, sets)
+    ours = command.with_settings(recipe(method), sets)
     built, seed_map = build(ours, SPEC), SeedMap(range(seeds))
     run, once, _ = rates.offline_updates(built, ours.offline, seed_map, SPEC, script.ROWS)
     while True:
