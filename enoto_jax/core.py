@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from enoto_jax import ensembles
 from enoto_jax.types import Array, Key, LossFn, Metrics, MonteCarlo, Params, Transition
 
 
@@ -150,6 +151,26 @@ def update(
     follow = partial(_follow, algorithm, tracked, state)
     targets, _ = _every(algorithm.delays.get("targets", 1), number, follow, state.targets)
     return state.replace(targets=targets, step=state.step + 1), metrics
+
+
+def apart(algorithm: Algorithm, state: TrainState) -> TrainState:
+    """The state with the copies of every ensemble apart; `ensembles.stacked` undoes it exactly.
+
+    One of several agents is as it was: their arrays have another axis before the copies'.
+    """
+    if algorithm.agents is not None:
+        return state
+
+    def parts(trees):
+        return {name: ensembles.apart(algorithm.nets[name], tree) for name, tree in trees.items()}
+
+    return TrainState(
+        params=parts(state.params),
+        targets=parts(state.targets),
+        opt_states=parts(state.opt_states),
+        frozen=parts(state.frozen),
+        step=state.step,
+    )
 
 
 def _update_each(algorithm, state, batch, key, only, number) -> tuple[TrainState, Mapping]:

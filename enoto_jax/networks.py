@@ -1,8 +1,7 @@
-"""Networks: multi-layer perceptrons, and ensembles of any of them.
+"""Networks: multi-layer perceptrons.
 
 Every head is a plain linear layer, so the whole actor is `trunk -> (mean, log_std)` and a critic is
-`trunk -> scalar`. `ensemble(net, n)` gives n independent copies whose parameters are stacked on a
-leading axis N: one batched matrix product a layer instead of n small ones.
+`trunk -> scalar`.
 
 Networks made within `computing("bf16")` multiply hidden layers in bfloat16; parameters, heads, and
 whatever is made of their outputs stay in float32.
@@ -15,7 +14,9 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -62,7 +63,7 @@ class Linear(nn.Module):
         bias = self.param("bias", self.bias_init, fan_in, (self.features,))
         *parts, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
         if len({part.shape[:-1] for part in parts}) == 1:
-            return jnp.concatenate(parts, axis=-1) @ kernel + bias
+            return _matmul(jnp.concatenate(parts, axis=-1), kernel) + bias
         rows = itertools.accumulate((part.shape[-1] for part in parts), initial=0)
         kernels = [kernel[i : i + part.shape[-1]] for part, i in zip(parts, rows)]
         # The bias as one more row for a column of ones, so that its gradient is part of a product.
@@ -72,9 +73,29 @@ class Linear(nn.Module):
         return sum(_matmul(part, kernel) for part, kernel in zip(parts, kernels))
 
 
+@partial(jax.jit, inline=True)  # a custom gradient alone takes no NumPy arrays under vmap
 def _matmul(x: Array, kernel: Array) -> Array:
     """x [..., I] times a kernel [I, O] as one long matrix, see `Network.trunk`."""
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+    return _product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
+
+
+@jax.custom_vjp
+def _product(x: Array, kernel: Array) -> Array:
+    """x [B, I] times a kernel [I, O]."""
+    return x @ kernel
+
+
+def _product_backward(seen: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = seen
+    # On a CPU a product with a transposed factor takes longer than to transpose it before; and of
+    # the two ways to write the kernel's gradient this one, JAX's own, is the faster.
+    transposed = jax.lax.platform_dependent(
+        kernel, cpu=lambda k: jax.lax.optimization_barrier(k.T), default=jnp.transpose
+    )
+    return gradient @ transposed, (gradient.T @ x).T
+
+
+_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
 
 
 class Network(nn.Module):
@@ -265,24 +286,3 @@ def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
         raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
     if not all(isinstance(width, int) and width > 0 for width in hidden):
         raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
-
-
-def ensemble(net: nn.Module, n: int) -> nn.Module:
-    """n independent copies of `net` on the same input: parameters and outputs gain a leading N."""
-    copies = nn.vmap(
-        type(net),
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=0,
-        out_axes=0,
-        axis_size=n,
-    )
-
-    class Ensemble(copies):
-        def __call__(self, *inputs: Array):
-            # An input of each copy's own, or XLA would multiply it by all copies' first layers at
-            # once, [B, N H], and transpose that, whole, in both directions.
-            return super().__call__(*(jnp.broadcast_to(x, (n, *x.shape)) for x in inputs))
-
-    fields = {f.name: getattr(net, f.name) for f in dataclasses.fields(net) if f.init}
-    return Ensemble(**{k: v for k, v in fields.items() if k not in ("parent", "name")})

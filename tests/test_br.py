@@ -18,7 +18,8 @@ from enoto_jax import core, distributions, registry, targets
 from enoto_jax.algorithms.agents import agents, cql_agents
 from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
-from enoto_jax.networks import Mixture, TanhGaussian, ensemble
+from enoto_jax.ensembles import ensemble
+from enoto_jax.networks import Mixture, TanhGaussian
 from enoto_jax.recipes import build
 from enoto_jax.rows import RECIPES
 from enoto_jax.train import run

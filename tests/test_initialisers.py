@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from enoto_jax import initialisers, networks
+from enoto_jax import initialisers
+from enoto_jax.ensembles import ensemble
 from enoto_jax.networks import Critic, TanhGaussian
 from enoto_jax.registry import KINDS
 
@@ -17,7 +18,7 @@ WIDE = 300
 
 def started(init):
     """Layers of two critics with one wide hidden layer and a wide input, member axis first."""
-    critics = networks.ensemble(Critic((WIDE,), start=init), 2)
+    critics = ensemble(Critic((WIDE,), start=init), 2)
     observation, action = jnp.zeros((1, 9)), jnp.zeros((1, 7))
     params = jax.jit(lambda key: critics.init(key, observation, action))(KEY)["params"]
     return jax.tree.map(np.asarray, (params["layer_0"], params["out"]))

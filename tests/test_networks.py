@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from enoto_jax import initialisers, networks
+from enoto_jax import initialisers
+from enoto_jax.ensembles import ensemble
 from enoto_jax.networks import (
     Critic,
     Deterministic,
@@ -31,7 +32,7 @@ def close(actual, expected, tolerance=1e-5):
 
 @pytest.fixture(scope="module")
 def critics():
-    return networks.ensemble(Critic(HIDDEN), N)
+    return ensemble(Critic(HIDDEN), N)
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +176,8 @@ def test_a_scalar_starts_at_its_value():
 @pytest.mark.parametrize("candidates", [(), (5,)])
 def test_nothing_as_large_as_a_layer_is_transposed(candidates):
     """Of critics' gradients by parameters and actions, as XLA compiles them (here for a CPU)."""
-    rows, wide = 40, 48
-    critics = networks.ensemble(Critic((wide, wide)), N)
+    rows, wide = 60, 48
+    critics = ensemble(Critic((wide, wide)), N)
     observation, action = jnp.ones((rows, D)), jnp.ones((*candidates, rows, A))
     params = jax.eval_shape(critics.init, KEY, observation, action)
 

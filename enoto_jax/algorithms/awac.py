@@ -10,9 +10,10 @@ from enoto_jax import targets
 from enoto_jax.algorithms import losses
 from enoto_jax.core import Algorithm
 from enoto_jax.distributions import CLIPPED_NORMAL
+from enoto_jax.ensembles import ensemble
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.initialisers import Init, torch_init
-from enoto_jax.networks import Critic, Gaussian, check_sizes, ensemble
+from enoto_jax.networks import Critic, Gaussian, check_sizes
 from enoto_jax.types import InputError, Spec, TargetRule
 
 

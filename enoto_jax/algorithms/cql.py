@@ -57,8 +57,8 @@ def cql_penalty(
     if subset is not None and subset < 1:
         raise InputError(f"cql: subset is {subset}; it must be at least 1")
 
-    def build(q, policy, spec: Spec, member):
-        del member
+    def build(q, policy, spec: Spec, each):
+        del each
 
         def term(params, state, batch, key, q_data):
             uniform_key, current_key, next_key = jax.random.split(key, 3)

@@ -19,7 +19,7 @@ def gradient_diversity(*, eta: float = 1.0):
       eta: weight of the term.
     """
 
-    def build(q, policy, spec: Spec, member):
+    def build(q, policy, spec: Spec, each):
         del q, policy, spec
 
         def term(params, state, batch, key, q_data):
@@ -28,13 +28,11 @@ def gradient_diversity(*, eta: float = 1.0):
             if n < 2:
                 raise InputError("edac compares critics: it needs at least 2, --num_critics=2")
 
-            def value(action, observation, params):
-                return jnp.sum(member(params, observation, action))
-
-            # All critics' gradients in one batched pass, over the forward pass of q_data: an
-            # ensemble gives its members inputs of their own, and so must this.
-            own = [jnp.broadcast_to(x, (n, *x.shape)) for x in (batch.action, batch.observation)]
-            gradient = jax.vmap(jax.grad(value))(*own, params)
+            # All critics' gradients in one pass, over the forward pass of q_data.
+            observation, action = (
+                jnp.broadcast_to(x, (n, *x.shape)) for x in (batch.observation, batch.action)
+            )
+            gradient = jax.grad(lambda action: jnp.sum(each(params, observation, action)))(action)
             square = jnp.sum(jnp.square(gradient), axis=-1, keepdims=True)
             # A critic whose ReLUs are all closed has gradient 0, where a root has no derivative.
             norm = jnp.sqrt(jnp.where(square > 0.0, square, 1.0))

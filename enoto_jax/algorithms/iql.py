@@ -9,9 +9,10 @@ import optax
 from enoto_jax import distributions, targets
 from enoto_jax.algorithms import losses
 from enoto_jax.core import Algorithm
+from enoto_jax.ensembles import ensemble
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.initialisers import Init, orthogonal_init
-from enoto_jax.networks import Critic, Gaussian, Value, check_sizes, ensemble
+from enoto_jax.networks import Critic, Gaussian, Value, check_sizes
 from enoto_jax.types import InputError, Spec, TargetRule
 
 

@@ -8,9 +8,10 @@ import optax
 from enoto_jax import distributions, targets
 from enoto_jax.algorithms import backups, losses
 from enoto_jax.core import Algorithm
+from enoto_jax.ensembles import ensemble
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.initialisers import Init, torch_init
-from enoto_jax.networks import Critic, Mixture, Scalar, TanhGaussian, check_sizes, ensemble
+from enoto_jax.networks import Critic, Mixture, Scalar, TanhGaussian, check_sizes
 from enoto_jax.types import InputError, Spec, TargetRule
 
 ORDERS = {
@@ -96,8 +97,7 @@ def sac(
     )  # fmt: skip
     if policies > 1:
         actor_net = Mixture(ensemble(actor_net, policies))
-    member = Critic(critic_hidden, layer_norm, critic_init or torch_init())
-    critic_net = ensemble(member, n)
+    critic_net = ensemble(Critic(critic_hidden, layer_norm, critic_init or torch_init()), n)
     losses_of = {
         "temperature": losses.temperature(
             actor_net.apply, target_entropy_per_action * spec.action_size, temperature_of_logarithm
@@ -109,7 +109,7 @@ def sac(
             backup or backups.soft(),
             discount,
             exploration,
-            tuple(term(critic_net.apply, actor_net.apply, spec, member.apply) for term in terms),
+            tuple(term(critic_net.apply, actor_net.apply, spec, critic_net.each) for term in terms),
         ),
         "actor": losses.soft_actor(
             critic_net.apply, actor_net.apply, actor_value or targets.min_q()

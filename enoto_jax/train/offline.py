@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from enoto_jax import core
+from enoto_jax import core, ensembles
 from enoto_jax.progress import Progress
 from enoto_jax.recipes import Phase
 from enoto_jax.replay import ring
@@ -51,6 +51,8 @@ def compile_blocks(
         sums: Metrics | None = None,
     ):
         size = jnp.int32(data.reward.shape[0])
+        if seeds.on_cpu:
+            state = core.apart(algorithm, state)
 
         def step(state, t):
             rows_key, update_key = jax.random.split(jax.random.fold_in(stream(seed, "offline"), t))
@@ -66,7 +68,8 @@ def compile_blocks(
         if sums is None:
             _, shapes = jax.eval_shape(step, state, start)
             sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.fori_loop(0, blocks, block, (state, sums))
+        state, sums = jax.lax.fori_loop(0, blocks, block, (state, sums))
+        return ensembles.stacked(state), sums
 
     return seeds.compile(run, shared=(2, 3, 4), donate=(0,), long=True)
 

@@ -82,16 +82,16 @@ class SeedMap:
         count = max(p for p in range(1, len(devices) + 1) if len(self.seeds) % p == 0)
         self.devices = devices[:count]
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.devices[0].platform == "cpu"
+
     @functools.cached_property
     def _mesh(self) -> Mesh | None:
         return Mesh(np.asarray(self.devices), ("seeds",)) if len(self.devices) > 1 else None
 
     def _compiler_options(self, once: bool) -> dict[str, Any]:
-        if self.devices[0].platform != "cpu":
-            return {}
-        # A device that is one core of several leaves the others to their own seeds.
-        alone = {"xla_cpu_multi_thread_eigen": False} if self._mesh else {}
-        return _own_products() | alone | (UNOPTIMISED if once else {})
+        return _own_products() | (UNOPTIMISED if once else {}) if self.on_cpu else {}
 
     def compile(
         self,
@@ -112,7 +112,7 @@ class SeedMap:
           once: it is called once; on a CPU, where optimising would take longer than running, it
             is compiled without.
         """
-        in_turn = long and self.devices[0].platform == "cpu"
+        in_turn = long and self.on_cpu
 
         def batched(*arguments):
             if in_turn:
