@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from enoto_jax import core
+from enoto_jax import core, ensembles
 from enoto_jax.envs.pool import PoolEnvs
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.progress import Progress
@@ -104,6 +104,8 @@ def compile_step(
     Without `acts` there is no next action, and the exploration's memory stays as it is.
     """
     rule = algorithm.exploration
+    # One update would not pay for the way there and back.
+    in_parts = seeds.on_cpu and phase.utd > 1
 
     def step(
         online: Online,
@@ -141,10 +143,13 @@ def compile_step(
             return jax.lax.scan(update, carried, numbered)[0]
 
         # All seeds learn equally often, so the loop stays one under vmap.
-        rounds = learn.astype(jnp.int32)
+        rounds, train = learn.astype(jnp.int32), online.train
+        if in_parts:
+            train = core.apart(algorithm, train)
         train, own, totals = jax.lax.fori_loop(
-            0, rounds, round_of_updates, (online.train, storage.own, online.totals)
+            0, rounds, round_of_updates, (train, storage.own, online.totals)
         )
+        train = ensembles.stacked(train)
         storage = storage._replace(own=own)
         memory, action = online.memory, None
         if acts:
