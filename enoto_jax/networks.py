@@ -10,18 +10,16 @@ whatever is made of their outputs stay in float32.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from enoto_jax import distributions
-from enoto_jax.initialisers import Init, LayerInit, torch_init
+from enoto_jax.initialisers import Init, torch_init
+from enoto_jax.layers import LayerNorm, Linear
 from enoto_jax.types import Array, InputError
 
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
@@ -44,60 +42,6 @@ def computing(precision: str) -> Iterator[None]:
         _computing.reset(before)
 
 
-class Linear(nn.Module):
-    """y = x W + b, with initialisers that know the layer's fan-in.
-
-    Several inputs are parts of one: they are multiplied by their own rows of W and added. Parts may
-    broadcast, so what they share (one observation, many candidate actions) is multiplied once.
-    """
-
-    features: int
-    kernel_init: LayerInit
-    bias_init: LayerInit
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, *parts: Array) -> Array:
-        fan_in = sum(part.shape[-1] for part in parts)
-        kernel = self.param("kernel", self.kernel_init, fan_in, (fan_in, self.features))
-        bias = self.param("bias", self.bias_init, fan_in, (self.features,))
-        *parts, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
-        if len({part.shape[:-1] for part in parts}) == 1:
-            return _matmul(jnp.concatenate(parts, axis=-1), kernel) + bias
-        rows = itertools.accumulate((part.shape[-1] for part in parts), initial=0)
-        kernels = [kernel[i : i + part.shape[-1]] for part, i in zip(parts, rows)]
-        # The bias as one more row for a column of ones, so that its gradient is part of a product.
-        ones = jnp.ones((*parts[0].shape[:-1], 1), self.dtype)
-        parts[0] = jnp.concatenate([parts[0], ones], axis=-1)
-        kernels[0] = jnp.concatenate([kernels[0], bias[None]])
-        return sum(_matmul(part, kernel) for part, kernel in zip(parts, kernels))
-
-
-@partial(jax.jit, inline=True)  # a custom gradient alone takes no NumPy arrays under vmap
-def _matmul(x: Array, kernel: Array) -> Array:
-    """x [..., I] times a kernel [I, O] as one long matrix, see `Network.trunk`."""
-    return _product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
-
-
-@jax.custom_vjp
-def _product(x: Array, kernel: Array) -> Array:
-    """x [B, I] times a kernel [I, O]."""
-    return x @ kernel
-
-
-def _product_backward(seen: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, kernel = seen
-    # On a CPU a product with a transposed factor takes longer than to transpose it before; and of
-    # the two ways to write the kernel's gradient this one, JAX's own, is the faster.
-    transposed = jax.lax.platform_dependent(
-        kernel, cpu=lambda k: jax.lax.optimization_barrier(k.T), default=jnp.transpose
-    )
-    return gradient @ transposed, (gradient.T @ x).T
-
-
-_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
-
-
 class Network(nn.Module):
     """What all networks have in common: hidden layers, and the precision that they multiply in."""
 
@@ -109,13 +53,14 @@ class Network(nn.Module):
         for i, width in enumerate(self.hidden):
             start = (self.start.kernel, self.start.bias)
             x = Linear(width, *start, self.dtype, name=f"layer_{i}")(*parts)
-            if self.layer_norm:
-                x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
             if i == 0:
                 leading = x.shape[:-1]
             # One long matrix: over several axes XLA sums the biases' gradients, and transposes
             # what it multiplies for the weights', many times more slowly.
-            parts = (nn.relu(x).reshape(-1, width),)
+            x = x.reshape(-1, width)
+            if self.layer_norm:
+                x = LayerNorm(self.dtype, name=f"norm_{i}")(x)
+            parts = (nn.relu(x),)
         return parts[0].reshape(*leading, -1).astype(jnp.float32)
 
 

@@ -14,7 +14,6 @@ from enoto_jax.networks import (
     Critic,
     Deterministic,
     Gaussian,
-    Linear,
     Scalar,
     TanhGaussian,
     Value,
@@ -71,18 +70,6 @@ def test_candidates_at_one_state_equal_repeated_states(critics, params, draws):
     close(q, critics.apply(params, repeated, candidates))
     single = critics.apply(params, observation[2], candidates[:, 2])
     close(single, q[:, :, 2])
-
-
-def test_linear_reads_its_parts_in_order(numbers):
-    layer = Linear(4, initialisers._constant(0.0), initialisers._constant(0.0))
-    parts = [jnp.float32(np.random.default_rng(i).normal(size=(B, i + 1))) for i in range(3)]
-    params = numbers(jax.eval_shape(layer.init, KEY, *parts), 0)
-    kernel, bias = params["params"]["kernel"], params["params"]["bias"]
-    assert kernel.shape == (6, 4)
-    close(layer.apply(params, *parts), np.concatenate(parts, axis=-1) @ kernel + bias)
-    first = parts[0][0]
-    joined = np.concatenate([np.broadcast_to(first, (B, 1)), *parts[1:]], axis=-1)
-    close(layer.apply(params, first, *parts[1:]), joined @ kernel + bias)
 
 
 def test_the_actor_and_its_clipped_log_std(numbers, draws, double):
