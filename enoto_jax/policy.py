@@ -263,7 +263,9 @@ def _dot(x, y, dimension_numbers):
 
 
 def _broadcast(x, shape, broadcast_dimensions):
-    x, lead = np.asarray(x), [1] * len(shape)
+    # A number that a program holds is float32 as everything it computes.
+    x = np.asarray(x, np.float32 if isinstance(x, float) else None)
+    lead = [1] * len(shape)
     for axis, size in zip(broadcast_dimensions, x.shape):
         lead[axis] = size
     return np.broadcast_to(x.reshape(lead), shape)
