@@ -90,6 +90,7 @@ def td3(
     delay: int = 2,
     hidden: tuple[int, ...] = (256, 256),
     layer_norm: bool = False,
+    actor_layer_norm: bool = False,
     actor_init: Init | None = None,
     critic_init: Init | None = None,
     actor_rate: float = 3e-4,
@@ -112,7 +113,8 @@ def td3(
       candidate_noise: standard deviation of the noise on sampled actions, SUNRISE's candidates.
       delay: the actor and all targets move in every so many-th update.
       hidden: widths of the hidden layers of actor and critics.
-      layer_norm: LayerNorm before each ReLU, in actor and critics.
+      layer_norm: LayerNorm before each ReLU of the critics.
+      actor_layer_norm: the same in the actor.
       actor_init: how the actor starts; torch_init by default.
       critic_init: how the critics start; torch_init by default.
       actor_rate: Adam's learning rate of the actor.
@@ -127,7 +129,9 @@ def td3(
     if delay < 1:
         raise InputError(f"delay is {delay}; the actor moves in every so many-th update, 1 or more")
     hidden = tuple(hidden)
-    actor_net = Deterministic(spec.action_size, hidden, layer_norm, actor_init or torch_init())
+    actor_net = Deterministic(
+        spec.action_size, hidden, actor_layer_norm, actor_init or torch_init()
+    )
     critic_net = ensemble(Critic(hidden, layer_norm, critic_init or torch_init()), n)
     q, actor = critic_net.apply, actor_net.apply
     exploration = exploration or gaussian()
