@@ -17,7 +17,7 @@ from tests.helpers import assert_same, python
 
 SHORT = (
     "--method=bc", "--preset=smoke", "--set=algorithm.hidden=8", "--offline_steps=1000",
-    "--online_steps=200", "--warmup=20", "--eval_every=100", "--eval_episodes=1",
+    "--online_steps=1600", "--warmup=20", "--eval_every=100", "--eval_episodes=1",
     "--batch_size=8", "--seeds=4",
 )  # fmt: skip
 
