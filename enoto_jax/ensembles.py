@@ -2,8 +2,9 @@
 
 Stacked, every array of the parameters has a leading axis N, and a layer of all copies is one
 batched product. Apart, each copy has arrays of its own, and a layer is n products, which XLA runs
-side by side on a CPU, each in its caches: faster there, slower on a GPU (docs/performance.md). A
-state is stacked wherever it is kept; the offline loop takes it apart for the time of a call.
+side by side on a CPU, each in its caches: faster there (docs/performance.md); elsewhere it would be
+n times as many kernels. A state is stacked wherever it is kept; on a CPU the offline loop, and an
+online step of several updates, take it apart for the time of a call.
 """
 
 from __future__ import annotations
