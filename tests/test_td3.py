@@ -155,7 +155,10 @@ def test_a_loss_reads_only_the_networks_it_should(evaluate, batch):
 CASES = {
     "td3": (td3, {}),
     "td3_bc": (td3_bc, {}),
-    "ensemble": (td3_bc, {"actor_value": targets.min_q(), "layer_norm": True, "actor_layer_norm": True}),
+    "ensemble": (
+        td3_bc,
+        {"actor_value": targets.min_q(), "layer_norm": True, "actor_layer_norm": True},
+    ),
     "enoto": (
         td3,
         {

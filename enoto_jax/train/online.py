@@ -136,20 +136,21 @@ def compile_step(
             return (train, own, jax.tree.map(jnp.add, totals, metrics)), None
 
         def round_of_updates(i, carried):
+            train, own, totals = carried
+            if in_parts:
+                train = core.apart(algorithm, train)
             numbered = (
                 (t + i) * phase.utd + jnp.arange(phase.utd, dtype=jnp.int32),
                 jax.random.split(jax.random.fold_in(learn_key, i), phase.utd),
             )
-            return jax.lax.scan(update, carried, numbered)[0]
+            (train, own, totals), _ = jax.lax.scan(update, (train, own, totals), numbered)
+            return ensembles.stacked(train), own, totals
 
         # All seeds learn equally often, so the loop stays one under vmap.
-        rounds, train = learn.astype(jnp.int32), online.train
-        if in_parts:
-            train = core.apart(algorithm, train)
+        rounds = learn.astype(jnp.int32)
         train, own, totals = jax.lax.fori_loop(
-            0, rounds, round_of_updates, (train, storage.own, online.totals)
+            0, rounds, round_of_updates, (online.train, storage.own, online.totals)
         )
-        train = ensembles.stacked(train)
         storage = storage._replace(own=own)
         memory, action = online.memory, None
         if acts:
