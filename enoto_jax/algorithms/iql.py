@@ -87,27 +87,31 @@ def iql(
     value_net = Value(hidden, layer_norm, critic_init or start)
     family = distributions.TANH_NORMAL if squashed else distributions.CLIPPED_NORMAL
 
-    def advantage(value_params, state, batch, key):
+    def q_of_data(state, batch, key):
         q = critic_net.apply(state.targets["critic"], batch.observation, batch.action)
-        return target(key, q) - value_net.apply(value_params, batch.observation)
+        return target(key, q)
+
+    def values(state, batch):
+        """V after its step, at both states: [2, B]; pi and Q share the one pass."""
+        both = jnp.stack([batch.observation, batch.next_observation])
+        return value_net.apply(state.params["value"], both)
 
     def value_loss(params, state, batch, key, seen):
         del seen
-        u = advantage(params, state, batch, key)
+        u = q_of_data(state, batch, key) - value_net.apply(params, batch.observation)
         weight = jnp.where(u > 0.0, expectile, 1.0 - expectile)
         return jnp.mean(weight * jnp.square(u)), {"advantage": jnp.mean(u)}
 
     def actor_loss(params, state, batch, key, seen):
         del seen
-        u = advantage(state.params["value"], state, batch, key)
+        u = q_of_data(state, batch, key) - values(state, batch)[0]
         log_prob = family.log_prob(*actor_net.apply(params, batch.observation), batch.action)
         return losses.weighted_cloning(log_prob, u, beta, cap)
 
     def critic_loss(params, state, batch, key, seen):
         del seen
         sample_key, weight_key = jax.random.split(key)
-        next_value = value_net.apply(state.params["value"], batch.next_observation)
-        y = batch.reward + discount * (1.0 - batch.terminated) * next_value
+        y = batch.reward + discount * (1.0 - batch.terminated) * values(state, batch)[1]
 
         def next_q_of(key):
             moments = actor_net.apply(state.params["actor"], batch.next_observation)

@@ -12,17 +12,24 @@ import jax
 from enoto_jax.recipes import build
 from enoto_jax.rows import recipe
 from enoto_jax.train.seeds import SeedMap, use_cores
+from enoto_jax.types import InputError
 from experiments import command, rates
 from experiments.peers import SPEC, script
 
 
 def main(method: str, seeds: int, updates: int, sets: list[str]) -> None:
-    """Train blocks of at least so many updates, for ever."""
+    """Train blocks of so many updates, for ever.
+
+    Raises:
+      InputError: they are no multiple of what one call of the program does.
+    """
     turns = script.Turns()
     use_cores(seeds)
     ours = command.with_settings(recipe(method), sets)
     built, seed_map = build(ours, SPEC), SeedMap(range(seeds))
     run, once, _ = rates.offline_updates(built, ours.offline, seed_map, SPEC, script.ROWS)
+    if updates % once:
+        raise InputError(f"UPDATES: {updates} is no multiple of {once}")
     while True:
         turns.end()
         turns.begin()
