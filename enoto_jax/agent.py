@@ -37,7 +37,7 @@ class Agent:
     """One seed of a recipe's online phase.
 
     Args:
-      recipe: its online phase is run; steps and evaluations do not matter.
+      recipe: its online phase is run; steps, evaluations and overlap (see budget_s) do not matter.
       source: sizes and, where the replay needs it, the data set; `from_arrays` makes one.
       restore: the folder of a run whose offline phase it starts from; None for rows without one.
       out: a folder to save in; an agent made again with the same one goes on from its last save.

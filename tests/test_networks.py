@@ -46,10 +46,6 @@ def draws():
     return [jnp.float32(rng.normal(size=shape)) for shape in ((B, D), (B, A), (K, B, A))]
 
 
-def member(params, i):
-    return jax.tree.map(lambda x: x[i], params)
-
-
 # Forward.
 
 
@@ -58,7 +54,7 @@ def test_the_ensemble_is_n_separate_networks(critics, params, draws, double):
     q = critics.apply(params, observation, action)
     assert q.shape == (N, B)
     for i in range(N):
-        close(q[i], Critic(HIDDEN).apply(member(params, i), observation, action), 1e-6)
+        close(q[i], Critic(HIDDEN).apply(reference.member(params, i), observation, action), 1e-6)
     close(q, reference.critics(double(params), double(observation), double(action)))
 
 
