@@ -43,7 +43,7 @@ COLUMNS = ("run", "aimed_at", "delay_s", "died_in", "resumed_from")
 LONGEST_S = 600.0  # a run that takes longer has hung
 LOOK_EVERY_S = 0.01  # at a run's files; the shortest phase, a save, takes some 50 ms
 PRELOAD = (  # what every life would import by itself
-    "experiments.crashtest", "gymnasium.envs.mujoco.inverted_double_pendulum_v5",
+    "experiments.train", "gymnasium.envs.mujoco.inverted_double_pendulum_v5",
     "matplotlib.backends.backend_agg", "enoto_jax.plot",
 )  # fmt: skip
 
