@@ -167,11 +167,20 @@ def _title(source: Rows) -> str:
 def finish(figure: Figure, title: str, handles: Sequence[Any], path: str | os.PathLike) -> Figure:
     if title:
         figure.suptitle(title, wrap=True)
-    lines = -(-len(handles) // 4)
-    figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // lines))
+    _legend(figure, handles)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return figure
+
+
+def _legend(figure: Figure, handles: Sequence) -> None:
+    """Below everything, at most four columns, in as few lines as fit the figure's width."""
+    for lines in range(-(-len(handles) // 4), len(handles) + 1):
+        columns = -(-len(handles) // lines)
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Figure:

@@ -166,6 +166,16 @@ def test_compare_joins_the_seeds_of_a_methods_runs(tmp_path):
     assert is_png(tmp_path / "a.png")
 
 
+def test_a_legend_is_no_wider_than_its_figure(tmp_path):
+    runs = {f"a method with a rather long name, {i}": [rows(0), rows(1)] for i in range(5)}
+    figure = plot.compare(runs, tmp_path / "a.png")
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0.0
+    assert box.x1 <= figure.bbox.x1
+    assert len(legend(figure)) == 6
+
+
 def test_compare_meets_runs_evaluated_at_other_steps(tmp_path):
     often, seldom = rows(0, online=[0.0, 10.0, 20.0]), rows(0, online=[0.0, 40.0], every=2000)
     (axes,) = plot.compare({"a": [often, seldom]}, tmp_path / "a.png").axes
