@@ -133,7 +133,7 @@ def train(
         hosts.from_first(lambda: _claim(folder, stack))
         if announce:
             print(announce, file=sys.stderr)
-        if hosts.first() and (moved := restoring.moved(folder, config)):
+        if moved := restoring.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
         record = Record(
             folder,
