@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     restore: Path | None
     log: tuple[str, ...]
     keep: int
+    eval_processes: int
     task_given: str | None
     arguments: tuple[str, ...]
 
@@ -152,7 +153,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         raise InputError(f"--restore: {restore} is not a run's folder: no config.json in it")
     return Plan(
         method, row, source, env_id, tuple(seeds), episodes, restore, tuple(given.log), given.keep,
-        task, tuple(arguments),
+        given.eval_processes, task, tuple(arguments),
     )  # fmt: skip
 
 
@@ -276,6 +277,7 @@ def train(plan: Plan, folder: Path, watch: Watch | None = None, signals: bool = 
         watch=watch,
         announce=describe(plan),
         keep=plan.keep,
+        eval_processes=plan.eval_processes,
     )
     where = f" (in {plan.env_id})" if plan.env_id else ""  # a score names its physics
     print(f"{folder}: {_headline(summary)}{where}")

@@ -72,6 +72,7 @@ def define() -> None:
     flags.DEFINE_integer("num_processes", None, "How many there are, if by hand.")
     flags.DEFINE_integer("process_id", None, "Which of them this is, if by hand.")
     flags.DEFINE_integer("keep", 2, "How many of the newest checkpoints are kept.")
+    flags.DEFINE_integer("eval_processes", 1, "That step the environments of an evaluation.")
     flags.DEFINE_list("log", ["csv"], "csv (always), tensorboard, wandb.")
     flags.DEFINE_bool("dry_run", False, "Resolve, check and print everything; train nothing.")
     flags.DEFINE_string("explain", None, "Path of a hyper-parameter to explain; train nothing.")

@@ -287,7 +287,9 @@ def test_flags_change_what_they_say(plan):
         "--warmup=5", "--num_critics=6", "--target=mean_q", "--exploration=oac", "--replay=mixed",
         "--set=online.replay.fraction=0.25", "--set=algorithm.hidden=8,4",
         "--set=offline.algorithm.lagrange=1", "--precision=bf16", "--overlap", "--out=there",
+        "--eval_processes=3",
     )  # fmt: skip
+    assert given["eval_processes"] == 3
     assert given["seeds"] == (7, 8, 9) and given["eval_episodes"] == 4
     assert given["folder"].name == "there" and given["signals"] is True
     found = {path: value for path, value, _ in units.leaves(given["recipe"])}

@@ -110,6 +110,12 @@ def test_at_least_one_checkpoint_is_kept(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_at_least_one_process_evaluates(tmp_path):
+    with pytest.raises(InputError, match="--eval_processes: 0"):
+        run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "new", eval_processes=0)
+    assert not (tmp_path / "new").exists()
+
+
 SLEEP = """
 import time
 from enoto_jax.train.record import Record

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from enoto_jax.data.transforms import Transform
-from enoto_jax.envs.guard import Guard
-from enoto_jax.envs.gym import make_env
+from enoto_jax.envs.crew import Crew
 from enoto_jax.train.seeds import SeedMap
 
 
@@ -23,18 +22,24 @@ class Evaluator:
       episodes: E, per seed.
       seeds: S of them.
       transform: of observations and actions.
+      processes: that step the environments; the scores do not depend on it, see `envs.crew`.
     """
 
-    def __init__(self, env_id: str, episodes: int, seeds: SeedMap, transform: Transform):
-        self._transform = transform
-        self._envs = [
-            [
-                Guard(make_env(env_id), f"{env_id} of seed {seed}, evaluation episode {episode}")
-                for episode in range(episodes)
-            ]
+    def __init__(
+        self,
+        env_id: str,
+        episodes: int,
+        seeds: SeedMap,
+        transform: Transform,
+        processes: int = 1,
+    ):
+        self._transform, self._seeds, self._episodes = transform, seeds, episodes
+        names = [
+            f"{env_id} of seed {seed}, evaluation episode {episode}"
             for seed in seeds.seeds
+            for episode in range(episodes)
         ]
-        self._seeds = seeds
+        self._envs = Crew(env_id, names, processes)
 
     def __call__(
         self, mode: Callable, state, number: int, stop: Callable[[], bool] = lambda: False
@@ -50,34 +55,26 @@ class Evaluator:
         Raises:
           RunError: an environment fails.
         """
-        observation = np.stack([self._reset(s, number) for s in range(len(self._envs))])
-        returns = np.zeros(observation.shape[:2])
-        alive = np.ones(observation.shape[:2], bool)
-        while alive.any():
+        observation, returns, ended = self._envs.reset(self._starts(number))
+        while not ended.all():
             if stop():
                 return None
-            seen = np.float32(self._transform.observation(observation))
-            action = self._seeds.get(mode(state, seen))
-            action = self._transform.world_action(action)
-            for s, e in zip(*np.nonzero(alive)):
-                observation[s, e], reward, terminated, truncated, _ = self._envs[s][e].step(
-                    action[s, e]
-                )
-                returns[s, e] += float(reward)
-                alive[s, e] = not (terminated or truncated)
-        return returns
+            seen = self._per_seed(self._transform.observation(observation))
+            action = self._seeds.get(mode(state, np.float32(seen)))
+            action = self._transform.world_action(action.reshape(len(observation), -1))
+            observation, reward, ended = self._envs.step(action, ~ended)
+            returns += reward
+        return self._per_seed(returns)
 
-    def _reset(self, s: int, number: int) -> np.ndarray:
-        """Start observations [E, D] of one seed."""
-        entropy = np.random.SeedSequence([int(self._seeds.seeds[s]), number])
-        starts = entropy.generate_state(len(self._envs[s]))
-        for env in self._envs[s]:
-            env.count = 0
-        observations = [env.reset(seed=int(x))[0] for env, x in zip(self._envs[s], starts)]
-        return np.asarray(observations, np.float32)
+    def _starts(self, number: int) -> np.ndarray:
+        """What each episode begins from [S E]."""
+        entropies = [np.random.SeedSequence([int(s), number]) for s in self._seeds.seeds]
+        return np.concatenate([x.generate_state(self._episodes) for x in entropies])
+
+    def _per_seed(self, x: np.ndarray) -> np.ndarray:
+        """[S E, ...] as [S, E, ...]."""
+        return x.reshape(-1, self._episodes, *x.shape[1:])
 
     def close(self) -> None:
         """Close every environment."""
-        for row in self._envs:
-            for env in row:
-                env.close()
+        self._envs.close()

@@ -56,6 +56,7 @@ def train(
     announce: str = "",
     watch: Watch | None = None,
     keep: int = 2,
+    eval_processes: int = 1,
 ) -> dict[str, Any]:
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
@@ -76,6 +77,7 @@ def train(
       watch: called after every evaluation with (phase, step, train state on the host [S, ...],
         returns [S, E]).
       keep: how many of the newest checkpoints are kept.
+      eval_processes: that step the environments of an evaluation, see `envs.crew`.
 
     Returns:
       What summary.json says.
@@ -127,6 +129,8 @@ def train(
     memory.check(parts, built.replay.capacity, memory.available())
     if keep < 1:
         raise InputError(f"--keep: {keep}; at least 1 checkpoint is kept")
+    if eval_processes < 1:
+        raise InputError(f"--eval_processes: {eval_processes}; at least 1 steps environments")
     learns_from_data = recipe.offline is not None or built.replay.needs_data
     sample = source.sample(probe.ROWS) if learns_from_data else None
     with ExitStack() as stack:
@@ -135,11 +139,14 @@ def train(
             print(announce, file=sys.stderr)
         if moved := restoring.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
+        evaluator = None
+        if env_id is not None:
+            evaluator = Evaluator(env_id, eval_episodes, seed_map, transform, eval_processes)
         record = Record(
             folder,
             source,
             seed_map,
-            None if env_id is None else Evaluator(env_id, eval_episodes, seed_map, transform),
+            evaluator,
             open_sinks(log, folder, config) if hosts.first() else (),
             recipe.offline.steps if offline_needed else 0,
             transform,

@@ -41,6 +41,13 @@ def test_without_online_steps_a_run_ends_with_the_handovers_evaluation(finished,
     assert len(first) == 6 and table(tmp_path / "metrics.csv") == first
 
 
+def test_the_processes_of_an_evaluation_change_no_score(finished, source, tmp_path):
+    train(source, tmp_path, restore=finished.folder, eval_processes=3)
+    wanted = [row for row in table(finished.folder / "evaluations.csv") if row["phase"] == "online"]
+    for one, two in zip(table(tmp_path / "evaluations.csv"), wanted, strict=True):
+        assert {**one, "wall_s": ""} == {**two, "wall_s": ""}
+
+
 def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
     """Also: a ring that is full, and random first steps."""
     row = tiny("sac", online__replay__capacity=5, online__random_steps=2, online__utd=1)

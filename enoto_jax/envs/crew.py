@@ -1,0 +1,159 @@
+"""Environments that several processes step together, for evaluations."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from enoto_jax.envs.guard import Guard
+from enoto_jax.envs.gym import make_env
+from enoto_jax.types import InputError, RunError
+
+_PATIENCE_S = 2.0  # with a process that ends
+
+
+class Seen(NamedTuple):
+    """What M environments show: observations [M, D], rewards [M], and which have ended [M]."""
+
+    observation: np.ndarray
+    reward: np.ndarray
+    ended: np.ndarray
+
+
+class Part:
+    """M environments, stepped in turn.
+
+    Args:
+      env_id: Gymnasium id of all.
+      names: of each, for messages.
+    """
+
+    def __init__(self, env_id: str, names: Sequence[str]):
+        self.envs = [Guard(make_env(env_id), name) for name in names]
+
+    def reset(self, seeds: np.ndarray) -> Seen:
+        """Begin the episodes of seeds [M]; their rewards are 0 and none has ended."""
+        for env in self.envs:
+            env.count = 0
+        observations = [env.reset(seed=int(x))[0] for env, x in zip(self.envs, seeds)]
+        self._observation = np.asarray(observations, np.float32)
+        return Seen(self._observation, np.zeros(len(seeds)), np.zeros(len(seeds), bool))
+
+    def step(self, action: np.ndarray, alive: np.ndarray) -> Seen:
+        """Step those that are alive [M] by their actions [M, A]; the others have ended."""
+        reward, ended = np.zeros(len(alive)), ~alive
+        for i in np.flatnonzero(alive):
+            self._observation[i], reward[i], *ends, _ = self.envs[i].step(action[i])
+            ended[i] = any(ends)
+        return Seen(self._observation, reward, ended)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+class Crew:
+    """M environments in several processes, the caller's among them; used as a `Part`.
+
+    What an environment does depends on its seed and actions alone, so that any number of processes
+    gives the same numbers. The others are started by `spawn`, which imports one's own script once
+    more: it must run nothing but under `if __name__ == "__main__"`.
+
+    Args:
+      env_id: Gymnasium id of all.
+      names: of each, for messages.
+      processes: how many; no more than there are environments are used.
+
+    Raises:
+      RunError: in `reset` and `step`: an environment fails, or a process has ended.
+    """
+
+    def __init__(self, env_id: str, names: Sequence[str], processes: int = 1):
+        # Dealt out like cards: episodes that end early often lie side by side.
+        rows = np.arange(len(names))
+        self._rows = [rows[k::processes] for k in range(min(processes, len(names)))]
+        self._order = np.argsort(np.concatenate(self._rows))
+        mine, *theirs = ([names[i] for i in own] for own in self._rows)
+        self._own = Part(env_id, mine)
+        # Gymnasium knows by now what the others may not: it may have been registered by hand.
+        spec = self._own.envs[0].unwrapped.spec
+        self._others = [_Elsewhere(env_id, part, spec) for part in theirs]
+
+    def reset(self, seeds: np.ndarray) -> Seen:
+        return self._all("reset", seeds)
+
+    def step(self, action: np.ndarray, alive: np.ndarray) -> Seen:
+        return self._all("step", action, alive)
+
+    def _all(self, what: str, *given: np.ndarray) -> Seen:
+        mine, *theirs = ([x[own] for x in given] for own in self._rows)
+        for other, part in zip(self._others, theirs):
+            other.ask(what, *part)
+        parts = [getattr(self._own, what)(*mine), *(other.answer() for other in self._others)]
+        return Seen(*(np.concatenate(x)[self._order] for x in zip(*parts)))
+
+    def close(self) -> None:
+        """Close every environment, and end the other processes."""
+        self._own.close()
+        for other in self._others:
+            other.close()
+
+
+class _Elsewhere:
+    """A part in a process of its own."""
+
+    def __init__(self, env_id: str, names: Sequence[str], spec: EnvSpec):
+        context = multiprocessing.get_context("spawn")  # a fork beside JAX's threads may hang
+        self._connection, theirs = context.Pipe()
+        self._name = names[0]
+        arguments = (theirs, env_id, names, spec)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, *message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise self._ended() from error
+
+    def answer(self) -> Seen:
+        try:
+            answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _ended(self) -> RunError:
+        self._process.join(_PATIENCE_S)
+        code = self._process.exitcode
+        return RunError(f"{self._name}: the process that steps it has ended, exit code {code}")
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join(_PATIENCE_S)
+        self._process.kill()
+
+
+def _serve(connection: Connection, env_id: str, names: Sequence[str], spec: EnvSpec) -> None:
+    """Answer until nobody asks any more."""
+    os.setsid()  # what is signalled to the run's group is the run's to answer
+    gymnasium.registry.setdefault(spec.id, spec)
+    try:
+        part = Part(env_id, names)
+        while True:
+            what, *given = connection.recv()
+            connection.send(getattr(part, what)(*given))
+    except (InputError, RunError) as error:
+        connection.send(error)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
