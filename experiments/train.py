@@ -14,6 +14,7 @@ from enoto_jax import deterministic, registry
 from enoto_jax.train import hosts
 from enoto_jax.train.seeds import use_cores
 from experiments import command
+from experiments.presets import PRESETS
 
 FLAGS = flags.FLAGS
 
@@ -47,7 +48,7 @@ def define() -> None:
     flags.DEFINE_string("env", None, "Gymnasium id; default: the task's own; none: no simulator.")
     flags.DEFINE_integer("seeds", None, "How many seeds are trained together.")
     flags.DEFINE_integer("seed", 0, "The first seed.")
-    flags.DEFINE_string("preset", "paper", "Budget: paper, cpu or smoke.")
+    flags.DEFINE_string("preset", "paper", f"Budget: {', '.join(PRESETS)}.")
     flags.DEFINE_integer("offline_steps", None, "Gradient updates of the offline phase.")
     flags.DEFINE_integer("online_steps", None, "Environment steps of the online phase.")
     flags.DEFINE_integer("eval_every", None, "Steps between evaluations, in both phases.")
