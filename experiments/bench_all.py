@@ -3,13 +3,15 @@
 python -m experiments.bench_all --out=runs/bench_all
 
 Updates (bench.py, with the plain loop, in both precisions), steps of the online loop
-(bench_online.py) and what more of everything costs (bench_scale.py), one process after the other,
-each with the device to itself. A part that is there is not measured again: after a kill, call it
-once more. Every part's figures appear at once, when they are whole.
+(bench_online.py) and of evaluations (bench_eval.py), and what more of everything costs
+(bench_scale.py), one process after the other, each with the device to itself. A part that is there
+is not measured again: after a kill, call it once more. Every part's figures appear at once, when
+they are whole.
 
   about.json     devices, versions, the driver's own words, XLA_FLAGS, and each part's command
   updates.jsonl  bench.py's lines;  roofline.png draws them
   online.jsonl   bench_online.py's
+  eval.jsonl     bench_eval.py's, with 1, 2, 4, ... processes, up to a core for each
   scale/         bench_scale.py's scale.csv and scale.png
 """
 
@@ -84,6 +86,7 @@ def commands(out: Path) -> dict[str, list[str]]:
     several = [f"--{name}={','.join(FLAGS[name].value)}" for name in lists]
     python = ["python", "-m"]
     phase = "online" if found[0].offline is None else "offline"
+    processes = [2**i for i in range(os.cpu_count().bit_length())]
     return {
         "updates.jsonl": [
             *python, "experiments.bench", *several, f"--precision={','.join(FLAGS.precision)}",
@@ -91,6 +94,10 @@ def commands(out: Path) -> dict[str, list[str]]:
         ],
         "online.jsonl": [
             *python, "experiments.bench_online", *several, f"--env={FLAGS.env}", "--json", *shared,
+        ],
+        "eval.jsonl": [
+            *python, "experiments.bench_eval", *several, f"--env={FLAGS.env}", "--json", *shared,
+            f"--processes={','.join(map(str, processes))}",
         ],
         "scale": [
             *python, "experiments.bench_scale", f"--method={FLAGS.method[0]}", f"--phase={phase}",

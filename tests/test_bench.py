@@ -12,7 +12,7 @@ from enoto_jax.recipes import build
 from enoto_jax.train import online
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import Spec
-from experiments import bench, bench_all, bench_online, bench_scale, command, rates
+from experiments import bench, bench_all, bench_eval, bench_online, bench_scale, command, rates
 from tests.helpers import define_flags, quick_compiling
 
 SPEC = Spec(17, 6)
@@ -135,6 +135,21 @@ def test_a_step_and_its_parts(capsys):
     assert head == bench_online.HEAD and words.split()[:4] == ["sac", "2", "8", "1"]
 
 
+def test_an_evaluations_step_by_processes(capsys):
+    flags = ("--method=td3_bc", "--env=Reach-v0", "--seeds=2", "--eval_episodes=3")
+    assert run(bench_eval, *flags, "--json", "--processes=1,2") == command.DONE
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(x["seeds"], x["eval_episodes"], x["processes"]) for x in lines] == [
+        (2, 3, 1), (2, 3, 2),
+    ]  # fmt: skip
+    assert all(0 < x["policy"] < x["step"] for x in lines)
+    assert lines[0]["times"] == 1.0 and lines[1]["times"] > 0
+    assert run(bench_eval, *flags, "--processes=1") == command.DONE
+    head, words = capsys.readouterr().out.splitlines()
+    assert head == bench_eval.HEAD and words.split()[:4] == ["td3_bc", "2", "3", "1"]
+    assert run(bench_eval, *flags, "--processes=2,1") == command.BAD_INPUT
+
+
 def test_a_table_and_a_picture_of_what_more_costs(tmp_path):
     define_flags(bench_scale)
     small = [flag for flag in SMALL if "batch_size" not in flag]
@@ -176,5 +191,6 @@ def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
     assert (out / "updates.jsonl").stat().st_mtime_ns == first
     assert "updates.jsonl: there already" in capfd.readouterr().out
     assert json.loads((out / "online.jsonl").read_text())["method"] == "bc"
+    assert json.loads((out / "eval.jsonl").read_text().splitlines()[-1])["processes"] >= 1
     about = json.loads((out / "about.json").read_text())
     assert about["devices"] and about["commands"]["scale"].startswith("python -m")
