@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 
 import numpy as np
+from tqdm import tqdm
 
 from enoto_jax.data.transforms import Transform
 from enoto_jax.envs.crew import Crew
-from enoto_jax.train.seeds import SeedMap
+from enoto_jax.train.seeds import SeedMap, cores
+
+SLOW_S, MANY = 5.0, 8  # an evaluation that takes longer is told; as many processes are advised
 
 
 class Evaluator:
@@ -40,6 +45,8 @@ class Evaluator:
             for episode in range(episodes)
         ]
         self._envs = Crew(env_id, names, processes)
+        more = min(cores(), len(names), MANY)
+        self._more = more if more > processes else 0
 
     def __call__(
         self, mode: Callable, state, number: int, stop: Callable[[], bool] = lambda: False
@@ -55,6 +62,7 @@ class Evaluator:
         Raises:
           RunError: an environment fails.
         """
+        begun = time.monotonic()
         observation, returns, ended = self._envs.reset(self._starts(number))
         while not ended.all():
             if stop():
@@ -64,7 +72,15 @@ class Evaluator:
             action = self._transform.world_action(action.reshape(len(observation), -1))
             observation, reward, ended = self._envs.step(action, ~ended)
             returns += reward
+        self._advise(time.monotonic() - begun)
         return self._per_seed(returns)
+
+    def _advise(self, seconds: float) -> None:
+        """Say once that more processes would shorten what takes long."""
+        if self._more and seconds > SLOW_S:
+            told = f"an evaluation takes {seconds:.0f} s; --eval_processes={self._more} may shorten"
+            tqdm.write(f"{told} it, to the same scores", file=sys.stderr)  # above a bar
+            self._more = 0
 
     def _starts(self, number: int) -> np.ndarray:
         """What each episode begins from [S E]."""

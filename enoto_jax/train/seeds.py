@@ -40,6 +40,11 @@ def stream(seed: Array, name: str) -> Key:
     return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def use_cores(count: int) -> None:
     """Where JAX runs on a CPU, give it devices for so many seeds, at most one per core of it.
 
@@ -47,10 +52,9 @@ def use_cores(count: int) -> None:
     once JAX has its devices, or where the user has said how many there are.
     """
     said = jax.config.jax_num_cpu_devices >= 0 or "device_count" in os.environ.get("XLA_FLAGS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if not said:
         with suppress(RuntimeError):
-            devices = max(p for p in range(1, cores + 1) if count % p == 0)
+            devices = max(p for p in range(1, cores() + 1) if count % p == 0)
             jax.config.update("jax_num_cpu_devices", devices)
 
 

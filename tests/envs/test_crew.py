@@ -10,6 +10,7 @@ import pytest
 
 from enoto_jax.data.transforms import transform
 from enoto_jax.envs.crew import Crew, Part
+from enoto_jax.train import evaluate
 from enoto_jax.train.evaluate import Evaluator
 from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import InputError, RunError
@@ -145,6 +146,23 @@ def test_an_evaluation_scores_the_same():
         evaluator.close()
     np.testing.assert_array_equal(*scores)
     assert np.shape(scores[0]) == (2, 2, 4) and len(np.unique(scores[0])) == 16
+
+
+def test_how_to_shorten_a_long_evaluation_is_said_once(monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "cores", lambda: 3)
+    monkeypatch.setattr(evaluate, "SLOW_S", 0.0)
+    same = transform()(REACH, None)
+    for seeds, processes, told in (
+        (1, 1, ["--eval_processes=2"]),
+        (3, 1, ["--eval_processes=3"]),
+        (3, 3, []),
+    ):
+        evaluator = Evaluator("Reach-v0", 2, SeedMap(range(seeds)), same, processes)
+        for number in (0, 1):
+            evaluator(lambda state, seen: seen[..., 1:], None, number)
+        evaluator.close()
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.split("; ")[1].split()[0] for line in lines] == told
 
 
 LIVES = """
