@@ -147,7 +147,8 @@ class _Elsewhere:
 def _serve(connection: Connection, env_id: str, names: Sequence[str], spec: EnvSpec) -> None:
     """Answer until nobody asks any more."""
     os.setsid()  # what is signalled to the run's group is the run's to answer
-    gymnasium.registry.setdefault(spec.id, spec)
+    if ":" not in env_id:  # else its module registers it
+        gymnasium.registry.setdefault(spec.id, spec)
     try:
         part = Part(env_id, names)
         while True:
