@@ -72,6 +72,7 @@ class Crew:
       processes: how many; no more than there are environments are used.
 
     Raises:
+      InputError: an environment that is registered in a way that no other process can repeat.
       RunError: in `reset` and `step`: an environment fails, or a process has ended.
     """
 
@@ -115,7 +116,13 @@ class _Elsewhere:
         self._name = names[0]
         arguments = (theirs, env_id, names, spec)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
+        try:
+            self._process.start()
+        except Exception as error:  # of several kinds, by what of its registration cannot be sent
+            raise InputError(
+                f"--eval_processes: {env_id} cannot be made in another process ({error}); register "
+                "it with a class or a function of a module, or evaluate in one process"
+            ) from error
         theirs.close()
 
     def ask(self, *message: Any) -> None:

@@ -133,6 +133,13 @@ def test_an_environment_that_another_process_cannot_make_is_refused(monkeypatch,
         crew.reset(STARTS[:2])
 
 
+def test_an_environment_that_cannot_be_sent_is_refused():
+    if "Nameless-v0" not in gymnasium.registry:
+        gymnasium.register("Nameless-v0", lambda: Reach())
+    with pytest.raises(InputError, match="--eval_processes: Nameless-v0 cannot be made in another"):
+        Crew("Nameless-v0", names(2), 2)
+
+
 def test_an_evaluation_scores_the_same():
     seeds, same = SeedMap([3, 5]), transform()(REACH, None)
 
