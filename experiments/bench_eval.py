@@ -44,6 +44,8 @@ def main() -> None:
     """Measure every combination of the flags."""
     if bench.numbers("processes")[:1] != [1] or min(bench.numbers("processes")) < 1:
         raise InputError("--processes: give 1 first, as the others are compared with it")
+    if FLAGS.eval_episodes < 1:
+        raise InputError(f"--eval_episodes: {FLAGS.eval_episodes}; give at least 1")
     use_cores(max(bench.numbers("seeds"), default=1))
     with contextlib.closing(make_env(FLAGS.env)) as env:
         spec = spec_of(env)

@@ -148,6 +148,7 @@ def test_an_evaluations_step_by_processes(capsys):
     head, words = capsys.readouterr().out.splitlines()
     assert head == bench_eval.HEAD and words.split()[:4] == ["td3_bc", "2", "3", "1"]
     assert run(bench_eval, *flags, "--processes=2,1") == command.BAD_INPUT
+    assert run(bench_eval, "--env=Reach-v0", "--eval_episodes=0") == command.BAD_INPUT
 
 
 def test_a_table_and_a_picture_of_what_more_costs(tmp_path):
