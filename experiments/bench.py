@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from enoto_jax import plot, registry
+from enoto_jax.envs import gym
 from enoto_jax.recipes import Recipe
 from enoto_jax.rows import recipe
 from enoto_jax.train.seeds import use_cores
@@ -90,6 +91,12 @@ def _combinations() -> Iterator[tuple[str, str, Recipe, int]]:
     ):
         if getattr(own, phase) is not None:
             yield method, phase, registry.override(own, "precision", precision), seeds
+
+
+def env_spec() -> Spec:
+    """Sizes of --env, once every core is a device where the seeds allow it."""
+    use_cores(max(numbers("seeds"), default=1))
+    return gym.env_spec(FLAGS.env)
 
 
 def rows() -> Iterator[tuple[str, Recipe, int]]:

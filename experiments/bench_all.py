@@ -27,6 +27,7 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax.logging import read_json, write_json
+from enoto_jax.train.seeds import cores
 from enoto_jax.types import InputError, RunError
 from experiments import bench, command
 
@@ -86,7 +87,7 @@ def commands(out: Path) -> dict[str, list[str]]:
     several = [f"--{name}={','.join(FLAGS[name].value)}" for name in lists]
     python = ["python", "-m"]
     phase = "online" if found[0].offline is None else "offline"
-    processes = [2**i for i in range(os.cpu_count().bit_length())]
+    processes = [2**i for i in range(cores().bit_length())]
     return {
         "updates.jsonl": [
             *python, "experiments.bench", *several, f"--precision={','.join(FLAGS.precision)}",

@@ -2,14 +2,13 @@
 
 python -m experiments.bench_eval --method=iql --env=Hopper-v4 --seeds=2 --processes=1,2
 
-An untrained policy acts in all seeds' episodes, as experiments.train evaluates it. In every round,
-in turn: the policy's call alone, then whole steps with each number of processes. Medians are
-reported, in milliseconds per step of all seeds and episodes; `times` is one process over so many.
+An untrained policy acts in all seeds' episodes, as experiments.train evaluates it, in every round
+with each number of processes in turn. Medians are reported, in milliseconds per step of all seeds
+and episodes: a whole step, and of it the policy's call; `times` is one process over so many.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import time
@@ -20,10 +19,9 @@ import numpy as np
 from absl import flags
 
 from enoto_jax.data.transforms import transform
-from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.recipes import Recipe, build
 from enoto_jax.train.evaluate import Evaluator
-from enoto_jax.train.seeds import SeedMap, use_cores
+from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import InputError, Spec
 from experiments import bench, command, rates
 
@@ -46,9 +44,7 @@ def main() -> None:
         raise InputError("--processes: give 1 first, as the others are compared with it")
     if FLAGS.eval_episodes < 1:
         raise InputError(f"--eval_episodes: {FLAGS.eval_episodes}; give at least 1")
-    use_cores(max(bench.numbers("seeds"), default=1))
-    with contextlib.closing(make_env(FLAGS.env)) as env:
-        spec = spec_of(env)
+    spec = bench.env_spec()
     if not FLAGS.json:
         print(HEAD)
     for method, row, seeds in bench.rows():
@@ -61,39 +57,40 @@ def measure(row: Recipe, seeds: int, spec: Spec) -> list[dict[str, Any]]:
     seed_map, episodes = SeedMap(range(seeds)), FLAGS.eval_episodes
     algorithm = build(row, spec).online
     state, mode = rates.fresh(algorithm, seed_map), seed_map.compile(algorithm.mode)
-    clock = rates.Clock(1, FLAGS.seconds)
-    seen = np.zeros((seeds, episodes, spec.observation_size), np.float32)
     world, counts = transform()(spec, None), bench.numbers("processes")
     evaluators = [Evaluator(FLAGS.env, episodes, seed_map, world, count) for count in counts]
 
-    def step_s(evaluator: Evaluator, number: int) -> float:
-        """Seconds of a step, of as many as --seconds allow, or the longest episode has."""
-        asked = []
+    def times(evaluator: Evaluator, number: int) -> tuple[float, float]:
+        """Seconds of a step and of its policy's call, of an evaluation of at most --seconds."""
+        asked, calls = [], []
 
         def stop() -> bool:
             asked.append(time.perf_counter())
             return len(asked) > 1 and asked[-1] - asked[0] > FLAGS.seconds
 
-        stopped = evaluator(mode, state, number, stop) is None
-        return (time.perf_counter() - asked[0]) / (len(asked) - stopped)
+        def policy(state, seen) -> np.ndarray:
+            action = seed_map.get(mode(state, seen))
+            calls.append(time.perf_counter() - asked[-1])
+            return action
+
+        evaluator(policy, state, number, stop)
+        return (time.perf_counter() - asked[0]) / len(calls), sum(calls) / len(calls)
 
     for evaluator in evaluators:  # every process is there now
-        step_s(evaluator, 0)
-    policies, steps = [], []
-    for number in range(FLAGS.rounds):
-        policies.append(1.0 / clock.rate(lambda: seed_map.get(mode(state, seen)), 1))
-        steps.append([step_s(evaluator, number) for evaluator in evaluators])
+        times(evaluator, 0)
+    found = np.asarray([[times(e, number) for e in evaluators] for number in range(FLAGS.rounds)])
     for evaluator in evaluators:
         evaluator.close()
+    step_ms, policy_ms = np.moveaxis(np.median(1e3 * found, axis=0), -1, 0).round(3).tolist()
     about = {"env_id": FLAGS.env, "device": jax.devices()[0].device_kind}
     return [
         {
             "seeds": seeds,
             "eval_episodes": episodes,
             "processes": count,
-            "policy": round(1e3 * float(np.median(policies)), 3),
-            "step": round(1e3 * float(np.median([own[i] for own in steps])), 3),
-            "times": rates.median(own[0] / own[i] for own in steps),
+            "policy": policy_ms[i],
+            "step": step_ms[i],
+            "times": rates.median(found[:, 0, 0] / found[:, i, 0]),
             **about,
         }
         for i, count in enumerate(counts)

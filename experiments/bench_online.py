@@ -34,11 +34,10 @@ import numpy as np
 from absl import flags
 
 from enoto_jax.data.transforms import Transform, transform
-from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.recipes import Recipe, build
 from enoto_jax.train import online
-from enoto_jax.train.seeds import SeedMap, use_cores
+from enoto_jax.train.seeds import SeedMap
 from enoto_jax.types import Spec
 from experiments import bench, command, rates
 
@@ -60,9 +59,7 @@ def define() -> None:
 
 def main() -> None:
     """Measure every combination of the flags."""
-    use_cores(max(bench.numbers("seeds"), default=1))
-    with contextlib.closing(make_env(FLAGS.env)) as env:
-        spec = spec_of(env)
+    spec = bench.env_spec()
     if not FLAGS.json:
         print(HEAD)
     for method, row, seeds in bench.rows():

@@ -26,7 +26,7 @@ from enoto_jax.data import minari
 from enoto_jax.data.source import from_env, load_source
 from enoto_jax.data.transforms import Transform
 from enoto_jax.data.write import write_d4rl, write_minari
-from enoto_jax.envs.gym import make_env, spec_of
+from enoto_jax.envs.gym import env_spec, make_env, spec_of
 from enoto_jax.recipes import build
 from enoto_jax.rows import recipe
 from enoto_jax.train import online, restoring, rollout, run
@@ -108,9 +108,7 @@ def _kinds(known: tuple[str, ...]) -> list[str]:
 
 def _train(out: Path) -> Training:
     """SAC from scratch, every evaluated policy kept; resumes."""
-    env = make_env(FLAGS.env)
-    source = from_env(FLAGS.env, spec_of(env))
-    env.close()
+    source = from_env(FLAGS.env, env_spec(FLAGS.env))
     row = recipe("sac")
     settings = {
         "online.steps": FLAGS.steps, "online.eval_every": FLAGS.eval_every,
@@ -209,9 +207,7 @@ def _rolled(kind: str, training: Training, known: dict[str, Any]) -> tuple:
     """Transitions, infos and metadata of a random, medium or expert roll-out."""
     seed = FLAGS.seed + 1 + KINDS.index(kind)
     if kind == "random":
-        env = make_env(training.env_id)
-        act, metadata = rollout.uniform(spec_of(env).action_size), {}
-        env.close()
+        act, metadata = rollout.uniform(env_spec(training.env_id).action_size), {}
     else:
         step = known[f"{kind}_step"]
         policy = numpy_policy.load(training.folder.parent / "policies" / f"{step}.npz")
@@ -239,9 +235,7 @@ def from_run(folder: Path, out: Path) -> None:
     """The buffer or the final policy of a run of any row, as a data set."""
     transitions, (config, act) = first_seed(folder)
     env_id = config["env"]
-    env = make_env(env_id)
-    size = spec_of(env).action_size
-    env.close()
+    size = env_spec(env_id).action_size
     random = rollout.rollout(env_id, rollout.uniform(size), 10_000, 0).returns.mean()
     best = max(row["return_mean"] for row in stats.read_evaluations(folder))
     about = {
@@ -263,9 +257,7 @@ def from_run(folder: Path, out: Path) -> None:
 def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.ActFn]]:
     """Of a finished run: its first seed's buffer in the world's numbers, config, and policy."""
     config = restoring.config(folder)
-    env = make_env(config["env"])
-    spec = spec_of(env)
-    env.close()
+    spec = env_spec(config["env"])
     row = registry.from_json(config["recipe"])
     built, seeds = build(row, spec), SeedMap(config["seeds"], jax.local_devices()[:1])
     checkpoints = Checkpoints(folder / "checkpoints")

@@ -17,7 +17,7 @@ from enoto_jax import core, deterministic, registry, units
 from enoto_jax.data import presets
 from enoto_jax.data.source import Source, from_env, load_source, split
 from enoto_jax.envs import pool
-from enoto_jax.envs.gym import check_spec, make_env, spec_of
+from enoto_jax.envs.gym import check_spec, env_spec
 from enoto_jax.logging import read_config
 from enoto_jax.recipes import Recipe, build, switch
 from enoto_jax.rows import recipe
@@ -162,10 +162,7 @@ def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
     learns_from_data = row.offline is not None or row.online.replay.build().needs_data
     if task or learns_from_data or env_id in (None, "none"):
         return load_source(task)
-    env = make_env(env_id)
-    source = from_env(env_id, spec_of(env))
-    env.close()
-    return source
+    return from_env(env_id, env_spec(env_id))
 
 
 def _with_preset(row: Recipe, preset: Preset) -> Recipe:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
-from contextlib import contextmanager
 
 import gymnasium
 import mujoco
@@ -15,7 +15,7 @@ from enoto_jax.envs import robotics
 from enoto_jax.types import InputError, Spec
 
 
-@contextmanager
+@contextlib.contextmanager
 def known_warnings_ignored():
     """D4RL's tasks are the -v4 environments: that newer ones exist is no news, and MuJoCo's note
     on `settotalmass` (HalfCheetah's model) would be printed once per environment."""
@@ -73,6 +73,16 @@ def spec_of(env: gymnasium.Env) -> Spec:
     return Spec(env.observation_space.shape[0], env.action_space.shape[0])
 
 
+def env_spec(env_id: str) -> Spec:
+    """Sizes of an environment that is made for this alone.
+
+    Raises:
+      InputError: it cannot be made.
+    """
+    with contextlib.closing(make_env(env_id)) as env:
+        return spec_of(env)
+
+
 def action_bounds(env_id: str | None, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest action [A] of the environment itself; -1 and 1 without one.
 
@@ -97,9 +107,7 @@ def check_spec(env_id: str, spec: Spec, task: str) -> None:
     Raises:
       InputError: they differ.
     """
-    env = make_env(env_id)
-    found = spec_of(env)
-    env.close()
+    found = env_spec(env_id)
     if found != spec:
         raise InputError(
             f"--env: {env_id} has observation size {found.observation_size} and action size "
