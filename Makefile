@@ -15,7 +15,7 @@ $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 
 # ENOTO-CQL on the data set that ships with the package, then online in MuJoCo.
 demo: setup
-	$(RUN) -m experiments.train --preset=demo --out=runs/demo
+	$(VENV)/bin/enoto train --preset=demo --out=runs/demo
 
 test: setup
 	$(RUN) -m ruff check .

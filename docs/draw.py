@@ -17,14 +17,16 @@ from matplotlib.patches import FancyBboxPatch
 
 from enoto_jax import targets
 from enoto_jax.exploration import sunrise
-from enoto_jax.plot import COLOURS, DASHES
+from enoto_jax.report.curves import COLOURS, DASHES
 
 STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "0"}
 RULES = {
-    "min_q": targets.min_q(), "random_min_pair": targets.random_min_pair(),
-    "weighted_min_pair": targets.weighted_min_pair(), "rem": targets.rem(),
+    "min_q": targets.min_q(),
+    "random_min_pair": targets.random_min_pair(),
+    "weighted_min_pair": targets.weighted_min_pair(),
+    "rem": targets.rem(),
     "mean_q": targets.mean_q(),
-}  # fmt: skip
+}
 
 
 def rules() -> Figure:
@@ -100,7 +102,7 @@ def run() -> Figure:
         (22, 21, "offline phase", "N critics, pessimistic;\nmany updates in one call", COLOURS[0]),
         (48, 17, "hand-over", "networks, targets,\noptimisers carried", COLOURS[2]),
         (70, 28, "online phase", "no pessimism, SUNRISE,\nWeightedMinPair", COLOURS[1]),
-    )  # fmt: skip
+    )
     for x, width, title, text, colour in boxes:
         style = {"boxstyle": "round,pad=0,rounding_size=1", "facecolor": "white", "linewidth": 1.6}
         axes.add_patch(FancyBboxPatch((x, 10), width, 15, edgecolor=colour, **style))

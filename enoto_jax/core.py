@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from enoto_jax import ensembles
+from enoto_jax.nets import ensembles
 from enoto_jax.types import Array, Key, LossFn, Metrics, MonteCarlo, Params, Transition
 
 

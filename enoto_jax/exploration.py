@@ -159,9 +159,13 @@ def sunrise(
         del memory
         _check_spread("sunrise's ucb", algorithm.critics)
         return _best_candidate(
-            key, algorithm, state, observation, candidates,
+            key,
+            algorithm,
+            state,
+            observation,
+            candidates,
             lambda q: jnp.mean(q, axis=0) + ucb * jnp.std(q, axis=0, ddof=1),
-        )  # fmt: skip
+        )
 
     def per_transition(key: Key, next_q: Array, draw) -> Array:
         del key, draw

@@ -1,1 +1,1 @@
-"""The commands: `python -m experiments.train` and its neighbours."""
+"""What backs a claim: the paper's figures, benchmarks, robustness tests, results."""

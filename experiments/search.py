@@ -26,11 +26,11 @@ from typing import Any
 import yaml
 from absl import flags
 
-from enoto_jax import deterministic
-from enoto_jax.train.record import Stopped
-from enoto_jax.train.run import finished
+from enoto_jax.cli import command, grid, train, worker
+from enoto_jax.training import deterministic
+from enoto_jax.training.record import Stopped
+from enoto_jax.training.run import finished
 from enoto_jax.types import InputError, RunError
-from experiments import command, grid, train, worker
 
 FLAGS = flags.FLAGS
 

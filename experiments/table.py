@@ -14,12 +14,12 @@ from pathlib import Path
 
 from absl import flags
 
-from enoto_jax import units
-from enoto_jax.recipes import Recipe
-from enoto_jax.registry import KINDS
-from enoto_jax.rows import RECIPES
-from enoto_jax.units import Unit
-from experiments import command
+from enoto_jax.cli import command
+from enoto_jax.recipes import units
+from enoto_jax.recipes.recipe import Recipe
+from enoto_jax.recipes.registry import KINDS
+from enoto_jax.recipes.table import RECIPES
+from enoto_jax.recipes.units import Unit
 
 FLAGS = flags.FLAGS
 TITLES = {

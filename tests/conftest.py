@@ -1,4 +1,4 @@
-"""What the unit tests share: one tiny problem, and arrays as the oracle (tests/reference.py) reads
+"""What the unit tests share: one tiny problem, and arrays as the oracle (tests/oracle/reference.py) reads
 them. All sizes differ, so that no axis can be taken for another, and all modules use the same
 ones, so that what one module has compiled the next one finds ready."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -16,10 +17,11 @@ import numpy as np
 from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 
-from enoto_jax import registry, units
+from enoto_jax.cli import main
 from enoto_jax.data.source import Source, from_arrays
-from enoto_jax.recipes import Recipe
-from enoto_jax.rows import RECIPES
+from enoto_jax.recipes import registry, units
+from enoto_jax.recipes.recipe import Recipe
+from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import Spec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,9 +214,20 @@ def largest_file(size: int):
 def define_flags(program) -> None:
     """The flags of one command alone, at their defaults, whatever ran in this process before."""
     for name in list(flags.FLAGS):
-        if flags.FLAGS.find_module_defining_flag(name, "").startswith("experiments."):
+        if flags.FLAGS.find_module_defining_flag(name, "").startswith(
+            ("enoto_jax.", "experiments.")
+        ):
             delattr(flags.FLAGS, name)
     program.define()
+
+
+def parse_shell(line: str) -> tuple[str, str | None, list[str]]:
+    """A line of a document that starts one of our programs: module, positional flag, arguments."""
+    first, *rest = shlex.split(line)
+    if first == "enoto":
+        return main.module(rest[0]), main.COMMANDS[rest[0]][1], rest[1:]
+    assert (first, rest[0]) == ("python", "-m"), line
+    return rest[1], None, rest[2:]
 
 
 def python(*arguments: str, **options) -> subprocess.Popen:

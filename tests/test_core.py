@@ -14,9 +14,9 @@ from enoto_jax import core, targets
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import policy, sunrise
-from enoto_jax.networks import Scalar
+from enoto_jax.nets.networks import Scalar
 from enoto_jax.types import InputError
-from tests import reference
+from tests.oracle import reference
 
 KEY = jax.random.key(5)
 N, K = 4, 5
@@ -45,9 +45,12 @@ def differ(one, two):
 @pytest.fixture(scope="module")
 def enoto(spec):
     return sac(
-        spec, target=targets.weighted_min_pair(), exploration=sunrise(temperature=1.0), tau=0.3,
+        spec,
+        target=targets.weighted_min_pair(),
+        exploration=sunrise(temperature=1.0),
+        tau=0.3,
         **OPTIONS,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +247,13 @@ def probe(names=("a", "b", "c"), **changes):
         "optimisers": {name: optax.sgd(0.5) for name in names},
         "tracked": ("b",),
         "tau": 0.25,
-        "act": None, "mode": None, "q": None, "moments": None, "critics": 1,
+        "act": None,
+        "mode": None,
+        "q": None,
+        "moments": None,
+        "critics": 1,
         "exploration": policy(),
-    }  # fmt: skip
+    }
     return core.Algorithm(**(parts | changes))
 
 

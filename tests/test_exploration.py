@@ -7,12 +7,12 @@ import pytest
 
 from enoto_jax import core, exploration
 from enoto_jax.algorithms.sac import sac
-from enoto_jax.recipes import Phase
+from enoto_jax.recipes.recipe import Phase
 from enoto_jax.replay import Replay
-from enoto_jax.train import online
-from enoto_jax.train.seeds import SeedMap
+from enoto_jax.training import online
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError
-from tests import reference
+from tests.oracle import reference
 
 KEY = jax.random.key(7)
 KEYS = jax.random.split(KEY, 12)
@@ -177,8 +177,10 @@ def test_all_parts_off_is_policy(act, plain):
     np.testing.assert_array_equal(act(rule), plain)
 
 
-@pytest.mark.parametrize("rule", [exploration.policy(), exploration.gaussian(), exploration.oac(),
-                                  exploration.bootstrapped()])  # fmt: skip
+@pytest.mark.parametrize(
+    "rule",
+    [exploration.policy(), exploration.gaussian(), exploration.oac(), exploration.bootstrapped()],
+)
 def test_other_rules_neither_weigh_nor_mask(rule, next_q):
     assert rule.mask is None
     assert rule.td_weight(KEY, next_q, no_draw) == 1
@@ -233,9 +235,15 @@ def test_a_head_is_kept_for_a_whole_episode(spec, batch):
         # Seed 0 starts at 0, 4 and 6, seed 1 at 0 alone.
         starts = jnp.asarray([t in (0, 4, 6), t == 0])
         carried, action = step(
-            carried, seeds.seeds, transition, transition.observation, starts, jnp.int32(t),
-            jnp.bool_(False), None,
-        )  # fmt: skip
+            carried,
+            seeds.seeds,
+            transition,
+            transition.observation,
+            starts,
+            jnp.int32(t),
+            jnp.bool_(False),
+            None,
+        )
         heads.append(np.asarray(action[:, 0]))
     first, second = np.array(heads).T
     assert [len(set(part)) for part in (first[:4], first[4:6], first[6:], second)] == [1] * 4

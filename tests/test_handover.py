@@ -15,8 +15,8 @@ from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import policy
-from enoto_jax.initialisers import torch_init
-from enoto_jax.networks import Linear
+from enoto_jax.nets.initialisers import torch_init
+from enoto_jax.nets.networks import Linear
 from enoto_jax.types import InputError
 from tests.helpers import quick_compiling
 
@@ -199,9 +199,19 @@ def test_merging_what_does_not_fit_is_refused(spec, team, offline):
 def test_fresh_starts_anew_whatever_came_before(offline):
     net = Linear(4, torch_init().kernel, torch_init().bias)
     algorithm = core.Algorithm(
-        {"a": net}, {"a": (jnp.zeros(3),)}, {}, {"a": optax.adam(0.1)}, ("a",), 0.1, None, None,
-        None, None, 1, policy(),
-    )  # fmt: skip
+        {"a": net},
+        {"a": (jnp.zeros(3),)},
+        {},
+        {"a": optax.adam(0.1)},
+        ("a",),
+        0.1,
+        None,
+        None,
+        None,
+        None,
+        1,
+        policy(),
+    )
     expected = core.init(algorithm, KEY)
     for before in (None, offline):
         assert_same(handover.fresh()(KEY, before, algorithm), expected)

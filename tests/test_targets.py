@@ -9,13 +9,11 @@ from absl.testing import parameterized
 
 from enoto_jax import targets
 from enoto_jax.types import InputError
-from tests import reference
+from tests.oracle import reference
 
 KEY = jax.random.key(0)
 KEYS = jax.random.split(KEY, 2000)
-Q = np.array([[1.0, 6.0],
-              [4.0, 2.0],
-              [2.5, 5.0]], np.float32)  # fmt: skip
+Q = np.array([[1.0, 6.0], [4.0, 2.0], [2.5, 5.0]], np.float32)
 TABLE = {
     "min_q": (targets.min_q(), [1, 2]),
     "mean_q": (targets.mean_q(), [7.5 / 3, 13 / 3]),
@@ -148,8 +146,9 @@ def test_mix_against_the_oracle(k):
     close(targets.mix(k=k)(KEY, q), reference.mix(double(q), k))
 
 
-@pytest.mark.parametrize("make", [lambda: targets.random_min_pair(m=0),
-                                  lambda: targets.independent(group=0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "make", [lambda: targets.random_min_pair(m=0), lambda: targets.independent(group=0)]
+)
 def test_a_number_below_one_is_refused(make):
     with pytest.raises(InputError, match=" is 0; it must be at least 1"):
         make()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from enoto_jax import core, distributions
+from enoto_jax import core
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.nets import distributions
 from enoto_jax.types import InputError, Spec
 
 

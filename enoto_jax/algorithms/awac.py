@@ -9,11 +9,11 @@ import optax
 from enoto_jax import targets
 from enoto_jax.algorithms import losses
 from enoto_jax.core import Algorithm
-from enoto_jax.distributions import CLIPPED_NORMAL
-from enoto_jax.ensembles import ensemble
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.initialisers import Init, torch_init
-from enoto_jax.networks import Critic, Gaussian, check_sizes
+from enoto_jax.nets.distributions import CLIPPED_NORMAL
+from enoto_jax.nets.ensembles import ensemble
+from enoto_jax.nets.initialisers import Init, torch_init
+from enoto_jax.nets.networks import Critic, Gaussian, check_sizes
 from enoto_jax.types import InputError, Spec, TargetRule
 
 
@@ -68,9 +68,13 @@ def awac(
     exploration, hidden = exploration or policy(), tuple(hidden)
     target, actor_value = target or targets.min_q(), actor_value or targets.min_q()
     actor_net = Gaussian(
-        spec.action_size, hidden, layer_norm, actor_init or torch_init(), tuple(log_std_range),
+        spec.action_size,
+        hidden,
+        layer_norm,
+        actor_init or torch_init(),
+        tuple(log_std_range),
         bounded=False,
-    )  # fmt: skip
+    )
     critic_net = ensemble(Critic(hidden, layer_norm, critic_init or torch_init()), n)
 
     def critic_loss(params, state, batch, key, seen):

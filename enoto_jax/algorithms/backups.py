@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from enoto_jax import distributions
+from enoto_jax.nets import distributions
 from enoto_jax.types import Array, Key, TargetRule
 
 # (key, mean [B, A], log_std [B, A], q_of, rule, temperature) -> value, next_q; with

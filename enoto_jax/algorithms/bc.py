@@ -7,8 +7,8 @@ import optax
 
 from enoto_jax.core import Algorithm
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.initialisers import Init, torch_init
-from enoto_jax.networks import Deterministic, check_sizes
+from enoto_jax.nets.initialisers import Init, torch_init
+from enoto_jax.nets.networks import Deterministic, check_sizes
 from enoto_jax.types import Spec
 
 

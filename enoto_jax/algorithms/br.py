@@ -14,8 +14,8 @@ from enoto_jax import targets
 from enoto_jax.algorithms.losses import QFn
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.core import Algorithm
-from enoto_jax.initialisers import rlkit_init
-from enoto_jax.networks import Critic
+from enoto_jax.nets.initialisers import rlkit_init
+from enoto_jax.nets.networks import Critic
 from enoto_jax.types import LossFn, Spec, TargetRule
 
 RATIO = "ratio"
@@ -69,11 +69,16 @@ def br(
       **options: see sac.
     """
     base = sac(
-        spec, n=policies * n, policies=policies, hidden=hidden,
+        spec,
+        n=policies * n,
+        policies=policies,
+        hidden=hidden,
         target=target or targets.independent(group=n),
         actor_value=actor_value or targets.mean_of_mins(group=n),
-        temperature_of_logarithm=temperature_of_logarithm, order=order, **options,
-    )  # fmt: skip
+        temperature_of_logarithm=temperature_of_logarithm,
+        order=order,
+        **options,
+    )
     net = Critic(tuple(hidden), start=rlkit_init(head_bias=1.0))
 
     def ratio(params, observation, action):

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from enoto_jax import distributions
 from enoto_jax.algorithms import backups
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.core import Algorithm
-from enoto_jax.networks import Scalar
+from enoto_jax.nets import distributions
+from enoto_jax.nets.networks import Scalar
 from enoto_jax.types import InputError, MonteCarlo, Spec
 
 MULTIPLIER = "multiplier"
@@ -164,10 +164,16 @@ def cql(
       **options: see sac.
     """
     penalty = cql_penalty(
-        weight=weight, candidates=candidates, importance_sampling=importance_sampling,
-        reduction=reduction, clip=clip, lagrange=lagrange, subset=subset, calibrate=calibrate,
+        weight=weight,
+        candidates=candidates,
+        importance_sampling=importance_sampling,
+        reduction=reduction,
+        clip=clip,
+        lagrange=lagrange,
+        subset=subset,
+        calibrate=calibrate,
         calibrate_random=calibrate_random,
-    )  # fmt: skip
+    )
     terms = (penalty, *terms)
     base = sac(
         spec, terms=terms, backup=backup or backups.deterministic(), discount=discount, **options

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from enoto_jax import distributions, targets
+from enoto_jax import targets
 from enoto_jax.algorithms import losses
 from enoto_jax.core import Algorithm
-from enoto_jax.ensembles import ensemble
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.initialisers import Init, orthogonal_init
-from enoto_jax.networks import Critic, Gaussian, Value, check_sizes
+from enoto_jax.nets import distributions
+from enoto_jax.nets.ensembles import ensemble
+from enoto_jax.nets.initialisers import Init, orthogonal_init
+from enoto_jax.nets.networks import Critic, Gaussian, Value, check_sizes
 from enoto_jax.types import InputError, Spec, TargetRule
 
 
@@ -80,9 +81,13 @@ def iql(
     target = target or targets.min_q()
     start = orthogonal_init(head_gain=2**0.5)
     actor_net = Gaussian(
-        spec.action_size, hidden, layer_norm, actor_init or start, tuple(log_std_range),
+        spec.action_size,
+        hidden,
+        layer_norm,
+        actor_init or start,
+        tuple(log_std_range),
         bounded=not squashed,
-    )  # fmt: skip
+    )
     critic_net = ensemble(Critic(hidden, layer_norm, critic_init or start), n)
     value_net = Value(hidden, layer_norm, critic_init or start)
     family = distributions.TANH_NORMAL if squashed else distributions.CLIPPED_NORMAL

@@ -13,9 +13,9 @@ import optax
 from enoto_jax import targets
 from enoto_jax.algorithms import losses
 from enoto_jax.core import Algorithm
-from enoto_jax.ensembles import ensemble
 from enoto_jax.exploration import Exploration, gaussian
-from enoto_jax.networks import CVAE, Critic, Deterministic, Value, check_sizes
+from enoto_jax.nets.ensembles import ensemble
+from enoto_jax.nets.networks import CVAE, Critic, Deterministic, Value, check_sizes
 from enoto_jax.types import Array, InputError, Key, Spec, TargetRule
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from enoto_jax import distributions
 from enoto_jax.algorithms.backups import Backup
 from enoto_jax.exploration import Exploration
+from enoto_jax.nets import distributions
 from enoto_jax.types import Array, LossFn, TargetRule, Transition
 
 QFn = Callable[[object, Array, Array], Array]  # (params, observation, action) -> [N, ...]

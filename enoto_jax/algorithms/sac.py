@@ -5,13 +5,14 @@ from __future__ import annotations
 import jax.numpy as jnp
 import optax
 
-from enoto_jax import distributions, targets
+from enoto_jax import targets
 from enoto_jax.algorithms import backups, losses
 from enoto_jax.core import Algorithm
-from enoto_jax.ensembles import ensemble
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.initialisers import Init, torch_init
-from enoto_jax.networks import Critic, Mixture, Scalar, TanhGaussian, check_sizes
+from enoto_jax.nets import distributions
+from enoto_jax.nets.ensembles import ensemble
+from enoto_jax.nets.initialisers import Init, torch_init
+from enoto_jax.nets.networks import Critic, Mixture, Scalar, TanhGaussian, check_sizes
 from enoto_jax.types import InputError, Spec, TargetRule
 
 ORDERS = {
@@ -92,9 +93,12 @@ def sac(
     check_sizes(n, critic_hidden)
     exploration = exploration or policy()
     actor_net = TanhGaussian(
-        spec.action_size, hidden, actor_layer_norm, actor_init or torch_init(),
+        spec.action_size,
+        hidden,
+        actor_layer_norm,
+        actor_init or torch_init(),
         tuple(log_std_range),
-    )  # fmt: skip
+    )
     if policies > 1:
         actor_net = Mixture(ensemble(actor_net, policies))
     critic_net = ensemble(Critic(critic_hidden, layer_norm, critic_init or torch_init()), n)

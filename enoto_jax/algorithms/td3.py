@@ -11,10 +11,10 @@ import optax
 from enoto_jax import targets
 from enoto_jax.algorithms import losses
 from enoto_jax.core import Algorithm
-from enoto_jax.ensembles import ensemble
 from enoto_jax.exploration import Exploration, gaussian
-from enoto_jax.initialisers import Init, torch_init
-from enoto_jax.networks import Critic, Deterministic, check_sizes
+from enoto_jax.nets.ensembles import ensemble
+from enoto_jax.nets.initialisers import Init, torch_init
+from enoto_jax.nets.networks import Critic, Deterministic, check_sizes
 from enoto_jax.types import Array, InputError, LossFn, Spec, TargetRule
 
 ActFn = Callable[[object, Array], Array]  # (actor params, observation) -> action

@@ -24,9 +24,15 @@ from enoto_jax.data import arrays as flat
 from enoto_jax.data import files
 
 ATTRIBUTES = (
-    "env_id", "env", "ref_min_score", "ref_max_score", "max_episode_steps",
-    "physics", "mujoco_version", "gymnasium_version",
-)  # fmt: skip
+    "env_id",
+    "env",
+    "ref_min_score",
+    "ref_max_score",
+    "max_episode_steps",
+    "physics",
+    "mujoco_version",
+    "gymnasium_version",
+)
 
 _DEFLATED = 1032  # the most bytes that one compressed byte can stand for
 

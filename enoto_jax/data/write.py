@@ -102,11 +102,19 @@ def write_minari(
     low, high = reference or (None, None)
     try:
         minari.create_dataset_from_buffers(
-            dataset_id, episodes, env, eval_env=env, algorithm_name=algorithm, author="enoto_jax",
-            author_email="none", code_permalink="none", ref_min_score=low, ref_max_score=high,
-            description=f"{algorithm} in {env_id}, made by experiments.collect",
+            dataset_id,
+            episodes,
+            env,
+            eval_env=env,
+            algorithm_name=algorithm,
+            author="enoto_jax",
+            author_email="none",
+            code_permalink="none",
+            ref_min_score=low,
+            ref_max_score=high,
+            description=f"{algorithm} in {env_id}, made by enoto collect",
             requirements=[f"mujoco=={metadata.version('mujoco')}"],
-        )  # fmt: skip
+        )
     except (ValueError, OSError) as error:
         raise InputError(f"--minari: {dataset_id}: {' '.join(str(error).split())}") from error
     finally:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from enoto_jax.data.transforms import Transform
 from enoto_jax.envs.vector import Step
+from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, RunError, Transition
 
 # Whose steps were compared with Gymnasium's.

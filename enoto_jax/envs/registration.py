@@ -6,12 +6,12 @@ import gymnasium
 
 # id without `enoto/` -> (module:class, time limit in steps, arguments)
 ENVIRONMENTS = {
-    "Hopper-d4rl-v0": ("locomotion:Hopper", 1000, {}),
-    "HalfCheetah-d4rl-v0": ("locomotion:HalfCheetah", 1000, {}),
-    "Walker2d-d4rl-v0": ("locomotion:Walker2d", 1000, {}),
-    "AntMaze-umaze-v0": ("antmaze:AntMaze", 700, {"maze": "umaze"}),
-    "AntMaze-medium-v0": ("antmaze:AntMaze", 1000, {"maze": "medium"}),
-    "AntMaze-large-v0": ("antmaze:AntMaze", 1000, {"maze": "large"}),
+    "Hopper-d4rl-v0": ("d4rl.locomotion:Hopper", 1000, {}),
+    "HalfCheetah-d4rl-v0": ("d4rl.locomotion:HalfCheetah", 1000, {}),
+    "Walker2d-d4rl-v0": ("d4rl.locomotion:Walker2d", 1000, {}),
+    "AntMaze-umaze-v0": ("d4rl.antmaze:AntMaze", 700, {"maze": "umaze"}),
+    "AntMaze-medium-v0": ("d4rl.antmaze:AntMaze", 1000, {"maze": "medium"}),
+    "AntMaze-large-v0": ("d4rl.antmaze:AntMaze", 1000, {"maze": "large"}),
 }
 
 

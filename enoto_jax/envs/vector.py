@@ -10,10 +10,10 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from enoto_jax.data.transforms import Transform
 from enoto_jax.envs import state
 from enoto_jax.envs.guard import Guard
 from enoto_jax.envs.gym import make_env
+from enoto_jax.transforms import Transform
 from enoto_jax.types import Transition
 
 

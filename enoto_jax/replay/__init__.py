@@ -2,8 +2,8 @@
 
 from enoto_jax.replay.balanced import balanced as balanced
 from enoto_jax.replay.episodes import whole_episodes as whole_episodes
-from enoto_jax.replay.policies import Replay as Replay
-from enoto_jax.replay.policies import Stored as Stored
-from enoto_jax.replay.policies import append as append
-from enoto_jax.replay.policies import mixed as mixed
-from enoto_jax.replay.policies import online_only as online_only
+from enoto_jax.replay.mixing import Replay as Replay
+from enoto_jax.replay.mixing import Stored as Stored
+from enoto_jax.replay.mixing import append as append
+from enoto_jax.replay.mixing import mixed as mixed
+from enoto_jax.replay.mixing import online_only as online_only

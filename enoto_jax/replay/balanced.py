@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from enoto_jax.replay import ring, sums
-from enoto_jax.replay.policies import Replay, checked
+from enoto_jax.replay import ring, sum_tree
+from enoto_jax.replay.mixing import Replay, checked
 from enoto_jax.types import Array, InputError
 
 
@@ -21,7 +21,7 @@ class Balance(NamedTuple):
       inserted: transitions so far.
     """
 
-    levels: sums.Levels
+    levels: sum_tree.Levels
     largest: Array
     inserted: Array
 
@@ -53,7 +53,7 @@ def balanced(
         largest = rows * online_fraction / ((1.0 - online_fraction) * first)
         known = jnp.ones(rows, jnp.float32)
         return Balance(
-            levels=sums.build(jnp.concatenate([jnp.zeros(capacity, jnp.float32), known])),
+            levels=sum_tree.build(jnp.concatenate([jnp.zeros(capacity, jnp.float32), known])),
             largest=jnp.float32(largest),
             inserted=jnp.int32(0),
         )
@@ -63,9 +63,9 @@ def balanced(
         own, position = stored.own, jnp.maximum(count - 1, 0)
         row = (position % capacity)[None]
         new = count == own.inserted + 1
-        priority = jnp.where(new, own.largest, sums.get(own.levels, row))
+        priority = jnp.where(new, own.largest, sum_tree.get(own.levels, row))
         after = Balance(
-            levels=sums.put(own.levels, row, priority),
+            levels=sum_tree.put(own.levels, row, priority),
             largest=own.largest,
             inserted=jnp.maximum(count, own.inserted),
         )
@@ -73,7 +73,7 @@ def balanced(
 
     def sample(stored, data, key, batch_size, inserted):
         row_key, old_key, new_key = jax.random.split(key, 3)
-        rows = sums.draw(stored.own.levels, row_key, batch_size)
+        rows = sum_tree.draw(stored.own.levels, row_key, batch_size)
         known = data.reward.shape[0]
         # The ring comes first in the priorities and last here.
         batch = ring.pick(data, stored.ring, (rows - capacity) % (known + capacity))
@@ -88,11 +88,16 @@ def balanced(
     def feedback(stored, batch, priorities):
         own = stored.own
         return own._replace(
-            levels=sums.put(own.levels, batch.extras["row"], priorities),
+            levels=sum_tree.put(own.levels, batch.extras["row"], priorities),
             largest=jnp.maximum(own.largest, jnp.max(priorities)),
         )
 
     return Replay(
-        sample, lambda b: None, checked(capacity), True, start=start, insert=insert,
+        sample,
+        lambda b: None,
+        checked(capacity),
+        True,
+        start=start,
+        insert=insert,
         feedback=feedback,
-    )  # fmt: skip
+    )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from enoto_jax.replay import ring
-from enoto_jax.replay.policies import Replay, Stored, checked, joined, shares
+from enoto_jax.replay.mixing import Replay, Stored, checked, joined, shares
 from enoto_jax.types import Array, InputError
 
 
@@ -92,6 +92,4 @@ def whole_episodes(
         del rows
         return Running(jnp.int32(0), jnp.int32(0), jnp.bool_(True))
 
-    return Replay(
-        sample, counts, checked(capacity), True, start=start, insert=insert, returns=True
-    )  # fmt: skip
+    return Replay(sample, counts, checked(capacity), True, start=start, insert=insert, returns=True)

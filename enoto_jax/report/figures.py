@@ -1,7 +1,7 @@
 """The page's figures as plain Plotly figures: `{"data": [...], "layout": {...}}`.
 
 Every trace of a row has the row's name as its `legendgroup`; the page's own legend shows and hides
-a row in all figures at once. Colours and dashes are those of `enoto_jax.plot`.
+a row in all figures at once. Colours and dashes are those of `enoto_jax.report.curves`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from enoto_jax import aggregate, plot
-from enoto_jax.plot import AXIS, last_steps, phase_curves, together
-from enoto_jax.stats import PHASES, Row, interval
+from enoto_jax.report import aggregate
+from enoto_jax.report import curves as lines
+from enoto_jax.report.curves import AXIS, last_steps, phase_curves, together
+from enoto_jax.report.stats import PHASES, Row, interval
 
 Figure = dict[str, Any]
 _DASH = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
@@ -22,7 +23,7 @@ _DASH = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 
 def look(index: int) -> dict[str, str]:
     """Colour and dash of the row with this number."""
-    colour, dash = plot.look(index)
+    colour, dash = lines.look(index)
     return {"color": colour, "dash": _DASH[dash]}
 
 
@@ -147,11 +148,18 @@ def curves(
                 style = {"width": 0.9, "color": styles[row]["color"]}
                 data.append(
                     {
-                        "type": "scatter", "mode": "lines", "x": _numbers(x), "y": _numbers(y),
-                        "line": style, "opacity": 0.4, "hoverinfo": "skip",
-                        "legendgroup": row, "meta": "seed", **where,
+                        "type": "scatter",
+                        "mode": "lines",
+                        "x": _numbers(x),
+                        "y": _numbers(y),
+                        "line": style,
+                        "opacity": 0.4,
+                        "hoverinfo": "skip",
+                        "legendgroup": row,
+                        "meta": "seed",
+                        **where,
                     }
-                )  # fmt: skip
+                )
             grid, y = together(own)
             low = high = None
             if len(own) > 1:

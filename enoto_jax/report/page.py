@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from enoto_jax import aggregate, stats
-from enoto_jax.logging import EVALUATION_COLUMNS, plain
-from enoto_jax.report import figures
+from enoto_jax.report import aggregate, figures, stats
 from enoto_jax.report.runs import Run, differences, flat
+from enoto_jax.runs.files import EVALUATION_COLUMNS, plain
 from enoto_jax.types import InputError
 
 Published = Mapping[str, Mapping[str, list[tuple[float, float]]]]
@@ -149,10 +148,13 @@ def _summary(task: str, row: str, own: Sequence[Run], runs: Sequence[Run]) -> di
             "per_seed": {s: aggregate.TARGET - v for s, v in area["per_seed"].items()},
         }
     return {
-        "task": task, "row": row, "seeds": found["seeds"], "metric": metric,
+        "task": task,
+        "row": row,
+        "seeds": found["seeds"],
+        "metric": metric,
         "finished": all(run.finished for run in own),
         "values": {key: values.get(key) for key in (*SCORES, *HANDOVER)},
-    }  # fmt: skip
+    }
 
 
 def _aggregates(
@@ -186,10 +188,15 @@ def _aggregates(
     left_out = sorted({cell["row"] for cell in table} - set(rows))
     other_tasks = sorted({cell["task"] for cell in table} - set(tasks))
     return {
-        "rows": rows, "tasks": tasks, "iqm": iqm, "gap": gap, "better": better,
+        "rows": rows,
+        "tasks": tasks,
+        "iqm": iqm,
+        "gap": gap,
+        "better": better,
         "runs": {row: [len(task) for task in own] for row, own in scores.items()},
-        "left_out": left_out, "other_tasks": other_tasks,
-    }  # fmt: skip
+        "left_out": left_out,
+        "other_tasks": other_tasks,
+    }
 
 
 def _versions(runs: Sequence[Run]) -> dict[str, list[str]]:

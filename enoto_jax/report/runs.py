@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from enoto_jax.stats import Row, read_evaluations
+from enoto_jax.report.stats import Row, read_evaluations
 from enoto_jax.types import InputError
 
 _MOST = 3  # settings that a row's name can hold; with more it is named by its folder

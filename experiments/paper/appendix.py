@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-from experiments import command
+from enoto_jax.cli import command
 from experiments.paper import draw, grid
 from experiments.paper.grid import Cell, Figure
 

@@ -14,14 +14,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
-from enoto_jax import plot
-from enoto_jax.logging import read_csv
-from enoto_jax.stats import metric_of, read_evaluations
+from enoto_jax.report import curves
+from enoto_jax.report.stats import metric_of, read_evaluations
+from enoto_jax.runs.files import read_csv
 from enoto_jax.types import InputError
 from experiments.paper.grid import Folders
 
 FLAGS = flags.FLAGS
-Lines = Mapping[str, plot.Curves]  # label -> a curve each seed
+Lines = Mapping[str, curves.Curves]  # label -> a curve each seed
 
 
 def scores(folders: Folders, path: Path) -> list[Path]:
@@ -44,17 +44,17 @@ def aggregate(folders: Folders, path: Path) -> list[Path]:
     if not whole:
         raise InputError(f"{path}: no task has a run of every line; train the others")
     word = _word(whole)
-    if len(whole) > 1 and word != plot.WORD["score"][0]:
+    if len(whole) > 1 and word != curves.WORD["score"][0]:
         raise InputError(
             f"{path}: {', '.join(whole)}: not all have scores, and returns of "
             "different tasks have no mean; draw each alone"
         )
     lines = {}
     for label in labels:
-        curves = [score_curves(own[label])[1] for own in whole.values()]
-        seeds = min(map(len, curves))
-        grid, y = plot.together([curve for own in curves for curve in own[:seeds]])
-        lines[label] = [(grid, one) for one in y.reshape(len(curves), seeds, -1).mean(axis=0)]
+        own_curves = [score_curves(own[label])[1] for own in whole.values()]
+        seeds = min(map(len, own_curves))
+        grid, y = curves.together([curve for own in own_curves for curve in own[:seeds]])
+        lines[label] = [(grid, one) for one in y.reshape(len(own_curves), seeds, -1).mean(axis=0)]
     title = next(iter(whole)) if len(whole) == 1 else f"mean over {len(whole)} tasks"
     return [panels({title: lines}, path, word)]
 
@@ -68,14 +68,14 @@ def metric(folders: Folders, path: Path, quantity: str, y_label: str) -> list[Pa
     return [panels(tasks, path, y_label)]
 
 
-def score_curves(run: Path) -> tuple[str, plot.Curves]:
+def score_curves(run: Path) -> tuple[str, curves.Curves]:
     """A run's online evaluations: the column's name, and a curve each seed."""
     rows = read_evaluations(run)
     column = metric_of(rows)
-    return column, plot.phase_curves(rows, "online", column)
+    return column, curves.phase_curves(rows, "online", column)
 
 
-def metric_curves(run: Path, quantity: str) -> plot.Curves:
+def metric_curves(run: Path, quantity: str) -> curves.Curves:
     """One quantity of a run's metrics.csv, a curve each seed."""
     seeds: dict[str, list[tuple[int, float]]] = {}
     for row in read_csv(run / "metrics.csv"):
@@ -90,8 +90,8 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
     published = _published()
-    with mpl.rc_context(plot.STYLE):
-        # One panel is as large as plot.compare's; of several, each is smaller.
+    with mpl.rc_context(curves.STYLE):
+        # One panel is as large as curves.compare's; of several, each is smaller.
         size = (7.2, 4.4) if len(tasks) == 1 else (3.3 * columns, 2.6 * rows + 0.6)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
@@ -99,10 +99,10 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
         for axes in grid.flat[len(tasks) :]:
             axes.set_visible(False)
         for axes, (task, lines) in zip(grid.flat, tasks.items()):
-            for label, curves in lines.items():
-                if curves:
-                    look = plot.look(labels.index(label))
-                    line, *_ = plot.draw(axes, curves, *look, seeds=False)
+            for label, found in lines.items():
+                if found:
+                    look = curves.look(labels.index(label))
+                    line, *_ = curves.draw(axes, found, *look, seeds=False)
                     line.set_label(label)
                     handles.setdefault(label, line)
             end = max((x[-1] for own in lines.values() for x, _ in own), default=1)
@@ -116,8 +116,8 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
         if not handles:
             raise InputError(f"{path}: no run has this quantity; train with this version")
         several = any(len(own) > 1 for lines in tasks.values() for own in lines.values())
-        band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=plot.BAND)]
-        plot.finish(figure, "", [*handles.values(), *band * several], path)
+        band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=curves.BAND)]
+        curves.finish(figure, "", [*handles.values(), *band * several], path)
     return path
 
 
@@ -130,12 +130,19 @@ def _overlay(axes: Axes, task: str, labels: Sequence[str], published) -> dict[st
             x, y = np.array(points, float).reshape(-1, 2).T
             inside = x <= axes.get_xlim()[1]
             if inside.any():
-                colour, _ = plot.look(index)
+                colour, _ = curves.look(index)
                 (line,) = axes.plot(
-                    x[inside], y[inside], color=colour, linestyle=":", marker="o", markersize=4,
-                    markerfacecolor="white", label=f"{label} (published)", zorder=3,
+                    x[inside],
+                    y[inside],
+                    color=colour,
+                    linestyle=":",
+                    marker="o",
+                    markersize=4,
+                    markerfacecolor="white",
+                    label=f"{label} (published)",
+                    zorder=3,
                     clip_on=False,
-                )  # fmt: skip
+                )
                 drawn[line.get_label()] = line
     return drawn
 
@@ -164,4 +171,4 @@ def _published() -> dict[tuple[str, str], list[tuple[float, float]]]:
 def _word(folders: Folders) -> str:
     """The y axis: of scores, or of returns where a task has none."""
     columns = {score_curves(run)[0] for own in folders.values() for run in own.values()}
-    return plot.WORD["score" if columns == {"score"} else "return_mean"][0]
+    return curves.WORD["score" if columns == {"score"} else "return_mean"][0]

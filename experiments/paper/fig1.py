@@ -19,14 +19,15 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure as Canvas
 
-from enoto_jax import plot, registry
+from enoto_jax.cli import command
 from enoto_jax.data.source import load_source
-from enoto_jax.logging import read_csv
-from enoto_jax.recipes import build
-from enoto_jax.train import restoring
-from enoto_jax.train.probe import ROWS, action_distances
-from enoto_jax.train.seeds import SeedMap
-from experiments import command
+from enoto_jax.recipes import registry
+from enoto_jax.recipes.recipe import build
+from enoto_jax.report import curves
+from enoto_jax.runs.files import read_csv
+from enoto_jax.training import resume
+from enoto_jax.training.probe import ROWS, action_distances
+from enoto_jax.training.seeds import SeedMap
 from experiments.paper import draw, grid
 from experiments.paper.grid import Cell, Figure, Folders
 
@@ -60,11 +61,11 @@ def measure(place: Path) -> None:
     found, sample = {}, None
     for cell in OFFLINE:
         folder = place / cell.start
-        config = restoring.config(folder)
+        config = resume.config(folder)
         source = load_source(config["task_given"])
         algorithm = build(registry.from_json(config["recipe"]), source.spec).offline
         seeds = SeedMap(config["seeds"])
-        state, transform = restoring.offline_state(folder, algorithm, seeds)
+        state, transform = resume.offline_state(folder, algorithm, seeds)
         sample = source.sample(ROWS) if sample is None else sample
         program = seeds.compile(partial(action_distances, algorithm, transform), shared=(1,))
         distances = seeds.get(program(state, seeds.share(transform.transitions(sample))))
@@ -82,7 +83,7 @@ def measure(place: Path) -> None:
 
 def histograms(places: Sequence[Path], path: Path) -> Path:
     """Draw what `measure` has written, seeds together, a panel a task."""
-    with mpl.rc_context(plot.STYLE):
+    with mpl.rc_context(curves.STYLE):
         figure = Canvas(figsize=(5.2 * len(places), 3.9), layout="constrained")
         handles = {}
         for axes, place in zip(figure.subplots(1, len(places), squeeze=False)[0], places):
@@ -94,11 +95,11 @@ def histograms(places: Sequence[Path], path: Path) -> Path:
             for index, (label, own) in enumerate(shares.items()):
                 edges = [low for low, _ in own] + [max(high for _, high in own)]
                 share = np.array(list(own.values())) / sum(own.values())
-                look = {"fill": True, "alpha": 0.45, "color": plot.COLOURS[index], "label": label}
+                look = {"fill": True, "alpha": 0.45, "color": curves.COLOURS[index], "label": label}
                 handles[label] = axes.stairs(share, edges, **look)
             axes.set(title=place.name, xlim=(0, edges[-1]), xlabel="distance to the data's action")
         figure.axes[0].set_ylabel("share of the data set")
-        plot.finish(figure, "", list(handles.values()), path)
+        curves.finish(figure, "", list(handles.values()), path)
     return path
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from experiments import command
+from enoto_jax.cli import command
 from experiments.paper import draw, grid
 from experiments.paper.grid import Cell, Figure
 
@@ -15,11 +15,13 @@ CELLS = (
     Cell("cql_to_sac", "CQL → SAC", offline="cql"),
     Cell("cql_n_to_sac_n", "CQL-N → SAC-N", offline="enoto_cql"),
     Cell(
-        "cql_n_to_sac_n", "+ WeightedMinPair", offline="enoto_cql",
+        "cql_n_to_sac_n",
+        "+ WeightedMinPair",
+        offline="enoto_cql",
         online={"target": "weighted_min_pair"},
     ),
     Cell("enoto_cql", "+ SUNRISE = ENOTO-CQL"),
-)  # fmt: skip
+)
 FIGURE = Figure("fig2", grid.LOCOMOTION, CELLS, draw.aggregate)
 define = grid.define
 

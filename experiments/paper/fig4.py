@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import sys
 
-from experiments import command
+from enoto_jax.cli import command
 from experiments.paper import draw, grid
 from experiments.paper.grid import Cell, Figure
 
 CELLS = (
-    Cell(
-        "cql_n_to_sac_n", "none", offline="enoto_cql", online={"target": "weighted_min_pair"}
-    ),
+    Cell("cql_n_to_sac_n", "none", offline="enoto_cql", online={"target": "weighted_min_pair"}),
     Cell("enoto_cql", "Bootstrapped DQN", online={"exploration": "bootstrapped"}),
     Cell("enoto_cql", "OAC", online={"exploration": "oac"}),
     Cell("enoto_cql", "SUNRISE"),
-)  # fmt: skip
+)
 FIGURE = Figure("fig4", grid.LOCOMOTION, CELLS, draw.scores)
 define = grid.define
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from experiments import command
+from enoto_jax.cli import command
 from experiments.paper import draw, grid
 from experiments.paper.grid import Figure
 

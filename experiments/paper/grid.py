@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from absl import flags
 
+from enoto_jax.cli import train
 from enoto_jax.data import minari
 from enoto_jax.data.source import locate, split
-from enoto_jax.logging import read_csv
-from enoto_jax.rows import recipe
+from enoto_jax.recipes.table import recipe
+from enoto_jax.runs.files import read_csv
 from enoto_jax.types import InputError
-from experiments import train
 
 FLAGS = flags.FLAGS
 
@@ -32,9 +32,14 @@ LOCOMOTION = tuple(
 ANTMAZE = tuple(
     f"antmaze-{maze}-v2"
     for maze in (
-        "umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse",
+        "umaze",
+        "umaze-diverse",
+        "medium-play",
+        "medium-diverse",
+        "large-play",
+        "large-diverse",
     )
-)  # fmt: skip
+)
 
 
 # As the paper calls them, and files of published scores.
@@ -159,13 +164,24 @@ def runs(figure: Figure, task: str, place: Path) -> Iterator[list[str]]:
     cells = [*figure.offline_only, *figure.cells]
     starts = {cell.start: cell for cell in reversed(cells) if cell.start}
     for start, cell in reversed(starts.items()):
-        yield [*given, f"--method={cell.offline or cell.row}", *_flags(cell.both),
-               "--online_steps=0", f"--out={place / start}"]  # fmt: skip
+        yield [
+            *given,
+            f"--method={cell.offline or cell.row}",
+            *_flags(cell.both),
+            "--online_steps=0",
+            f"--out={place / start}",
+        ]
     for cell in figure.cells:
         restores = cell.start and not FLAGS.dry_run  # then there is nothing to restore from yet
         begun = [f"--restore={place / cell.start}"] if restores else []
-        yield [*given, f"--method={cell.row}", *_flags(cell.both), *_flags(cell.online), *begun,
-               f"--out={place / cell.name}"]  # fmt: skip
+        yield [
+            *given,
+            f"--method={cell.row}",
+            *_flags(cell.both),
+            *_flags(cell.online),
+            *begun,
+            f"--out={place / cell.name}",
+        ]
 
 
 def folder_name(task: str) -> str:
@@ -203,7 +219,7 @@ def _given() -> list[str]:
 
 def _train(arguments: Sequence[str]) -> None:
     """What experiments.train does with these arguments."""
-    print("python -m experiments.train", *arguments, file=sys.stderr)
+    print("enoto train", *arguments, file=sys.stderr)
     given = flags.FlagValues()
     for flag in FLAGS.get_flags_for_module(train.__name__):
         given[flag.name] = copy.deepcopy(flag)

@@ -203,9 +203,13 @@ NUMBERS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 3e38, -3e38, 1e39, 1e-40, np.nan
 def test_whatever_the_numbers_are_there_is_a_report(write, data, rows):
     arrays = {}
     for key, width in (
-        ("observations", 2), ("actions", 1), ("rewards", 0), ("terminals", 0), ("timeouts", 0),
+        ("observations", 2),
+        ("actions", 1),
+        ("rewards", 0),
+        ("terminals", 0),
+        ("timeouts", 0),
         ("next_observations", 2),
-    ):  # fmt: skip
+    ):
         if data.draw(st.integers(0, 9)):
             count = rows * max(width, 1)
             values = data.draw(st.lists(NUMBERS, min_size=count, max_size=count))

@@ -12,7 +12,7 @@ import pytest
 from enoto_jax.data import d4rl, files, load_source
 from enoto_jax.data.check import inspect
 from enoto_jax.types import InputError
-from experiments.mutations import Evil
+from experiments.robustness.mutations import Evil
 
 
 @pytest.fixture
@@ -57,27 +57,39 @@ def bomb(file, outside):
 
 
 HOSTILE = {
-    "link": (lambda f, o: f.__setitem__("observations", h5py.ExternalLink(str(o), "observations")),
-             "observations is a link, which is not followed"),
+    "link": (
+        lambda f, o: f.__setitem__("observations", h5py.ExternalLink(str(o), "observations")),
+        "observations is a link, which is not followed",
+    ),
     "soft link": (through_a_door, "observations is a link"),
-    "absolute": (lambda f, o: virtual(f, "observations", str(o), "observations"),
-                 "points at rows of /.*secret.hdf5.*keep these files in the same folder"),
-    "relative": (lambda f, o: virtual(f, "observations", "outside/secret.hdf5", "observations"),
-                 "points at rows of outside/secret.hdf5"),
+    "absolute": (
+        lambda f, o: virtual(f, "observations", str(o), "observations"),
+        "points at rows of /.*secret.hdf5.*keep these files in the same folder",
+    ),
+    "relative": (
+        lambda f, o: virtual(f, "observations", "outside/secret.hdf5", "observations"),
+        "points at rows of outside/secret.hdf5",
+    ),
     "neighbour's link": (lambda f, o: neighbour(f, o, "link"), "observations is a link"),
     "neighbour's rows": (lambda f, o: neighbour(f, o, "rows"), "points at rows of /"),
-    "raw storage": (lambda f, o: f.create_dataset("observations", (7, 1), "f4",
-                                                  external=[(str(o), 0, 28)]),
-                    "observations keeps its rows in files of another kind"),
+    "raw storage": (
+        lambda f, o: f.create_dataset("observations", (7, 1), "f4", external=[(str(o), 0, 28)]),
+        "observations keeps its rows in files of another kind",
+    ),
     "itself": (lambda f, o: virtual(f, "observations", ".", "observations"), "and so on"),
     "each other": (each_other, "and so on"),
     "bomb": (bomb, "observations has a compressed chunk larger than its rows"),
-    "virtual trillion": (lambda f, o: virtual(f, "observations", ".", "none", (10**12, 100)),
-                         "header claims 4e[+]05 GB"),
-    "huge chunk": (lambda f, o: f.create_dataset("observations", (7, 1), "f8", chunks=(2**28, 1),
-                                                 maxshape=(None, 1)),
-                   "not all were written"),
-}  # fmt: skip
+    "virtual trillion": (
+        lambda f, o: virtual(f, "observations", ".", "none", (10**12, 100)),
+        "header claims 4e[+]05 GB",
+    ),
+    "huge chunk": (
+        lambda f, o: f.create_dataset(
+            "observations", (7, 1), "f8", chunks=(2**28, 1), maxshape=(None, 1)
+        ),
+        "not all were written",
+    ),
+}
 
 
 @pytest.mark.parametrize("how", HOSTILE)

@@ -116,8 +116,12 @@ def test_d4rls_reference_is_not_taken_for_other_physics(write, episodes):
         episode["actions"] = np.tile(episode["actions"], (1, 3))
     bounds = BOX | {"shape": [3], "low": [-1.0] * 3, "high": [1.0] * 3}
     spec = ENV | {"id": "Hopper-v5"}
-    write(episodes, "mujoco/hopper/medium-v0", env_spec=json.dumps(spec),
-          action_space=json.dumps(bounds))  # fmt: skip
+    write(
+        episodes,
+        "mujoco/hopper/medium-v0",
+        env_spec=json.dumps(spec),
+        action_space=json.dumps(bounds),
+    )
     source = load_source("minari:mujoco/hopper/medium-v0")
     assert source.spec == Spec(11, 3) and source.env_id == "Hopper-v5"
     assert source.reference is None and not source.scored
@@ -214,14 +218,21 @@ def put(key, value):
 
 
 BAD = {
-    "last observation": (cut("observations", 3), r"observations of episode_1 has shape \[3, 1\], \[4, 1\] is n"),
+    "last observation": (
+        cut("observations", 3),
+        r"observations of episode_1 has shape \[3, 1\], \[4, 1\] is n",
+    ),
     "actions": (cut("actions", 2), r"actions of episode_1 has shape \[2, 1\], \[3, 1\] is needed"),
     "flags": (cut("truncations", 1), r"truncations of episode_1 has shape \[1\], \[3\] is needed"),
     "width": (put("observations", np.zeros((4, 2))), r"has shape \[4, 2\], \[4, 1\] is needed"),
-    "images": (lambda e: [x.update(observations=np.zeros((len(x["rewards"]) + 1, 4, 4, 3))) for x in e],
-               r"observations of episode_0 has shape \[4, 4, 4, 3\], \[4, size\] is needed"),
-    "discrete": (lambda e: [x.update(actions=x["actions"][:, 0]) for x in e],
-                 r"actions of episode_0 has shape \[3\], \[3, size\] is needed"),
+    "images": (
+        lambda e: [x.update(observations=np.zeros((len(x["rewards"]) + 1, 4, 4, 3))) for x in e],
+        r"observations of episode_0 has shape \[4, 4, 4, 3\], \[4, size\] is needed",
+    ),
+    "discrete": (
+        lambda e: [x.update(actions=x["actions"][:, 0]) for x in e],
+        r"actions of episode_0 has shape \[3\], \[3, size\] is needed",
+    ),
     "missing": (lambda e: e[2].pop("rewards"), "episode_2 has no rewards"),
     "text": (put("rewards", np.full(3, b"one")), r"rewards of episode_1 has type \|S3"),
     "nan": (put("rewards", [0.0, np.nan, 0.0]), "rewards is NaN or infinite .* first in row 4"),
@@ -229,7 +240,7 @@ BAD = {
     "no flag": (put("terminations", [0.0, 0.5, 0.0]), "terminals must be 0 or 1, but row 4 is 0.5"),
     "dictionary in one": (put("observations/observation", np.zeros((4, 1))), "observations"),
     "no rows": (lambda e: e.__delitem__(slice(None)), "holds no episode_0"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -285,9 +296,22 @@ def test_missing_parts_are_refused(write, episodes):
 
 @pytest.mark.parametrize(
     "name",
-    ["../../x", "../x-v0", "/etc/x-v0", "a/../x-v0", "a//x-v0", "", "x", "x-v", "x-v0/", "~/x-v0",
-     "x-v0\n", "http://host/x-v0", "é-v0"],
-)  # fmt: skip
+    [
+        "../../x",
+        "../x-v0",
+        "/etc/x-v0",
+        "a/../x-v0",
+        "a//x-v0",
+        "",
+        "x",
+        "x-v",
+        "x-v0/",
+        "~/x-v0",
+        "x-v0\n",
+        "http://host/x-v0",
+        "é-v0",
+    ],
+)
 def test_ids_cannot_leave_the_root(root, name):
     refused("is no Minari id; ids look like minari:mujoco/hopper/medium-v0", name)
 
@@ -439,10 +463,16 @@ def test_data_set_that_minari_wrote(root):
                 steps.setdefault(key, []).append(value)
         buffers.append(buffer_of(**{key: np.array(values) for key, values in steps.items()}))
     package.create_dataset_from_buffers(
-        "tests/pendulum-v1", buffers, env, algorithm_name="random", author="us",
-        author_email="us@example.org", code_permalink="none", description="random",
+        "tests/pendulum-v1",
+        buffers,
+        env,
+        algorithm_name="random",
+        author="us",
+        author_email="us@example.org",
+        code_permalink="none",
+        description="random",
         requirements=["gymnasium>=1.0"],
-    )  # fmt: skip
+    )
     env.close()
     source = load_source("minari:tests/pendulum-v1")
     assert (source.env_id, source.spec) == ("Pendulum-v1", Spec(3, 1))

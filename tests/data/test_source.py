@@ -50,8 +50,14 @@ def test_family_needs_the_right_sizes(write, tiny):
 
 
 def test_attributes_come_before_the_file_name(write, hopper):
-    path = write(hopper, "walker2d-mine.hdf5", env_id="Hopper-v5", ref_min_score=0.0,
-                 ref_max_score=np.float32(200), max_episode_steps=5)  # fmt: skip
+    path = write(
+        hopper,
+        "walker2d-mine.hdf5",
+        env_id="Hopper-v5",
+        ref_min_score=0.0,
+        ref_max_score=np.float32(200),
+        max_episode_steps=5,
+    )
     source = load_source(str(path))
     assert (source.env_id, source.reference) == ("Hopper-v5", (0.0, 200.0))
     assert source.max_episode_steps == 5

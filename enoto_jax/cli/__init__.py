@@ -1,0 +1,1 @@
+"""The commands: `enoto train` and its neighbours."""

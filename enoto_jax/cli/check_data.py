@@ -1,0 +1,90 @@
+"""Say what is in a data set and what is wrong with it; exit code 0 if it can be used, else 2.
+
+enoto check-data my_robot.hdf5
+enoto check-data hopper-medium-v2 --env=Hopper-v4 --out=hopper.png
+
+With --env, recorded states and actions are also replayed in that environment, one step each, which
+shows how far its physics is from the one that the data were recorded in.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from enoto_jax.cli import command
+from enoto_jax.data import check, files, load_source
+from enoto_jax.data.source import split
+from enoto_jax.envs.d4rl import parity
+from enoto_jax.report.curves import histograms
+from enoto_jax.types import InputError
+
+FLAGS = flags.FLAGS
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
+    flags.DEFINE_string("env", None, "Gymnasium id: compare sizes and replay steps; or none.")
+    flags.DEFINE_bool("table", False, "A line of Markdown for each data set, and nothing else.")
+    flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the histograms.")
+
+
+def main() -> None:
+    """Print a report of every data set that --task names."""
+    parts, bad = split(FLAGS.task), []
+    if len(parts) > 1 and FLAGS.out and Path(FLAGS.out).suffix:
+        raise InputError(
+            f"--out: {FLAGS.out} is one file, for {len(parts)} data sets; give a folder"
+        )
+    for part in parts:
+        report = check.inspect(part, env_id=FLAGS.env)
+        print(check.table_row(report) if FLAGS.table else "\n  ".join(_lines(report)))
+        if not report.usable:
+            bad.append(f"{report.name} ({sum(f.error for f in report.findings)})")
+    if bad:
+        raise InputError(f"not usable, number of errors: {', '.join(bad)}; each is listed above")
+    if not FLAGS.table:
+        load_source(FLAGS.task)  # several have to fit together as well
+
+
+def _lines(report: check.Report) -> list[str]:
+    lines = [report.name, *check.summary(report)]
+    for finding in sorted(report.findings, key=lambda finding: not finding.error):
+        lines.append(f"{'ERROR' if finding.error else 'note'}: {finding.text}")
+    if FLAGS.env not in (None, "none") and report.source and report.source.path:
+        lines += [f"parity: {line}" for line in _replayed(report.source.path, FLAGS.env)]
+    if FLAGS.out and report.arrays:
+        lines.append(f"picture: {histograms(report, _picture(report.name))}")
+    return lines
+
+
+def _picture(name: str) -> Path:
+    out = Path(FLAGS.out)
+    return out if out.suffix else out / f"{name.replace('/', '-')}.png"
+
+
+def _replayed(path: Path, env_id: str) -> list[str]:
+    """One-step errors of the environment, a line a group."""
+    try:
+        with files.guarded(path):
+            found = parity.replay(path, env_id)
+    except InputError as error:
+        return [f"none: {error}"]
+    groups = found.groups | ({"reward": found.reward} if found.reward else {})
+    lines = [f"{found.steps} steps replayed in {env_id}, {found.skipped} rows lack their state"]
+    for name, errors in groups.items():
+        lines.append(
+            f"{name}: error {errors.median:.2g} median, {errors.percentile_90:.2g} 90 %, "
+            f"{errors.worst:.2g} worst; change within a step {errors.change:.2g}"
+        )
+    if found.termination is not None:
+        lines.append(f"termination agrees on {found.termination:.1%} of the steps")
+    return lines
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv, positional="task"))

@@ -1,0 +1,225 @@
+"""Say what this machine has and lacks, and the command that mends it; exit code 2: cannot train.
+
+enoto doctor
+
+Versions, devices, memory, MuJoCo's physics and rendering, data folders, optional packages, and one
+compiled update. What only some commands need is named and changes no exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from packaging.requirements import Requirement
+
+from enoto_jax import core
+from enoto_jax.cli import command
+from enoto_jax.data import minari
+from enoto_jax.data.download import cache_dir
+from enoto_jax.envs.gym import make_env
+from enoto_jax.recipes.recipe import build, example_transition
+from enoto_jax.recipes.registry import override
+from enoto_jax.recipes.table import recipe
+from enoto_jax.training import memory
+from enoto_jax.types import InputError, Spec
+
+LEAST_MEMORY, LEAST_DISK = 2 * 2**30, 2**30  # bytes: a demo and its checkpoints fit
+# (package, what it is for, the command that installs it)
+OPTIONAL = (
+    ("tensorboardX", "--log=tensorboard", "python -m pip install 'enoto_jax[tensorboard]'"),
+    ("wandb", "--log=wandb", "python -m pip install 'enoto_jax[wandb]'"),
+    ("minari", "to download Minari's data sets", "python -m pip install 'enoto_jax[minari]'"),
+    ("gymnasium-robotics", "its environments", "python -m pip install 'enoto_jax[robotics]'"),
+    (
+        "jax2onnx",
+        "enoto export --onnx",
+        "python -m pip install 'enoto_jax[onnx]' && "
+        "python -m pip install --no-deps jax2onnx==0.17.1",
+    ),
+)
+RENDERERS = {  # MUJOCO_GL -> what installs it
+    "egl": "apt-get install libegl1 (and the GPU's driver)",
+    "osmesa": "apt-get install libosmesa6",
+    "glfw": "needs a display",
+}
+DRAW = """
+import mujoco
+model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size="1"/></worldbody></mujoco>')
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    assert renderer.render().any()
+"""
+
+
+class Line(NamedTuple):
+    """One finding: what it is about, whether it is there, what was seen, and what mends it."""
+
+    name: str
+    there: bool
+    seen: str
+    mend: str = ""
+    needed: bool = True
+
+
+def define() -> None:
+    """No flags."""
+
+
+def main() -> None:
+    """Print a line for everything that is looked at."""
+    missing = []
+    for check in (
+        python,
+        packages,
+        devices,
+        room,
+        physics,
+        rendering,
+        data_folders,
+        extras,
+        update,
+    ):
+        for line in check():
+            mend = "" if line.there else f"; {line.mend}"
+            word = "OK" if line.there else "MISSING" if line.needed else "optional"
+            print(f"{word:8} {line.name}: {line.seen}{mend}", flush=True)
+            if line.needed and not line.there:
+                missing.append(line.name)
+    if missing:
+        raise InputError(f"this machine cannot train yet: {', '.join(missing)}; see above")
+    print("ready to train: enoto train --preset=smoke")
+
+
+def python() -> Iterator[Line]:
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    yield Line("Python", fits, platform.python_version(), "install Python 3.11, 3.12 or 3.13")
+
+
+def packages() -> Iterator[Line]:
+    """Every requirement of this package against what is installed."""
+    try:
+        wanted = [Requirement(text) for text in metadata.requires("enoto_jax") or ()]
+    except metadata.PackageNotFoundError:
+        yield Line("enoto_jax", False, "not installed", "python -m pip install --editable .")
+        return
+    wrong = []
+    needed = [w for w in wanted if not (w.marker and "extra" in str(w.marker))]
+    for requirement in needed:
+        found = version(requirement.name)
+        if found is None or not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name}{requirement.specifier} (found {found or 'none'})")
+    seen = f"{len(needed)} required, jax {version('jax')}, numpy {version('numpy')}"
+    mend = "python -m pip install --editable ."
+    yield Line("packages", not wrong, ", ".join(wrong) or seen, mend)
+
+
+def version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def devices() -> Iterator[Line]:
+    try:
+        found = jax.devices()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        yield Line("devices", False, reason, "unset JAX_PLATFORMS, or install the matching jax")
+        return
+    seen = f"{len(found)} x {found[0].device_kind} ({found[0].platform}), {os.cpu_count()} cores"
+    yield Line("devices", True, seen)
+    if found[0].platform == "cpu" and shutil.which("nvidia-smi"):
+        mend = "python -m pip install 'jax[cuda12]'"
+        yield Line("GPU", False, "nvidia-smi is there, jax sees the CPU alone", mend, False)
+
+
+def room() -> Iterator[Line]:
+    free = memory.available()
+    seen = "unknown" if free is None else f"{free / 2**30:.1f} GiB free"
+    mend = "close other programs; lower online.replay.capacity"
+    yield Line("memory", free is None or free >= LEAST_MEMORY, seen, mend)
+    disk, writable = shutil.disk_usage(".").free, os.access(".", os.W_OK)
+    seen = f"{disk / 2**30:.1f} GiB free here" if writable else "this folder cannot be written"
+    yield Line("disk", writable and disk >= LEAST_DISK, seen, "change to a folder with room")
+
+
+def physics() -> Iterator[Line]:
+    try:
+        env = make_env("Hopper-v4")
+        env.reset(seed=0)
+        observation = env.step(np.zeros(3, np.float32))[0]
+        env.close()
+        there, seen = bool(np.isfinite(observation).all()), f"MuJoCo {version('mujoco')} steps"
+    except Exception as error:  # whatever a broken simulator raises
+        there, seen = False, " ".join(str(error).split())
+    yield Line("physics", there, seen, "python -m pip install 'gymnasium[mujoco]'")
+
+
+def rendering() -> Iterator[Line]:
+    """Each way in a process of its own: a driver that is broken ends the process."""
+    working = []
+    for name in RENDERERS:
+        environment = {**os.environ, "MUJOCO_GL": name}
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", DRAW], env=environment, capture_output=True, timeout=60
+            )
+        except subprocess.TimeoutExpired:
+            continue
+        if done.returncode == 0:
+            working.append(name)
+    seen = f"works with MUJOCO_GL={' or '.join(working)}" if working else "none works (videos)"
+    mend = " or ".join(f"{text} for MUJOCO_GL={name}" for name, text in RENDERERS.items())
+    yield Line("rendering", bool(working), seen, mend, False)
+
+
+def data_folders() -> Iterator[Line]:
+    for name, folder, mend in (
+        ("D4RL's data", cache_dir(), "export D4RL_DATASET_DIR=...; --task fetches what it needs"),
+        ("Minari's data", minari.root(), "export MINARI_DATASETS_PATH=..., or minari download"),
+    ):
+        there = folder.is_dir()
+        seen = f"{folder}, {sum(1 for _ in folder.iterdir())} files" if there else f"no {folder}"
+        yield Line(name, there, seen, mend, False)
+
+
+def extras() -> Iterator[Line]:
+    for name, purpose, mend in OPTIONAL:
+        found = version(name)
+        seen = f"{found or 'not installed'} ({purpose})"
+        yield Line(name, found is not None, seen, mend, False)
+
+
+def update() -> Iterator[Line]:
+    """Compile and run one update of tiny networks."""
+    spec, begun = Spec(3, 2), time.perf_counter()
+    row = override(recipe("sac"), "algorithm.hidden", (8, 8))
+    algorithm = build(row, spec).online
+    try:
+        state = core.init(algorithm, jax.random.key(0))
+        batch = example_transition(spec, algorithm, 4)
+        learn: Callable = jax.jit(lambda s, b, k: core.update(algorithm, s, b, k)[0])
+        after = learn(state, batch, jax.random.key(1))
+        there = all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
+        seen = f"compiled and run in {time.perf_counter() - begun:.1f} s"
+    except Exception as error:  # a backend fails in many ways
+        there, seen = False, " ".join(str(error).split())[:300]
+    yield Line("update", there, seen, "reinstall jax and jaxlib of one version")
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))

@@ -1,0 +1,223 @@
+"""A grid of runs: rows x tasks x seed groups x variations; which of them share an offline phase.
+
+A cell is a call of experiments.train. Rows whose resolved offline phase, transform, data set and
+seeds are equal get one more cell that trains it alone; they restore from that one.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from absl import flags
+
+from enoto_jax.cli import command, train
+from enoto_jax.data.source import split
+from enoto_jax.recipes import units
+from enoto_jax.recipes.table import recipe
+from enoto_jax.training import resume, run
+from enoto_jax.types import InputError
+
+FLAGS = flags.FLAGS
+# What a cell sets itself, and what a run in a sweep has no use for.
+_OWN = ("method", "task", "seed", "out", "dry_run", "explain", "distributed", "coordinator")
+_OWN += ("num_processes", "process_id")
+
+
+class Cell(NamedTuple):
+    """One run.
+
+    Attributes:
+      name: of its folder.
+      arguments: of experiments.train.
+      plan: what they resolve to.
+      after: the name of the cell whose offline phase it starts from.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    plan: command.Plan
+    after: str | None = None
+
+
+def define() -> None:
+    """The flags of a grid."""
+    flags.DEFINE_integer("seed_groups", 1, "Runs of --seeds seeds each, beginning at --seed.")
+    flags.DEFINE_multi_string("vary", [], "path=a|b or flag=a|b: a run for each value; repeatable.")
+    flags.DEFINE_string("grid", None, "YAML file with these flags; lists where they take several.")
+
+
+def read(path: str) -> None:
+    """Take a YAML file's flags, but for those on the command line.
+
+    Raises:
+      InputError: it cannot be read, or names no flag.
+    """
+    try:
+        found = yaml.safe_load(Path(path).read_text())
+        items = [(name, found[name]) for name in found]
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise InputError(f"--grid: {path} is not a YAML file of flags: {error}") from error
+    for name, value in items:
+        if name not in FLAGS:
+            raise InputError(f"--grid: {path}: {name!r} is not a flag{units.nearest(name, FLAGS)}")
+        if FLAGS[name].present:
+            continue
+        if name == "vary" and isinstance(value, dict):
+            value = [f"{key}={'|'.join(map(str, values))}" for key, values in value.items()]
+        elif isinstance(value, list) and name != "set":
+            value = ",".join(map(str, value))
+        for text in value if isinstance(value, list) else [value]:
+            FLAGS[name].parse(str(text))
+            FLAGS[name].present += 1  # as if it stood on the command line
+
+
+def cells(out: Path) -> list[Cell]:
+    """The runs that the flags ask for, shared offline phases first.
+
+    Args:
+      out: the folder of their folders.
+
+    Raises:
+      InputError: one of them cannot run, or its folder holds another run.
+    """
+    rows = [cell(name, arguments) for name, arguments in _products()]
+    shared: dict[str, list[Cell]] = {}
+    for row in rows:
+        offline = row.plan.recipe.offline is not None and row.plan.restore is None
+        if offline and not _began_alone(out / row.name):
+            shared.setdefault(_offline(row.plan), []).append(row)
+    first, after = [], {}
+    for key, group in shared.items():
+        if len(group) > 1:
+            plan, digest = group[0].plan, hashlib.sha256(key.encode()).hexdigest()[:8]
+            words = ("offline", plan.recipe.offline.algorithm.name, plan.source.name)
+            name = _name(*words, f"s{plan.seeds[0]}", digest)
+            first.append(cell(name, (*group[0].arguments, "--online_steps=0")))
+            after |= {row.name: name for row in group}
+    rows = [_behind(row, out, after[row.name]) if row.name in after else row for row in rows]
+    if len({row.name for row in rows}) < len(rows):
+        raise InputError("--method, --task, --vary: two runs of the grid are the same")
+    for row in (*first, *rows):
+        if not (row in first and finished(row, out)):  # its name says all that matters
+            _check(out / row.name, row.plan)
+    return [*first, *rows]
+
+
+def cell(name: str, arguments: tuple[str, ...]) -> Cell:
+    """A run with its arguments resolved."""
+    return Cell(name, arguments, resolve(arguments))
+
+
+def resolve(arguments: tuple[str, ...]) -> command.Plan:
+    """What experiments.train would run, given these arguments."""
+    given = copy.deepcopy(FLAGS)
+    for flag in given:
+        given[flag].unparse()
+    given(["experiments.train", *arguments])
+    return command.resolve(given, train.PATHS, arguments)
+
+
+def common() -> tuple[str, ...]:
+    """Arguments that all cells share."""
+    lines = []
+    for name in FLAGS:
+        ours = FLAGS.find_module_defining_flag(name) == train.define.__module__
+        if ours and FLAGS[name].present and name not in _OWN:
+            lines += FLAGS[name].serialize().splitlines()
+    return tuple(lines)
+
+
+def tasks() -> list[str | None]:
+    """The tasks, files as absolute paths: a worker may start elsewhere."""
+    given = (FLAGS.task or "").split(",")
+    return [
+        "+".join(str(Path(x).resolve()) if Path(x).is_file() else x for x in split(task))
+        if task
+        else None
+        for task in given
+    ]
+
+
+def finished(cell: Cell, out: Path) -> bool:
+    """Whether nothing is left to do."""
+    return run.finished(out / cell.name, cell.plan.recipe.online.steps)
+
+
+def _products() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Name and arguments of every cell, offline phases not yet shared."""
+    if FLAGS.seed_groups < 1:
+        raise InputError("--seed_groups must be at least 1")
+    variations = [list(_variation(text)) for text in FLAGS.vary]
+    shared = common()
+    for method, task, *varied in itertools.product(
+        (FLAGS.method or "enoto_cql").split(","), tasks(), *variations
+    ):
+        given = shared
+        if not FLAGS.config and recipe(method).offline is None:  # a row from scratch, among others
+            given = tuple(x for x in shared if not x.startswith("--offline_steps="))
+        arguments = (f"--method={method}", *([f"--task={task}"] if task else []), *given)
+        arguments = (*arguments, *(argument for _, argument in varied))
+        plan = resolve((*arguments, f"--seed={FLAGS.seed}"))
+        words = [method, plan.source.name, *(word for word, _ in varied)]
+        for group in range(FLAGS.seed_groups):
+            seed = FLAGS.seed + group * len(plan.seeds)
+            yield _name(*words, f"s{seed}"), (*arguments, f"--seed={seed}")
+
+
+def _name(*words: str) -> str:
+    return re.sub(r"[^\w.,=+-]", "_", "-".join(words))
+
+
+def _began_alone(folder: Path) -> bool:
+    """Whether the run began before another one shared its offline phase: it keeps its own."""
+    known = (folder / "config.json").exists()
+    return known and resume.config(folder).get("restore") is None
+
+
+def _variation(text: str) -> Iterator[tuple[str, str]]:
+    """(word of the name, argument of train) of each value of a --vary."""
+    path, equals, values = text.partition("=")
+    if not equals or not path.strip():
+        raise InputError(f"--vary: {text!r} is not path=a|b")
+    path = path.strip()
+    for value in map(str.strip, values.split("|")):
+        argument = f"--{path}={value}" if path in FLAGS else f"--set={path}={value}"
+        yield f"{path.split('.')[-1]}={value}", argument
+
+
+def _offline(plan: command.Plan) -> str:
+    """What an offline phase's end depends on."""
+    recipe, source = units.to_json(plan.recipe), plan.source
+    task = (source.name, source.version, str(source.path), plan.seeds)
+    return json.dumps([recipe["offline"], recipe["transform"], task], sort_keys=True)
+
+
+def _behind(row: Cell, out: Path, after: str) -> Cell:
+    folder = (out / after).resolve()
+    restored = row.plan._replace(restore=folder)
+    return Cell(row.name, (*row.arguments, f"--restore={folder}"), restored, after)
+
+
+def _check(folder: Path, plan: command.Plan) -> None:
+    """Refuse a folder that holds another run, before any of them starts."""
+    if (folder / "config.json").exists():
+        old = resume.config(folder)
+        config: dict[str, Any] = {
+            "task": plan.source.name,
+            "env": plan.env_id or "none",
+            "seeds": list(plan.seeds),
+            "eval_episodes": plan.eval_episodes,
+            "restore": plan.restore and str(plan.restore.resolve()),
+            "recipe": units.to_json(plan.recipe),
+            # What the worker alone knows is compared there.
+            **{name: old.get(name) for name in ("data_hash", "deterministic")},
+        }
+        run.same_run(folder, config)

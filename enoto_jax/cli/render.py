@@ -1,0 +1,47 @@
+"""Film a run: an episode before fine-tuning and one after it, side by side, from the same start.
+
+enoto render runs/hopper
+enoto render runs/hopper --out=hopper.gif --which=best --seed=1
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+
+RENDERER = os.environ.pop("MUJOCO_GL", None)  # with a bad one MuJoCo cannot even be imported
+
+from enoto_jax.cli import command  # noqa: E402
+from enoto_jax.report import film  # noqa: E402
+from enoto_jax.types import InputError  # noqa: E402
+
+FLAGS = flags.FLAGS
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
+    flags.DEFINE_string("out", None, "The .mp4 or .gif; RUN/film.mp4, or .gif, by default.")
+    flags.DEFINE_integer("seed", None, "Whose policy, and the start's; the first seed by default.")
+    flags.DEFINE_enum("which", "last", ["last", "best"], "The policy after fine-tuning.")
+    flags.DEFINE_integer("fps", 25, "Pictures a second.", lower_bound=1)
+
+
+def main() -> None:
+    """Film --run."""
+    if FLAGS.run is None:
+        raise InputError("--run: give a run's folder")
+    if RENDERER:
+        os.environ["MUJOCO_GL"] = RENDERER
+    folder = Path(FLAGS.run)
+    suffix = "mp4" if film.can_write_mp4() else "gif"
+    out = Path(FLAGS.out) if FLAGS.out else folder / f"film.{suffix}"
+    print(film.before_and_after(folder, out, FLAGS.which, FLAGS.seed, FLAGS.fps))
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv, positional="run"))

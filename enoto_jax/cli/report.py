@@ -1,0 +1,73 @@
+"""One self-contained page out of runs: curves, scores with intervals, aggregates, settings, data.
+
+enoto report runs --out=report.html
+enoto report runs/hopper runs/walker2d --published=published.csv --out=report.html
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from enoto_jax.cli import command
+from enoto_jax.report import page
+from enoto_jax.report.runs import find
+from enoto_jax.runs.files import read_csv
+from enoto_jax.types import InputError
+
+FLAGS = flags.FLAGS
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_list("runs", None, "Folders of runs or above them; also without the flag.")
+    flags.DEFINE_string("out", "report.html", "The page.")
+    flags.DEFINE_string(
+        "published", None, "CSV of curves to lay over: task,method,env_steps,score."
+    )
+
+
+def published(path: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """task -> "method (published)" -> its points."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for number, row in enumerate(read_csv(path), start=2):
+        try:
+            point = float(row["env_steps"]), float(row["score"])
+            found.setdefault(row["task"], {}).setdefault(f"{row['method']} (published)", []).append(
+                point
+            )
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"--published: {path}, line {number}: {error}; the columns are "
+                "task,method,env_steps,score, the last two numbers"
+            ) from None
+    return found
+
+
+def main() -> None:
+    """Read the runs and write the page."""
+    if not FLAGS.runs:
+        raise InputError("no folder given: enoto report DIR... --out=report.html")
+    over = published(FLAGS.published) if FLAGS.published else None
+    runs, problems = find(FLAGS.runs)
+    for line in problems:
+        print(line, file=sys.stderr)
+    text = page.build(runs, problems, over)
+    out = Path(FLAGS.out)
+    part = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"--out: {out} cannot be written: {error.strerror}") from None
+    print(f"{out}: {len(runs)} runs, {len(text) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv, positional="runs"))

@@ -1,0 +1,235 @@
+"""Many runs on Ray: rows x tasks x seed groups x variations, a folder each, resumable.
+
+enoto sweep --method=cql,enoto_cql --task=hopper-medium-v2 --out=runs/hopper
+
+Takes train's flags. Without --ray_address it runs on this machine. Offline phases that rows share
+are trained once. A run whose worker or node is lost goes on elsewhere from its last checkpoint, so
+DIR must be a folder that every node mounts. SIGINT or SIGTERM: all runs save; the same command goes
+on. Exit codes: 0 all runs are done, 1 some failed, 2 bad input, 75 stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from rich.console import Console
+from rich.live import Live
+from rich.table import Column, Table
+
+from enoto_jax.cli import command, grid, train, worker
+from enoto_jax.runs.files import read_csv
+from enoto_jax.training.record import Stopped
+from enoto_jax.types import InputError, RunError
+from experiments import search
+
+FLAGS = flags.FLAGS
+WORDS = {command.DONE: "done", command.BAD_INPUT: "refused", command.STOPPED: "stopped"}
+
+
+def define() -> None:
+    """The command's flags, and train's."""
+    train.define()
+    grid.define()
+    flags.DEFINE_string("ray_address", None, "Of a running cluster; default: this machine alone.")
+    flags.DEFINE_float("cpus_per_run", 1.0, "CPU cores that Ray reserves for a run.")
+    flags.DEFINE_float("gpus_per_run", 0.0, "GPUs, or a part of one, that Ray reserves for a run.")
+    flags.DEFINE_integer("retries", 3, "How often a run that is lost or fails begins again.")
+    flags.DEFINE_string("search", None, "YAML file: search hyper-parameters instead of a grid.")
+
+
+def main() -> None:
+    """Resolve every run, then show or start them."""
+    if FLAGS.out is None:
+        raise InputError("--out: give the folder of the runs' folders")
+    if FLAGS.grid:
+        grid.read(FLAGS.grid)
+    if FLAGS.cpus_per_run < 0 or FLAGS.gpus_per_run < 0 or FLAGS.retries < 0:
+        raise InputError("--cpus_per_run, --gpus_per_run and --retries cannot be negative")
+    out = command.local(FLAGS.out).resolve()
+    if FLAGS.search:
+        search.run(FLAGS.search, out, start_ray)
+        return
+    cells = grid.cells(out)
+    if FLAGS.dry_run:
+        show(cells, out)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    codes = Sweep(cells, out).run()
+    left = [name for name, code in codes.items() if code != command.DONE]
+    failed = [n for n in left if codes[n] in (command.FAILED, command.BAD_INPUT)]
+    if command.STOPPED in codes.values():
+        raise Stopped(f"{len(cells) - len(left)} of {len(cells)} runs done")
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(cells)} runs failed; the first, {out / failed[0]}: "
+            f"{worker.last_error(out / failed[0])}; its log.txt says more"
+        )
+    print(f"{out}: {len(cells)} runs done")
+
+
+def show(cells: Sequence[grid.Cell], out: Path) -> None:
+    """Print every run, what it waits for, and its command."""
+    for cell in cells:
+        state = "done" if grid.finished(cell, out) else "to do"
+        print(f"{cell.name} ({state}{f', after {cell.after}' if cell.after else ''})")
+        call = ["python", "-m", "experiments.train", *cell.arguments, f"--out={out / cell.name}"]
+        print(f"  {shlex.join(call)}")
+    print(f"{len(cells)} runs, {sum(bool(c.after) for c in cells)} from a shared offline phase")
+
+
+def load_ray() -> Any:
+    """Ray's module.
+
+    Raises:
+      InputError: it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(f"the sweep needs Ray ({error}): pip install enoto_jax[cluster]") from None
+    return ray
+
+
+def start_ray() -> Any:
+    """Ray's module, connected.
+
+    Raises:
+      InputError: it is not installed, or there is no cluster at --ray_address.
+      RunError: it does not start.
+    """
+    ray = load_ray()
+    if ray.is_initialized():
+        return ray
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if FLAGS.ray_address:
+            ray.init(FLAGS.ray_address, **quiet)
+        else:
+            ray.init("local", include_dashboard=False, object_store_memory=2**27, **quiet)
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"--ray_address: {error}") from error
+    except Exception as error:  # Ray has no kind of its own for a node that starts too slowly
+        raise RunError(f"Ray does not start: {error}") from error
+    return ray
+
+
+class Sweep:
+    """Runs of a grid on Ray.
+
+    Args:
+      cells: each after those that it depends on.
+      out: the folder of their folders.
+      work: what a worker does.
+    """
+
+    def __init__(
+        self, cells: Sequence[grid.Cell], out: Path, work: Callable[..., int] = worker.run_cell
+    ):
+        self._cells, self._out, self._work = cells, out, work
+        self.codes: dict[str, int] = {}
+        self._stop = self._stopping = False
+
+    def run(self) -> dict[str, int]:
+        """Each run's exit code, once all have ended."""
+        self.codes = {c.name: 0 for c in self._cells if grid.finished(c, self._out)}
+        waiting = self._submit() if len(self.codes) < len(self._cells) else {}
+        console, handlers = Console(stderr=True), self._catch_signals()
+        told = ""
+        try:
+            with Live(console=console, auto_refresh=False, transient=False) as live:
+                while waiting:
+                    self._collect(waiting)
+                    if console.is_terminal:
+                        live.update(self._table(), refresh=True)
+                    elif (line := self._line()) != told:
+                        told = line
+                        print(line, file=sys.stderr, flush=True)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return self.codes
+
+    def _submit(self) -> dict[Any, str]:
+        """Hand everything to Ray, which keeps the order; reference -> name."""
+        ray = self._ray = start_ray()
+        token, references = uuid.uuid4().hex, {}
+        (self._out / ".sweep").write_text(token)
+        remote = ray.remote(
+            num_cpus=FLAGS.cpus_per_run,
+            num_gpus=FLAGS.gpus_per_run,
+            max_calls=1,  # a process of its own
+            max_retries=FLAGS.retries,
+            retry_exceptions=[worker.Failed],
+        )(self._work)
+        for cell in self._cells:
+            if cell.name not in self.codes:
+                after = references.get(cell.after, command.DONE)
+                what = (cell.arguments, self._out / cell.name, token, FLAGS.gpus_per_run, after)
+                references[cell.name] = remote.options(name=cell.name).remote(*what)
+        return {reference: name for name, reference in references.items()}
+
+    def _collect(self, waiting: dict[Any, str]) -> None:
+        """Wait a moment; note what has ended."""
+        if self._stop:
+            self._stop = False
+            for reference in waiting:
+                self._ray.cancel(reference)  # which is SIGINT to a run that has begun
+        ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=1.0)
+        for reference in ready:
+            name = waiting.pop(reference)
+            try:
+                code = self._ray.get(reference)
+            except self._ray.exceptions.TaskCancelledError:
+                code = command.STOPPED
+            except self._ray.exceptions.RayError:
+                code = command.STOPPED if self._stopping else command.FAILED
+            self.codes[name] = code
+
+    def _catch_signals(self) -> dict[int, Any]:
+        def handle(number, frame):
+            del number, frame
+            self._stop = self._stopping = True
+            print("all runs save; a second signal stops at once", file=sys.stderr)
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, signal.SIG_DFL)
+
+        return {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
+
+    def _state(self, cell: grid.Cell) -> tuple[str, str, str, str, str]:
+        """What, where, attempts, step, score."""
+        folder = self._out / cell.name
+        begun = [a for a in worker.attempts(folder) if a["event"] == "begun"]
+        state = "running" if begun else f"after {cell.after}" if cell.after else "waits"
+        if cell.name in self.codes:
+            state = WORDS.get(self.codes[cell.name], "failed")
+        step = score = ""
+        path = folder / "evaluations.csv"
+        if begun and path.exists() and (rows := read_csv(path)):
+            step = f"{rows[-1]['phase']} {int(rows[-1]['step']):,}"
+            score = f"{float(rows[-1]['score'] or rows[-1]['return_mean']):.1f}"
+        return state, begun[-1]["node"] if begun else "", str(len(begun)), step, score
+
+    def _table(self) -> Table:
+        name = Column("run", overflow="fold")  # names differ at their ends
+        table = Table(name, "state", "node", "attempts", "evaluated", "score or return")
+        for cell in self._cells:
+            table.add_row(cell.name, *self._state(cell))
+        return table
+
+    def _line(self) -> str:
+        states = [self._state(cell)[0].split()[0] for cell in self._cells]
+        return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))

@@ -1,0 +1,119 @@
+"""What a Ray worker does: one run of a sweep, in a process of its own, by the train command."""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from enoto_jax.cli import command, train
+from enoto_jax.runs.lock import locked
+from enoto_jax.types import InputError
+
+COLUMNS = ("began", "node", "pid", "event")
+LOCK_S = 180.0  # how long a file system may take to free the lock of a machine that is gone
+
+
+class Failed(Exception):
+    """The run ended with exit code 1: worth another attempt."""
+
+
+def run_cell(
+    arguments: tuple[str, ...], folder: Path, token: str, gpus: float, after: int = 0
+) -> int:
+    """Train, or go on with, one cell; the exit code.
+
+    Args:
+      arguments: of experiments.train, without --out.
+      folder: the run's; `attempts.csv` and `log.txt` in it tell how it went.
+      token: what the sweep has written into its folder, which must be this node's folder too.
+      gpus: this run's part of a GPU.
+      after: exit code of the run that it waited for; unless 0 it does not begin.
+
+    Raises:
+      Failed: exit code 1.
+    """
+    if after != command.DONE:
+        return after
+    if not (folder.parent / ".sweep").exists() or (folder.parent / ".sweep").read_text() != token:
+        raise Failed(f"node {socket.gethostname()} does not see {folder.parent}: it must be shared")
+    if 0 < gpus < 1:  # JAX would take three quarters of the memory for every run
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * gpus:.3f}")
+    keep_compiled(folder.parent)
+    until_free(folder)
+    began = datetime.now(UTC).isoformat(timespec="milliseconds")
+    _note(folder, began, "begun")
+    for name in list(flags.FLAGS):
+        if flags.FLAGS.find_module_defining_flag(name, "").startswith(
+            ("enoto_jax.", "experiments.")
+        ):
+            delattr(flags.FLAGS, name)
+    train.define()
+    sys.argv = ["experiments.train", *arguments, f"--out={folder}"]
+    with (
+        open(folder / "log.txt", "a", buffering=1) as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
+        code = command.execute(train.main, sys.argv)
+    _note(folder, began, f"exit {code}")
+    if code == command.FAILED:
+        raise Failed(last_error(folder))
+    return code
+
+
+def keep_compiled(out: Path) -> None:
+    """Let a machine's runs share their compiled programs, unless the surroundings say where."""
+    if jax.config.jax_compilation_cache_dir is None:  # a machine's own: programs fit its processor
+        cache = out / ".compiled" / socket.gethostname()
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def until_free(folder: Path) -> None:
+    """Make the folder, or wait for an earlier attempt's lock: the machine may be gone before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + LOCK_S
+    while time.monotonic() < until:
+        try:
+            with locked(folder):
+                return
+        except InputError:
+            time.sleep(1.0)
+
+
+def attempts(folder: Path) -> list[dict[str, str]]:
+    """Begins and ends of a run, oldest first; a killed attempt has no end."""
+    try:
+        with open(folder / "attempts.csv", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError:
+        return []
+
+
+def last_error(folder: Path) -> str:
+    """What the run's log says last of what is wrong."""
+    try:
+        lines = (folder / "log.txt").read_text(errors="replace").splitlines()
+    except OSError:
+        return "it never began"
+    return next((line for line in reversed(lines) if line.startswith("error:")), "no error told")
+
+
+def _note(folder: Path, began: str, event: str) -> None:
+    import ray  # only where there is a worker, there is Ray
+
+    node = f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:6]}"
+    with open(folder / "attempts.csv", "a", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        if file.tell() == 0:
+            rows.writerow(COLUMNS)
+        rows.writerow((began, node, os.getpid(), event))

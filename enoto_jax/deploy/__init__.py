@@ -1,0 +1,1 @@
+"""Policies and agents outside a training run."""

@@ -1,0 +1,315 @@
+"""The online phase pushed by its caller: for a robot, or any world that is not a Gymnasium one.
+
+    agent = Agent(recipe, source, restore="runs/offline", out="runs/robot")
+    action = agent.act(observation)
+    ...
+    agent.observe(Transition(observation, action, reward, terminated, truncated, next_observation))
+
+Every `act` is the same one dispatch as a step of the online loop: store what was observed, update,
+choose the next action. Driven by the loop's environments it computes what the loop computes.
+
+With a budget, `observe` hands the same to a thread that learns, and `act` chooses with the newest
+parameters that are finished: neither waits for an update. What is learned is the loop's, but from
+actions of parameters a few steps old, and without the updates that there was no time for.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from enoto_jax.data.source import Source
+from enoto_jax.deploy.background import Background
+from enoto_jax.recipes import units
+from enoto_jax.recipes.recipe import Recipe, build, example_transition
+from enoto_jax.runs import files
+from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.training import online, resume
+from enoto_jax.training.seeds import SeedMap
+from enoto_jax.types import Array, InputError, RunError, Transition
+
+
+class Agent:
+    """One seed of a recipe's online phase.
+
+    Args:
+      recipe: its online phase is run; steps, evaluations and overlap (see budget_s) do not matter.
+      source: sizes and, where the replay needs it, the data set; `from_arrays` makes one.
+      restore: the folder of a run whose offline phase it starts from; None for rows without one.
+      out: a folder to save in; an agent made again with the same one goes on from its last save.
+      seed: of its random numbers, and of the restored run.
+      budget_s: seconds that `act`, `observe` and `save` aim to take, which a busy CPU exceeds
+        (docs/deploy.md); None: as long as an update does.
+
+    Attributes:
+      steps: transitions observed, over all starts.
+      updates: times UTD that it has updated since it was made.
+      skipped: those that there was no time for, with a budget.
+
+    Raises:
+      InputError: units, data, or the restored run do not fit, or no saved state is whole.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: Source,
+        restore: str | os.PathLike | None = None,
+        out: str | os.PathLike | None = None,
+        *,
+        seed: int = 0,
+        budget_s: float | None = None,
+    ):
+        if budget_s is not None and not budget_s > 0.0:
+            raise InputError(f"budget_s is {budget_s}; give seconds, above 0, or None")
+        built, self._phase = build(recipe, source.spec), recipe.online
+        seeds = SeedMap([seed], jax.local_devices()[:1])
+        self._seeds, self._replay, self._spec = seeds, built.replay, source.spec
+        if recipe.offline is not None and restore is None:
+            raise InputError("restore: this row has an offline phase; give the folder of its run")
+        before, self.transform = None, None
+        if recipe.offline is not None:
+            before, self.transform = resume.offline_state(Path(restore), built.offline, seeds)
+        dataset = source.load() if built.replay.needs_data else None
+        self.transform = self.transform or recipe.transform.build()(source.spec, dataset)
+        data, rows = None, 0
+        if dataset is not None:
+            data, rows = self.transform.transitions(dataset.transitions), len(dataset)
+            extras = resume.extras(built.online, data, seeds, stored=True)
+            data = seeds.share(data)._replace(extras=extras)
+        self._data = data
+        begin = online.begin(built.online, built.replay, source.spec, self._phase.batch_size, rows)
+        self._online = resume.hand_over(built, begin, seeds, before)
+        self.steps, self._checkpoints = 0, None
+        if out is not None:
+            self._open(Path(out), recipe, seed)
+        self._first = self.steps
+        nothing = example_transition(source.spec, built.online)._replace(extras={})
+        self._newest = jax.tree.map(np.asarray, nothing)
+        if self.steps:
+            last = online.cut_off(self._online, self.steps, built.replay, seeds)
+            self._newest = jax.tree.map(lambda x: x[0], last)
+        self._starts, self._waiting = True, False
+        self.updates = self.skipped = 0
+        # Compiled now, so that no step waits for it.
+        acts = budget_s is None  # with a budget, that is another program's
+        step = online.compile_step(self._phase, built.online, built.replay, seeds, acts)
+        self._advance = step.lower(*self._arguments(self._newest.observation)).compile()
+        self._mode, self._background = seeds.compile(built.online.mode), None
+        if budget_s is not None:
+            self._start(built.online, budget_s)
+
+    def _start(self, algorithm, budget_s: float) -> None:
+        """Begin to learn in the background."""
+        choose = partial(online.choose, self._phase, algorithm)
+        self._choose = self._seeds.compile(choose, shared=(5,))
+
+        def finished(train):
+            parts = (train.params, train.targets, train.frozen)
+            whole = [jnp.isfinite(x).all() for x in jax.tree.leaves(parts)]
+            return jax.tree.map(jnp.copy, parts), jnp.stack(whole).all()
+
+        self._finished = self._seeds.compile(finished)
+        nothing = self._newest.observation
+        start = self._packed(self._newest, nothing, True, self.steps, 0)
+        self._online, _ = self._advance(*start)  # the newest transition, where it was cut off
+        self._memory = jax.tree.map(jnp.copy, self._online.memory)
+        self._publish()
+        for explore in (True, False):  # compiled now
+            self._compute(nothing, np.bool_(True), self.steps, explore)
+        self._held = np.zeros(self._spec.action_size, np.float32)
+        self._background = Background(budget_s)
+
+    def act(self, observation: Array, explore: bool = True) -> np.ndarray:
+        """The action [A] in [-1, 1] for an observation [D]; learns from what was observed before.
+
+        Args:
+          observation: the world's, not transformed.
+          explore: by the exploration rule; otherwise deterministic, and nothing is learned.
+
+        With a budget that is over before the action is there, the last action again; `late` counts.
+
+        Raises:
+          InputError: an observation of another size, or not finite.
+        """
+        observation = self._checked("observation", observation, self._spec.observation_size)
+        seen = np.float32(self.transform.observation(observation))
+        if self._background is not None:
+            work = partial(self._compute, seen, np.bool_(self._starts), self.steps, explore)
+            self._held = self._background.within(work, self._held)
+            self._starts, self._waiting = self._starts and not explore, False
+            return self._held.copy()
+        if not explore:
+            action = self._mode(self._online.train, seen[None])
+        else:
+            learned = self._due()
+            self._online, action = self._advance(*self._arguments(seen))
+            self.updates += learned
+            self._starts = self._waiting = False
+        return self._in_world(action)
+
+    def observe(self, transition: Transition) -> None:
+        """Hand in the step that followed the last `act`; its action may be another than advised.
+
+        Args:
+          transition: the world's numbers: observation [D], action [A], a reward, two flags, and the
+            next observation [D] (the true successor, also at an episode's end).
+
+        Raises:
+          InputError: sizes that do not fit, numbers that are not finite, or a second transition
+            before the next `act`; nothing is stored then.
+          RunError: with a budget: learning has failed before. `act` goes on as it was.
+        """
+        if self._waiting:
+            raise InputError("observe: the last transition still waits for the next act()")
+        d, a = self._spec
+        terminated = bool(transition.terminated)
+        world = Transition(
+            self._checked("observation", transition.observation, d),
+            self._checked("action", transition.action, a),
+            np.float32(self._checked("reward", np.reshape(transition.reward, 1), 1)[0]),
+            np.bool_(terminated),
+            np.bool_(bool(transition.truncated) and not terminated),
+            self._checked("next_observation", transition.next_observation, d),
+        )
+        kept = self.transform.transitions(world)
+        newest = jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world)
+        starts = bool(world.terminated | world.truncated)
+        if self._background is not None:
+            self._background.put(partial(self._learn, newest, starts, self.steps + 1))
+        self._newest, self._starts = newest, starts
+        self._waiting, self.steps = True, self.steps + 1
+
+    def save(self) -> None:
+        """Save everything; an agent made with the same `out` goes on from here.
+
+        With a budget it is done in the background: `close` waits for it.
+
+        Raises:
+          InputError: the agent has no `out`, or the newest transition was not learned from yet.
+          RunError: it cannot be written, or an earlier save could not be.
+        """
+        if self._checkpoints is None:
+            raise InputError("save: give the agent a folder: Agent(..., out=...)")
+        if not self.steps or (self._waiting and self._background is None):
+            raise InputError("save: call it right after an act() that followed an observe()")
+        if self._background is not None:
+            return self._background.put(partial(self._write, self.steps))
+        self._write(self.steps)
+        self._checkpoints.wait()
+
+    @property
+    def late(self) -> int:
+        """How many actions were not there within the budget."""
+        return 0 if self._background is None else self._background.late
+
+    def settle(self) -> None:
+        """Wait until everything observed is learned from; with a budget, between episodes.
+
+        Raises:
+          RunError: learning has failed.
+        """
+        if self._background is not None:
+            self._background.settle()
+
+    def close(self) -> None:
+        """Finish what is learned and saved in the background.
+
+        Raises:
+          RunError: learning or a save has failed.
+        """
+        try:
+            self.settle()
+        finally:
+            if self._background is not None:
+                self._background.close()
+            if self._checkpoints is not None:
+                self._checkpoints.wait()
+
+    def _write(self, step: int, behind: bool = False) -> None:
+        del behind
+        about = {"phase": "online", "step": step, "transform": self.transform.to_json()}
+        self._checkpoints.save(step, online.portable(self._online, step, self._seeds), about)
+
+    def _learn(self, newest: Transition, starts: bool, step: int, behind: bool) -> None:
+        """In the background: store a transition, update if there is time, publish the result."""
+        due = online.rounds(self._phase, step)
+        learned = 0 if behind else due
+        arguments = self._packed(newest, newest.next_observation, starts, step, learned)
+        self._online, _ = self._advance(*arguments)
+        self.updates, self.skipped = self.updates + learned, self.skipped + due - learned
+        if learned:
+            self._publish()
+        else:
+            jax.block_until_ready(self._online.count)
+
+    def _publish(self) -> None:
+        """Let what is learned act, in memory of its own: the next update reuses the learner's."""
+        parts, whole = self._finished(self._online.train)
+        if not self._seeds.get(whole).all():
+            raise RunError("a parameter is no longer a number; the last good ones go on acting")
+        params, targets, frozen = parts
+        self._acts = self._online.train.replace(
+            params=params, targets=targets, frozen=frozen, opt_states={}, step=()
+        )
+
+    def _compute(self, seen: np.ndarray, starts: bool, step: int, explore: bool) -> np.ndarray:
+        """With a budget: the world's action, by what is published."""
+        seen = seen[None]
+        if not explore:
+            return self._in_world(self._mode(self._acts, seen))
+        when = (np.asarray([starts]), np.int32(step))
+        numbers = self._seeds.seeds
+        self._memory, action = self._choose(self._acts, self._memory, numbers, seen, *when)
+        return self._in_world(action)
+
+    def _in_world(self, action: Array) -> np.ndarray:
+        return np.float32(self.transform.world_action(self._seeds.get(action)[0]))
+
+    def _open(self, out: Path, recipe: Recipe, seed: int) -> None:
+        """Make the folder, or go on from what it holds."""
+        config = {"recipe": units.to_json(recipe), "seeds": [seed]}
+        if (out / "config.json").exists() and resume.config(out) != config:
+            raise InputError(f"out: {out} holds another run or agent; give another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        files.write_json(out / "config.json", config)
+        self._checkpoints = Checkpoints(out / "checkpoints")
+        whole = jax.tree.map(np.zeros_like, self._seeds.get(self._online))
+
+        def template(record):
+            return online.saved_template(whole, record["step"])
+
+        if (found := self._checkpoints.newest(template)) is not None:
+            record, saved = found
+            self._online = self._seeds.put(online.unpack(saved, whole))
+            self.steps = record["step"]
+
+    def _due(self) -> int:
+        # The same transition a second time (act called twice) is neither stored nor learned again.
+        learns = self._waiting and self.steps > self._first
+        return online.rounds(self._phase, self.steps) if learns else 0
+
+    def _arguments(self, observation: np.ndarray) -> tuple:
+        return self._packed(self._newest, observation, self._starts, self.steps, self._due())
+
+    def _packed(
+        self, newest: Transition, observation: np.ndarray, starts: bool, step: int, rounds: int
+    ) -> tuple:
+        """Arguments of a step."""
+        first = jax.tree.map(lambda x: np.asarray(x)[None], (newest, observation))
+        when = (np.asarray([starts]), np.int32(step), np.int32(rounds))
+        return (self._online, self._seeds.seeds, *first, *when, self._data)
+
+    @staticmethod
+    def _checked(name: str, value: Array, size: int) -> np.ndarray:
+        array = np.asarray(value, np.float32)
+        if array.shape != (size,):
+            raise InputError(f"{name} has shape {list(array.shape)}, [{size}] is needed")
+        if not np.isfinite(array).all():
+            raise InputError(f"{name} holds NaN or infinity; it was not used")
+        return array

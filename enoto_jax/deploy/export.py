@@ -1,0 +1,327 @@
+"""A policy as one file that acts without the training code: on a robot, in another program.
+
+The bundle (a .zip) holds the whole acting computation, from the world's observation to its action:
+as StableHLO for several platforms, and as a list of operations on named arrays that the module
+`numpy_runtime`, which travels with it, computes in NumPy. Both come from the trace of
+`Algorithm.mode`, so every row of the table is covered, and so is one's own algorithm.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from enoto_jax import core
+from enoto_jax.deploy import numpy_runtime
+from enoto_jax.envs.gym import action_bounds
+from enoto_jax.runs import policies
+from enoto_jax.runs.files import plain, read_csv
+from enoto_jax.transforms import Transform
+from enoto_jax.types import Array, InputError
+
+FORMAT = 1
+WHICH = ("last", "best", "handover")
+PLATFORMS = ("cpu", "cuda", "tpu")
+CHECKED_ON = 256  # random observations that NumPy and JAX are compared on
+_OPTIONS = (  # a primitive's parameters that its result depends on
+    "axes",
+    "axis",
+    "broadcast_dimensions",
+    "dimension",
+    "dimension_numbers",
+    "dimensions",
+    "limit_indices",
+    "new_dtype",
+    "new_sizes",
+    "permutation",
+    "shape",
+    "start_indices",
+    "strides",
+    "y",
+)
+NO_ONNX = (
+    "--onnx: the exporter is not installed; python -m pip install 'enoto_jax[onnx]' and then "
+    "python -m pip install --no-deps jax2onnx==0.17.1"
+)
+
+
+class Trained(NamedTuple):
+    """One seed of a run, as far as acting goes.
+
+    Attributes:
+      algorithm: whose `mode` acts.
+      state: its train state, host arrays.
+      transform: between the world's numbers and the agent's.
+      about: phase, step, seed, and what config.json says.
+    """
+
+    algorithm: core.Algorithm
+    state: core.TrainState
+    transform: Transform
+    about: dict[str, Any]
+
+
+def export(
+    run: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    seed: int | None = None,
+    which: str = "last",
+    onnx: bool = False,
+) -> dict[str, Any]:
+    """Write a run's policy as a bundle, whole or not at all; returns what its about.json says.
+
+    Args:
+      run: the folder of a run, or of an Agent.
+      out: the .zip file.
+      seed: which of the run's; its first by default.
+      which: "last" (the newest checkpoint), "best" or "handover".
+      onnx: add numpy_runtime.onnx, by jax2onnx.
+
+    Raises:
+      InputError: no such run, checkpoint or seed; a damaged one; an exporter that is missing.
+    """
+    begun, out = time.perf_counter(), Path(out)
+    if out.suffix != ".zip":
+        raise InputError(f"--out: {out}; give the name of a .zip file")
+    found = trained(Path(run), seed, which)
+    low, high = action_bounds(found.about["env"], len(found.transform.action_shift))
+    bundle = files(found, low, high, onnx)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in bundle.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    part = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(stream.getvalue())
+        os.replace(part, out)
+    except OSError as error:
+        if part.is_file():
+            part.unlink()
+        raise InputError(f"--out: cannot write {out}: {error.strerror}") from error
+    about = json.loads(bundle[numpy_runtime.ABOUT])
+    size = {"bytes": out.stat().st_size, "seconds": time.perf_counter() - begun}
+    return {**about, "content": sha256(bundle[numpy_runtime.SUMS]).hexdigest(), **size}
+
+
+def load(path: str | os.PathLike, stablehlo: bool = False) -> numpy_runtime.Policy:
+    """The policy of a bundle, in NumPy or by its StableHLO.
+
+    Raises:
+      InputError: no bundle, a damaged one, or a policy that NumPy cannot compute.
+    """
+    try:
+        return numpy_runtime.load_stablehlo(path) if stablehlo else numpy_runtime.load(path)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def trained(run: Path, seed: int | None = None, which: str = "last") -> Trained:
+    """One seed of a run's checkpoint.
+
+    Raises:
+      InputError: no such run, checkpoint or seed, or a damaged one.
+    """
+    if which not in WHICH:
+        raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
+    found = policies.kept(run, which, seed)
+    names = ("method", "task", "data_hash", "env", "recipe")
+    about = {name: found.config.get(name) for name in names}
+    about |= {"which": which, "phase": found.phase, "step": found.step, "seed": found.seed}
+    about |= {"evaluation": evaluation(run, found.phase, found.step, found.seed)}
+    about |= {"versions": found.config.get("versions"), "transform": found.transform.to_json()}
+    return Trained(found.algorithm, found.state, found.transform, about)
+
+
+def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | None:
+    """The last evaluation of this seed up to a step; its own step says which it is."""
+    path = run / "evaluations.csv"
+    rows = [
+        row
+        for row in (read_csv(path) if path.exists() else [])
+        if (row["phase"], int(row["seed"])) == (phase, seed) and int(row["step"]) <= step
+    ]
+    if not rows:
+        return None
+    names = ("return_mean", "return_std", "score", "episodes")
+    numbers = {name: float(rows[-1][name]) if rows[-1][name] else None for name in names}
+    return {"phase": phase, "step": int(rows[-1]["step"]), **numbers}
+
+
+def files(found: Trained, low: np.ndarray, high: np.ndarray, onnx: bool) -> dict[str, bytes]:
+    """The bundle's files by name, the checksums of the others last.
+
+    Args:
+      found: the policy.
+      low: [A], of the environment's own actions.
+      high: [A].
+      onnx: with numpy_runtime.onnx.
+    """
+    act, size = acting(found, low, high), len(found.transform.observation_shift)
+    whole = {"state": found.state, "transform": _arrays(found.transform), "low": low, "high": high}
+    arrays, program, reason = traced(act, whole, size)
+    fixed = jax.jit(lambda observation: act(whole, observation))
+    shape = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"b, {size}"), jnp.float32)
+    made = {
+        numpy_runtime.STABLEHLO: bytes(
+            jax.export.export(fixed, platforms=PLATFORMS)(shape).serialize()
+        )
+    }
+    about = {
+        "format": FORMAT,
+        "observation_size": size,
+        "action_size": len(low),
+        "action_low": low,
+        "action_high": high,
+        **found.about,
+        "platforms": PLATFORMS,
+        "exported_by": {name: metadata.version(name) for name in ("enoto_jax", "jax", "numpy")},
+    }
+    if reason:
+        about["numpy"] = reason
+    else:
+        seen = np.random.default_rng(0).normal(size=(CHECKED_ON, size)).astype(np.float32)
+        seen = seen * found.transform.observation_scale + found.transform.observation_shift
+        difference = np.abs(
+            numpy_runtime.run(program, arrays, seen) - np.asarray(fixed(seen))
+        ).max()
+        about["numpy"] = {"largest_difference": difference, "observations": CHECKED_ON}
+        made[numpy_runtime.PROGRAM] = json.dumps(program).encode()
+    stored = io.BytesIO()
+    np.savez(stored, **arrays)
+    made |= {
+        numpy_runtime.ARRAYS: stored.getvalue(),
+        "policy.py": Path(numpy_runtime.__file__).read_bytes(),
+    }
+    if onnx:
+        made["policy.onnx"] = _onnx(fixed, size)
+    made[numpy_runtime.ABOUT] = (json.dumps(plain(about), indent=2) + "\n").encode()
+    return summed(made)
+
+
+def summed(made: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A bundle's files and, as one more, their checksums."""
+    sums = (f"{sha256(data).hexdigest()}  {name}\n" for name, data in made.items())
+    return {**made, numpy_runtime.SUMS: "".join(sums).encode()}
+
+
+def acting(found: Trained, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Array], Array]:
+    """(arrays, the world's observation [B, D]) -> the action in the environment's units [B, A]."""
+
+    def act(given, observation):
+        transform = found.transform._replace(**given["transform"])
+        action = found.algorithm.mode(given["state"], transform.observation(observation))
+        action = transform.world_action(action)
+        low, high = given["low"], given["high"]
+        return jnp.clip(0.5 * (low + high) + 0.5 * (high - low) * action, low, high)
+
+    return act
+
+
+def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]:
+    """The operations of `act` in order, the arrays that they read, and why NumPy cannot, or "".
+
+    Args:
+      act: (given, observation [B, D]) -> [B, A].
+      given: a tree of arrays; their paths in it become their names.
+      size: D.
+    """
+    (batch,) = jax.export.symbolic_shape("b")
+    observation = jax.ShapeDtypeStruct((batch, size), jnp.float32)
+    closed = jax.make_jaxpr(act)(given, observation)
+    leaves = jax.tree_util.tree_leaves_with_path(given)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    arrays = dict(zip(names, (np.asarray(x) for _, x in leaves)))
+    constants = [f"constant.{i}" for i in range(len(closed.consts))]
+    arrays |= dict(zip(constants, map(np.asarray, closed.consts)))
+    known = dict(zip(closed.jaxpr.constvars, constants))
+    known |= dict(zip(closed.jaxpr.invars, [*names, "observation"]))
+    steps: list[dict] = []
+    _inline(closed.jaxpr, known, steps)
+    (result,) = closed.jaxpr.outvars
+    needed, kept = {_name(result, known)}, []
+    for step in reversed(steps):  # what the result does not need is left out
+        if step["out"] in needed:
+            needed |= {x for x in step["in"] if isinstance(x, str)}
+            kept.append(step)
+    program = kept[::-1]
+    arrays = {name: x for name, x in arrays.items() if name in needed}
+    return arrays, program, _beyond_numpy(program)
+
+
+def _inline(jaxpr, known: dict, steps: list[dict]) -> None:
+    """Append a program's operations; `known` names its variables."""
+    for equation in jaxpr.eqns:
+        inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+        inputs = [_name(x, known) for x in equation.invars]
+        if equation.primitive.name in ("jit", "custom_jvp_call", "custom_vjp_call") and inner:
+            inside = dict(zip(inner.jaxpr.invars, inputs))
+            inside |= {v: np.asarray(c).item() for v, c in zip(inner.jaxpr.constvars, inner.consts)}
+            _inline(inner.jaxpr, inside, steps)
+            outputs = [_name(x, inside) for x in inner.jaxpr.outvars]
+            known |= dict(zip(equation.outvars, outputs))
+            continue
+        given = {k: v for k, v in equation.params.items() if k in _OPTIONS and v is not None}
+        options = {k: _json(v) for k, v in given.items()}
+        for variable in equation.outvars:
+            known[variable] = f"v{len(steps)}"
+        step = {"op": equation.primitive.name, "in": inputs, "with": options}
+        steps.append({**step, "out": f"v{len(steps)}"})
+
+
+def _name(variable, known: Mapping) -> str | float:
+    return np.asarray(variable.val).item() if isinstance(variable, Literal) else known[variable]
+
+
+def _json(value: Any) -> Any:
+    """A primitive's parameter: numbers, the batch's size as "b", other sizes as text ("2*b")."""
+    if isinstance(value, (tuple, list)):
+        return [_json(x) for x in value]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, np.dtype):
+        return value.name
+    return str(value) if jax.export.is_symbolic_dim(value) else int(value)
+
+
+def _beyond_numpy(program: list[dict]) -> str:
+    """Why numpy_runtime.py cannot compute it, or ""."""
+    for step in program:
+        if step["op"] not in numpy_runtime.OPERATIONS:
+            return f"policy.py has no operation {step['op']}"
+        for option in step["with"].values():
+            sizes = [x for x in option if isinstance(x, str)] if isinstance(option, list) else []
+            for size in sizes:
+                if not numpy_runtime.SIZE.fullmatch(size):
+                    return f"policy.py knows no size {size}"
+    return ""
+
+
+def _onnx(fixed: Callable, size: int) -> bytes:
+    try:
+        from jax2onnx import to_onnx
+    except ImportError as error:
+        raise InputError(NO_ONNX) from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "policy.onnx"
+        to_onnx(fixed, [("B", size)], return_mode="file", output_path=str(path))
+        return path.read_bytes()
+
+
+def _arrays(transform: Transform) -> dict[str, np.ndarray]:
+    return {name: x for name, x in transform._asdict().items() if isinstance(x, np.ndarray)}

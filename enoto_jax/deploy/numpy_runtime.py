@@ -1,0 +1,351 @@
+"""Act with an exported policy; this file needs NumPy alone and travels in every bundle.
+
+    from policy import load
+
+    policy = load("hopper.zip")  # or the folder it was unzipped to; here by default
+    action = policy.act(observation)  # [D] -> [A], or [B, D] -> [B, A], in the robot's own units
+
+`load_stablehlo` gives the same through JAX, for a GPU or TPU. A bundle holds the operations that
+the policy computes, in order, and the arrays that they read; here each of them is one of NumPy's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+import warnings
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+ARRAYS, PROGRAM, STABLEHLO, ABOUT = "arrays.npz", "program.json", "policy.stablehlo", "about.json"
+SUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
+FILES = (SUMS, ABOUT, ARRAYS, PROGRAM, STABLEHLO, "policy.py", "policy.onnx")
+# A bundle may come from anyone, so no claim in it is believed.
+LONGEST = 10_000  # operations of a program
+SIZE = re.compile(r"(?:([1-9][0-9]{0,5})\*)?b")  # of a shape, in batches
+_KINDS = "biuf"  # of numbers
+_MEGA = 1 << 20
+
+
+class Policy:
+    """What acts.
+
+    Attributes:
+      about: sizes, action bounds, score, recipe, versions: the bundle's about.json.
+    """
+
+    def __init__(self, about: dict, compute):
+        self.about, self._compute = about, compute
+
+    def act(self, observation) -> np.ndarray:
+        """The deterministic action: [A] for an observation [D], [B, A] for [B, D].
+
+        Args:
+          observation: as the environment gives it, not normalised.
+
+        Raises:
+          ValueError: an observation of another size, or not finite; no action comes of it.
+        """
+        seen, size = np.asarray(observation, np.float32), self.about["observation_size"]
+        if seen.ndim not in (1, 2) or seen.shape[-1] != size:
+            raise ValueError(f"observation has shape {list(seen.shape)}, [{size}] is needed")
+        if not np.isfinite(seen).all():
+            raise ValueError("observation holds NaN or infinity")
+        rows = np.atleast_2d(seen)
+        try:
+            action = np.asarray(self._compute(rows))
+        except Exception as error:  # of any kind, as the program is the bundle's
+            raise ValueError(f"the policy cannot be computed: {_line(error)}") from error
+        wanted = (len(rows), self.about["action_size"])
+        if action.shape != wanted or not np.isfinite(action).all():
+            what = f"of shape {list(action.shape)}" if action.shape != wanted else "with NaN or inf"
+            raise ValueError(f"the policy gives an action {what}, {list(wanted)} is needed")
+        return action[0] if seen.ndim == 1 else action
+
+
+def load(path=None) -> Policy:
+    """The policy of a bundle (a .zip file, or the folder it was unzipped to), in NumPy.
+
+    Raises:
+      ValueError: no bundle, a damaged one, or a policy that NumPy cannot compute; in one line.
+    """
+    files, about = _opened(path)
+    if PROGRAM not in files:
+        reason = _line(about.get("numpy"))
+        raise ValueError(f"{_where(path)}: {reason}; use load_stablehlo, which needs jax")
+    with _refusing(path):
+        arrays, program = _arrays(files[ARRAYS]), json.loads(files[PROGRAM])
+        known = set()
+
+        def compute(observation):  # sizes depend on B alone, so each is checked once
+            new = len(observation) not in known
+            action = run(program, arrays, observation, check=new)
+            known.add(len(observation))
+            return action
+
+        policy = Policy(about, compute)
+        policy.act(np.zeros(about["observation_size"]))
+    return policy
+
+
+def load_stablehlo(path=None) -> Policy:
+    """The same on whatever device JAX has; one compilation for each batch size.
+
+    StableHLO is a program for JAX's compiler: load that of people whom you trust.
+
+    Raises:
+      ValueError: no bundle, or a damaged one.
+    """
+    from jax import export, jit
+
+    files, about = _opened(path)
+    with _refusing(path):
+        return Policy(about, jit(export.deserialize(bytearray(files[STABLEHLO])).call))
+
+
+def _opened(path) -> tuple[dict[str, bytes], dict]:
+    """A bundle's files, and what it says of itself."""
+    files = read(path)
+    with _refusing(path):
+        about = json.loads(files[ABOUT])
+        for name in ("observation_size", "action_size"):
+            if type(about[name]) is not int or not 0 < about[name] <= _MEGA:
+                raise ValueError(f"{ABOUT}: {name} is {about[name]}")
+    return files, about
+
+
+def read(path=None) -> dict[str, bytes]:
+    """A bundle's files, compared with their checksums; only FILES are ever looked at.
+
+    Raises:
+      ValueError: no bundle, or a damaged one.
+    """
+    where = _where(path)
+    with _refusing(path):
+        found = _folder(where) if where.is_dir() else _archive(where, FILES, 20 * _size(where))
+        listed = [line.split("  ", 1) for line in found.pop(SUMS).decode().splitlines()]
+        files = {name: (digest, found[name]) for digest, name in listed}
+        if missing := {ABOUT, ARRAYS, STABLEHLO} - set(files):
+            raise KeyError(min(missing))
+    for name, (digest, data) in files.items():
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ValueError(f"{where}: {name} is damaged; export it again")
+    return {name: data for name, (_, data) in files.items()}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _folder(where: Path) -> dict[str, bytes]:
+    paths = [where / name for name in FILES if (where / name).exists()]
+    if any(path.is_symlink() or not path.is_file() for path in paths):
+        raise ValueError("a link or a device in place of a file")
+    _believe(sum(map(_size, paths)), 1024 * _MEGA)
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def _archive(file, names, most: int) -> dict[str, bytes]:
+    """The files of a zip; all that it has without `names`."""
+    with zipfile.ZipFile(file) as archive:
+        infos = [x for x in archive.infolist() if names is None or x.filename in names]
+        _believe(sum(x.file_size for x in infos), most + 16 * _MEGA)
+        found = {}
+        for info in infos:
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{info.filename} is packed in another way")
+            with archive.open(info) as member:  # never unpacks more than it says
+                found[info.filename] = member.read(info.file_size + 1)
+        return found
+
+
+def _believe(claimed: int, most: int) -> None:
+    if claimed > most:
+        raise ValueError(f"it claims to hold {claimed / 1e6:.0f} MB, more than {most / 1e6:.0f}")
+
+
+def _arrays(npz: bytes) -> dict[str, np.ndarray]:
+    """What `np.savez` wrote, of numbers that are finite; by name."""
+    members = _archive(io.BytesIO(npz), None, len(npz))
+    return {name.removesuffix(".npy"): _array(name, data) for name, data in members.items()}
+
+
+def _array(name: str, npy: bytes) -> np.ndarray:
+    file = io.BytesIO(npy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.kind not in _KINDS or math.prod(shape) * dtype.itemsize != len(npy) - file.tell():
+        raise ValueError(f"{name} holds other numbers than its header says")
+    order = "F" if fortran else "C"
+    array = np.frombuffer(npy, dtype, offset=file.tell()).reshape(shape, order=order)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    return array
+
+
+def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True) -> np.ndarray:
+    """The last operation's result for observations [B, D].
+
+    Args:
+      program: operations {"op", "in", "with", "out"}; an input is a name or a number, "b" in a
+        shape is B, and "2*b" twice as many.
+      arrays: by name.
+      observation: goes by the name "observation".
+      check: look at sizes before anything is computed.
+
+    Raises:
+      ValueError: it computes more than a policy would.
+    """
+    known, left = {**arrays, "observation": observation}, (64 + len(observation)) * _MEGA
+    if not 0 < len(program) <= LONGEST:
+        raise ValueError(f"{len(program)} operations; it may have 1 to {LONGEST}")
+    for step in program:
+        inputs = [known[x] if isinstance(x, str) else x for x in step["in"]]
+        options = {
+            key: [_count(n, len(observation)) for n in x] if isinstance(x, list) else x
+            for key, x in step["with"].items()
+        }
+        operation = OPERATIONS[step["op"]]
+        if check:
+            left -= _numbers(step["op"], inputs, options)
+            if left < 0:
+                raise ValueError(f"{step['op']} takes more numbers than a policy does")
+            if options and isinstance(operation, np.ufunc):
+                raise ValueError(f"{step['op']} has no options")
+        result = known[step["out"]] = operation(*inputs, **options)
+        if result.dtype.kind not in _KINDS:
+            raise ValueError(f"{step['op']} gives no numbers")
+    return result
+
+
+def _count(size, batch: int):
+    """Of a shape: "b" or "2*b" as numbers; everything else as it is."""
+    known = isinstance(size, str) and SIZE.fullmatch(size)
+    return int(known[1] or 1) * batch if known else size
+
+
+def _numbers(name: str, inputs: list, options: dict) -> int:
+    """How many an operation reads and yields, before it is computed."""
+    shapes = [np.shape(x) for x in inputs]
+    sizes = [math.prod(shape) for shape in shapes]
+    if name == "broadcast_in_dim":
+        made = math.prod(options["shape"])
+    elif name == "dot_general":
+        (over, _), (shared, _) = options["dimension_numbers"]
+        depth, width = (math.prod(shapes[0][i] for i in axes) for axes in (over, shared))
+        made = math.prod(sizes) // max(depth * depth * width, 1)
+    elif name in ("concatenate", "stack") or len(shapes) == 1:
+        made = sum(sizes)
+    else:
+        made = math.prod(np.broadcast_shapes(*shapes))
+    return sum(sizes) + made
+
+
+def _dot(x, y, dimension_numbers):
+    """dot_general: shared axes first, then the free ones of x and of y, as one matrix product."""
+    (over_x, over_y), (shared_x, shared_y) = dimension_numbers
+    free_x = [i for i in range(x.ndim) if i not in (*over_x, *shared_x)]
+    free_y = [i for i in range(y.ndim) if i not in (*over_y, *shared_y)]
+    shared = [x.shape[i] for i in shared_x]
+    depth = int(np.prod([x.shape[i] for i in over_x]))
+    rows, columns = [x.shape[i] for i in free_x], [y.shape[i] for i in free_y]
+    left = x.transpose(*shared_x, *free_x, *over_x).reshape(*shared, -1, depth)
+    right = y.transpose(*shared_y, *over_y, *free_y).reshape(*shared, depth, -1)
+    return (left @ right).reshape(*shared, *rows, *columns)
+
+
+def _broadcast(x, shape, broadcast_dimensions):
+    # A number that a program holds is float32 as everything it computes.
+    x = np.asarray(x, np.float32 if isinstance(x, float) else None)
+    lead = [1] * len(shape)
+    for axis, size in zip(broadcast_dimensions, x.shape):
+        lead[axis] = size
+    return np.broadcast_to(x.reshape(lead), shape)
+
+
+def _slice(x, start_indices, limit_indices, strides=None):
+    steps = strides or [1] * x.ndim
+    return x[tuple(slice(*bounds) for bounds in zip(start_indices, limit_indices, steps))]
+
+
+def _convert(x, new_dtype):
+    kind = np.dtype(new_dtype)
+    if kind.kind not in _KINDS:
+        raise ValueError(f"numbers as {kind}")
+    return np.asarray(x, kind)
+
+
+# JAX's primitives and their parameters, as JAX names them.
+OPERATIONS = {
+    "abs": np.abs,
+    "add": np.add,
+    "and": np.logical_and,
+    "div": np.divide,
+    "eq": np.equal,
+    "exp": np.exp,
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "le": np.less_equal,
+    "log": np.log,
+    "lt": np.less,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "ne": np.not_equal,
+    "neg": np.negative,
+    "not": np.logical_not,
+    "or": np.logical_or,
+    "sign": np.sign,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "sub": np.subtract,
+    "tanh": np.tanh,
+    "argmax": lambda x, axes: np.argmax(x, axes[0]),
+    "argmin": lambda x, axes: np.argmin(x, axes[0]),
+    "broadcast_in_dim": _broadcast,
+    "clamp": lambda low, x, high: np.clip(x, low, high),
+    "concatenate": lambda *xs, dimension: np.concatenate(xs, dimension),
+    "convert_element_type": _convert,
+    "dot_general": _dot,
+    "integer_pow": lambda x, y: np.asarray(x) ** y,
+    "logistic": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
+    "reduce_max": lambda x, axes: np.max(x, tuple(axes)),
+    "reduce_min": lambda x, axes: np.min(x, tuple(axes)),
+    "reduce_sum": lambda x, axes: np.sum(x, tuple(axes)),
+    "reshape": lambda x, new_sizes: x.reshape(new_sizes),
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "select_n": lambda which, no, yes: np.where(which, yes, no),
+    "slice": _slice,
+    "squeeze": lambda x, dimensions: np.squeeze(x, tuple(dimensions)),
+    "stack": lambda *xs, axis: np.stack(xs, axis),
+    "transpose": lambda x, permutation: x.transpose(permutation),
+}
+
+
+def _where(path) -> Path:
+    return Path(__file__).parent if path is None else Path(path)
+
+
+@contextmanager
+def _refusing(path):
+    """Whatever a damaged or hostile bundle raises, as one line."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except Exception as error:
+        reason = f"not a whole bundle: {_line(error)}"
+        raise ValueError(f"{_where(path)}: {reason}; export it again") from error
+
+
+def _line(what) -> str:
+    text = " ".join(str(what).split())[:200] or type(what).__name__
+    text = f"no {text}" if isinstance(what, KeyError) else text
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,1 @@
+"""D4RL's own environments: AntMaze, and the physics of its locomotion data."""

@@ -1,0 +1,1 @@
+"""Networks, their ensembles and initialisers, and what makes them fast on a backend."""

@@ -1,0 +1,1 @@
+"""Methods: what a recipe is, the table of them, their constants per domain, budgets."""

@@ -1,0 +1,192 @@
+"""A recipe: an offline phase, a hand-over, an online phase; built, and checked to fit together.
+
+The table of recipes is in `rows.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from enoto_jax import core, handover, replay, transforms
+from enoto_jax.nets import networks
+from enoto_jax.recipes.units import Unit, unit
+from enoto_jax.types import InputError, Spec, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """An algorithm with its data and its budget.
+
+    Args:
+      algorithm: networks, losses and how to act.
+      steps: gradient updates (offline) or environment steps (online).
+      batch_size: B, transitions per gradient update (of each agent, where there are several).
+      replay: where online batches come from; ignored offline.
+      warmup: environment steps before the first online update.
+      utd: gradient updates per environment step.
+      catch_up: times utd, updates for every step of the warm-up, all at once when it has ended.
+      random_steps: first environment steps with uniform actions.
+      eval_every: steps of this phase between two evaluations.
+      overlap: the environments step while the device updates; actions then come from parameters
+        that are one environment step's updates older (online).
+      envs_backend: who steps the training environments, gymnasium or envpool (online).
+    """
+
+    algorithm: Unit
+    steps: int
+    batch_size: int = 256
+    replay: Unit = dataclasses.field(default_factory=lambda: unit(replay.online_only))
+    warmup: int = 0
+    utd: int = 1
+    catch_up: int = 0
+    random_steps: int = 0
+    eval_every: int = 1_000
+    overlap: bool = False
+    envs_backend: str = "gymnasium"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One row of the table.
+
+    Args:
+      about: one line for the table in the docs.
+      offline: the first phase, or None: online from scratch.
+      handover: what the online phase starts from.
+      online: the second phase.
+      transform: of observations, actions and rewards, fitted to the data set; of both phases.
+      precision: that the networks multiply in, float32 or bf16; all else is float32.
+    """
+
+    about: str
+    offline: Phase | None
+    handover: Unit
+    online: Phase
+    transform: Unit = dataclasses.field(default_factory=lambda: unit(transforms.transform))
+    precision: str = "float32"
+
+
+class Built(NamedTuple):
+    """A recipe whose units are made and fit together."""
+
+    offline: core.Algorithm | None
+    handover: handover.Handover
+    online: core.Algorithm
+    replay: replay.Replay
+
+
+NEEDS = {"q": "critics", "moments": "Gaussian before tanh"}
+
+
+def build(recipe: Recipe, spec: Spec) -> Built:
+    """Make every unit and check, without compiling anything, that they fit together.
+
+    Raises:
+      InputError: one line that says which units do not fit and what to change.
+    """
+    phases = {"offline": recipe.offline, "online": recipe.online}
+    for name, phase in phases.items():
+        if phase is not None:
+            _check_numbers(name, phase)
+    with networks.computing(recipe.precision):
+        offline = recipe.offline and recipe.offline.algorithm.build(spec)
+        online = recipe.online.algorithm.build(spec)
+    built = Built(offline, recipe.handover.build(), online, recipe.online.replay.build())
+    for need in online.exploration.needs:
+        if getattr(online, need) is None:
+            raise InputError(
+                f"this exploration needs the {NEEDS[need]} of the online algorithm, "
+                f"{recipe.online.algorithm.name}, which has none; choose another --exploration"
+            )
+    if online.monte_carlo is not None and not built.replay.returns:
+        raise InputError(
+            f"{recipe.online.algorithm.name} needs the returns of new episodes, which the replay "
+            f"{recipe.online.replay.name} does not keep; choose --replay=whole_episodes"
+        )
+    delay, utd = recipe.online.algorithm.resolved().get("actor_delay", 1), recipe.online.utd
+    if utd % delay:
+        raise InputError(
+            f"online.algorithm.actor_delay is {delay}, which does not divide online.utd, {utd}: "
+            f"the actor would miss environment steps; --set=online.algorithm.actor_delay={utd}"
+        )
+    if (built.replay.feedback is None) != (online.priority is None):
+        raise InputError(
+            f"--replay: {recipe.online.replay.name} does not fit {recipe.online.algorithm.name}: "
+            "balanced draws by the priorities that br alone computes, from batches of balanced"
+        )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    before = offline and jax.eval_shape(lambda k: core.init(offline, k), key)
+    state = jax.eval_shape(lambda k, s: built.handover(k, s, online), key, before)
+    batch = example_batch(spec, online, built.replay, recipe.online.batch_size)
+    after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
+    jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
+    difference = handover.differences(state, after)
+    if difference:
+        raise InputError(f"the hand-over's state is not what the online update keeps: {difference}")
+    return built
+
+
+def _first_action(algorithm: core.Algorithm, spec: Spec, state: core.TrainState, key):
+    rule = algorithm.exploration
+    memory = rule.reset(key, algorithm.critics)
+    return rule.act(key, algorithm, state, memory, jnp.zeros(spec.observation_size))
+
+
+def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None = None):
+    """Zeros shaped as the online phase stores a transition ([count, ...] if given)."""
+    lead = () if count is None else (count,)
+    extras = {}
+    if algorithm.exploration.mask is not None:
+        extras["mask"] = jnp.ones((*lead, algorithm.critics))
+    if algorithm.monte_carlo is not None:
+        extras["mc_return"] = jnp.zeros(lead)
+    return Transition(
+        observation=jnp.zeros((*lead, spec.observation_size)),
+        action=jnp.zeros((*lead, spec.action_size)),
+        reward=jnp.zeros(lead),
+        terminated=jnp.zeros(lead, bool),
+        truncated=jnp.zeros(lead, bool),
+        next_observation=jnp.zeros((*lead, spec.observation_size)),
+        extras=extras,
+    )
+
+
+def example_batch(spec: Spec, algorithm: core.Algorithm, policy: replay.Replay, count: int):
+    """Shapes of what an online update gets: `count` transitions and the replay's own extras."""
+
+    def draw():
+        one = example_transition(spec, algorithm)
+        stored = replay.Stored(replay.ring.empty(one, policy.capacity), policy.start(1))
+        data = example_transition(spec, algorithm, 1)
+        return policy.sample(stored, data, jax.random.key(0), count, jnp.int32(1))
+
+    return jax.eval_shape(draw)
+
+
+def switch(recipe: Recipe) -> list[str]:
+    """What changes from the offline to the online phase, a line each; for people to read."""
+    if recipe.offline is None:
+        return []
+    old, new = recipe.offline.algorithm, recipe.online.algorithm
+    lines = [f"the switch: {recipe.handover}", f"  loss: {old.name} -> {new.name}"]
+    for name, default in (("target", "min_q()"), ("exploration", "policy()")):
+        before, after = (str(unit.resolved().get(name) or default) for unit in (old, new))
+        lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))
+    replay = f"  replay: {recipe.online.replay}, first update after {recipe.online.warmup:,} steps"
+    burst = recipe.online.catch_up * recipe.online.warmup * recipe.online.utd
+    return [*lines, replay + (f", {burst:,} at once" if burst else "")]
+
+
+def _check_numbers(name: str, phase: Phase) -> None:
+    least = {"batch_size": 1, "utd": 1, "eval_every": 1}
+    least |= dict.fromkeys(("steps", "warmup", "catch_up", "random_steps"), 0)
+    for field, bound in least.items():
+        value = getattr(phase, field)
+        if not isinstance(value, int) or not bound <= value < 1 << 31:  # counted in int32
+            raise InputError(
+                f"{name}.{field} is {value!r}; give a whole number, at least {bound}, below 2^31"
+            )

@@ -1,0 +1,234 @@
+"""Films of policies, side by side, without a screen."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import gymnasium
+import imageio.v2 as imageio
+import mujoco
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from enoto_jax.data.scores import normalised_score
+from enoto_jax.envs.gym import make_env
+from enoto_jax.runs import policies
+from enoto_jax.training import resume
+from enoto_jax.types import InputError
+
+BAND, MARGIN = 30, 8  # pixels of a line of text, and beside it
+# A renderer that fails may end its process, so it is tried in another one.
+_TRY = (
+    "import mujoco; model = mujoco.MjModel.from_xml_string('<mujoco/>'); "
+    "r = mujoco.Renderer(model, 16, 16); r.update_scene(mujoco.MjData(model)); r.render()"
+)
+
+
+def use_renderer() -> None:
+    """Choose a way to draw MuJoCo's pictures that works here: the environment's MUJOCO_GL, if any.
+
+    Raises:
+      InputError: there is none.
+    """
+    wished = os.environ.get("MUJOCO_GL")
+    tried = [wished] if wished else ["egl", "osmesa", "glfw"]
+    for name in tried:
+        environment = {**os.environ, "MUJOCO_GL": name, "JAX_PLATFORMS": "cpu"}
+        with tempfile.TemporaryDirectory() as place:  # MuJoCo leaves a log where it fails
+            how = {"env": environment, "cwd": place, "capture_output": True}
+            done = subprocess.run([sys.executable, "-c", _TRY], **how)
+        if done.returncode == 0:
+            os.environ["MUJOCO_GL"] = name
+            return
+    raise InputError(
+        f"no renderer: MuJoCo cannot draw here with MUJOCO_GL={' or '.join(tried)}; install "
+        "Debian's libegl1 or libosmesa6, or what the machine's graphics card needs"
+    )
+
+
+def before_and_after(
+    folder: Path,
+    path: Path,
+    kind: str = "last",
+    seed: int | None = None,
+    fps: int = 25,
+    height: int | None = None,
+) -> Path:
+    """Film an episode of the policy before fine-tuning and one after it, from the same start.
+
+    Args:
+      folder: of a run with an online phase.
+      path: .mp4 or .gif.
+      kind: which policy comes after, "last" or "best".
+      seed: one that the run has trained; its first by default.
+      fps: pictures a second; the film runs as fast as the world.
+      height: of each picture, in pixels; the environment's own by default.
+
+    Raises:
+      InputError: the run, the environment or this machine cannot do it.
+    """
+    _check_writer(path)
+    config = resume.config(folder)
+    seed = config["seeds"][0] if seed is None else seed
+    shown = [policies.load(folder, which, seed) for which in ("before", kind)]
+    titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")
+    headline = f"{config.get('method', 'a run')} on {config['task']}, seed {seed}"
+    with drawing(config["env"]) as env:
+        films = [
+            _frames(env, policy, title, config, seed, fps, height)
+            for policy, title in zip(shown, titles)
+        ]
+        return _write(path, _side_by_side(list(films[0]), films[1], headline), fps)
+
+
+_UNIT = {"offline": "offline updates", "online": "online steps"}
+
+
+@contextlib.contextmanager
+def drawing(env_id: str) -> Iterator[gymnasium.Env]:
+    """The environment, ready to draw, with the model's own camera going along where it has one.
+
+    Raises:
+      InputError: it draws nothing, or nothing here.
+    """
+    with contextlib.closing(make_env(env_id)) as env:
+        if "rgb_array" not in env.metadata.get("render_modes", ()):
+            raise InputError(f"{env_id} draws no pictures")
+        model = getattr(env.unwrapped, "model", None)
+    is_mujoco = isinstance(model, mujoco.MjModel)
+    if is_mujoco:
+        use_renderer()
+    with contextlib.closing(make_env(env_id, render_mode="rgb_array")) as env:
+        camera = is_mujoco and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+        if is_mujoco and camera >= 0:
+            env.unwrapped.mujoco_renderer.camera_id = camera
+        yield env
+
+
+def _frames(
+    env: gymnasium.Env,
+    policy: policies.Policy,
+    title: str,
+    config: Mapping,
+    seed: int,
+    fps: int,
+    height: int | None,
+) -> Iterator[Image.Image]:
+    """Pictures of one episode, with the return so far; they begin when they are asked for."""
+    every = max(1, round(env.metadata.get("render_fps", fps) / fps))
+    observation, _ = env.reset(seed=seed)
+    total, steps, ended = 0.0, 0, False
+    while True:
+        if steps % every == 0 or ended:
+            text = f"{title}: {_amount(config, total)}, step {steps:,}{', ended' * ended}"
+            yield _captioned(_picture(env, height), text)
+        if ended:
+            return
+        observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+        total, steps, ended = total + float(reward), steps + 1, terminated or truncated
+
+
+def _side_by_side(
+    left: Sequence[Image.Image], right: Iterable[Image.Image], headline: str
+) -> Iterator[np.ndarray]:
+    """Both films below a headline; the shorter one's last picture stays."""
+    shown = [left[0], left[0]]
+    for pair in itertools.zip_longest(left, right):
+        shown = [new or old for new, old in zip(pair, shown)]
+        yield _joined(shown, headline)
+
+
+def _picture(env: gymnasium.Env, height: int | None) -> Image.Image:
+    picture = Image.fromarray(env.render())
+    if height is None:
+        return picture
+    return picture.resize((round(picture.width * height / picture.height), height))
+
+
+def _amount(config: Mapping, total: float) -> str:
+    if config.get("reference") is None:
+        return f"return {total:.0f}"
+    return f"return {total:.0f}, score {normalised_score(total, config['reference']):.1f}"
+
+
+def _captioned(picture: Image.Image, text: str) -> Image.Image:
+    """The picture below a line of text, which is made to fit."""
+    whole = Image.new("RGB", (picture.width, picture.height + BAND), "white")
+    whole.paste(picture, (0, BAND))
+    _text(whole, text)
+    return whole
+
+
+def _joined(pictures: Sequence[Image.Image], headline: str) -> np.ndarray:
+    """Side by side below a headline; even sizes, which films need."""
+    width = sum(picture.width for picture in pictures) + MARGIN * (len(pictures) - 1)
+    height = BAND + max(picture.height for picture in pictures)
+    whole = Image.new("RGB", (width + width % 2, height + height % 2), "white")
+    x = 0
+    for picture in pictures:
+        whole.paste(picture, (x, BAND))
+        x += picture.width + MARGIN
+    _text(whole, headline)
+    return np.asarray(whole)
+
+
+def _text(picture: Image.Image, text: str) -> None:
+    size = BAND // 2
+    while True:
+        font = ImageFont.load_default(size)
+        if size <= 8 or font.getlength(text) <= picture.width - 2 * MARGIN:
+            break
+        size -= 1
+    ImageDraw.Draw(picture).text((MARGIN, MARGIN), text, fill="black", font=font)
+
+
+def _check_writer(path: Path) -> None:
+    if path.suffix not in (".mp4", ".gif"):
+        raise InputError(f"--out: {path}: a film is an .mp4 or a .gif")
+    if path.suffix == ".mp4" and not can_write_mp4():
+        raise InputError("--out: an .mp4 needs imageio-ffmpeg: pip install it, or give a .gif")
+
+
+def can_write_mp4() -> bool:
+    """Whether the package that encodes them is installed."""
+    try:
+        import imageio_ffmpeg  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
+    """The film, whole or not at all."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    how = (
+        {"fps": fps, "macro_block_size": 2}
+        if path.suffix == ".mp4"
+        else {
+            "duration": 1000 / fps,
+            "loop": 0,
+        }
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            # Its ffmpeg is a process of its own, begun in a way that JAX warns of.
+            warnings.filterwarnings("ignore", message=".*os.fork")
+            writer = imageio.get_writer(part, **how)
+            for picture in pictures:
+                writer.append_data(picture)
+            writer.close()
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"--out: {path}: cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path

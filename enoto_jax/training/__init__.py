@@ -1,0 +1,1 @@
+"""The loops: offline, online, evaluation, and the seeds that run side by side."""

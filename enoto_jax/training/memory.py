@@ -1,0 +1,79 @@
+"""How much memory a run will take, told before it starts; one that cannot fit is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import jax
+
+from enoto_jax import core
+from enoto_jax.recipes.recipe import Built, Recipe, example_transition
+from enoto_jax.types import InputError, Spec
+
+GIB = 2**30
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of the arrays (or shapes) of a tree."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) -> dict[str, int]:
+    """Bytes per device by what holds them, with all seeds on one device.
+
+    Args:
+      recipe: gives the batch sizes.
+      built: its units.
+      spec: sizes of observations and actions.
+      seeds: S on the device.
+      rows: of the data set that is resident; 0 without one.
+    """
+    phases = [
+        (recipe.offline, built.offline),
+        (recipe.online, built.online),
+    ]
+    states = [
+        tree_bytes(jax.eval_shape(lambda a=a: core.init(a, jax.random.key(0))))
+        for phase, a in phases
+        if phase is not None
+    ]
+    one = tree_bytes(jax.eval_shape(lambda: example_transition(spec, built.online)))
+    # Gradients and the new parameters live beside the old for a moment.
+    return {
+        "train state": 2 * max(states) * seeds,
+        "replay": one * built.replay.capacity * seeds,
+        "data set": one * rows,
+        "state of the replay": tree_bytes(jax.eval_shape(lambda: built.replay.start(rows))) * seeds,
+    }
+
+
+def available() -> int | None:
+    """Bytes of the first device's memory, of the machine's free memory on a CPU; None: unknown."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_limit")
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
+def check(parts: dict[str, int], capacity: int, limit: int | None) -> None:
+    """Refuse a run that cannot fit.
+
+    Raises:
+      InputError: it says what takes how much, and the largest replay that fits.
+    """
+    total = sum(parts.values())
+    if limit is None or total <= limit:
+        return
+    room = limit - total + parts["replay"]
+    fits = int(room / (parts["replay"] / capacity))
+    words = ", ".join(f"{name} {size / GIB:.2f} GiB" for name, size in parts.items())
+    advice = f"--set=online.replay.capacity={fits}" if fits > 0 else "fewer --seeds"
+    raise InputError(
+        f"memory: this run needs {total / GIB:.2f} GiB ({words}) and {limit / GIB:.2f} GiB are "
+        f"there; it fits with {advice}"
+    )

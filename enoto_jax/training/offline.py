@@ -1,0 +1,144 @@
+"""The offline loop: the data set lies on the device, many updates are one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from enoto_jax import core
+from enoto_jax.nets import ensembles
+from enoto_jax.recipes.recipe import Phase
+from enoto_jax.replay import ring
+from enoto_jax.runs import hosts
+from enoto_jax.runs.progress import Progress
+from enoto_jax.training.record import Record
+from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.types import Array, Metrics, Transition
+
+BLOCK = 50  # at most so many updates in one scan of known length, which GPUs run without a pause
+PATIENCE_S = 2.0  # about how long one call runs: a signal is answered, and the bar moves, so often
+
+
+def block_length(steps: int, every: int) -> int:
+    """The most updates, up to BLOCK, that divide both the budget and `every`."""
+    together = math.gcd(steps, every)
+    return max(d for d in range(1, min(BLOCK, together) + 1) if together % d == 0)
+
+
+def compile_blocks(
+    algorithm: core.Algorithm, batch_size: int, length: int, seeds: SeedMap
+) -> Callable[..., tuple[core.TrainState, Metrics]]:
+    """(state, seed, start, blocks, data, sums) -> state after blocks * length updates, new sums.
+
+    The metrics of the updates are added to `sums`, one block after the other, so that also the
+    rounding does not depend on how the blocks lie in calls; without `sums` they start at zero.
+    Update number t draws its rows and its noise from the seed's offline stream at t, so that
+    neither the blocks nor the other seeds change what a seed computes.
+    """
+    update = jax.jit(partial(core.update, algorithm))  # traced once, for shapes and in the scan
+
+    def run(
+        state: core.TrainState,
+        seed: Array,
+        start: Array,
+        blocks: Array,
+        data: Transition,
+        sums: Metrics | None = None,
+    ):
+        size = jnp.int32(data.reward.shape[0])
+        if seeds.on_cpu:
+            state = core.apart(algorithm, state)
+
+        def step(state, t):
+            rows_key, update_key = jax.random.split(jax.random.fold_in(stream(seed, "offline"), t))
+            batch = ring.sample(data, rows_key, batch_size * (algorithm.agents or 1), size)
+            return update(state, batch, update_key, number=t)
+
+        def block(i, carried):
+            state, totals = carried
+            numbers = start + i * length + jnp.arange(length, dtype=jnp.int32)
+            state, metrics = jax.lax.scan(step, state, numbers)
+            return state, jax.tree.map(lambda total, x: total + jnp.sum(x), totals, metrics)
+
+        if sums is None:
+            _, shapes = jax.eval_shape(step, state, start)
+            sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        state, sums = jax.lax.fori_loop(0, blocks, block, (state, sums))
+        return ensembles.stacked(state), sums
+
+    return seeds.compile(run, shared=(2, 3, 4), donate=(0,), long=True)
+
+
+def train(
+    phase: Phase,
+    algorithm: core.Algorithm,
+    state: core.TrainState,
+    data: Transition,
+    step: int,
+    record: Record,
+    position: dict[str, Any] | None = None,
+) -> core.TrainState:
+    """Train from update number `step` to the end of the phase, evaluating and saving on the way.
+
+    Args:
+      phase: its budget.
+      algorithm: what is trained.
+      state: on the devices; its memory is reused.
+      data: resident on the devices.
+      step: updates done before.
+      record: files, evaluation and checkpoints.
+      position: as saved at `step`, where this step may not be reported yet; None: it is.
+
+    Returns:
+      The state at the phase's end, on the devices.
+    """
+    seeds = record.seeds
+    numbers, share = seeds.put(seeds.seeds), seeds.share
+    length = block_length(phase.steps, phase.eval_every)
+    program = compile_blocks(algorithm, phase.batch_size, length, seeds)
+    arguments = (numbers, share(np.int32(step)), share(np.int32(1)), data)
+    _, shapes = jax.eval_shape(program, state, *arguments)
+    zeros = jax.tree.map(lambda x: np.zeros(len(seeds.seeds), x.dtype), shapes)
+    sums, since = (position["sums"], position["since"]) if position else (zeros, step)
+    sums, mode, look = seeds.put(sums), seeds.compile(algorithm.mode), record.probe(algorithm)
+    progress = Progress(phase.steps, "offline", initial=step)
+    if step < phase.steps:
+        run = record.compiled(program, state, *arguments, sums)
+        progress.note(f"compiled in {record.timing['compile_s']:.1f} s")
+
+    def save():
+        now = {"sums": seeds.get(sums), "since": since}
+        record.save("offline", step, seeds.get(state), now)
+
+    blocks, reported = 1, position is None
+    while True:
+        ends = step == phase.steps
+        if not reported:
+            if record.due(ends):
+                save()
+            if ends or step % phase.eval_every == 0:
+                record.metrics("offline", step, seeds.get(sums), step - since)
+                progress.score(record.evaluate(mode, look, state, "offline", step, save))
+                sums, since = seeds.put(zeros), step
+        if ends:
+            break
+        until = min(phase.steps, (step // phase.eval_every + 1) * phase.eval_every)
+        blocks = min(blocks, (until - step) // length)
+        with record.timed("update") as took:
+            arguments = (numbers, share(np.int32(step)), share(np.int32(blocks)), data)
+            state, sums = run(state, *arguments, sums)
+            host = seeds.get(sums)
+        step += blocks * length
+        record.check("offline", step, host)
+        record.timing["updates"] += blocks * length * len(seeds.all)
+        progress.advance(blocks * length)
+        (seconds,), reported = hosts.most([took()]), False  # hosts keep in step
+        blocks = max(1, int(PATIENCE_S / seconds * blocks))
+    progress.close()
+    return state

@@ -1,0 +1,157 @@
+"""Seeds side by side: vmap inside a device, a map over devices (`shard_map`, nowhere else).
+
+Across hosts each runs its own part of the seeds so (see hosts.py).
+
+A function is written for one seed. `SeedMap.compile` turns it into one program for all of them.
+Arrays that belong to seeds have a leading S; on P devices each holds S / P of it. What seeds share
+(the data set, a step number) lies once per device. A seed's numbers come from its own seed alone,
+never from its place in the batch.
+
+`jax.pmap`, the older way, is a wrapper of this one as of jax 0.10.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from enoto_jax.runs import hosts
+from enoto_jax.types import Array, Key
+
+SEEDS, EACH = PartitionSpec("seeds"), PartitionSpec()  # a part for each device, or all of it
+
+# Independent streams of random numbers of one seed.
+STREAMS = ("init", "offline", "handover", "online", "act")
+
+# XLA's YNNPACK kernels multiply a batch of matrices more slowly than its own (docs/performance.md).
+OWN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def stream(seed: Array, name: str) -> Key:
+    """The key of one named stream of one seed; fold a step number in before use."""
+    return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def use_cores(count: int) -> None:
+    """Where JAX runs on a CPU, give it devices for so many seeds, at most one per core of it.
+
+    A seed on a core of its own is faster than all cores on one seed's small products. Does nothing
+    once JAX has its devices, or where the user has said how many there are.
+    """
+    said = jax.config.jax_num_cpu_devices >= 0 or "device_count" in os.environ.get("XLA_FLAGS", "")
+    if not said:
+        with suppress(RuntimeError):
+            devices = max(p for p in range(1, cores() + 1) if count % p == 0)
+            jax.config.update("jax_num_cpu_devices", devices)
+
+
+@functools.cache
+def _own_products() -> dict[str, Any]:
+    """OWN_PRODUCTS, or nothing where this jaxlib does not know the option."""
+    with suppress(jax.errors.JaxRuntimeError):
+        jax.jit(lambda: 0, compiler_options=OWN_PRODUCTS).lower().compile()
+        return OWN_PRODUCTS
+    return {}
+
+
+class SeedMap:
+    """Runs functions of one seed for all seeds at once.
+
+    Args:
+      seeds: seed numbers [S]; of several hosts each takes its part.
+      devices: local devices to spread over; as many as divide a host's seeds are used.
+
+    Attributes:
+      all: seed numbers [S].
+      seeds: those of this host; wherever arrays have an S, it counts these.
+    """
+
+    def __init__(self, seeds: Sequence[int], devices: Sequence[jax.Device] | None = None):
+        self.all = np.asarray(seeds, np.int32)
+        self.seeds = self.all[hosts.own(self.all)]
+        devices = list(devices or jax.local_devices())
+        count = max(p for p in range(1, len(devices) + 1) if len(self.seeds) % p == 0)
+        self.devices = devices[:count]
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.devices[0].platform == "cpu"
+
+    @functools.cached_property
+    def _mesh(self) -> Mesh | None:
+        return Mesh(np.asarray(self.devices), ("seeds",)) if len(self.devices) > 1 else None
+
+    def _compiler_options(self, once: bool) -> dict[str, Any]:
+        return _own_products() | (UNOPTIMISED if once else {}) if self.on_cpu else {}
+
+    def compile(
+        self,
+        function: Callable,
+        shared: Sequence[int] = (),
+        donate: Sequence[int] = (),
+        long: bool = False,
+        once: bool = False,
+    ) -> Callable:
+        """One program for all seeds.
+
+        Args:
+          function: of one seed; every output gains the seeds' axis.
+          shared: positions of the arguments that all seeds share.
+          donate: positions of the arguments whose memory is reused for the outputs.
+          long: one call is many updates; on a CPU the seeds then run one after the other inside
+            the program, because one seed's parameters fit the cache and several seeds' do not.
+          once: it is called once; on a CPU, where optimising would take longer than running, it
+            is compiled without.
+        """
+        in_turn = long and self.on_cpu
+
+        def batched(*arguments):
+            if in_turn:
+                own = {i: x for i, x in enumerate(arguments) if i not in shared}
+                return jax.lax.map(
+                    lambda one: function(*({**dict(enumerate(arguments)), **one}).values()), own
+                )
+            axes = [None if i in shared else 0 for i in range(len(arguments))]
+            return jax.vmap(function, in_axes=axes)(*arguments)
+
+        compiler_options = self._compiler_options(once)
+        options = {"donate_argnums": tuple(donate), "compiler_options": compiler_options}
+        if self._mesh is None:
+            return jax.jit(batched, **options)
+
+        def spread(*arguments):
+            specs = tuple(EACH if i in shared else SEEDS for i in range(len(arguments)))
+            # Nothing crosses devices, so there is nothing to check of what varies over them.
+            return jax.shard_map(
+                batched, mesh=self._mesh, in_specs=specs, out_specs=SEEDS, check_vma=False
+            )(*arguments)
+
+        return jax.jit(spread, **options)
+
+    def put(self, tree: Any) -> Any:
+        """Host arrays [S, ...] to the devices."""
+        return jax.device_put(tree, self._place(SEEDS))
+
+    def share(self, tree: Any) -> Any:
+        """Host arrays to every device, once each."""
+        return jax.device_put(tree, self._place(EACH))
+
+    def _place(self, spec: PartitionSpec) -> jax.Device | NamedSharding:
+        return self.devices[0] if self._mesh is None else NamedSharding(self._mesh, spec)
+
+    def get(self, tree: Any) -> Any:
+        """Device arrays to host arrays [S, ...] of their own memory, safe from donation."""
+        return jax.tree.map(lambda x: np.array(x, copy=True), tree)

@@ -1,0 +1,190 @@
+"""Transforms: what an agent sees and does, against what the world measures and is told.
+
+A transform is fitted to a data set once and then belongs to the run: it is applied to the training
+data of both phases, saved with every checkpoint, and evaluation sees it in observations and actions
+only. Rewards of an evaluation are always the environment's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from enoto_jax.data.source import Dataset
+from enoto_jax.types import InputError, Spec, Transition
+
+
+class Transform(NamedTuple):
+    """Affine maps; the agent's number is (the world's - shift) / scale.
+
+    Attributes:
+      observation_shift: [D].
+      observation_scale: [D].
+      action_shift: [A].
+      action_scale: [A].
+      reward_scale: the agent's reward is reward_scale * r + reward_shift.
+      reward_shift: after the scale.
+      action_limit: the world's actions are clipped to [-action_limit, action_limit].
+    """
+
+    observation_shift: np.ndarray
+    observation_scale: np.ndarray
+    action_shift: np.ndarray
+    action_scale: np.ndarray
+    reward_scale: float
+    reward_shift: float
+    action_limit: float
+
+    def observation(self, world: np.ndarray) -> np.ndarray:
+        """The agent's observation [..., D]."""
+        return (world - self.observation_shift) / self.observation_scale
+
+    def action(self, world: np.ndarray) -> np.ndarray:
+        """The agent's action [..., A] for one of the world's, clipped first."""
+        clipped = np.clip(world, -self.action_limit, self.action_limit)
+        return (clipped - self.action_shift) / self.action_scale
+
+    def world_action(self, action: np.ndarray) -> np.ndarray:
+        """The world's action [..., A], clipped, for the agent's."""
+        world = action * self.action_scale + self.action_shift
+        return world.clip(-self.action_limit, self.action_limit)  # of NumPy and of JAX
+
+    def reward(self, world: np.ndarray) -> np.ndarray:
+        """The agent's reward [...]."""
+        return np.float32(self.reward_scale) * world + np.float32(self.reward_shift)
+
+    def transitions(self, world: Transition) -> Transition:
+        """The agent's transitions [...] for the world's; these themselves where nothing changes."""
+        if self.changes_nothing:
+            return world
+        return world._replace(
+            observation=self.observation(world.observation),
+            action=self.action(world.action),
+            reward=self.reward(world.reward),
+            next_observation=self.observation(world.next_observation),
+        )
+
+    def world(self, agent: Transition) -> Transition:
+        """The world's transitions [...] for the agent's; the other way of `transitions`."""
+        if self.changes_nothing:
+            return agent
+        observations = (
+            np.float32(x * self.observation_scale + self.observation_shift)
+            for x in (agent.observation, agent.next_observation)
+        )
+        return agent._replace(
+            observation=next(observations),
+            action=np.float32(self.world_action(agent.action)),
+            reward=np.float32((agent.reward - self.reward_shift) / self.reward_scale),
+            next_observation=next(observations),
+        )
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the agent's numbers are the world's."""
+        shifts = (self.observation_shift, self.action_shift, self.reward_shift)
+        scales = (self.observation_scale, self.action_scale, self.reward_scale, self.action_limit)
+        return all(np.all(x == 0) for x in shifts) and all(np.all(x == 1) for x in scales)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, exact."""
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self._asdict().items()
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Transform:
+        """What `to_json` gave.
+
+        Raises:
+          InputError: it is something else.
+        """
+        try:
+            return cls(
+                **{k: np.float32(v) if isinstance(v, list) else float(v) for k, v in tree.items()}
+            )
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"the checkpoint's transform cannot be read: {error}") from error
+
+
+FitTransform = Callable[[Spec, Dataset | None], Transform]
+
+
+def transform(
+    *,
+    observations: bool = False,
+    actions: bool = False,
+    epsilon: float = 1e-3,
+    reward_scale: float = 1.0,
+    reward_shift: float = 0.0,
+    return_range: float | None = None,
+    reward_over_largest: bool = False,
+    action_limit: float = 1.0,
+) -> FitTransform:
+    """Standardised observations and actions, scaled and shifted rewards, clipped actions.
+
+    Args:
+      observations: standardise by the data's mean and standard deviation (TD3+BC, CORL).
+      actions: standardise them too (LAPO).
+      epsilon: added to a standard deviation: 1e-3 in TD3+BC and CORL, 1e-6 in LAPO.
+      reward_scale: factor of every reward.
+      reward_shift: added after the factor (-1 for IQL in AntMaze).
+      return_range: scale rewards so that the returns of the data's episodes span this much (1000 in
+        IQL); None does not.
+      reward_over_largest: divide rewards by the data's largest one (LAPO).
+      action_limit: actions are clipped to [-limit, limit], slightly below 1 for policies whose
+        density is infinite there.
+
+    Raises:
+      InputError: a number that makes no sense, or data without what it asks for.
+    """
+    if not 0.0 < action_limit <= 1.0:
+        raise InputError(f"transform.action_limit is {action_limit}; it lies above 0, up to 1")
+    if reward_scale == 0.0 or (return_range is not None and return_range <= 0.0):
+        raise InputError("transform: reward_scale must not be 0 and return_range must be positive")
+
+    def fit(spec: Spec, dataset: Dataset | None) -> Transform:
+        learned = observations or actions or return_range is not None or reward_over_largest
+        if learned and dataset is None:
+            raise InputError(
+                "transform: it is fitted to data, and this run reads none; switch off "
+                "observations, actions, return_range and reward_over_largest"
+            )
+        scale = reward_scale
+        if return_range is not None:
+            spread = float(np.ptp(dataset.episode_returns))
+            if spread == 0.0:
+                raise InputError("transform.return_range: all episodes have the same return")
+            scale *= return_range / spread
+        if reward_over_largest:
+            largest = float(dataset.transitions.reward.max())
+            if largest <= 0.0:
+                raise InputError("transform.reward_over_largest: no reward is above 0")
+            scale /= largest
+        return Transform(
+            *_moments(
+                observations,
+                dataset and dataset.transitions.observation,
+                spec.observation_size,
+                epsilon,
+            ),
+            *_moments(actions, dataset and dataset.transitions.action, spec.action_size, epsilon),
+            scale,
+            reward_shift,
+            action_limit,
+        )
+
+    return fit
+
+
+def _moments(
+    wanted: bool, values: np.ndarray | None, size: int, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation + epsilon of every column, or 0 and 1."""
+    if not wanted:
+        return np.zeros(size, np.float32), np.ones(size, np.float32)
+    mean = values.mean(axis=0, dtype=np.float64)
+    return np.float32(mean), np.float32(values.std(axis=0, dtype=np.float64) + epsilon)

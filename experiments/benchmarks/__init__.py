@@ -1,0 +1,1 @@
+"""Measurements of speed; each prints ratios within one run."""

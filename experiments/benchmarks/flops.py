@@ -1,0 +1,199 @@
+"""How many floating-point operations the mathematics of one update needs, in matrix products alone.
+
+A product of [m, k] and [k, n] counts 2 m k n. What an implementation computes twice is counted
+once: one actor pass per state, one pass of a candidate's observation part, and the gradient of a
+minimum over critics goes back through one critic per transition. A delayed network counts by its
+share of the updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from enoto_jax import targets
+from enoto_jax.algorithms.agents import cql_agents
+from enoto_jax.algorithms.awac import awac
+from enoto_jax.algorithms.bc import bc
+from enoto_jax.algorithms.br import br
+from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.edac import edac
+from enoto_jax.algorithms.iql import iql
+from enoto_jax.algorithms.lapo import lapo
+from enoto_jax.algorithms.pex import pex
+from enoto_jax.algorithms.sac import sac
+from enoto_jax.algorithms.td3 import td3, td3_bc
+from enoto_jax.recipes.units import Unit
+from enoto_jax.types import InputError, Spec
+
+Options = Mapping[str, Any]
+
+
+def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
+    """Operations of one update on one seed.
+
+    Args:
+      algorithm: the unit, with its arguments.
+      spec: sizes of observations and actions.
+      batch_size: B, of each agent where there are several.
+
+    Raises:
+      InputError: nobody has counted this algorithm.
+    """
+    if algorithm.make not in COUNTS:
+        raise InputError(f"{algorithm.name}: its operations are not counted; see flops.py")
+    return COUNTS[algorithm.make](algorithm.resolved(), spec) * batch_size
+
+
+def _forward(*sizes: int) -> int:
+    """One row's pass through an MLP of these widths."""
+    return sum(2 * m * n for m, n in pairwise(sizes))
+
+
+def _learn(*sizes: int) -> int:
+    """Forward, gradient of the weights, gradient of the inputs, except of the first layer's."""
+    return 3 * _forward(*sizes) - _forward(*sizes[:2])
+
+
+def _name(unit: Unit | None, default: str) -> str:
+    return default if unit is None else unit.name
+
+
+def _critic_sizes(options: Options, spec: Spec) -> Sequence[int]:
+    hidden = options.get("critic_hidden") or options["hidden"]
+    return (sum(spec), *hidden, 1)
+
+
+def _to_action(options: Options, spec: Spec) -> int:
+    """What of a critic's pass depends on the action; the observation's part can be shared."""
+    sizes = _critic_sizes(options, spec)
+    return _forward(*sizes) - 2 * spec.observation_size * sizes[1]
+
+
+def _actor_critic(
+    options: Options, spec: Spec, actor: Sequence[int], value: str, every: int
+) -> int:
+    """An actor that follows its critics, and critics that bootstrap from it."""
+    n, critic = options["n"], _critic_sizes(options, spec)
+    to_action = _to_action(options, spec)
+    rule, backup = options["target"], options.get("backup")
+    drawn = rule.resolved()["m"] if _name(rule, "") == "random_min_pair" else n
+    if _name(options["exploration"], "") == "sunrise":
+        drawn = n  # its weight looks at all critics
+    actions = backup.resolved()["k"] if _name(backup, "") == "best_of" else 1
+    next_q = drawn * (_forward(*critic) + (actions - 1) * to_action)
+    # To the actor's loss: the critics it reads forward, back through the chosen ones.
+    groups = options.get("policies", 1)
+    read, chosen = {"mean_q": (n, n), "first_q": (1, 1), "mean_of_mins": (n, groups)}.get(
+        value, (n, 1)
+    )
+    learn = groups * _learn(*actor) + read * _forward(*critic) + chosen * to_action
+    return groups * _forward(*actor) + next_q + n * _learn(*critic) + learn // every
+
+
+def _sac(options: Options, spec: Spec) -> int:
+    actor = (spec.observation_size, *options["hidden"], 2 * spec.action_size)
+    value = _name(options["actor_value"], "min_q")
+    return _actor_critic(options, spec, actor, value, options["actor_delay"])
+
+
+def _cql(options: Options, spec: Spec) -> int:
+    sizes, (_, a) = _critic_sizes(options, spec), spec
+    first, action_part = _forward(*sizes[:2]), 2 * a * sizes[1]
+    one = 3 * (_forward(*sizes) - first) + 2 * action_part
+    candidates = 3 * options["candidates"] * one + 2 * (first - action_part)
+    return _sac(options, spec) + options["n"] * candidates
+
+
+def _cql_agents(options: Options, spec: Spec) -> int:
+    return options["count"] * _cql(options, spec)
+
+
+def _edac(options: Options, spec: Spec) -> int:
+    # Back to the action, and that pass's own gradient of the weights and of what came down.
+    return _sac(options, spec) + 3 * options["n"] * _to_action(options, spec)
+
+
+def _br(options: Options, spec: Spec) -> int:
+    whole = {
+        **options,
+        "n": options["policies"] * options["n"],
+        "actor_value": options["actor_value"] or Unit(targets.mean_of_mins),
+    }
+    ratio = _critic_sizes(options, spec)  # of two batches, and a third's priorities
+    return _sac(whole, spec) + 2 * _learn(*ratio) + _forward(*ratio)
+
+
+def _td3(options: Options, spec: Spec) -> int:
+    actor = (spec.observation_size, *options["hidden"], spec.action_size)
+    value = _name(options["actor_value"], "first_q")
+    return _actor_critic(options, spec, actor, value, options["delay"])
+
+
+def _bc(options: Options, spec: Spec) -> int:
+    return _learn(spec.observation_size, *options["hidden"], spec.action_size)
+
+
+def _two_actions(options: Options, spec: Spec) -> int:
+    """The critics at two actions of one state."""
+    return options["n"] * (_forward(*_critic_sizes(options, spec)) + _to_action(options, spec))
+
+
+def _awac(options: Options, spec: Spec) -> int:
+    n, critic = options["n"], _critic_sizes(options, spec)
+    actor = _forward(spec.observation_size, *options["hidden"], spec.action_size)
+    next_q = actor + n * _forward(*critic)
+    return _bc(options, spec) + n * _learn(*critic) + next_q + _two_actions(options, spec)
+
+
+def _iql(options: Options, spec: Spec) -> int:
+    n, critic = options["n"], _critic_sizes(options, spec)
+    value = (spec.observation_size, *options["hidden"], 1)
+    # V anew after its step, at both states; the targets at the data's action serve V and the actor.
+    values = _learn(*value) + 2 * _forward(*value) + n * _forward(*critic)
+    total = _bc(options, spec) + n * _learn(*critic) + values
+    if _name(options["exploration"], "") == "sunrise":
+        actor = (spec.observation_size, *options["hidden"], spec.action_size)
+        total += _forward(*actor) + n * _forward(*critic)
+    return total
+
+
+def _pex(options: Options, spec: Spec) -> int:
+    total = _iql(options, spec)
+    if options["actor_actions"] == "composite":
+        actor = _forward(spec.observation_size, *options["hidden"], spec.action_size)
+        critics = options["n"] * _forward(*_critic_sizes(options, spec))
+        total += actor + _two_actions(options, spec) + critics
+    return total
+
+
+def _lapo(options: Options, spec: Spec) -> int:
+    (d, a), hidden, n = spec, options["hidden"], options["n"]
+    latent, critic = 2 * a, _critic_sizes(options, spec)
+    actor, value, decoder = (d, *hidden, latent), (d, *hidden, 1), (d + latent, *hidden, a)
+    encoder = (d + a, *hidden, 2 * latent)
+    # Both states: the target policy's latent, decoded, and judged by the target critics.
+    judged = 2 * (_forward(*actor) + _forward(*decoder) + n * _forward(*critic))
+    values = _forward(*value) + _learn(*value)
+    cvae = _learn(*encoder) + 3 * _forward(*decoder) - 2 * d * hidden[0]
+    read = 1 if _name(options["actor_value"], "first_q") == "first_q" else n
+    follow = _learn(*actor) + 2 * _forward(*decoder) - 2 * d * hidden[0]
+    follow += read * _forward(*critic) + _to_action(options, spec)
+    return judged + values + n * _learn(*critic) + cvae + follow
+
+
+COUNTS: Mapping[Callable, Callable[[Options, Spec], int]] = {
+    sac: _sac,
+    cql: _cql,
+    cql_agents: _cql_agents,
+    edac: _edac,
+    br: _br,
+    td3: _td3,
+    td3_bc: _td3,
+    bc: _bc,
+    awac: _awac,
+    iql: _iql,
+    pex: _pex,
+    lapo: _lapo,
+}

@@ -1,0 +1,126 @@
+"""The scripts of other libraries that `experiments.benchmarks.peers` runs as they are.
+
+A case is a row of ours and the scripts that train the same algorithm with networks, batch and
+candidates of the same sizes. A script's path begins with the name of its repository.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from enoto_jax.cli import command
+from enoto_jax.recipes.recipe import Recipe
+from enoto_jax.recipes.table import recipe
+from enoto_jax.types import Spec
+from experiments.benchmarks.peer_scripts import script
+
+SPEC = Spec(script.OBSERVATIONS, script.ACTIONS)
+
+
+class Peer(NamedTuple):
+    """A script of another library.
+
+    Attributes:
+      script: below the folder of checkouts, its repository first.
+      arguments: of its command line; {updates} is how many it does between two evaluations.
+      per_step: critic updates in what the script counts as one.
+    """
+
+    script: str
+    arguments: str
+    per_step: int = 1
+
+
+class Case(NamedTuple):
+    """What is compared.
+
+    Attributes:
+      method: our row.
+      sets: our settings, as in --set, where the scripts' sizes are not the row's.
+      updates: in one measurement.
+      peers: scripts to compare with.
+    """
+
+    method: str
+    sets: tuple[str, ...]
+    updates: int
+    peers: tuple[Peer, ...]
+
+    def row(self) -> Recipe:
+        """Ours; its batch of 256 is everyone's."""
+        return command.with_settings(recipe(self.method), self.sets)
+
+
+_EPOCHS = "--env_name=d --num_updates_on_epoch={updates} --eval_every=1 --eval_episodes=1"
+_SCAN = "--eval-interval={updates} --num-updates=1000000000 --eval-final-episodes=0"
+_LOOP = "eval_interval={updates} eval_episodes=1 max_steps=1000000000 log_interval=1000000000"
+_TORCH = "--device=cpu --buffer_size=100000"
+_TORCH_LOOP = f"{_TORCH} --eval_freq={{updates}} --n_episodes=1"
+
+CASES = {
+    "sac_n": Case(
+        "sac_n",
+        (),
+        40,
+        (
+            Peer("CORL/algorithms/offline/sac_n.py", f"{_TORCH} {_EPOCHS}"),
+            Peer("sac-n-jax/sac_n_jax_flax.py", _EPOCHS),
+            Peer("sac-n-jax/sac_n_jax_eqx.py", _EPOCHS),
+            Peer("unifloral/algorithms/sac_n.py", _SCAN),
+        ),
+    ),
+    "edac": Case(
+        "edac",
+        (),
+        20,
+        (
+            Peer("CORL/algorithms/offline/edac.py", f"{_TORCH} {_EPOCHS}"),
+            Peer("unifloral/algorithms/edac.py", _SCAN),
+        ),
+    ),
+    "cql, 10 critics, 3 candidates": Case(
+        "cql",
+        ("algorithm.n=10", "algorithm.candidates=1"),
+        20,
+        (Peer("unifloral/algorithms/cql.py", _SCAN),),
+    ),
+    "cql, 2 critics, 30 candidates": Case(
+        "cql", (), 20, (Peer("CORL/algorithms/offline/cql.py", _TORCH_LOOP),)
+    ),
+    "cql, the same with 2 x 256": Case(
+        "cql", ("algorithm.hidden=256,256",), 40, (Peer("JAX-CORL/algos/cql.py", _LOOP),)
+    ),
+    "iql": Case(
+        "iql",
+        (),
+        400,
+        (
+            Peer("CORL/algorithms/offline/iql.py", _TORCH_LOOP),
+            Peer("JAX-CORL/algos/iql.py", f"{_LOOP} layer_norm=false"),
+            Peer("unifloral/algorithms/iql.py", _SCAN),
+        ),
+    ),
+    "td3_bc": Case(
+        "td3_bc",
+        (),
+        400,
+        (
+            Peer("CORL/algorithms/offline/td3_bc.py", _TORCH_LOOP),
+            Peer("unifloral/algorithms/td3_bc.py", _SCAN, per_step=2),
+        ),
+    ),
+    "td3_bc, layer norm": Case(
+        "td3_bc", ("algorithm.layer_norm=True",), 400, (Peer("JAX-CORL/algos/td3bc.py", _LOOP),)
+    ),
+    "awac": Case(
+        "awac",
+        (),
+        200,
+        (
+            Peer(
+                "CORL/algorithms/offline/awac.py",
+                f"{_TORCH} --eval_frequency={{updates}} --n_test_episodes=1",
+            ),
+        ),
+    ),
+}

@@ -1,0 +1,140 @@
+"""Run another library's training script as it is, and time its updates between evaluations.
+
+python experiments/benchmarks/peer_scripts/script.py SCRIPT ARGUMENTS
+
+The script gets a `d4rl` that holds random transitions, a `gym` whose episodes end after one step,
+and a `wandb` that does nothing; all else is its own. An evaluation begins at the environment's
+reset: there the seconds since the last evaluation are written to stdout, and a line of stdin is
+awaited, so that whoever compares several can let one run at a time. It needs nothing but NumPy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import sys
+import time
+import types
+
+import numpy as np
+
+OBSERVATIONS, ACTIONS, ROWS = 17, 6, 100_000
+
+
+class Turns:
+    """Reports to stdout, and waits; what the script itself prints goes to stderr."""
+
+    def __init__(self) -> None:
+        self._reports = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        self._begun = time.perf_counter()
+
+    def end(self) -> None:
+        """A block of updates has ended: say how long it took, and await the next turn."""
+        jax = sys.modules.get("jax")
+        for array in jax.live_arrays() if jax else ():
+            with contextlib.suppress(RuntimeError):  # donated meanwhile
+                array.block_until_ready()
+        print(time.perf_counter() - self._begun, file=self._reports, flush=True)
+        if not sys.stdin.readline():
+            os._exit(0)  # nobody asks any more
+
+    def begin(self) -> None:
+        """An evaluation has ended."""
+        self._begun = time.perf_counter()
+
+
+class Space:
+    """As much of a `gym.spaces.Box` as the scripts ask for."""
+
+    def __init__(self, size: int) -> None:
+        self.shape = (size,)
+        self.high, self.low = np.ones(size, np.float32), -np.ones(size, np.float32)
+
+    def sample(self) -> np.ndarray:
+        return np.zeros(self.shape, np.float32)
+
+    def seed(self, seed: int) -> None:
+        pass
+
+
+class Env:
+    """An environment, or `count` side by side, whose episodes last one step."""
+
+    spec = types.SimpleNamespace(max_episode_steps=1000)
+    _max_episode_steps = 1000
+
+    def __init__(self, turns: Turns, count: int | None = None) -> None:
+        self._turns, self._leading = turns, () if count is None else (count,)
+        self.observation_space = self.single_observation_space = Space(OBSERVATIONS)
+        self.action_space = self.single_action_space = Space(ACTIONS)
+        self.env_fns = [lambda: self]
+
+    def reset(self) -> np.ndarray:
+        self._turns.end()
+        return np.zeros((*self._leading, OBSERVATIONS), np.float32)
+
+    def step(self, action):
+        np.asarray(action)  # waits for it
+        self._turns.begin()
+        observation = np.zeros((*self._leading, OBSERVATIONS), np.float32)
+        return observation, np.zeros(self._leading), np.ones(self._leading, bool), {}
+
+    def seed(self, seed: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def get_normalized_score(self, returns):
+        return returns
+
+
+class Nothing:
+    """Takes any call and any attribute."""
+
+    def __getattr__(self, name: str) -> Nothing:
+        return self
+
+    def __call__(self, *_, **__) -> Nothing:
+        return self
+
+
+def transitions(*_) -> dict[str, np.ndarray]:
+    """Random ones, the keys of `d4rl.qlearning_dataset`."""
+    rng = np.random.default_rng(0)
+    normal = rng.normal(size=(2, ROWS, OBSERVATIONS)).astype(np.float32)
+    return {
+        "observations": normal[0],
+        "actions": rng.uniform(-1, 1, (ROWS, ACTIONS)).astype(np.float32),
+        "rewards": normal[0, :, 0].copy(),
+        "next_observations": normal[1],
+        "terminals": np.zeros(ROWS, bool),
+    }
+
+
+def install(turns: Turns) -> None:
+    """Put what stands for d4rl, gym and wandb in their places."""
+    d4rl, gym, wandb = (types.ModuleType(name) for name in ("d4rl", "gym", "wandb"))
+    d4rl.qlearning_dataset = transitions
+    d4rl.get_normalized_score = lambda name, returns: returns
+    gym.make = lambda name: Env(turns)
+    gym.Env = Env
+    gym.vector = types.SimpleNamespace(make=lambda name, num_envs: Env(turns, num_envs))
+    gym.wrappers = types.SimpleNamespace(TransformObservation=lambda env, change: env)
+    for name in ("init", "log", "run", "finish", "save", "config", "define_metric"):
+        setattr(wandb, name, Nothing())
+    sys.modules.update(d4rl=d4rl, gym=gym, wandb=wandb)
+    with contextlib.suppress(ImportError):
+        import jax
+
+        if not hasattr(jax, "tree_map"):  # the name that older scripts know
+            jax.tree_map = jax.tree_util.tree_map
+
+
+if __name__ == "__main__":
+    install(Turns())
+    sys.argv = sys.argv[1:]
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,0 +1,1 @@
+"""Kills, hostile input, and lost hosts."""

@@ -1,0 +1,240 @@
+"""Feed mutated data sets, flags and run folders to the real loaders, and count what comes out.
+
+python -m experiments.robustness.fuzz --cases=5000 --seed=0 --out=runs/fuzz
+
+A case is drawn from the seed and its own number alone: good input of one of the TARGETS, one or two
+mutations of it (mutations.py), and the loader or command that a user would reach it by. Only two
+things may come out: it is accepted, or refused by an InputError of one line; within
+the time limit, in bounded memory, reading and writing nothing outside the case's own folder.
+Cases run in processes of their own, so that a crash of a native library is a finding, and no more.
+Every other outcome is a finding: its input is kept in `<out>/findings`. `<out>/counts.csv` counts
+cases by target, mutation and outcome. Exit code 1: there are findings.
+"""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
+import time
+import traceback
+from collections import Counter
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+
+from enoto_jax.cli import command
+from enoto_jax.types import InputError, RunError
+from experiments.robustness import fuzz_targets
+
+FLAGS = flags.FLAGS
+COLUMNS = ("target", "mutation", "outcome", "cases")
+ACCEPTED, REFUSED = "accepted", "refused"
+MEMORY_MB = 400  # that one small case may take; a chunk of HDF5 that unpacks to 256 MB is refused
+ADDRESSES = 1 << 32  # bytes that a worker may ask for beyond what it starts with
+
+
+class Result(NamedTuple):
+    """What became of one case."""
+
+    number: int
+    target: str
+    mutation: str
+    outcome: str
+    text: str = ""  # the line of the refusal, or the trace of a finding
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_integer("cases", 5000, "How many.")
+    flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
+    flags.DEFINE_integer("workers", 1, "Processes side by side.")
+    flags.DEFINE_float("limit_s", 60.0, "A case that computes for longer has hung.")
+    flags.DEFINE_list("targets", list(fuzz_targets.TURNS), "Loaders and commands, in turn.")
+    flags.DEFINE_string("out", "runs/fuzz", "Folder of counts and findings; must be new.")
+
+
+def main() -> None:
+    """Run all cases, count, and keep what must not have happened."""
+    out = command.new_folder(FLAGS.out)
+    if FLAGS.cases < 1 or FLAGS.workers < 1 or FLAGS.limit_s <= 0:
+        raise InputError("--cases and --workers must be at least 1, --limit_s above 0")
+    if unknown := set(FLAGS.targets) - set(fuzz_targets.TARGETS):
+        known = ", ".join(fuzz_targets.TARGETS)
+        raise InputError(f"--targets: no {', '.join(sorted(unknown))}; known: {known}")
+    results = fuzz(out, FLAGS.cases, FLAGS.seed, FLAGS.targets, FLAGS.workers, FLAGS.limit_s)
+    totals = Counter(r.outcome for r in results)
+    print("\n".join(f"{n:6,} {outcome}" for outcome, n in totals.most_common()))
+    if bad := sum(n for outcome, n in totals.items() if outcome not in (ACCEPTED, REFUSED)):
+        raise RunError(f"{bad} findings in {out / 'findings'}")
+
+
+def fuzz(
+    out: Path, cases: int, seed: int, targets: list[str], workers: int = 1, limit_s: float = 60.0
+) -> list[Result]:
+    """The results of all cases, in no order.
+
+    Args:
+      out: new folder; findings are kept in it.
+      cases: how many.
+      seed: of all that is drawn.
+      targets: names of TARGETS, which take turns.
+      workers: processes side by side.
+      limit_s: seconds of computing (or ten times that of waiting) after which a case has hung.
+    """
+    out.mkdir(parents=True)
+    fuzz_targets.make_corpus(out / "corpus", targets)
+    numbers, results, pool = iter(range(cases)), [], []
+    for _ in range(workers):
+        pool.append(_Worker(out, seed, targets))
+    try:
+        while busy := [w for w in pool if w.number is not None or w.give(next(numbers, None))]:
+            wait([w.connection for w in busy], timeout=0.2)
+            for worker in busy:
+                result = worker.result(limit_s)
+                if result is None:
+                    continue
+                results.append(result)
+                if len(results) % 100 == 0 or len(results) == cases:
+                    _count(out, results)
+                if result.outcome not in (ACCEPTED, REFUSED):
+                    print(*result[:4], file=sys.stderr, flush=True)
+                    _keep(out, result)
+                shutil.rmtree(out / "cases" / str(result.number), ignore_errors=True)
+    finally:
+        for worker in pool:
+            worker.end()
+    shutil.rmtree(out / "corpus")
+    shutil.rmtree(out / "cases")
+    return results
+
+
+class _Worker:
+    """A process that runs one case after the other, replaced when it dies or hangs."""
+
+    def __init__(self, out: Path, seed: int, targets: list[str]):
+        self._arguments = (out, seed, targets)
+        self.number, self._process = None, None
+        self._begin()
+
+    def _begin(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["experiments.robustness.fuzz_targets"])
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def give(self, number: int | None) -> bool:
+        if number is not None:
+            self.number, self._since = number, (time.monotonic(), self._computed())
+            self.connection.send(number)
+        return number is not None
+
+    def result(self, limit_s: float) -> Result | None:
+        """The case's result once there is one, its process's death and silence included."""
+        result = None
+        with suppress(EOFError):
+            if self.connection.poll():
+                result = Result(*self.connection.recv())
+        if result is None:
+            waited, computed = time.monotonic() - self._since[0], self._computed() - self._since[1]
+            hangs = max(computed, waited / 10) > limit_s  # on a busy machine it is not its fault
+            if self._process.is_alive() and not hangs:
+                return None
+            self.end()
+            outcome = "hangs" if hangs else f"crash, exit code {self._process.exitcode}"
+            _, seed, targets = self._arguments
+            result = Result(self.number, *fuzz_targets.drawn(seed, self.number, targets), outcome)
+            self._begin()
+        self.number = None
+        return result
+
+    def _computed(self) -> float:
+        """Seconds that the process has had of a processor."""
+        with suppress(OSError):
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _work(connection: Connection, out: Path, seed: int, targets: list[str]) -> None:
+    """The worker's side. No case may take the machine's memory with it."""
+    fuzz_targets.quiet()
+    os.dup2(os.open(out / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    before = _status("VmSize") + ADDRESSES
+    resource.setrlimit(resource.RLIMIT_AS, (before, before))
+    with suppress(EOFError):
+        while True:
+            connection.send(tuple(run(out, seed, connection.recv(), targets)))
+
+
+def run(out: Path, seed: int, number: int, targets: list[str]) -> Result:
+    """One case, in this process."""
+    target, mutation = fuzz_targets.drawn(seed, number, targets)
+    folder = out / "cases" / str(number)
+    use = fuzz_targets.make_case(out / "corpus", folder, seed, number, targets)
+    outside, before = fuzz_targets.outside(folder), _status("VmRSS")
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    outcome, text = ACCEPTED, ""
+    try:
+        use()
+    except InputError as error:
+        outcome, text = REFUSED, str(error)
+        if len(text.splitlines()) != 1 or not text.isprintable():
+            outcome = "refused in other than one printable line"
+        cause: BaseException | None = error
+        while (cause := cause.__cause__) is not None:
+            if isinstance(cause, MemoryError):
+                outcome = "refused after asking for memory"
+    except fuzz_targets.Leaked as leak:
+        outcome = str(leak)
+    except Exception as error:  # the very thing that is looked for
+        outcome, text = type(error).__name__, traceback.format_exc()
+    taken = (_status("VmHWM") - before) >> 20
+    if taken > MEMORY_MB:
+        outcome = "took too much memory"
+        text += f"\n{taken} MB"
+    if fuzz_targets.outside(folder) != outside:
+        outcome = "wrote outside"
+    return Result(number, target, mutation, outcome, text)
+
+
+def _status(key: str) -> int:
+    """Bytes, from the system's table of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
+def _count(out: Path, results: list[Result]) -> None:
+    """The table so far."""
+    counts = Counter((r.target, r.mutation, r.outcome) for r in results)
+    rows = ((*key, n) for key, n in sorted(counts.items()))
+    with open(out / "counts.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+
+def _keep(out: Path, result: Result) -> None:
+    name = f"{result.number}-{result.target}-{result.mutation}".replace(" ", "-")
+    kept = out / "findings" / name
+    shutil.copytree(out / "cases" / str(result.number), kept, symlinks=True)
+    (kept / "outcome.txt").write_text(f"{result.outcome}\n{result.text}\n")
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))

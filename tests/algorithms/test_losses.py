@@ -1,0 +1,573 @@
+"""Losses (float32) against the oracle (float64), fed with the draws that the same keys give.
+
+The golden numbers in tests/golden/losses.json pin every loss and metric for fixed parameters and
+keys. After a change that is meant to move them:
+`python -m pytest tests/algorithms/test_losses.py -k golden --regenerate-golden`.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from enoto_jax import targets
+from enoto_jax.algorithms import backups
+from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.sac import sac
+from enoto_jax.exploration import sunrise
+from enoto_jax.types import InputError
+from tests.oracle import reference
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
+KEY = jax.random.key(11)
+B, N, K, D, A = 6, 4, 5, 3, 2
+MAKE, SHAPE = sac, {"n": N, "hidden": (8, 7), "discount": 0.9}
+GAMMA = SHAPE["discount"]
+
+
+def close(actual, expected, tolerance=1e-5):
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=1e-6)
+
+
+def loss_of(algorithm, name, state, batch, key=KEY, seen=None):
+    return algorithm.losses[name](state.params[name], state, batch, key, seen or {})
+
+
+# The oracle's side: policies, rules and backups from float64 states and from keys.
+
+
+def alpha_of(state):
+    return np.exp(state.params["temperature"]["params"]["value"])
+
+
+def noise(key, *shape):
+    return np.asarray(jax.random.normal(key, shape), np.float64)
+
+
+def policy_sample(state, observation, key, lead=()):
+    mean, log_std = reference.mlp_actor(state.params["actor"], observation)
+    return reference.tanh_normal(mean, log_std, noise(key, *lead, B, A))
+
+
+def each_candidate(tree, observation, actions):
+    """Values [N, K, B] of K candidates [K, B, A]."""
+    return np.stack([reference.critics(tree, observation, a) for a in actions], axis=1)
+
+
+def uniform(key, *shape):
+    return np.asarray(jax.random.uniform(key, shape), np.float64)
+
+
+def pair(key):
+    return np.asarray(jax.random.choice(key, N, (2,), replace=False))
+
+
+# rule -> the oracle's (key, q)
+RULES = {
+    "min_q": (targets.min_q(), lambda key, q: reference.min_q(q)),
+    "mean_q": (targets.mean_q(), lambda key, q: reference.mean_q(q)),
+    "rem": (targets.rem(), lambda key, q: reference.rem(q, uniform(key, N, 1)[:, 0])),
+    "rem_per_sample": (
+        targets.rem(per_sample=True),
+        lambda key, q: reference.rem(q, uniform(key, *q.shape)),
+    ),
+    "random_min_pair": (
+        targets.random_min_pair(),
+        lambda key, q: reference.random_min(q, pair(key)),
+    ),
+    "weighted_min_pair": (
+        targets.weighted_min_pair(),
+        lambda key, q: reference.weighted_min_pair(q),
+    ),
+    "independent": (targets.independent(), lambda key, q: reference.independent(q, 1)),
+    "pairs": (targets.independent(group=2), lambda key, q: reference.independent(q, 2)),
+    "mix": (targets.mix(k=0.6), lambda key, q: reference.mix(q, 0.6)),
+}
+
+
+def soft_target(state, data, key, rule, alpha):
+    """y and the target critics' values at the sampled next action."""
+    sample_key, rule_key = jax.random.split(key)
+    action, log_prob = policy_sample(state, data.next_observation, sample_key)
+    next_q = reference.critics(state.targets["critic"], data.next_observation, action)
+    value = rule(rule_key, next_q)
+    y = reference.sac_target(data.reward, data.terminated, GAMMA, value, alpha, log_prob)
+    return y, next_q
+
+
+def deterministic_target(state, data, key, rule):
+    return reference.deterministic_backup(
+        state.params["actor"],
+        state.targets["critic"],
+        data.reward,
+        data.terminated,
+        GAMMA,
+        data.next_observation,
+        lambda q: rule(key, q),
+    )
+
+
+def q_data(state, data):
+    return reference.critics(state.params["critic"], data.observation, data.action)
+
+
+# The critics' temporal difference.
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_critic_loss_with_each_target_rule(evaluate, batch, data, rule):
+    algorithm, state, exact = evaluate(target=RULES[rule][0])
+    loss, metrics = loss_of(algorithm, "critic", state, batch)
+    backup_key, _ = jax.random.split(KEY)
+    y, _ = soft_target(exact, data, backup_key, RULES[rule][1], alpha_of(exact))
+    q = q_data(exact, data)
+    close(loss, reference.critic_loss(q, y))
+    close(metrics["td_loss"], loss)
+    close(metrics["q_data"], q.mean())
+    close(metrics["q_std"], np.mean([reference.population_std(c) for c in q.T]))
+    close(metrics["target"], y.mean())
+    assert metrics["weight"] == 1
+
+
+@pytest.mark.parametrize("rule", ["min_q", "rem_per_sample", "pairs"])
+def test_critic_loss_with_a_sampled_backup_has_no_entropy(evaluate, batch, data, rule):
+    algorithm, state, exact = evaluate(target=RULES[rule][0], backup=backups.sampled())
+    y, _ = soft_target(exact, data, jax.random.split(KEY)[0], RULES[rule][1], 0.0)
+    expected = reference.critic_loss(q_data(exact, data), y)
+    close(loss_of(algorithm, "critic", state, batch)[0], expected)
+
+
+@pytest.mark.parametrize("rule", ["min_q", "random_min_pair", "independent"])
+def test_critic_loss_with_a_deterministic_backup(evaluate, batch, data, rule):
+    algorithm, state, exact = evaluate(target=RULES[rule][0], backup=backups.deterministic())
+    y = deterministic_target(exact, data, jax.random.split(KEY)[0], RULES[rule][1])
+    expected = reference.critic_loss(q_data(exact, data), y)
+    close(loss_of(algorithm, "critic", state, batch)[0], expected)
+
+
+@pytest.mark.parametrize("rule", ["min_q", "mean_q", "independent"])
+def test_critic_loss_with_the_best_of_k_actions(evaluate, batch, data, rule):
+    """And SUNRISE's weight is of the action that the smallest critic likes best."""
+    algorithm, state, exact = evaluate(
+        target=RULES[rule][0], backup=backups.best_of(k=K), exploration=sunrise(temperature=1.0)
+    )
+    loss, metrics = loss_of(algorithm, "critic", state, batch)
+    sample_key, rule_key = jax.random.split(jax.random.split(KEY)[0])
+    actions, _ = policy_sample(exact, data.next_observation, sample_key, (K,))
+    q = each_candidate(exact.targets["critic"], data.next_observation, actions)
+    values = np.stack([RULES[rule][1](rule_key, q[:, k]) for k in range(K)], axis=-2)
+    value = values.max(axis=-2)
+    if rule == "min_q":
+        close(value, reference.max_backup(q))
+    best = [reference.first_argmax(q[:, :, b].min(axis=0)) for b in range(B)]
+    assert len(set(best)) > 1
+    next_q = np.stack([q[:, k, b] for b, k in enumerate(best)], axis=1)
+    weight = reference.sunrise_weight(next_q, 1.0)
+    y = reference.sac_target(data.reward, data.terminated, GAMMA, value, 0.0, np.zeros(B))
+    close(loss, reference.critic_loss(q_data(exact, data), y, weight))
+    close(metrics["weight"], weight.mean())
+
+
+def test_critic_loss_with_a_weight_per_transition(evaluate, batch, data):
+    algorithm, state, exact = evaluate(exploration=sunrise(temperature=3.0))
+    y, next_q = soft_target(
+        exact, data, jax.random.split(KEY)[0], RULES["min_q"][1], alpha_of(exact)
+    )
+    weight = reference.sunrise_weight(next_q, 3.0)
+    assert np.ptp(weight) > 0.05
+    expected = reference.critic_loss(q_data(exact, data), y, weight)
+    close(loss_of(algorithm, "critic", state, batch)[0], expected)
+
+
+def test_critic_loss_with_a_weight_per_batch(evaluate, batch, data):
+    algorithm, state, exact = evaluate(exploration=sunrise(temperature=3.0, scope="batch"))
+    backup_key, weight_key = jax.random.split(KEY)
+    y, _ = soft_target(exact, data, backup_key, RULES["min_q"][1], alpha_of(exact))
+    draws = []
+    for key in jax.random.split(weight_key, N):
+        action, _ = policy_sample(exact, data.next_observation, key)
+        draws.append(reference.critics(exact.targets["critic"], data.next_observation, action))
+    weight = reference.batch_weight(draws, 3.0)
+    loss, metrics = loss_of(algorithm, "critic", state, batch)
+    close(loss, reference.critic_loss(q_data(exact, data), y, weight))
+    close(metrics["weight"], weight)
+
+
+def test_critic_loss_with_masks(evaluate, batch, data):
+    algorithm, state, exact = evaluate(exploration=sunrise(temperature=3.0, mask=0.5))
+    mask = np.random.default_rng(0).integers(0, 2, (B, N))
+    mask[:, 2] = 0  # a critic that learns from nothing in this batch
+    masked = batch._replace(extras={"mask": jnp.float32(mask)})
+    y, next_q = soft_target(
+        exact, data, jax.random.split(KEY)[0], RULES["min_q"][1], alpha_of(exact)
+    )
+    weight = reference.sunrise_weight(next_q, 3.0)
+    expected = reference.critic_loss(q_data(exact, data), y, weight, mask.T)
+    close(loss_of(algorithm, "critic", state, masked)[0], expected)
+
+
+def test_termination_ends_the_bootstrap_and_a_time_limit_does_not(evaluate, batch, data):
+    algorithm, state, _ = evaluate()
+    ones, zeros = jnp.ones(B, bool), jnp.zeros(B, bool)
+
+    def target(terminated, truncated):
+        changed = batch._replace(terminated=terminated, truncated=truncated)
+        return loss_of(algorithm, "critic", state, changed)[1]["target"]
+
+    assert target(zeros, ones) == target(zeros, zeros)
+    close(target(ones, zeros), data.reward.mean())
+    assert abs(target(zeros, zeros) - data.reward.mean()) > 0.01
+
+
+# The actor and the temperature.
+
+
+@pytest.mark.parametrize("reduce", ["min", "mean"])
+def test_actor_loss(evaluate, batch, data, reduce):
+    rule = {"min": None, "mean": targets.mean_q()}[reduce]
+    algorithm, state, exact = evaluate(actor_value=rule, target=targets.weighted_min_pair())
+    loss, metrics = loss_of(algorithm, "actor", state, batch)
+    close(loss, oracle_actor_loss(exact, data, reduce))
+    action, log_prob = policy_sample(exact, data.observation, jax.random.split(KEY)[0])
+    value = RULES[f"{reduce}_q"][1](
+        None, reference.critics(exact.params["critic"], data.observation, action)
+    )
+    close(metrics["q_policy"], value.mean())
+    close(metrics["entropy"], -log_prob.mean())
+    std = np.exp(reference.mlp_actor(exact.params["actor"], data.observation)[1])
+    close(metrics["std"], std.mean())
+
+
+def oracle_actor_loss(exact, data, reduce="min"):
+    action, log_prob = policy_sample(exact, data.observation, jax.random.split(KEY)[0])
+    q = reference.critics(exact.params["critic"], data.observation, action)
+    return reference.actor_loss(alpha_of(exact), log_prob, q, reduce)
+
+
+@pytest.mark.parametrize("form", ["exp", "log"])
+def test_temperature_loss(evaluate, batch, data, form):
+    algorithm, state, exact = evaluate(
+        temperature_of_logarithm=form == "log", target_entropy_per_action=-0.7
+    )
+    loss, metrics = loss_of(algorithm, "temperature", state, batch)
+    close(loss, oracle_temperature_loss(exact, data, form, -0.7))
+    close(metrics["value"], alpha_of(exact))
+
+
+def oracle_temperature_loss(exact, data, form, per_action):
+    _, log_prob = policy_sample(exact, data.observation, KEY)
+    value = exact.params["temperature"]["params"]["value"]
+    return reference.temperature_loss(value, log_prob, per_action * A, form)
+
+
+# Conservative Q-learning.
+
+
+def penalty_inputs(exact, data, key):
+    """Values and log-densities of the candidates, from the key of the term."""
+    uniform_key, current_key, next_key = jax.random.split(key, 3)
+    draws = jax.random.uniform(uniform_key, (K, B, A), minval=-1.0, maxval=1.0)
+    critic = exact.params["critic"]
+    found = {"q_data": q_data(exact, data), "action_size": A}
+    found["q_random"] = each_candidate(critic, data.observation, np.asarray(draws, np.float64))
+    for name, source_key, observation in (
+        ("current", current_key, data.observation),
+        ("next", next_key, data.next_observation),
+    ):
+        actions, log_prob = policy_sample(exact, observation, source_key, (K,))
+        found[f"q_{name}"] = each_candidate(critic, data.observation, actions)
+        found[f"log_prob_{name}"] = log_prob
+    return found
+
+
+def oracle_cql_loss(exact, data, weight, **options):
+    """The critics' loss of cql with its deterministic backup, and the gaps of the critics."""
+    backup_key, _, term_key = jax.random.split(KEY, 3)
+    y = deterministic_target(exact, data, backup_key, RULES["min_q"][1])
+    penalty, gaps = reference.cql_penalty(**penalty_inputs(exact, data, term_key), **options)
+    td_loss = reference.critic_loss(q_data(exact, data), y)
+    return td_loss + weight * penalty, gaps, td_loss
+
+
+@pytest.mark.parametrize("clip", [None, (3.2, 4.2)])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("importance_sampling", [True, False])
+def test_cql_loss(evaluate, batch, data, importance_sampling, reduction, clip):
+    algorithm, state, exact = evaluate(
+        cql,
+        weight=1.7,
+        candidates=K,
+        importance_sampling=importance_sampling,
+        reduction=reduction,
+        clip=clip,
+    )
+    loss, metrics = loss_of(algorithm, "critic", state, batch)
+    expected, gaps, td_loss = oracle_cql_loss(
+        exact,
+        data,
+        1.7,
+        importance_sampling=importance_sampling,
+        reduction=reduction,
+        **({} if clip is None else {"clip": clip}),
+    )
+    close(loss, expected)
+    close(metrics["td_loss"], td_loss)
+    close(metrics["gap"], gaps.mean())
+    if clip is not None:  # both bounds bind
+        for bounds in ((clip[0], np.inf), (-np.inf, clip[1])):
+            _, one_sided, _ = oracle_cql_loss(
+                exact, data, 1.7, importance_sampling=importance_sampling, clip=bounds
+            )
+            assert (abs(one_sided - gaps) > 1e-3).any()
+
+
+def test_cql_defaults_are_enotos(evaluate, batch, data):
+    """Weight 5, importance sampling, mean over critics, deterministic backup, fixed multiplier."""
+    algorithm, state, exact = evaluate(cql, candidates=K)
+    close(loss_of(algorithm, "critic", state, batch)[0], oracle_cql_loss(exact, data, 5.0)[0])
+    assert "multiplier" not in algorithm.losses
+
+
+def test_cql_penalty_beside_another_backup(evaluate, batch, data):
+    algorithm, state, exact = evaluate(cql, candidates=K, backup=backups.soft())
+    backup_key, _, term_key = jax.random.split(KEY, 3)
+    y, _ = soft_target(exact, data, backup_key, RULES["min_q"][1], alpha_of(exact))
+    penalty, _ = reference.cql_penalty(**penalty_inputs(exact, data, term_key))
+    expected = reference.critic_loss(q_data(exact, data), y) + 5.0 * penalty
+    close(loss_of(algorithm, "critic", state, batch)[0], expected)
+
+
+@pytest.mark.parametrize("logarithm", [None, 20.0], ids=["small", "clamped"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_cql_with_a_learned_multiplier(evaluate, batch, data, reduction, logarithm):
+    """d3rlpy's form is the mean, with threshold weight * lagrange; CORL's the sum."""
+    weight, gap_wanted = 1.7, 0.6
+    algorithm, state, exact = evaluate(
+        cql, weight=weight, candidates=K, reduction=reduction, lagrange=gap_wanted
+    )
+    if logarithm is not None:
+        value = {"params": {"value": np.float32(logarithm)}}
+        state = state.replace(params={**state.params, "multiplier": value})
+    else:
+        logarithm = float(state.params["multiplier"]["params"]["value"])
+    _, gaps, td_loss = oracle_cql_loss(exact, data, weight)
+    if reduction == "mean":
+        term, multiplier_loss = reference.cql_lagrange_d3rlpy(
+            logarithm, gaps.mean(), weight, weight * gap_wanted
+        )
+    else:
+        term, multiplier_loss = reference.cql_lagrange_corl(logarithm, gaps, weight, gap_wanted)
+    loss, metrics = loss_of(algorithm, "critic", state, batch)
+    close(loss, td_loss + term)
+    found, about = loss_of(algorithm, "multiplier", state, batch, seen={"critic": metrics})
+    close(found, multiplier_loss)
+    close(about["value"], reference.multiplier(logarithm))
+
+
+def test_an_unknown_reduction_is_refused(spec):
+    with pytest.raises(InputError, match="reduction is 'max'; choose 'mean' or 'sum'"):
+        cql(spec, reduction="max")
+
+
+# Gradients: what a loss is differentiated by, and what it only reads.
+
+
+def along(exact, name, loss, direction, step=1e-6):
+    """The oracle's derivative along a direction of one network's parameters."""
+
+    def at(sign):
+        moved = jax.tree.map(lambda x, d: x + sign * step * d, exact.params[name], direction)
+        return loss(exact.replace(params={**exact.params, name: moved}))
+
+    return (at(1) - at(-1)) / (2 * step)
+
+
+ORACLES = {
+    "critic": lambda exact, data: oracle_cql_loss(exact, data, 5.0)[0],
+    "actor": oracle_actor_loss,
+    "temperature": lambda exact, data: oracle_temperature_loss(exact, data, "exp", -1.0),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_gradients_against_finite_differences(evaluate, numbers, batch, data, double, name):
+    """In the critics' the target is a constant: the oracle's does not read the critics moved."""
+    algorithm, state, exact = evaluate(cql, candidates=K)
+    gradient = jax.grad(lambda p: algorithm.losses[name](p, state, batch, KEY, {})[0])(
+        state.params[name]
+    )
+    for seed in range(2):
+        direction = double(numbers(state.params[name], 100 + seed))
+        products = jax.tree.map(lambda g, d: np.sum(g * d), double(gradient), direction)
+        expected = along(exact, name, lambda e: ORACLES[name](e, data), direction)
+        close(sum(jax.tree.leaves(products)), expected, 1e-4)
+
+
+def reads(algorithm, state, name, batch, seen):
+    """The networks of the state that the loss depends on, otherwise than by its own parameters."""
+
+    def value(params, targets, seen):
+        moved = state.replace(params=params, targets=targets)
+        return algorithm.losses[name](state.params[name], moved, batch, KEY, seen)[0]
+
+    params, targets, by_seen = jax.grad(value, (0, 1, 2))(state.params, state.targets, seen)
+    named = {f"params.{k}": v for k, v in params.items()}
+    named |= {f"targets.{k}": v for k, v in targets.items()} | {"seen": by_seen}
+    return {k for k, v in named.items() if any(np.any(leaf) for leaf in jax.tree.leaves(v))}
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "expected"),
+    [
+        (
+            sac,
+            {"exploration": sunrise()},
+            {
+                "temperature": set(),
+                "critic": {"params.actor", "params.temperature", "targets.critic"},
+                "actor": {"params.critic", "params.temperature"},
+            },
+        ),
+        (
+            cql,
+            {"candidates": K, "lagrange": 0.5},
+            {
+                "temperature": set(),
+                "critic": {"params.actor", "params.multiplier", "targets.critic"},
+                "actor": {"params.critic", "params.temperature"},
+                "multiplier": set(),
+            },
+        ),
+    ],
+    ids=["sac", "cql"],
+)
+def test_a_loss_reads_only_the_networks_it_should(evaluate, batch, make, options, expected):
+    """Never its own but by the first argument, the critics' targets and not the actor's, ..."""
+    algorithm, state, _ = evaluate(make, **options)
+    seen = {"critic": {"gap": jnp.float32(1.3)}}
+    found = {name: reads(algorithm, state, name, batch, seen) for name in algorithm.losses}
+    assert found == expected
+
+
+def test_every_loss_draws_from_its_key(evaluate, batch):
+    algorithm, state, _ = evaluate(cql, candidates=K, backup=backups.soft())
+    for name in algorithm.losses:
+        one, same, other = (
+            loss_of(algorithm, name, state, batch, key)[0] for key in (KEY, KEY, jax.random.key(12))
+        )
+        assert one == same and one != other
+
+
+# Golden numbers.
+
+CASES = {
+    "sac": (sac, {}),
+    "sac_n": (
+        sac,
+        {
+            "order": "temperature,actor,critic",
+            "temperature_of_logarithm": True,
+            "log_std_range": (-5.0, 0.1),
+        },
+    ),
+    "enoto": (
+        sac,
+        {"target": targets.weighted_min_pair(), "exploration": sunrise(temperature=1.0)},
+    ),
+    "enoto_released": (
+        sac,
+        {
+            "target": targets.weighted_min_pair(),
+            "exploration": sunrise(ucb=None, temperature=1.0, scope="batch"),
+        },
+    ),
+    "layer_norm": (
+        sac,
+        {"layer_norm": True, "actor_layer_norm": True, "target": targets.random_min_pair()},
+    ),
+    "cql": (cql, {"candidates": K}),
+    "cql_corl": (
+        cql,
+        {
+            "importance_sampling": False,
+            "reduction": "sum",
+            "clip": (-200.0, 1e3),
+            "lagrange": 0.8,
+            "backup": backups.best_of(k=K),
+            "weight": 10.0,
+            "candidates": K,
+        },
+    ),
+    "cal_ql": (
+        cql,
+        {
+            "calibrate": True,
+            "candidates": K,
+            "weight": 10.0,
+            "reduction": "sum",
+            "backup": backups.sampled(),
+            "order": "temperature,actor,critic",
+            "critic_hidden": (7, 6, 5),
+        },
+    ),
+    "rlpd": (
+        sac,
+        {
+            "layer_norm": True,
+            "target": targets.random_min_pair(),
+            "actor_value": targets.mean_q(),
+            "target_entropy_per_action": -0.5,
+            "order": "critic,actor,temperature",
+        },
+    ),
+    "wsrl": (
+        cql,
+        {
+            "layer_norm": True,
+            "actor_layer_norm": True,
+            "target": targets.random_min_pair(),
+            "backup": backups.best_of(k=K),
+            "subset": 2,
+            "candidates": K,
+            "reduction": "sum",
+            "calibrate": True,
+            "calibrate_random": True,
+        },
+    ),
+}
+
+
+def golden_numbers(request, path, evaluate, batch, cases):
+    """Loss and metrics of every network of every case, found and pinned."""
+    returns = {"mc_return": jnp.linspace(-3.0, 2.0, B)}
+
+    def numbers_of(make, options):
+        algorithm, state, _ = evaluate(make, **options)
+        known = batch if algorithm.monte_carlo is None else batch._replace(extras=returns)
+        found, seen = {}, {}
+        for key, name in zip(jax.random.split(KEY, len(algorithm.losses)), algorithm.losses):
+            loss, seen[name] = loss_of(algorithm, name, state, known, key, seen)
+            for metric, value in {"loss": loss, **seen[name]}.items():
+                found[f"{name}/{metric}"] = float(value)
+        return found
+
+    found = {case: numbers_of(*cases[case]) for case in cases}
+    if request.config.getoption("--regenerate-golden"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(found, indent=2) + "\n")
+    return found, json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def golden(request, evaluate, batch):
+    return golden_numbers(request, GOLDEN, evaluate, batch, CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_numbers(golden, case):
+    found, pinned = (numbers[case] for numbers in golden)
+    assert list(found) == list(pinned)
+    close(list(found.values()), list(pinned.values()), 2e-5)

@@ -1,0 +1,183 @@
+"""Films of a run, and what dashboards are shown at its end."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import imageio.v3 as imageio
+import jax
+import numpy as np
+import pytest
+
+from enoto_jax import core, transforms
+from enoto_jax.cli import command, render
+from enoto_jax.recipes import units
+from enoto_jax.recipes.recipe import build
+from enoto_jax.report import film
+from enoto_jax.runs import dashboards, files, policies
+from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.training import run
+from enoto_jax.training.seeds import stream
+from enoto_jax.types import InputError
+from tests.helpers import REACH, define_flags, quick_compiling, reach_source, tiny
+
+SEEDS = (3, 5)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+BEFORE = [signal.getsignal(number) for number in SIGNALS]  # SIGINT is ignored in the background
+ROW = tiny("cql_to_sac")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with TensorBoard: its folder, and the states that its evaluations saw."""
+    pytest.importorskip("tensorboardX")
+    folder, seen = tmp_path_factory.mktemp("runs") / "film", {}
+
+    def watch(phase, step, state, returns):
+        seen[phase, step] = (state, returns)
+
+    source = reach_source("ReachDrawn-v0", reference=(-15.0, -3.0))
+    about = {"method": "cql_to_sac"}
+    with quick_compiling():
+        run.train(
+            ROW,
+            source,
+            folder,
+            seeds=SEEDS,
+            eval_episodes=1,
+            watch=watch,
+            about=about,
+            log=("tensorboard",),
+            signals=True,
+        )
+    return folder, seen
+
+
+def test_a_finished_run_leaves_signals_to_its_process(finished):
+    assert [signal.getsignal(number) for number in SIGNALS] == BEFORE
+
+
+@pytest.mark.parametrize("kind", policies.KINDS)
+def test_the_policies_are_those_of_their_evaluations(finished, kind):
+    folder, seen = finished
+    policy = policies.load(folder, kind, seed=5)
+    at = (policy.phase, policy.step)
+    if kind == "best":
+        mean = {step: returns.mean() for step, (_, returns) in seen.items()}
+        assert mean[at] == max(mean.values())
+    else:
+        assert at == (("online", 12) if kind == "last" else ("offline", 20))
+    algorithm = getattr(build(ROW, REACH), policy.phase)
+    state, _ = seen[at]
+    one = jax.tree.map(lambda x: x[1], state)
+    observation = np.float32([0.3, -0.4])
+    np.testing.assert_allclose(
+        policy.act(observation), algorithm.mode(one, observation), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_from_scratch_the_first_policy_is_the_untrained_one(tmp_path, state_of):
+    row = tiny("sac")
+    algorithm = build(row, REACH).online
+    recipe = units.to_json(row)
+    config = {"env": "ReachDrawn-v0", "seeds": [4, 7], "restore": None, "recipe": recipe}
+    files.write_json(tmp_path / "config.json", config)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    transform = transforms.transform()(REACH, None).to_json()
+    about = {"phase": "online", "step": 3, "transform": transform}
+    two = jax.tree.map(lambda x: np.stack([x, x]), state_of(algorithm))
+    checkpoints.save(4, {"train": two}, about)
+    checkpoints.close()
+    policy = policies.load(tmp_path, "before", 7)
+    assert (policy.phase, policy.step) == ("online", 0)
+    state = core.init(algorithm, stream(np.int32(7), "handover"))
+    observation = np.float32([0.3, -0.4])
+    expected = algorithm.mode(state, observation)
+    np.testing.assert_allclose(policy.act(observation), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_film_shows_both_episodes(finished, tmp_path, capsys):
+    folder, _ = finished
+    define_flags(render)
+    out = tmp_path / "new" / "film.gif"
+    arguments = ["render", str(folder), f"--out={out}", "--seed=5", "--fps=25"]
+    assert command.execute(render.main, arguments, positional="run") == command.DONE
+    assert capsys.readouterr().out == f"{out}\n"
+    assert [path.name for path in out.parent.iterdir()] == ["film.gif"]
+    pictures = imageio.imread(out)
+    # Every other of the steps 0 to 20, because the world has 50 a second.
+    assert pictures.shape[0] == 11 and pictures.shape[2] == 2 * 201 + film.MARGIN
+    below = pictures[:, -5].mean(axis=-1)
+    left, right = below[:, :201], below[:, -201:]
+    assert (left.argmax(axis=1)[0]) == right.argmax(axis=1)[0]  # from the same start
+    assert all(len(np.unique(side.argmax(axis=1))) > 1 for side in (left, right))  # it moves
+
+
+def test_dashboards_have_the_curve_and_the_film(finished):
+    folder, _ = finished
+    (events,) = (folder / "tensorboard").iterdir()
+    found = events.read_bytes()
+    assert (folder / "curve.png").read_bytes() in found
+    assert (folder / "film.gif").read_bytes() in found
+
+
+@pytest.mark.filterwarnings("ignore")  # its own
+def test_wandb_offline_keeps_scalars_curve_and_film(finished, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    folder, _ = finished
+    (sink,) = dashboards.sinks(["wandb"], tmp_path, {"method": "cql"})
+    sink.log(4, {"offline/critic/loss": 1.5})
+    sink.show("curve", folder / "curve.png")
+    sink.show("film", folder / "film.gif")
+    sink.close()
+    kept = {path.suffix for path in (tmp_path / "wandb").rglob("media/*/*")}
+    assert kept == {".png", ".gif"}
+    (log,) = (tmp_path / "wandb").rglob("*.wandb")
+    ends = time.monotonic() + 60.0  # its own process writes, sooner or later
+    while b"offline/critic/loss" not in log.read_bytes():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+def test_without_a_renderer_the_refusal_is_one_line(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "crayons")
+    with pytest.raises(InputError, match="^no renderer: .*MUJOCO_GL=crayons; install") as refusal:
+        film.use_renderer()
+    assert "\n" not in str(refusal.value)
+
+
+def test_mujoco_draws_where_there_is_a_renderer(monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    try:
+        film.use_renderer()
+    except InputError as error:
+        pytest.skip(str(error))
+    with film.drawing("InvertedPendulum-v5") as env:
+        env.reset(seed=0)
+        assert len(np.unique(env.render())) > 20
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ((), "--run"),
+        (("{run}", "--seed=4"), "trained seeds [3, 5], not 4"),
+        (("{run}", "--out=film.avi"), "an .mp4 or a .gif"),
+        (("{run}/nothing",), "config.json"),
+    ],
+)
+def test_bad_input(finished, capsys, arguments, said):
+    define_flags(render)
+    arguments = [a.format(run=finished[0]) for a in arguments]
+    code = command.execute(render.main, ["render", *arguments], positional="run")
+    error = capsys.readouterr().err
+    assert code == command.BAD_INPUT and said in error and error.count("\n") == 1
+
+
+def test_an_mp4_needs_its_package(finished, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(InputError, match="imageio-ffmpeg"):
+        film.before_and_after(finished[0], Path(tmp_path / "film.mp4"))

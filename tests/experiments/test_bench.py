@@ -1,0 +1,205 @@
+"""The benchmarks measure what they say; how fast it is, no test asks."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from enoto_jax.cli import command
+from enoto_jax.recipes.recipe import build
+from enoto_jax.training import online
+from enoto_jax.training.seeds import SeedMap
+from enoto_jax.transforms import transform
+from enoto_jax.types import Spec
+from experiments.benchmarks import all, evaluations, rates, scaling, step_parts, updates
+from tests.helpers import define_flags, quick_compiling
+
+SPEC = Spec(17, 6)
+SMALL = ("--set=algorithm.hidden=8,8", "--batch_size=8", "--rounds=2", "--seconds=0.01")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory):
+    with quick_compiling(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+def run(program, *arguments) -> int:
+    define_flags(program)
+    return command.execute(program.main, [program.__name__, *SMALL, *arguments])
+
+
+def test_lines_and_a_roofline(tmp_path, capsys):
+    picture = tmp_path / "new" / "roofline.svg"
+    flags = ("--method=td3_bc,sac", "--baseline", "--json", f"--picture={picture}")
+    assert run(updates, *flags) == command.DONE
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    measured = [("td3_bc", "offline"), ("td3_bc", "online"), ("sac", "online")]
+    assert [(x["method"], x["phase"]) for x in lines] == measured
+    for line in lines:
+        part = line["flop_per_update"] * line["updates_per_s"] / (1e9 * line["matmul_rate"])
+        assert 0 < line["fraction_of_matmul_rate"] < 1 and 0 < part < 1
+        assert line["times_plain_loop"] > 0 and line["intensity"] > 0
+    assert "operations a byte" in picture.read_text()
+
+
+def test_rows_whose_batches_are_more_than_transitions(capsys):
+    assert run(updates, "--method=cal_ql,br", "--baseline", "--json") == command.DONE
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(x["method"], x["phase"], x["times_plain_loop"] is None) for x in lines] == [
+        ("cal_ql", "offline", False),
+        ("cal_ql", "online", False),
+        ("br", "offline", False),
+        ("br", "online", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method=bc,nope"], "--method: no row 'nope'"),
+        (["--seeds=two"], "--seeds: invalid literal"),
+        (["--set=foo"], "--set: 'foo' is not path=value"),
+        (["--set=foo.bar=1"], "no hyper-parameter 'foo.bar'; nearest: "),
+        (["--out=a file"], "a file is a file; give a folder"),
+    ],
+)
+def test_what_is_wrong_is_said_before_all_of_them_begin(
+    flags, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").touch()
+    assert run(all, "--method=bc", *flags) == command.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert [x.name for x in tmp_path.iterdir()] == ["a file"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--picture=roofline.txt"], "no .png, .svg or .pdf file"),
+        (["--phase=both"], "choose offline or online"),
+        (["--clock=sun"], "choose wall or cpu"),
+        (["--seeds=two"], "--seeds: invalid literal"),
+    ],
+)
+def test_wrong_flags_are_one_line(flags, message, capsys):
+    assert run(updates, "--method=sac", *flags) == command.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_the_plain_loop_trains(monkeypatch):
+    row = _row("td3_bc")
+    states = []
+
+    def jit(function):
+        def kept(state, *rest):
+            states.append(state.step)
+            return function(state, *rest)
+
+        return kept
+
+    monkeypatch.setattr(rates.jax, "jit", jit)
+    rates.plain_loop(build(row, SPEC).offline, 8, SPEC, rows=50)
+    assert [int(step) for step in states] == list(range(rates.BLOCK))
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_loop_that_is_measured_is_the_loop(overlap, monkeypatch):
+    """Each of its steps steps the environment, and learns."""
+    row, seeds = _row("sac"), SeedMap([0, 1], jax.devices()[:1])
+    given, train = [], online.train
+
+    def watched(phase, *rest):
+        given.append(phase)
+        return train(phase, *rest)
+
+    monkeypatch.setattr(online, "train", watched)
+    loop = online._Loop(row, seeds, SPEC, overlap)
+    assert loop(transform()(SPEC, None), 5) > 0.0
+    assert [phase.overlap for phase in given] == [overlap]
+    assert np.asarray(loop._online.train.step).tolist() == [5, 5]
+    stored = np.asarray(loop._online.storage.ring.observation)[:, :5]
+    assert len(np.unique(stored[:, :, 0])) == 10  # of a world that moves, not the same for both
+
+
+def test_a_step_and_its_parts(capsys):
+    assert run(step_parts, "--method=sac", "--json", "--seeds=2") == command.DONE
+    line = json.loads(capsys.readouterr().out)
+    assert (line["seeds"], line["batch_size"], line["env_id"]) == (2, 8, "HalfCheetah-v4")
+    assert all(line[part] > 0 for part in ("env", "update", "dispatch", "loop", "overlap"))
+    assert line["dispatch"] <= line["update"]
+    assert run(step_parts, "--method=sac") == command.DONE
+    head, words = capsys.readouterr().out.splitlines()
+    assert head == step_parts.HEAD and words.split()[:4] == ["sac", "2", "8", "1"]
+
+
+def test_an_evaluations_step_by_processes(capsys):
+    flags = ("--method=td3_bc", "--env=Reach-v0", "--seeds=2", "--eval_episodes=3")
+    assert run(evaluations, *flags, "--json", "--processes=1,2") == command.DONE
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(x["seeds"], x["eval_episodes"], x["processes"]) for x in lines] == [
+        (2, 3, 1),
+        (2, 3, 2),
+    ]
+    assert all(0 < x["policy"] < x["step"] for x in lines)
+    assert lines[0]["times"] == 1.0 and lines[1]["times"] > 0
+    assert run(evaluations, *flags, "--processes=1") == command.DONE
+    head, words = capsys.readouterr().out.splitlines()
+    assert head == evaluations.HEAD and words.split()[:4] == ["td3_bc", "2", "3", "1"]
+    assert run(evaluations, *flags, "--processes=2,1") == command.BAD_INPUT
+    assert run(evaluations, "--env=Reach-v0", "--eval_episodes=0") == command.BAD_INPUT
+
+
+def test_a_table_and_a_picture_of_what_more_costs(tmp_path):
+    define_flags(scaling)
+    small = [flag for flag in SMALL if "batch_size" not in flag]
+    axes = ["--num_critics=2,4", "--batch_size=8", "--seeds=2", "--rows=50"]
+    arguments = ["bench_scale", *small, *axes, "--method=td3_bc", f"--out={tmp_path / 'scale'}"]
+    assert command.execute(scaling.main, arguments) == command.DONE
+    with open(tmp_path / "scale" / "scale.csv") as file:
+        rows = list(csv.DictReader(file))
+    varied = [("num_critics", "2"), ("num_critics", "4"), ("batch_size", "8"), ("seeds", "2")]
+    assert [(r["axis"], r["value"]) for r in rows] == [*varied, ("rows", "50")]
+    assert all(0 < float(r["arithmetic_ms"]) < float(r["ms"]) for r in rows)
+    assert (tmp_path / "scale" / "scale.png").stat().st_size > 10_000
+    assert command.execute(scaling.main, arguments) == command.BAD_INPUT  # it is there
+
+
+def _row(method: str):
+    define_flags(updates)
+    updates.FLAGS(["bench", *SMALL])
+    define_flags(step_parts)
+    updates.FLAGS(["bench_online", *SMALL])
+    return updates.row(method, None, 8)
+
+
+def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
+    out = tmp_path / "all"
+    (out / "scale").mkdir(parents=True)  # as if it were measured
+    flags = ("--method=bc", "--seeds=1", "--precision=float32", f"--out={out}")
+    assert run(all, *flags, "--env=Nothing-v0") == command.FAILED
+    assert "experiments.benchmarks.step_parts has failed" in capfd.readouterr().err
+    assert sorted(x.name for x in out.iterdir()) == [
+        "about.json",
+        "online.jsonl.part",
+        "roofline.png",
+        "scale",
+        "updates.jsonl",
+    ]
+    lines = [json.loads(line) for line in (out / "updates.jsonl").read_text().splitlines()]
+    assert [(x["method"], x["phase"]) for x in lines] == [("bc", "offline"), ("bc", "online")]
+    first = (out / "updates.jsonl").stat().st_mtime_ns
+    assert run(all, *flags, "--seeds=2") == command.BAD_INPUT
+    assert "updates.jsonl comes of python -m" in capfd.readouterr().err
+    assert run(all, *flags) == command.DONE
+    assert (out / "updates.jsonl").stat().st_mtime_ns == first
+    assert "updates.jsonl: there already" in capfd.readouterr().out
+    assert json.loads((out / "online.jsonl").read_text())["method"] == "bc"
+    assert json.loads((out / "eval.jsonl").read_text().splitlines()[-1])["processes"] >= 1
+    about = json.loads((out / "about.json").read_text())
+    assert about["devices"] and about["commands"]["scale"].startswith("python -m")

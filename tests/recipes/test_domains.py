@@ -1,0 +1,71 @@
+"""What domains change: every entry names a row and hyper-parameters that it has, and fits together."""
+
+import pytest
+
+from enoto_jax.recipes import domains
+from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.table import RECIPES
+from enoto_jax.types import Spec
+
+NAMES = {"antmaze": "antmaze-umaze-v2", "adroit": "pen-human-v1", "kitchen": "kitchen-mixed-v0"}
+CASES = [(row, NAMES[domain]) for domain, (_, rows) in domains.DOMAINS.items() for row in rows] + [
+    (row, f"{env}-{kind}-v2")
+    for env in ("hopper", "halfcheetah", "walker2d")
+    for kind in ("medium", "medium-replay", "medium-expert")
+    for row in ("edac", "sac_n")
+]
+
+
+@pytest.mark.parametrize(("row", "name"), CASES)
+def test_a_row_fits_together_with_its_domains_constants(row, name):
+    """Shapes only; an unknown path would be refused."""
+    changed = domains.for_task(RECIPES[row], row, name)
+    build(changed, Spec(29, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        ("hopper-medium-v2", "locomotion"),
+        ("HalfCheetah-v4", "locomotion"),
+        ("enoto/Walker2d-d4rl-v0", "locomotion"),
+        ("antmaze-large-diverse-v2", "antmaze"),
+        ("Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse_fixed", "antmaze"),
+        ("D4RL/antmaze/umaze-v1", "antmaze"),
+        ("enoto/AntMaze-umaze-v0", "antmaze"),
+        ("D4RL/door/human-v2", "adroit"),
+        ("kitchen-mixed-v0", "kitchen"),
+        ("my_robot", None),
+        ("pendulum-replay", None),  # "pen" is a word of its own
+        ("openhands", None),
+    ],
+)
+def test_domains_are_told_by_their_names(name, domain):
+    assert domains.domain_of(name) == domain
+
+
+def test_antmaze_follows_the_authors():
+    """Rewards of ALGORITHMS: r - 1 (IQL), 10 r - 5 (Cal-QL), 4 r - 2 (ENOTO's CQL), 100 r (LAPO)."""
+    maps = {
+        row: domains.for_task(RECIPES[row], row, "antmaze-umaze-v2").transform.build()(
+            Spec(29, 8), None
+        )
+        for row in ("iql", "wsrl", "enoto_cql")
+    }
+    rewards = {row: [float(t.reward(r)) for r in (0.0, 1.0)] for row, t in maps.items()}
+    assert rewards == {"iql": [-1, 0], "wsrl": [-5, 5], "enoto_cql": [-2, 2]}
+    lapo = domains.for_task(RECIPES["lapo"], "lapo", "antmaze-umaze-v2")
+    assert lapo.offline.algorithm.resolved()["value_range"] == (0.0, 100.0)
+    assert lapo.transform.resolved()["reward_scale"] == 100.0
+
+
+def test_edac_and_sac_n_have_their_own_sizes():
+    def n(row, name):
+        return domains.for_task(RECIPES[row], row, name).offline.algorithm.resolved()["n"]
+
+    assert [n("edac", f"hopper-{k}-v2") for k in ("medium", "medium-replay")] == [50, 50]
+    assert [n("sac_n", f"hopper-{k}-v2") for k in ("medium", "medium-expert")] == [500, 200]
+    assert n("sac_n", "walker2d-medium-replay-v2") == 20 and n("edac", "walker2d-medium-v2") == 10
+    eta = domains.for_task(RECIPES["edac"], "edac", "walker2d-medium-expert-v2")
+    assert eta.offline.algorithm.resolved()["eta"] == 5.0
+    assert domains.changes_of("enoto_cql", "hopper-medium-v2") == {}

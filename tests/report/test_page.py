@@ -1,0 +1,259 @@
+"""The report: runs found and pooled, and the page in a real browser."""
+
+import base64
+import csv
+import io
+import json
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from enoto_jax.cli import command, report
+from enoto_jax.report import page
+from enoto_jax.report.runs import find, flat
+from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog, read_csv
+from enoto_jax.types import InputError
+from tests.browser import chromium, requests, size
+from tests.helpers import ROOT, define_flags
+
+DAMAGED, COPY = "c/damaged", "c/copy"
+
+
+def make(
+    folder, method, task, seeds, target=None, online=3000, summary=True, restore=None, shift=0
+):
+    rng = np.random.default_rng(sum(seeds) + shift)
+    offline = {"algorithm": {"unit": "cql", "hidden": [8, 8]}, "steps": 2000}
+    algorithm = {"unit": "sac", "target": target and {"unit": target}}
+    config = {
+        "method": method,
+        "task": task,
+        "env": "Reach-v0",
+        "seeds": list(seeds),
+        "eval_episodes": 2,
+        "restore": restore,
+        "recipe": {"offline": offline, "online": {"algorithm": algorithm, "steps": 3000}},
+        "versions": {"jax": "0.0"},
+        "device": "1 x cpu",
+    }
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "timing.json").write_text(json.dumps({"compile_s": 3.5, "updates_per_s": 41.25}))
+    if summary:
+        (folder / "summary.json").write_text("{}")
+    phases = [("offline", range(1000, 2001, 1000))] if restore is None else []
+    rows = [
+        {
+            "phase": phase,
+            "step": step,
+            "env_steps": step * (phase == "online"),
+            "seed": seed,
+            "return_mean": 1.0,
+            "return_std": 0.0,
+            "score": 40 + shift + rng.normal(),
+            "episodes": 2,
+            "wall_s": 1.0,
+        }
+        for phase, steps in [*phases, ("online", range(0, online + 1, 1000))]
+        for step in steps
+        for seed in seeds
+    ]
+    CsvLog(folder / "evaluations.csv", EVALUATION_COLUMNS).append(rows)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two tasks, three rows, seeds in several folders, and everything that can be wrong."""
+    top = tmp_path_factory.mktemp("runs")
+    for shift, task in enumerate(("hopper-medium-v2", "walker2d-medium")):
+        make(top / task / "cql-a", "cql", task, (0, 1), shift=shift)
+        make(top / task / "cql-b", "cql", task, (2,), shift=shift)
+        make(top / task / "enoto", "enoto_cql", task, (0, 1), shift=10 + shift)
+        path = Path("elsewhere") / "cql-a"  # the runs were moved together
+        make(top / task / "min", "to_sac", task, (0, 1), restore=str(path), shift=5)
+        make(top / task / "rem", "to_sac", task, (0, 1), target="rem", restore=str(path), shift=5)
+    make(top / "c/stopped", "edac", "walker2d-medium", (0,), online=1000, summary=False)
+    shutil.copytree(top / "walker2d-medium/enoto", top / "c" / "copy")
+    make(top / DAMAGED, "iql", "walker2d-medium", (0,))
+    (top / DAMAGED / "evaluations.csv").write_text("phase,step\noffline,x\n")
+    return top
+
+
+def run(*arguments):
+    define_flags(report)
+    return command.execute(report.main, ["report", *map(str, arguments)], positional="runs")
+
+
+@pytest.fixture(scope="module")
+def out(folder, tmp_path_factory):
+    where = tmp_path_factory.mktemp("page")
+    lines = ["task,method,env_steps,score", "hopper-medium,PEX,0,40", "hopper-medium,PEX,3000,50"]
+    (where / "published.csv").write_text("\n".join([*lines, ""]))
+    arguments = [folder, "--out", where / "report.html", "--published", where / "published.csv"]
+    assert run(*arguments) == command.DONE
+    assert [path.name for path in where.glob("*.part")] == []
+    return where / "report.html"
+
+
+def test_runs_are_found_named_and_pooled(folder):
+    runs, problems = find([folder])
+    counts = Counter((run.row, run.task.split("-")[0]) for run in runs)
+    assert counts == {
+        ("cql", "hopper"): 2,
+        ("cql", "walker2d"): 2,
+        ("edac (unfinished)", "walker2d"): 1,
+        ("enoto_cql", "hopper"): 1,
+        ("enoto_cql", "walker2d"): 1,
+        ("to_sac", "hopper"): 1,
+        ("to_sac", "walker2d"): 1,
+        ("to_sac · target=rem", "hopper"): 1,
+        ("to_sac · target=rem", "walker2d"): 1,
+    }
+    assert [run.folder for run in runs] == sorted(run.folder for run in runs)
+    restored = next(run for run in runs if run.row == "to_sac")
+    assert {row["phase"] for row in restored.rows} == {"offline", "online"}
+    assert len(problems) == 2
+    assert any(DAMAGED in line for line in problems)
+    assert any("the same row, task and seed (0, 1)" in line for line in problems)
+
+
+def test_paths_of_settings():
+    assert flat({"a": {"unit": "sac", "n": 2}, "b": None}) == {"a": "sac", "a.n": 2, "b": None}
+
+
+def test_an_offline_run_that_others_went_on_from_is_no_row_of_its_own(tmp_path):
+    make(tmp_path / "off", "cql", "reach", (0, 1), online=0)
+    make(tmp_path / "on", "to_sac", "reach", (0, 1), restore=str(tmp_path / "off"))
+    assert [run.row for run in find([tmp_path])[0]] == ["to_sac"]
+
+
+def test_tasks_are_told_apart_by_their_data(tmp_path):
+    """But a run that reads no data is on the same task as those that do."""
+
+    def tasks(**hashes):
+        for name, value in hashes.items():
+            path = tmp_path / name / "config.json"
+            if not path.exists():
+                make(path.parent, name, "reach", (0,))
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"data_hash": value}))
+        return [run.task for run in find([tmp_path])[0]]
+
+    assert tasks(a="sha256:12", b=None, c="sha256:12") == ["reach"] * 3
+    assert tasks(c="sha256:34") == ["reach (12)", "reach", "reach (34)"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nowhere"], "nowhere: is not a folder"),
+        ([], "no folder given"),
+        (["."], "no run that can be read"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == command.BAD_INPUT
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_published_file_of_another_kind_is_refused(folder, tmp_path, capsys):
+    (tmp_path / "p.csv").write_text("task,score\nreach,1\n")
+    assert run(folder, f"--published={tmp_path / 'p.csv'}") == command.BAD_INPUT
+    assert "--published" in capsys.readouterr().err
+
+
+def test_the_page_holds_what_was_read_and_loads_nothing(out):
+    text = out.read_text()
+    assert "<script src" not in text and '<link rel="stylesheet' not in text
+    for word in (
+        "PEX (published)",
+        "probability of improvement",
+        "41.2",
+        DAMAGED,
+        "edac (unfinished)",
+    ):
+        assert word.lower() in text.lower(), word
+
+
+def test_figures_are_what_plotly_knows(folder):
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    runs, _ = find([folder])
+    text = page.build(runs)
+    shown = json.loads(text.split('type="application/json">')[1].split("</script>")[0])
+    assert set(shown) == {"task-0", "task-1", "aggregated", "intervals", "profiles"}
+    for figure in shown.values():
+        graph_objects.Figure(figure)  # refuses a property that does not exist
+
+
+def test_regret_is_what_an_expert_would_have_had_more(folder):
+    runs = [run for run in find([folder])[0] if run.row == "enoto_cql"][:1]
+    found = page._summary(runs[0].task, "enoto_cql", runs, runs)["values"]
+    assert found["regret"]["mean"] == pytest.approx(100 - found["area"]["mean"])
+    assert found["regret"]["low"] == pytest.approx(100 - found["area"]["high"])
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile") / "new") as driver:
+        yield driver
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_in_a_browser(browser, out, folder, width):
+    browser.get("about:blank")
+    requests(browser)  # those of the browser's own first page
+    size(browser, width)
+    browser.get(out.as_uri())
+    ask = browser.execute_script
+    assert ask("return document.body.dataset.drawn") == "yes"
+    assert browser.get_log("browser") == []
+    assert {url.partition(":")[0] for url in requests(browser)} <= {"file", "data", "blob"}
+    assert ask("return document.documentElement.scrollWidth <= innerWidth")
+
+    shown = "return [...document.querySelectorAll('.plot .scatterlayer .js-line')].filter(p => p.getAttribute('d')).length"
+    assert ask("return document.querySelectorAll('.plot svg.main-svg').length") >= 5
+    assert ask("return document.querySelectorAll('#task-0 .annotation-text').length") == 1
+    before = ask(shown)
+    assert before > 20
+    box = browser.find_element("css selector", "#legend input[value='enoto_cql']")
+    box.send_keys(" ")  # from the keyboard
+    visible = "return document.getElementById('task-0').data.filter(t => t.legendgroup === 'enoto_cql' && t.visible !== false).length"
+    assert ask(visible) == 0 and ask(shown) < before
+    box.click()
+    assert ask(visible) > 0 and ask(shown) == before
+
+    link = browser.find_element("css selector", "a[download='evaluations.csv']")
+    text = base64.b64decode(link.get_attribute("href").partition("base64,")[2]).decode()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    mine = [row for row in rows if row["row"] == "enoto_cql" and row["task"] == "walker2d-medium"]
+    wanted = read_csv(folder / "walker2d-medium/enoto/evaluations.csv")
+    assert [float(row["score"]) for row in mine] == [float(row["score"]) for row in wanted]
+
+    final = "return [...document.querySelectorAll('.sortable')][0].rows[1].cells[6].dataset.value"
+    ask("document.querySelectorAll('.sortable thead th')[6].querySelector('button').click()")
+    lowest = float(ask(final))
+    ask("document.querySelectorAll('.sortable thead th')[6].querySelector('button').click()")
+    assert float(ask(final)) > lowest
+
+
+def test_without_its_extra_it_says_so(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(InputError, match=r"extra \[report\]"):
+        page.build(find([folder])[0])
+
+
+def test_the_command_of_the_page_on_results(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "runs")
+    (tmp_path / "published.csv").write_text("task,method,env_steps,score\n")
+    lines = (ROOT / "docs/report.md").read_text().split("```sh\n")[1].split("```")[0].splitlines()
+    for line in lines:
+        program = line.split()
+        assert program[:3] == ["python", "-m", "enoto_jax.cli.report"]
+        assert run(*program[3:]) == command.DONE
+    assert (tmp_path / "report.html").exists()

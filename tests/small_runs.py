@@ -1,0 +1,124 @@
+"""Runs of a tiny task, whole or cut off: what their tests share."""
+
+import csv
+import json
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from enoto_jax import core
+from enoto_jax.recipes.recipe import Recipe, build
+from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.training import online, run
+from enoto_jax.training.record import Record
+from tests.helpers import REACH, assert_same, tiny
+
+# Offline: 20 updates, evaluated at 10 and 20. Online: 12 steps, evaluated at 0, 4, 8 and 12; the
+# first update after step 4. One call is 5 updates or 1 step; `watched` counts both as "update".
+SEEDS, EPISODES = (3, 5), 2
+WARMUP, UTD, STEPS = 3, 2, 12
+MINE = {"online__utd": UTD, "online__algorithm__exploration__mask": 0.7}
+ROW = tiny("enoto_cql", **MINE)
+REFERENCE = (-15.0, -3.0)
+EVALUATED = [("offline", 10), ("offline", 20), *(("online", step) for step in (0, 4, 8, 12))]
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing is saved."""
+
+
+class Finished(NamedTuple):
+    folder: Any
+    summary: dict
+    start: online.Online  # of the online phase
+    calls: dict[str, int]  # how often each kind of work was done
+
+
+def train(source, folder, row: Recipe = ROW, **changes):
+    settings = {"seeds": SEEDS, "eval_episodes": EPISODES, **changes}
+    return run.train(row, source, folder, **settings)
+
+
+@contextmanager
+def watched(at: tuple[str, int] | None = None, kill: bool = False):
+    """Counts what a run does; stops it, or kills it, after the n-th piece of one kind of work."""
+    calls: dict[str, int] = {}
+    plain = Record.timed
+
+    @contextmanager
+    def timed(self, what):
+        with plain(self, what) as seconds:
+            yield seconds
+        calls[what] = calls.get(what, 0) + 1
+        if at == (what, calls[what]):
+            if kill:
+                self.checkpoints.wait()  # in one process the threads that write would live on
+                raise Killed
+            self.stop = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "timed", timed)
+        yield calls
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def evaluations(folder) -> list[tuple[str, int, int]]:
+    return [
+        (row["phase"], int(row["step"]), int(row["seed"]))
+        for row in table(folder / "evaluations.csv")
+    ]
+
+
+def kept_handover(folder, row: Recipe = ROW, seeds: int = 2) -> core.TrainState:
+    algorithm = build(row, REACH).offline
+    shapes = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
+    checkpoints = Checkpoints(folder / "checkpoints")
+    template = jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
+    state = checkpoints.restore(template, handover=True)
+    checkpoints.close()
+    return state
+
+
+def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> online.Online:
+    """The newest checkpoint, which is of the online phase."""
+    built = build(row, REACH)
+    begin = online.begin(built.online, built.replay, REACH, row.online.batch_size)
+    shapes = jax.eval_shape(lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0)))
+    template = jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    about = checkpoints.record()
+    assert about["phase"] == "online"
+    ring = jax.tree.map(lambda x: x[:, : about["step"]], template.storage.ring)
+    found = checkpoints.restore(template.replace(storage=template.storage._replace(ring=ring)))
+    checkpoints.close()
+    return found
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def assert_goes_on_as_uninterrupted(folder, finished):
+    """To the last bit: rows, parameters, optimisers, replay, counters; only clocks may differ."""
+    assert_same(kept_handover(folder), kept_handover(finished.folder))
+    assert_same(last_state(folder), last_state(finished.folder))
+    mine, whole = (table(f / "evaluations.csv") for f in (folder, finished.folder))
+    assert [{**row, "wall_s": ""} for row in mine] == [{**row, "wall_s": ""} for row in whole]
+    names = ("metrics.csv", "summary.json")
+    assert [(folder / n).read_text() for n in names] == [
+        (finished.folder / n).read_text() for n in names
+    ]
+    timing, whole = (json.loads((f / "timing.json").read_text()) for f in (folder, finished.folder))
+    for name in ("updates", "env_steps"):
+        assert timing[name] == whole[name]

@@ -1,0 +1,74 @@
+"""Runs that begin from another run's hand-over."""
+
+import jax
+import pytest
+
+from enoto_jax.training import online
+from enoto_jax.types import InputError
+from tests.helpers import assert_same, tiny
+from tests.small_runs import MINE, Killed, contents, table, train
+
+
+def starts_of(patch) -> list:
+    """Keeps what each run's online phase would begin with, and ends the run there."""
+    found = []
+
+    def capture(phase, algorithm, replay, carried, *rest):
+        found.append(rest[3].seeds.get(carried))
+        raise Killed
+
+    patch.setattr(online, "train", capture)
+    return found
+
+
+def test_restore_starts_where_the_run_itself_started(finished, source, tmp_path, monkeypatch):
+    found = starts_of(monkeypatch)
+    with pytest.raises(Killed):
+        train(source, tmp_path / "same", restore=finished.folder)
+    assert_same(found[0], finished.start)
+    # Another row with the same offline phase, of one of the seeds.
+    other = tiny("cql_n_to_sac_n")
+    with pytest.raises(Killed):
+        train(source, tmp_path / "other", row=other, seeds=(5,), restore=finished.folder)
+    mine = jax.tree.map(lambda x: x[1:], finished.start.train)
+    for part in ("params", "targets", "opt_states"):
+        assert_same(getattr(found[1].train, part), getattr(mine, part))
+    assert not (tmp_path / "other" / "checkpoints" / "handover" / "0").exists()
+
+
+def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, tmp_path):
+    """The same parameters, the same seeds, the same moment: the same row."""
+    row = tiny("cql_n_to_sac_n", online__steps=2, online__warmup=9)
+    train(source, tmp_path, restore=finished.folder, row=row)
+    mine = [row for row in table(tmp_path / "evaluations.csv") if row["step"] == "0"]
+    whole = [
+        row
+        for row in table(finished.folder / "evaluations.csv")
+        if (row["phase"], row["step"]) == ("online", "0")
+    ]
+    assert [row["phase"] for row in mine] == ["online"] * 2
+    assert [row["return_mean"] for row in mine] == [row["return_mean"] for row in whole]
+
+
+@pytest.mark.parametrize(
+    "message, changes",
+    [
+        (r"trained seeds \[3, 5\], not \[4\]", {"seeds": (3, 4)}),
+        ("cannot restore|differ", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(9,))}),
+        ("cannot restore|differ", {"row": tiny("cql_to_sac")}),
+    ],
+)
+def test_restore_refuses_what_does_not_fit_and_writes_nothing(
+    finished, source, tmp_path, message, changes
+):
+    before = contents(finished.folder)
+    with pytest.raises(InputError, match=message):
+        train(source, tmp_path / "new", restore=finished.folder, **changes)
+    assert contents(finished.folder) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_restore_from_no_run_leaves_no_trace(source, tmp_path):
+    with pytest.raises(InputError, match="nothing-here"):
+        train(source, tmp_path / "new", restore=tmp_path / "nothing-here")
+    assert not list(tmp_path.iterdir())
