@@ -7,18 +7,29 @@ network alone, each network has its own optimiser, and one that is not updated d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from enoto_jax.nets import ensembles
-from enoto_jax.types import Array, Key, LossFn, Metrics, MonteCarlo, Params, Transition
+from enoto_jax.types import (
+    Array,
+    DualFn,
+    Key,
+    LossFn,
+    Metrics,
+    MonteCarlo,
+    Params,
+    Spec,
+    Transition,
+    Unit,
+)
 
 
 @flax.struct.dataclass
@@ -30,7 +41,7 @@ class TrainState:
       targets: their slow copies, for the tracked networks.
       opt_states: optimiser states, by network.
       frozen: parameters of networks without a loss (the offline policy that PEX keeps).
-      step: number of updates done in this phase.
+      step: number of the next update; it decides which delayed networks are updated.
     """
 
     params: Mapping[str, Params]
@@ -41,7 +52,7 @@ class TrainState:
 
 
 class Algorithm(NamedTuple):
-    """Networks, one loss per network, and how to act; made by e.g. `sac(spec, n=10)`.
+    """Networks, one loss per network, and how to act; made by e.g. `sac(n=10).build(spec)`.
 
     Attributes:
       nets: modules, by name.
@@ -59,8 +70,8 @@ class Algorithm(NamedTuple):
       delays: by network, or "targets": one step in so many updates (TD3, REDQ); 1 by default.
       monte_carlo: how the return-to-go that batches need as an extra is computed, or None.
       priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
-      agents: independent copies that train side by side, each on rows of its own: every array of
-        the state but its step has them on its leading axis. None: one, without that axis.
+      duals: losses of multipliers, functions of the metrics of an update's losses; they come last.
+      batches: how many batches of the phase's size an update takes (independent agents).
     """
 
     nets: Mapping[str, nn.Module]
@@ -78,18 +89,24 @@ class Algorithm(NamedTuple):
     delays: Mapping[str, int] = {}
     monte_carlo: MonteCarlo | None = None
     priority: Callable[[TrainState, Transition], Array] | None = None
-    agents: int | None = None
+    duals: Mapping[str, DualFn] = {}
+    batches: int = 1
 
 
-# Which axis of a state's arrays is the agents'.
-AGENTS = TrainState(params=0, targets=0, opt_states=0, frozen=0, step=None)
+class AlgorithmConfig(Unit):
+    """Options of an algorithm."""
+
+    def build(self, spec: Spec) -> Algorithm:
+        """The algorithm for observations and actions of these sizes.
+
+        Raises:
+          InputError: options that cannot work, in one line.
+        """
+        raise NotImplementedError
 
 
 def init(algorithm: Algorithm, key: Key) -> TrainState:
     """Fresh parameters, targets equal to them, fresh optimisers."""
-    if algorithm.agents is not None:
-        one = partial(init, algorithm._replace(agents=None))
-        return jax.vmap(one, out_axes=AGENTS)(jax.random.split(key, algorithm.agents))
     keys = jax.random.split(key, len(algorithm.nets))
     all_params = {
         name: net.init(k, *algorithm.inputs[name])
@@ -107,108 +124,77 @@ def init(algorithm: Algorithm, key: Key) -> TrainState:
 
 
 def update(
-    algorithm: Algorithm,
-    state: TrainState,
-    batch: Transition,
-    key: Key,
-    only: Collection[str] | None = None,
-    number: Array | None = None,
+    algorithm: Algorithm, state: TrainState, batch: Transition, key: Key
 ) -> tuple[TrainState, Mapping[str, Metrics]]:
-    """One gradient step per network, in the algorithm's order, then the targets follow.
+    """Take one gradient step per network, in the algorithm's order; then the targets follow.
 
-    Later losses see the parameters that earlier ones have just produced, and their metrics.
+    Later losses see the parameters that earlier ones have just produced.
 
     Args:
       algorithm: the losses and optimisers.
-      state: is not changed.
-      batch: transitions [B]; of several agents, each gets an equal part.
+      state: is not changed. Its step decides which delayed networks are updated; where all seeds
+        of a vmap share one step, a delayed update stays a branch and costs nothing when not taken.
+      batch: transitions [batches * B].
       key: consumed; every loss gets its own.
-      only: names of the networks to update; all by default. The others do not move.
-      number: of this update, for the delays; the state's own count by default. One number for all
-        seeds keeps a delayed step a branch under vmap, which costs nothing when it is not taken.
 
     Returns:
-      The next state, and metrics by network (each with its "loss"). Those of a network that is
-      updated every k-th time are k-fold then and 0 otherwise: their mean over updates is right.
+      The next state, and metrics by network (each with its "loss"), averaged over the axes that a
+      loss gives them. Those of a network that is updated every k updates are k-fold then and 0
+      otherwise: their mean over updates is right.
     """
-    number = state.step if number is None else number
-    if algorithm.agents is not None:
-        return _update_each(algorithm, state, batch, key, only, number)
     metrics: dict[str, Metrics] = {}
     keys = jax.random.split(key, len(algorithm.losses))
-    for loss_key, name in zip(keys, algorithm.losses):
-        if only is not None and name not in only:
-            continue
-        learn = partial(_learn, algorithm, name, state, batch, loss_key, dict(metrics))
-        before = (state.params[name], state.opt_states[name])
-        every = algorithm.delays.get(name, 1)
-        (params, opt_state), metrics[name] = _every(every, number, learn, before)
-        state = state.replace(
-            params={**state.params, name: params},
-            opt_states={**state.opt_states, name: opt_state},
-        )
-    tracked = [name for name in algorithm.tracked if only is None or name in only]
-    follow = partial(_follow, algorithm, tracked, state)
-    targets, _ = _every(algorithm.delays.get("targets", 1), number, follow, state.targets)
-    return state.replace(targets=targets, step=state.step + 1), metrics
+    for loss_key, (name, loss) in zip(keys, algorithm.losses.items()):
+        state, metrics[name] = _step(algorithm, name, state, loss, state, batch, loss_key)
+    for name, dual in algorithm.duals.items():
+        state, metrics[name] = _step(algorithm, name, state, dual, dict(metrics))
+    follow = partial(_follow, algorithm, state)
+    targets, _ = _every(algorithm.delays.get("targets", 1), state.step, follow, state.targets)
+    return state.replace(targets=targets, step=state.step + 1), jax.tree.map(jnp.mean, metrics)
 
 
-def apart(algorithm: Algorithm, state: TrainState) -> TrainState:
-    """The state with the copies of every ensemble apart; `ensembles.stacked` undoes it exactly.
+def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
+    """The state after a gradient step of one network on loss(its params, *seen).
 
-    One of several agents is as it was: their arrays have another axis before the copies'.
+    A delay may skip the step.
     """
-    if algorithm.agents is not None:
-        return state
+    params, opt_state = before = (state.params[name], state.opt_states[name])
 
-    def parts(trees):
-        return {name: ensembles.apart(algorithm.nets[name], tree) for name, tree in trees.items()}
+    def learn():
+        (value, about), grads = jax.value_and_grad(_scalar(name, loss), has_aux=True)(params, *seen)
+        changes, moved = algorithm.optimisers[name].update(grads, opt_state, params)
+        return (optax.apply_updates(params, changes), moved), {"loss": value, **about}
 
-    return TrainState(
-        params=parts(state.params),
-        targets=parts(state.targets),
-        opt_states=parts(state.opt_states),
-        frozen=parts(state.frozen),
-        step=state.step,
+    every = algorithm.delays.get(name, 1)
+    (params, opt_state), metrics = _every(every, state.step, learn, before)
+    state = state.replace(
+        params={**state.params, name: params}, opt_states={**state.opt_states, name: opt_state}
     )
+    return state, metrics
 
 
-def _update_each(algorithm, state, batch, key, only, number) -> tuple[TrainState, Mapping]:
-    """One update of every agent; metrics are their means."""
-    one = algorithm._replace(agents=None)
-    after, metrics = jax.vmap(
-        lambda state, batch, key: update(one, state, batch, key, only, number),
-        in_axes=(AGENTS, 0, 0),
-        out_axes=(AGENTS, 0),
-    )(
-        state,
-        jax.tree.map(lambda x: x.reshape(algorithm.agents, -1, *x.shape[1:]), batch),
-        jax.random.split(key, algorithm.agents),
-    )
-    return after, jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
+def _scalar(name: str, loss: Callable) -> Callable:
+    """The loss, its value checked to be one number."""
+
+    def checked(*arguments):
+        value, about = loss(*arguments)
+        chex.assert_rank(value, 0, custom_message=f"the loss of {name} must be one number")
+        return value, about
+
+    return checked
 
 
-def _learn(algorithm, name, state, batch, key, earlier) -> tuple[tuple, Metrics]:
-    """One network's parameters and optimiser after a gradient step."""
-    grad = jax.value_and_grad(algorithm.losses[name], has_aux=True)
-    (value, seen), grads = grad(state.params[name], state, batch, key, earlier)
-    changes, opt_state = algorithm.optimisers[name].update(
-        grads, state.opt_states[name], state.params[name]
-    )
-    return (optax.apply_updates(state.params[name], changes), opt_state), {"loss": value, **seen}
-
-
-def _follow(algorithm, names, state) -> tuple[Mapping[str, Params], Metrics]:
+def _follow(algorithm, state) -> tuple[Mapping[str, Params], Metrics]:
     """The targets after a step of their Polyak average."""
     moved = {
         name: optax.incremental_update(state.params[name], state.targets[name], algorithm.tau)
-        for name in names
+        for name in algorithm.tracked
     }
     return {**state.targets, **moved}, {}
 
 
 def _every(every: int, number: Array, change: Callable, before: Any) -> tuple[Any, Metrics]:
-    """`change()` in the last of every so many updates, otherwise `before` and metrics of 0."""
+    """`change()` every so many updates, in the last of them; otherwise `before`, metrics of 0."""
     if every == 1:
         return change()
     _, metrics = jax.eval_shape(change)

@@ -1,37 +1,53 @@
 """Hand-overs: what the online phase starts from. Pure functions from state to state.
 
-A hand-over gets (key, offline state or None, online algorithm, example of its fresh state) and
-returns the online state; its structure is compared with what the online update expects.
+The structure of what a hand-over returns is compared with what the online update expects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from enoto_jax import core
-from enoto_jax.types import InputError, Key
+from enoto_jax.types import InputError, Key, Unit
 
 OFFLINE_ACTOR = "offline_actor"  # the frozen network that expand_policy fills
 
-Handover = Callable[[Key, core.TrainState | None, core.Algorithm], core.TrainState]
+
+class Handover(Unit):
+    """A pure function from the offline state to the online one."""
+
+    def __call__(
+        self, key: Key, offline: core.TrainState | None, algorithm: core.Algorithm
+    ) -> core.TrainState:
+        """The online state.
+
+        Args:
+          key: for what starts anew.
+          offline: the end of the offline phase; None without one.
+          algorithm: the online phase's.
+
+        Raises:
+          InputError: the two phases' networks do not fit.
+        """
+        raise NotImplementedError
 
 
-def carry() -> Handover:
+class carry(Handover):
     """Keep parameters, targets, optimiser states and temperature; drop what is not used online.
 
     This is ENOTO's: the released code loads every network and every optimiser. Learning rates
     belong to the online phase's own algorithm.
     """
 
-    def handover(key: Key, offline, algorithm):
+    def __call__(self, key, offline, algorithm):
         if offline is None:
             raise InputError("carry: there is no offline phase to carry from; use fresh")
         expected = jax.eval_shape(lambda k: core.init(algorithm, k), key)
         kept = {
-            part: _kept("carry", part, offline, getattr(expected, part))
+            part: _kept(self.name, part, offline, getattr(expected, part))
             for part in ("params", "targets", "opt_states")
         }
         state = offline.replace(**kept, frozen={}, step=jnp.int32(0))
@@ -40,16 +56,14 @@ def carry() -> Handover:
             raise InputError(f"carry: the two phases' networks differ: {difference}")
         return state
 
-    return handover
 
-
-def expand_policy() -> Handover:
+class expand_policy(Handover):
     """Freeze the offline policy beside a new one; keep critics, their targets and V (PEX).
 
     The optimisers start anew, as in the authors' code, which loads networks alone.
     """
 
-    def handover(key: Key, offline, algorithm):
+    def __call__(self, key, offline, algorithm):
         if offline is None:
             raise InputError("expand_policy: there is no offline phase to expand; use fresh")
         start = core.init(algorithm, key)
@@ -59,10 +73,10 @@ def expand_policy() -> Handover:
                 "or carry"
             )
         learned = {name: x for name, x in start.params.items() if name != "actor"}
-        actor = _kept("expand_policy", "params", offline, {"actor": start.params["actor"]})
+        actor = _kept(self.name, "params", offline, {"actor": start.params["actor"]})
         state = start.replace(
-            params={**start.params, **_kept("expand_policy", "params", offline, learned)},
-            targets=_kept("expand_policy", "targets", offline, start.targets),
+            params={**start.params, **_kept(self.name, "params", offline, learned)},
+            targets=_kept(self.name, "targets", offline, start.targets),
             frozen={OFFLINE_ACTOR: actor["actor"]},
         )
         difference = differences(start, state)
@@ -70,17 +84,15 @@ def expand_policy() -> Handover:
             raise InputError(f"expand_policy: the two phases' networks differ: {difference}")
         return state
 
-    return handover
 
-
-def merge_actors() -> Handover:
+class merge_actors(Handover):
     """Independent agents become one: their actors a mixture's members, their critics one ensemble.
 
     The targets start as copies of the critics; optimisers, temperature and every other network
     start anew (balanced replay).
     """
 
-    def handover(key: Key, offline, algorithm):
+    def __call__(self, key, offline, algorithm):
         if offline is None:
             raise InputError("merge_actors: there is no offline phase to merge; use fresh")
         state = core.init(algorithm, key)
@@ -100,7 +112,12 @@ def merge_actors() -> Handover:
             )
         return merged
 
-    return handover
+
+class fresh(Handover):
+    """Start from new parameters, whatever came before."""
+
+    def __call__(self, key, offline, algorithm):
+        return core.init(algorithm, key)
 
 
 def _kept(unit: str, part: str, offline: core.TrainState, wanted: Mapping) -> dict:
@@ -113,11 +130,6 @@ def _kept(unit: str, part: str, offline: core.TrainState, wanted: Mapping) -> di
             "online algorithm needs; choose a hand-over that makes them, or fresh"
         )
     return {name: have[name] for name in wanted}
-
-
-def fresh() -> Handover:
-    """Start from new parameters, whatever came before."""
-    return lambda key, offline, algorithm: core.init(algorithm, key)
 
 
 def differences(expected, found) -> str:

@@ -7,13 +7,12 @@ only. Rewards of an evaluation are always the environment's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from enoto_jax.data.source import Dataset
-from enoto_jax.types import InputError, Spec, Transition
+from enoto_jax.types import InputError, Spec, Transition, Unit
 
 
 class Transform(NamedTuple):
@@ -110,74 +109,85 @@ class Transform(NamedTuple):
             raise InputError(f"the checkpoint's transform cannot be read: {error}") from error
 
 
-FitTransform = Callable[[Spec, Dataset | None], Transform]
+class FitTransform(Unit):
+    """Fits a transform to a data set."""
+
+    def __call__(self, spec: Spec, dataset: Any) -> Transform:
+        """The transform for these sizes and this `data.Dataset`, or None without one.
+
+        Raises:
+          InputError: data without what the options ask for.
+        """
+        raise NotImplementedError
 
 
-def transform(
-    *,
-    observations: bool = False,
-    actions: bool = False,
-    epsilon: float = 1e-3,
-    reward_scale: float = 1.0,
-    reward_shift: float = 0.0,
-    return_range: float | None = None,
-    reward_over_largest: bool = False,
-    action_limit: float = 1.0,
-) -> FitTransform:
-    """Standardised observations and actions, scaled and shifted rewards, clipped actions.
+class transform(FitTransform):
+    """Standardised observations and actions, scaled and shifted rewards, clipped actions."""
 
-    Args:
-      observations: standardise by the data's mean and standard deviation (TD3+BC, CORL).
-      actions: standardise them too (LAPO).
-      epsilon: added to a standard deviation: 1e-3 in TD3+BC and CORL, 1e-6 in LAPO.
-      reward_scale: factor of every reward.
-      reward_shift: added after the factor (-1 for IQL in AntMaze).
-      return_range: scale rewards so that the returns of the data's episodes span this much (1000 in
-        IQL); None does not.
-      reward_over_largest: divide rewards by the data's largest one (LAPO).
-      action_limit: actions are clipped to [-limit, limit], slightly below 1 for policies whose
-        density is infinite there.
+    observations: Annotated[
+        bool, "standardise by the data's mean and standard deviation (TD3+BC, CORL)."
+    ] = False
+    actions: Annotated[bool, "standardise them too (LAPO)."] = False
+    epsilon: Annotated[
+        float, "added to a standard deviation: 1e-3 in TD3+BC and CORL, 1e-6 in LAPO."
+    ] = 1e-3
+    reward_scale: Annotated[float, "factor of every reward."] = 1.0
+    reward_shift: Annotated[float, "added after the factor (-1 for IQL in AntMaze)."] = 0.0
+    return_range: Annotated[
+        float | None,
+        "scale rewards so that the returns of the data's episodes span this much (1000 in IQL); "
+        "None does not.",
+    ] = None
+    reward_over_largest: Annotated[bool, "divide rewards by the data's largest one (LAPO)."] = False
+    action_limit: Annotated[
+        float,
+        "actions are clipped to [-limit, limit], slightly below 1 for policies whose density is "
+        "infinite there.",
+    ] = 1.0
 
-    Raises:
-      InputError: a number that makes no sense, or data without what it asks for.
-    """
-    if not 0.0 < action_limit <= 1.0:
-        raise InputError(f"transform.action_limit is {action_limit}; it lies above 0, up to 1")
-    if reward_scale == 0.0 or (return_range is not None and return_range <= 0.0):
-        raise InputError("transform: reward_scale must not be 0 and return_range must be positive")
+    def __post_init__(self) -> None:
+        if not 0.0 < self.action_limit <= 1.0:
+            raise InputError(
+                f"transform.action_limit is {self.action_limit}; it lies above 0, up to 1"
+            )
+        if self.reward_scale == 0.0 or (self.return_range is not None and self.return_range <= 0.0):
+            raise InputError(
+                "transform: reward_scale must not be 0 and return_range must be positive"
+            )
 
-    def fit(spec: Spec, dataset: Dataset | None) -> Transform:
-        learned = observations or actions or return_range is not None or reward_over_largest
+    def __call__(self, spec: Spec, dataset: Any) -> Transform:
+        learned = (
+            self.observations
+            or self.actions
+            or self.return_range is not None
+            or self.reward_over_largest
+        )
         if learned and dataset is None:
             raise InputError(
                 "transform: it is fitted to data, and this run reads none; switch off "
                 "observations, actions, return_range and reward_over_largest"
             )
-        scale = reward_scale
-        if return_range is not None:
+        scale = self.reward_scale
+        if self.return_range is not None:
             spread = float(np.ptp(dataset.episode_returns))
             if spread == 0.0:
                 raise InputError("transform.return_range: all episodes have the same return")
-            scale *= return_range / spread
-        if reward_over_largest:
+            scale *= self.return_range / spread
+        if self.reward_over_largest:
             largest = float(dataset.transitions.reward.max())
             if largest <= 0.0:
                 raise InputError("transform.reward_over_largest: no reward is above 0")
             scale /= largest
+        data = None if dataset is None else dataset.transitions
         return Transform(
             *_moments(
-                observations,
-                dataset and dataset.transitions.observation,
-                spec.observation_size,
-                epsilon,
+                self.observations, data and data.observation, spec.observation_size, self.epsilon
             ),
-            *_moments(actions, dataset and dataset.transitions.action, spec.action_size, epsilon),
+            *_moments(self.actions, data and data.action, spec.action_size, self.epsilon),
             scale,
-            reward_shift,
-            action_limit,
+            self.reward_shift,
+            self.action_limit,
         )
-
-    return fit
 
 
 def _moments(

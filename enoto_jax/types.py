@@ -13,8 +13,9 @@ N      critics                A      action size
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, dataclass_transform
 
 import jax
 
@@ -67,13 +68,36 @@ class MonteCarlo(NamedTuple):
     sparse: float | None = None
 
 
-class TargetRule(Protocol):
-    """Reduces the target critics' values of the next action, and does nothing else."""
+# (parameters of the network, state, batch, key) -> (scalar, metrics). The gradient is taken with
+# respect to the first argument only.
+LossFn = Callable[[Params, Any, Transition, Key], tuple[Array, Metrics]]
+# (parameters of the network, metrics of the losses of this update) -> (scalar, metrics)
+DualFn = Callable[[Params, Mapping[str, Metrics]], tuple[Array, Metrics]]
 
-    def __call__(self, key: Key, q: Array) -> Array:
-        """q [N, B] -> one target for all critics [B], or one a critic [N, B]."""
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Unit:
+    """An exchangeable part of a method: its options are the fields of a frozen dataclass.
 
-# (parameters of that network, state, batch, key, metrics of the losses before it in this update)
-# -> (scalar, metrics). The gradient is taken with respect to the first argument only.
-LossFn = Callable[[Params, Any, Transition, Key, Mapping[str, Metrics]], tuple[Array, Metrics]]
+    A subclass becomes a frozen, keyword-only dataclass by itself. A field is written
+    `name: Annotated[type, "what it is."] = default`, which editors, type checkers, `--set`,
+    `--explain` and the docs all read. Names are lower-case, as optax's constructors are.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+
+    @property
+    def name(self) -> str:
+        """The name by which the command line and config.json know the unit."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        """The call that makes it, without the options that are at their defaults."""
+        changed = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+        }
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in changed.items())})"

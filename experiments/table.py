@@ -19,7 +19,7 @@ from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.registry import KINDS
 from enoto_jax.recipes.table import RECIPES
-from enoto_jax.recipes.units import Unit
+from enoto_jax.types import Unit
 
 FLAGS = flags.FLAGS
 TITLES = {

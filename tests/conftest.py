@@ -105,7 +105,7 @@ def evaluate(request, spec, state_of, double):
     """
 
     def evaluate(make=request.module.MAKE, **options):
-        algorithm = make(spec, **{**request.module.SHAPE, **options})
+        algorithm = make(**{**request.module.SHAPE, **options}).build(spec)
         state = state_of(algorithm)
         return algorithm, state, double(state)
 

@@ -45,12 +45,11 @@ def differ(one, two):
 @pytest.fixture(scope="module")
 def enoto(spec):
     return sac(
-        spec,
         target=targets.weighted_min_pair(),
         exploration=sunrise(temperature=1.0),
         tau=0.3,
         **OPTIONS,
-    )
+    ).build(spec)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,7 @@ def two_updates_by_hand(algorithm, state, batch, keys, order, double):
     for key in keys:
         for name, loss_key in zip(order, jax.random.split(key, len(order))):
             gradient = jax.grad(algorithm.losses[name], has_aux=True)
-            found, _ = gradient(state.params[name], state, batch, loss_key, {})
+            found, _ = gradient(state.params[name], state, batch, loss_key)
             gradients[name].append(double(found))
             changes = jax.tree.map(partial(last_change, RATES[name]), *gradients[name])
             moved = jax.tree.map(lambda x, c: np.float32(x + c), state.params[name], changes)
@@ -87,7 +86,7 @@ def test_two_updates_against_the_oracle(enoto, spec, start, batch, double, order
     """Order, keys, Adam's moments over two steps, and the targets that follow at the end."""
     names = order.split(",")
     algorithm = enoto._replace(losses={name: enoto.losses[name] for name in names})
-    assert list(sac(spec, order=order).losses) == names
+    assert list(sac(order=order).build(spec).losses) == names
     keys = jax.random.split(KEY, 2)
     expected = two_updates_by_hand(algorithm, start, batch, keys, names, double)
     state = start
@@ -102,30 +101,30 @@ def test_two_updates_against_the_oracle(enoto, spec, start, batch, double, order
 
 
 def test_the_default_order_is_d3rlpys(spec):
-    assert list(sac(spec).losses) == ["temperature", "critic", "actor"]
-    assert list(cql(spec, lagrange=1.0).losses) == ["temperature", "critic", "actor", "multiplier"]
+    assert list(sac().build(spec).losses) == ["temperature", "critic", "actor"]
+    learned = cql(lagrange=1.0).build(spec)
+    assert list(learned.losses) == ["temperature", "critic", "actor"]
+    assert list(learned.duals) == ["multiplier"]
 
 
 def test_with_a_delay_the_actor_moves_once_and_sees_the_last_critic(spec, batch, state_of):
     """Four updates per environment step: three of the critics alone, then everything."""
-    algorithm = sac(spec, actor_delay=4, order="critic,actor,temperature", **OPTIONS)
+    algorithm = sac(actor_delay=4, order="critic,actor,temperature", **OPTIONS).build(spec)
     assert algorithm.delays == {"actor": 4, "temperature": 4}
-    state, update = state_of(algorithm), partial(core.update, algorithm)
-    update = jax.jit(update, static_argnames="only")
+    state, update = state_of(algorithm), jax.jit(partial(core.update, algorithm))
     for number in (8, 9, 10):
         before = state
-        state, metrics = update(state, batch, KEY, number=jnp.int32(number))
+        state, metrics = update(state.replace(step=jnp.int32(number)), batch, KEY)
         for part in ("params", "opt_states"):
             for name in ("actor", "temperature"):
                 assert_same(getattr(state, part)[name], getattr(before, part)[name])
         assert differ(state.params["critic"], before.params["critic"])
         assert differ(state.targets["critic"], before.targets["critic"])
         assert metrics["actor"]["loss"] == metrics["temperature"]["loss"] == 0.0
-    before, last = state, jnp.int32(11)
-    state, metrics = update(state, batch, KEY, number=last)
-    expected, plain = before, algorithm._replace(delays={})
+    before = state.replace(step=jnp.int32(11))
+    state, metrics = update(before, batch, KEY)
+    expected, alone = core.update(algorithm._replace(delays={}), before, batch, KEY)
     for name in ("critic", "actor", "temperature"):
-        expected, alone = core.update(plain, expected, batch, KEY, only=(name,))
         assert differ(expected.params[name], before.params[name])
         factor = 1 if name == "critic" else 4  # so that its mean over updates is right
         np.testing.assert_allclose(metrics[name]["loss"], factor * alone[name]["loss"], rtol=1e-5)
@@ -137,7 +136,7 @@ def test_with_a_delay_the_actor_moves_once_and_sees_the_last_critic(spec, batch,
 
 def test_a_delay_below_one_is_refused(spec):
     with pytest.raises(InputError, match="actor_delay is 0; it must be at least 1"):
-        sac(spec, actor_delay=0)
+        sac(actor_delay=0).build(spec)
 
 
 @pytest.fixture(scope="module")
@@ -185,41 +184,22 @@ def test_metrics_are_named_by_network_with_a_loss_each(updated):
         assert all(np.shape(value) == () and np.isfinite(value) for value in values.values())
 
 
-# Only what is asked for.
-
-
-@pytest.mark.parametrize("only", [("critic",), ("actor",), ("temperature", "actor")])
-def test_only_the_named_networks_move(enoto, start, batch, only):
-    state, metrics = core.update(enoto, start, batch, KEY, only=only)
-    assert set(metrics) == set(only)
-    for name in RATES:
-        if name in only:
-            assert differ(state.params[name], start.params[name])
-            assert differ(state.opt_states[name], start.opt_states[name])
-        else:
-            assert_same(state.params[name], start.params[name])
-            assert_same(state.opt_states[name], start.opt_states[name])
-    if "critic" in only:
-        assert differ(state.targets, start.targets)
-    else:
-        assert_same(state.targets, start.targets)
-    assert_same(state.frozen, start.frozen)
-    assert state.step == start.step + 1
+# Duals.
 
 
 @pytest.mark.parametrize(("gap", "sign"), [(2.0, 1), (1.0, -1)])
 def test_the_multiplier_rises_while_the_gap_is_above_the_wanted_one(
     spec, state_of, batch, gap, sign
 ):
-    def critic(params, state, batch, key, seen):
+    def critic(params, state, batch, key):
         return jnp.sum(params["params"]["out"]["bias"]), {"gap": jnp.float32(gap)}
 
-    algorithm = cql(spec, lagrange=1.5, lagrange_rate=0.1, **OPTIONS)
+    algorithm = cql(lagrange=1.5, lagrange_rate=0.1, **OPTIONS).build(spec)
     state = state_of(algorithm)
     fresh = algorithm.optimisers["multiplier"].init(state.params["multiplier"])
     state = state.replace(opt_states={**state.opt_states, "multiplier": fresh})
     algorithm = algorithm._replace(losses={**algorithm.losses, "critic": critic})
-    after, metrics = core.update(algorithm, state, batch, KEY, only=("critic", "multiplier"))
+    after, metrics = core.update(algorithm, state, batch, KEY)
     value, before = (float(s.params["multiplier"]["params"]["value"]) for s in (after, state))
     assert value - before == pytest.approx(0.1 * sign, rel=1e-3)
     loss = float(metrics["multiplier"]["loss"])
@@ -231,12 +211,11 @@ def test_the_multiplier_rises_while_the_gap_is_above_the_wanted_one(
 
 def probe(names=("a", "b", "c"), **changes):
     def loss_of(name):
-        def loss(params, state, batch, key, seen):
+        def loss(params, state, batch, key):
             others = sum(state.params[n]["params"]["value"] for n in names if n != name)
             target = sum(state.targets[n]["params"]["value"] for n in state.targets)
             value = params["params"]["value"] * (1.0 + others + target)
-            about = {"key": jax.random.key_data(key), "others": others, "seen": len(seen)}
-            return value, about | {"previous": dict(seen)}
+            return value, {"drawn": jax.random.uniform(key), "others": others}
 
         return loss
 
@@ -276,35 +255,41 @@ def test_an_update_by_hand(batch):
     }
 
 
-def test_each_loss_sees_the_metrics_before_it(batch):
+def test_a_dual_sees_the_metrics_of_the_losses_and_comes_last(batch):
+    def dual(params, seen):
+        return params["params"]["value"] * seen["a"]["loss"], {"names": len(seen)}
+
+    parts = probe()
+    algorithm = parts._replace(
+        losses={name: parts.losses[name] for name in ("a", "b")}, duals={"c": dual}
+    )
+    state, metrics = core.update(algorithm, core.init(algorithm, KEY), batch, KEY)
+    assert list(metrics) == ["a", "b", "c"] and metrics["c"]["names"] == 2
+    assert values(state.params)["c"] == 3.0 - 0.5 * 8.0  # the loss of a was 8
+
+
+def test_every_loss_has_a_key_of_its_own(batch):
     algorithm = probe()
     _, metrics = core.update(algorithm, core.init(algorithm, KEY), batch, KEY)
-    assert [about["seen"] for about in metrics.values()] == [0, 1, 2]
-    assert set(metrics["c"]["previous"]) == {"a", "b"}
-    assert metrics["c"]["previous"]["a"]["loss"] == 8.0
+    drawn = {float(about["drawn"]) for about in metrics.values()}
+    assert len({*drawn, float(jax.random.uniform(KEY))}) == 4
 
 
-def test_every_loss_has_a_key_of_its_own_whoever_else_is_updated(batch):
+def test_a_loss_that_is_no_number_is_refused(batch):
     algorithm = probe()
-    state = core.init(algorithm, KEY)
-
-    def keys(**how):
-        _, metrics = core.update(algorithm, state, batch, KEY, **how)
-        return {name: tuple(np.asarray(about["key"])) for name, about in metrics.items()}
-
-    drawn = keys()
-    assert len({*drawn.values(), tuple(np.asarray(jax.random.key_data(KEY)))}) == 4
-    assert keys(only=("c",)) == {"c": drawn["c"]}
+    two = algorithm._replace(losses={**algorithm.losses, "b": lambda *_: (jnp.ones(2), {})})
+    with pytest.raises(AssertionError, match="the loss of b must be one number"):
+        core.update(two, core.init(two, KEY), batch, KEY)
 
 
 # Delays.
 
 
-def run(algorithm, batch, count, first=0):
+def run(algorithm, batch, count):
     """The states before and after each of `count` updates, and their metrics."""
     states, metrics = [core.init(algorithm, KEY)], []
-    for number in range(first, first + count):
-        state, about = core.update(algorithm, states[-1], batch, KEY, number=number)
+    for _ in range(count):
+        state, about = core.update(algorithm, states[-1], batch, KEY)
         states.append(state)
         metrics.append(about)
     return states, metrics
@@ -329,21 +314,10 @@ def test_a_delayed_network_moves_in_the_last_of_every_so_many_updates(batch):
     assert [int(state.step) for state in states] == list(range(8))
 
 
-def test_the_number_of_an_update_is_the_states_own_count_by_default(batch):
-    algorithm = probe(delays={"b": 2})
-    state = core.init(algorithm, KEY)
-    one, _ = core.update(algorithm, state, batch, KEY)
-    two, _ = core.update(algorithm, one, batch, KEY)
-    assert_same(one.params["b"], state.params["b"])
-    assert differ(two.params["b"], one.params["b"])
-    at_once, _ = core.update(algorithm, state, batch, KEY, number=5)
-    assert differ(at_once.params["b"], state.params["b"]) and at_once.step == 1
-
-
 def test_a_delayed_step_is_the_step_itself(batch):
-    state = core.init(probe(), KEY)
+    state = core.init(probe(), KEY).replace(step=1)
     prompt, expected = core.update(probe(), state, batch, KEY)
-    due, metrics = core.update(probe(delays={"b": 2, "targets": 2}), state, batch, KEY, number=1)
+    due, metrics = core.update(probe(delays={"b": 2, "targets": 2}), state, batch, KEY)
     assert_same(due, prompt)
     assert metrics["b"]["loss"] == 2 * expected["b"]["loss"]
     assert metrics["a"]["loss"] == expected["a"]["loss"]
@@ -356,9 +330,12 @@ def test_metrics_of_a_delayed_network_are_right_in_the_mean(batch):
     mean = sum(float(about["b"]["loss"]) for about in metrics) / 6
     losses = []
     for before in (2, 5):
-        only, about = core.update(algorithm, states[before], batch, KEY, only=("a",), number=0)
         # The loss of b in that update, at the state that a has left.
-        value, _ = algorithm.losses["b"](only.params["b"], only, batch, KEY, about)
+        only, _ = core.update(algorithm, states[before].replace(step=0), batch, KEY)
+        only = only.replace(
+            params={**only.params, "c": states[before].params["c"]}, targets=states[before].targets
+        )
+        value, _ = algorithm.losses["b"](only.params["b"], only, batch, KEY)
         losses.append(float(value))
     assert mean == pytest.approx(sum(losses) / 2, rel=1e-6) and mean != 0.0
     assert [float(about["b"]["loss"]) == 0.0 for about in metrics] == [True, True, False] * 2
@@ -370,7 +347,7 @@ def test_a_delayed_step_that_is_not_due_is_a_branch_not_taken_for_all_seeds(batc
 
     def program(number_axis, number):
         update = jax.vmap(
-            lambda state, number: core.update(algorithm, state, batch, KEY, number=number),
+            lambda state, number: core.update(algorithm, state.replace(step=number), batch, KEY),
             (0, number_axis),
         )
         return str(jax.make_jaxpr(update)(states, number))
@@ -383,7 +360,7 @@ def test_a_delayed_step_that_is_not_due_is_a_branch_not_taken_for_all_seeds(batc
 
 
 def test_a_network_without_an_optimiser_is_frozen(batch):
-    def loss(params, state, batch, key, seen):
+    def loss(params, state, batch, key):
         return params["params"]["value"] * state.frozen["old"]["params"]["value"], {}
 
     algorithm = probe(
@@ -427,8 +404,8 @@ def test_init(batch):
 
 def test_sac_starts_at_its_temperature_and_cql_at_its_multiplier(spec):
     for net, value in (
-        (sac(spec, initial_temperature=0.2).nets["temperature"], 0.2),
-        (cql(spec, lagrange=1.0, initial_multiplier=3.0).nets["multiplier"], 3.0),
+        (sac(initial_temperature=0.2).build(spec).nets["temperature"], 0.2),
+        (cql(lagrange=1.0, initial_multiplier=3.0).build(spec).nets["multiplier"], 3.0),
     ):
         assert np.exp(net.init(KEY)["params"]["value"]) == pytest.approx(value)
 
@@ -442,7 +419,7 @@ def test_sac_starts_at_its_temperature_and_cql_at_its_multiplier(spec):
 )
 def test_sac_refuses_what_it_cannot_be(spec, options, message):
     with pytest.raises(InputError, match=message):
-        sac(spec, **options)
+        sac(**options).build(spec)
 
 
 def test_acting(enoto, start, batch):

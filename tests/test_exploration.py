@@ -25,7 +25,7 @@ def close(actual, expected, tolerance=1e-5):
 
 @pytest.fixture(scope="module")
 def algorithm(spec):
-    return sac(spec, n=N, hidden=(8, 7))
+    return sac(n=N, hidden=(8, 7)).build(spec)
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +301,7 @@ def test_oac_without_shift_is_the_policy(act, moments):
 )
 def test_masks_are_bernoulli_and_never_all_zero(make, p, n):
     keys = jax.random.split(KEY, 4000)
-    masks = np.asarray(jax.vmap(lambda key: make(mask=p).mask(key, n))(keys))
+    masks = np.asarray(jax.vmap(lambda key: make(mask=p).draw_mask(key, n))(keys))
     assert masks.shape == (4000, n) and masks.dtype == np.float32
     assert set(np.unique(masks)) <= {0.0, 1.0}
     assert masks.any(axis=1).all()
@@ -323,7 +323,7 @@ def test_a_mask_that_is_no_probability_is_refused(make, p):
 def test_oac_refuses_one_critic_or_still_gives_numbers(spec, state_of, observation):
     rule = exploration.oac()
     try:
-        lonely = sac(spec, n=1, hidden=(8, 7), exploration=rule)
+        lonely = sac(n=1, hidden=(8, 7), exploration=rule).build(spec)
         action = rule.act(KEY, lonely, state_of(lonely), 0, observation)
     except InputError:
         return

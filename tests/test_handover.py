@@ -38,13 +38,13 @@ def assert_same(one, two):
 @pytest.fixture(scope="module")
 def offline(spec, state_of):
     """The end of an offline phase that learnt a multiplier and kept a frozen policy."""
-    state = state_of(cql(spec, lagrange=1.0, **SHAPE))
+    state = state_of(cql(lagrange=1.0, **SHAPE).build(spec))
     return state.replace(frozen={"actor": state.params["actor"]}, step=np.int32(70))
 
 
 @pytest.fixture(scope="module")
 def online(spec):
-    return sac(spec, actor_rate=1e-2, **SHAPE)
+    return sac(actor_rate=1e-2, **SHAPE).build(spec)
 
 
 def test_carry_keeps_every_number_that_the_online_phase_uses(offline, online):
@@ -105,32 +105,32 @@ def test_carry_from_nothing_is_refused(online):
 
 
 def test_another_number_of_critics_is_named(spec, offline):
-    message = refusal(offline, sac(spec, n=2, hidden=(8, 7)))
+    message = refusal(offline, sac(n=2, hidden=(8, 7)).build(spec))
     assert "the two phases' networks differ: " in message
     assert "critic" in message and "float32[4, 8], expected float32[2, 8]" in message
     assert message.count(";") == 3 and " more" in message
 
 
 def test_another_width_is_named(spec, offline):
-    message = refusal(offline, sac(spec, n=4, hidden=(8, 9)))
+    message = refusal(offline, sac(n=4, hidden=(8, 9)).build(spec))
     assert "params.actor.params.layer_1.bias is float32[7], expected float32[9]" in message
 
 
 def test_another_depth_is_named(spec, offline):
-    message = refusal(offline, sac(spec, n=4, hidden=(8, 7, 7)))
+    message = refusal(offline, sac(n=4, hidden=(8, 7, 7)).build(spec))
     assert "params.actor.params.layer_2.kernel is missing" in message
-    message = refusal(offline, sac(spec, n=4, hidden=(8,)))
+    message = refusal(offline, sac(n=4, hidden=(8,)).build(spec))
     assert "params.actor.params.layer_1.kernel is not used" in message
 
 
 def test_layer_norm_is_named(spec, offline):
     assert "params.critic.params.norm_0.bias is missing" in refusal(
-        offline, sac(spec, layer_norm=True, **SHAPE)
+        offline, sac(layer_norm=True, **SHAPE).build(spec)
     )
 
 
 def test_a_network_that_the_offline_phase_lacks_is_named(spec, state_of, online):
-    message = refusal(state_of(online), cql(spec, lagrange=1.0, **SHAPE))
+    message = refusal(state_of(online), cql(lagrange=1.0, **SHAPE).build(spec))
     assert "the offline phase has no params of multiplier, which the online algorithm" in message
     message = refusal(state_of(online), online._replace(tracked=("actor", "critic")))
     assert "the offline phase has no targets of actor, which the online algorithm" in message
@@ -144,13 +144,13 @@ AGENTS = {"n": 2, "hidden": (8, 7)}
 
 @pytest.fixture(scope="module")
 def team(spec, state_of):
-    return state_of(cql_agents(spec, count=3, **AGENTS))
+    return state_of(cql_agents(count=3, **AGENTS).build(spec))
 
 
 @pytest.fixture(scope="module")
 def merged(spec, team):
     """The online state, and a fresh one of the same key."""
-    online = br(spec, policies=3, **AGENTS)
+    online = br(policies=3, **AGENTS).build(spec)
 
     def both(team):
         return handover.merge_actors()(KEY, team, online), core.init(online, KEY)
@@ -174,7 +174,10 @@ def test_merged_actors_are_the_members_and_the_critics_one_ensemble(team, merged
 
 
 def test_the_merged_policy_is_what_was_evaluated_offline(spec, team, merged, batch):
-    offline, online = cql_agents(spec, count=3, **AGENTS), br(spec, policies=3, **AGENTS)
+    offline, online = (
+        cql_agents(count=3, **AGENTS).build(spec),
+        br(policies=3, **AGENTS).build(spec),
+    )
     before, after = (
         algorithm.mode(state, batch.observation)
         for algorithm, state in ((offline, team), (online, merged[0]))
@@ -185,8 +188,11 @@ def test_the_merged_policy_is_what_was_evaluated_offline(spec, team, merged, bat
 def test_merging_what_does_not_fit_is_refused(spec, team, offline):
     merge = handover.merge_actors()
     with pytest.raises(InputError, match="merge_actors: there is no offline phase to merge"):
-        merge(KEY, None, br(spec, policies=3, **AGENTS))
-    for online in (br(spec, policies=2, **AGENTS), br(spec, policies=3, n=2, hidden=(8, 9))):
+        merge(KEY, None, br(policies=3, **AGENTS).build(spec))
+    for online in (
+        br(policies=2, **AGENTS).build(spec),
+        br(policies=3, n=2, hidden=(8, 9)).build(spec),
+    ):
         with pytest.raises(InputError, match="merge_actors: the offline agents do not fit .*: par"):
             jax.eval_shape(lambda online=online: merge(KEY, team, online))
     with pytest.raises(InputError, match="merge_actors: the offline agents do not fit"):
@@ -243,8 +249,8 @@ def test_only_the_first_three_differences_are_told():
 
 @pytest.fixture(scope="module")
 def expanded(spec, state_of):
-    offline = state_of(iql(spec, **SHAPE))
-    return offline, handover.expand_policy()(KEY, offline, pex(spec, **SHAPE))
+    offline = state_of(iql(**SHAPE).build(spec))
+    return offline, handover.expand_policy()(KEY, offline, pex(**SHAPE).build(spec))
 
 
 def test_expand_policy_freezes_the_old_policy_and_keeps_the_values(expanded):
@@ -258,7 +264,7 @@ def test_expand_policy_freezes_the_old_policy_and_keeps_the_values(expanded):
 
 def test_expand_policy_starts_a_new_policy_and_new_optimisers(spec, expanded):
     offline, state = expanded
-    start = core.init(pex(spec, **SHAPE), KEY)
+    start = core.init(pex(**SHAPE).build(spec), KEY)
     assert_same(state.params["actor"], start.params["actor"])
     assert_same(state.opt_states, start.opt_states)
     assert offline.opt_states["critic"][0].count == 3  # which the new ones do not continue
@@ -275,12 +281,12 @@ def test_expand_policy_starts_a_new_policy_and_new_optimisers(spec, expanded):
 )
 def test_expand_policy_refuses(spec, state_of, make, online, message):
     shape = SHAPE if make is not bc else {"hidden": (8, 7)}
-    offline = None if make is None else state_of(make(spec, **shape))
+    offline = None if make is None else state_of(make(**shape).build(spec))
     with pytest.raises(InputError, match=message):
         handover.expand_policy()(KEY, offline, online(spec, **SHAPE))
 
 
 def test_expand_policy_refuses_networks_of_another_shape(spec, state_of):
-    offline = state_of(iql(spec, n=4, hidden=(8, 6)))
+    offline = state_of(iql(n=4, hidden=(8, 6)).build(spec))
     with pytest.raises(InputError, match="expand_policy: the two phases' networks differ: .*8, 6"):
-        handover.expand_policy()(KEY, offline, pex(spec, **SHAPE))
+        handover.expand_policy()(KEY, offline, pex(**SHAPE).build(spec))

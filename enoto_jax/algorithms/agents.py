@@ -1,17 +1,39 @@
-"""Several independent agents trained side by side: the offline phase of balanced replay."""
+"""Several independent agents trained side by side: the offline phase of balanced replay.
+
+Their parameters have a leading axis of agents. One loss is the sum over agents of each agent's own,
+so its gradient is each agent's own; an optimiser works on each agent's part alone.
+"""
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import jax
 import jax.numpy as jnp
+import optax
 
-from enoto_jax import core
 from enoto_jax.algorithms.cql import cql
+from enoto_jax.core import Algorithm, TrainState
 from enoto_jax.nets import distributions
+from enoto_jax.nets.distributions import TanhNormal
 from enoto_jax.types import InputError, Spec
 
+# Which axis of a state's arrays is the agents'.
+AGENTS = TrainState(params=0, targets=0, opt_states=0, frozen=0, step=None)  # type: ignore[arg-type]
 
-def agents(algorithm: core.Algorithm, count: int) -> core.Algorithm:
+
+class _Copies:
+    """A network of every agent: its parameters have a leading axis of agents."""
+
+    def __init__(self, net: Any, count: int):
+        self.net, self.count = net, count
+
+    def init(self, key, *inputs):
+        one = jax.random.split(key, self.count)
+        return jax.vmap(lambda key: self.net.init(key, *inputs))(one)
+
+
+def agents(algorithm: Algorithm, count: int) -> Algorithm:
     """`count` copies of an algorithm that share nothing: own starts, own rows, own noise.
 
     They act, and are evaluated, as the Gaussian matched to the mixture of their policies, which is
@@ -27,32 +49,60 @@ def agents(algorithm: core.Algorithm, count: int) -> core.Algorithm:
     if count < 2:
         raise InputError(f"agents: count is {count}; it must be at least 2")
 
-    def gaussian(state, observation):
-        mean, std = jax.vmap(algorithm.moments, (core.AGENTS, None))(state, observation)
-        return distributions.matched(mean, jnp.log(std))
+    def summed(loss):
+        def total(params, state, batch, key):
+            def own(params, state, batch, key):
+                value, metrics = loss(params, state, batch, key)
+                return value, {"loss": value, **metrics}
+
+            shares = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+            keys = jax.random.split(key, count)
+            values, metrics = jax.vmap(own, (0, AGENTS, 0, 0))(params, state, shares, keys)
+            return jnp.sum(values), metrics
+
+        return total
+
+    def summed_dual(dual):
+        def total(params, seen):
+            values, metrics = jax.vmap(dual)(params, seen)
+            return jnp.sum(values), {"loss": values, **metrics}
+
+        return total
+
+    def matched(state, observation):
+        mean, std = jax.vmap(algorithm.moments, (AGENTS, None))(state, observation)
+        return TanhNormal(*distributions.matched(mean, jnp.log(std)))
 
     def act(state, key, observation, k):
-        return distributions.sample(key, *gaussian(state, observation), (k,))[0]
+        return matched(state, observation).sample(key, (k,))[0]
 
     def mode(state, observation):
-        return distributions.mode(gaussian(state, observation)[0])
+        return matched(state, observation).mode()
 
     def moments(state, observation):
-        mean, log_std = gaussian(state, observation)
-        return mean, jnp.exp(log_std)
+        chosen = matched(state, observation)
+        return chosen.mean, jnp.exp(chosen.log_std)
 
-    return algorithm._replace(agents=count, act=act, mode=mode, moments=moments, q=None)
+    return algorithm._replace(
+        nets={name: _Copies(net, count) for name, net in algorithm.nets.items()},
+        losses={name: summed(loss) for name, loss in algorithm.losses.items()},
+        duals={name: summed_dual(dual) for name, dual in algorithm.duals.items()},
+        optimisers={
+            name: optax.GradientTransformation(jax.vmap(tx.init), jax.vmap(tx.update))
+            for name, tx in algorithm.optimisers.items()
+        },
+        batches=count,
+        act=act,
+        mode=mode,
+        moments=moments,
+        q=None,
+    )
 
 
-def cql_agents(spec: Spec, *, count: int = 5, **options) -> core.Algorithm:
-    """Independent agents of conservative Q-learning; every other option is cql's, for each.
+class cql_agents(cql):
+    """Independent agents of conservative Q-learning; the other options are each one's."""
 
-    Args:
-      spec: sizes of observations and actions.
-      count: agents; each learns from batches of its own.
-      **options: see cql.
-    """
-    return agents(cql(spec, **options), count)
+    count: Annotated[int, "agents; each learns from batches of its own."] = 5
 
-
-cql_agents.extends = cql  # where `options` are described
+    def build(self, spec: Spec) -> Algorithm:
+        return agents(super().build(spec), self.count)

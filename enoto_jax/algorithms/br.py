@@ -6,17 +6,20 @@ density ratio that says how much a transition looks like the online ones: its pr
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Annotated
+
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from enoto_jax import targets
-from enoto_jax.algorithms.losses import QFn
+from enoto_jax.algorithms.bellman import QFn
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.core import Algorithm
 from enoto_jax.nets.initialisers import rlkit_init
 from enoto_jax.nets.networks import Critic
-from enoto_jax.types import LossFn, Spec, TargetRule
+from enoto_jax.targets import TargetRule, independent, mean_of_mins
+from enoto_jax.types import LossFn, Spec
 
 RATIO = "ratio"
 
@@ -27,8 +30,7 @@ def _ratio_loss(ratio: QFn) -> LossFn:
     Its minimum is w = density online / density offline (the Jensen-Shannon bound of BR).
     """
 
-    def loss(params, state, batch, key, seen):
-        del state, key, seen
+    def loss(params, state, batch, key):
         old, new = batch.extras["offline"], batch.extras["online"]
         w_old = ratio(params, old.observation, old.action)
         w_new = ratio(params, new.observation, new.action)
@@ -39,65 +41,44 @@ def _ratio_loss(ratio: QFn) -> LossFn:
     return loss
 
 
-def br(
-    spec: Spec,
-    *,
-    policies: int = 5,
-    n: int = 2,
-    target: TargetRule | None = None,
-    actor_value: TargetRule | None = None,
-    hidden: tuple[int, ...] = (256, 256),
-    temperature_of_logarithm: bool = True,
-    order: str = "temperature,actor,critic",
-    ratio_rate: float = 3e-4,
-    ratio_temperature: float = 5.0,
-    **options,
-) -> Algorithm:
+class br(sac):
     """SAC with a mixture policy, a target for each group of critics, and a density ratio.
 
-    Args:
-      spec: sizes of observations and actions.
-      policies: offline agents that the policy and the critics come from.
-      n: critics of each of them; policies * n in all.
-      target: rule that reduces the target critics; each group's own minimum by default.
-      actor_value: the same in the actor's loss; the mean of the groups' minima by default.
-      hidden: widths of the hidden layers of all networks.
-      temperature_of_logarithm: loss on log(temperature) instead of the temperature.
-      order: order of the networks' steps in an update; the ratio's comes last.
-      ratio_rate: Adam's learning rate of the density ratio.
-      ratio_temperature: T; priorities are w^(1 / T), divided by their mean over the data set.
-      **options: see sac.
+    The order of the networks' steps is the one chosen; the ratio's comes last.
     """
-    base = sac(
-        spec,
-        n=policies * n,
-        policies=policies,
-        hidden=hidden,
-        target=target or targets.independent(group=n),
-        actor_value=actor_value or targets.mean_of_mins(group=n),
-        temperature_of_logarithm=temperature_of_logarithm,
-        order=order,
-        **options,
-    )
-    net = Critic(tuple(hidden), start=rlkit_init(head_bias=1.0))
 
-    def ratio(params, observation, action):
-        return nn.relu(net.apply(params, observation, action))
+    policies: Annotated[int, "offline agents that the policy and the critics come from."] = 5
+    n: Annotated[int, "critics of each of them; policies * n in all."] = 2
+    target: Annotated[TargetRule, "rule that reduces the target critics."] = independent(group=2)
+    actor_value: Annotated[TargetRule, "the same in the actor's loss."] = mean_of_mins(group=2)
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers of all networks."] = (256, 256)
+    temperature_of_logarithm: Annotated[
+        bool, "loss on log(temperature) instead of the temperature."
+    ] = True
+    order: Annotated[str, "order of the networks' steps in an update."] = "temperature,actor,critic"
+    ratio_rate: Annotated[float, "Adam's learning rate of the density ratio."] = 3e-4
+    ratio_temperature: Annotated[
+        float, "T; priorities are w^(1 / T), divided by their mean over the data set."
+    ] = 5.0
 
-    def priority(state, batch):
-        old = batch.extras["offline"]
-        power = 1.0 / ratio_temperature
-        usual = jnp.mean(ratio(state.params[RATIO], old.observation, old.action) ** power)
-        own = ratio(state.params[RATIO], batch.observation, batch.action) ** power
-        return jnp.clip(own / (usual + 1e-10), 1e-3, 1e3)
+    def build(self, spec: Spec) -> Algorithm:
+        base = sac.build(dataclasses.replace(self, n=self.policies * self.n), spec)
+        net = Critic(tuple(self.hidden), start=rlkit_init(head_bias=1.0))
 
-    return base._replace(
-        nets={**base.nets, RATIO: net},
-        inputs={**base.inputs, RATIO: base.inputs["critic"]},
-        losses={**base.losses, RATIO: _ratio_loss(ratio)},
-        optimisers={**base.optimisers, RATIO: optax.adam(ratio_rate)},
-        priority=priority,
-    )
+        def ratio(params, observation, action):
+            return nn.relu(net.apply(params, observation, action))
 
+        def priority(state, batch):
+            old = batch.extras["offline"]
+            power = 1.0 / self.ratio_temperature
+            usual = jnp.mean(ratio(state.params[RATIO], old.observation, old.action) ** power)
+            own = ratio(state.params[RATIO], batch.observation, batch.action) ** power
+            return jnp.clip(own / (usual + 1e-10), 1e-3, 1e3)
 
-br.extends = sac  # where `options` are described
+        return base._replace(
+            nets={**base.nets, RATIO: net},
+            inputs={**base.inputs, RATIO: base.inputs["critic"]},
+            losses={**base.losses, RATIO: _ratio_loss(ratio)},
+            optimisers={**base.optimisers, RATIO: optax.adam(self.ratio_rate)},
+            priority=priority,
+        )

@@ -5,6 +5,8 @@ A composite of the two acts. `handover.expand_policy` freezes the one and makes 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -14,68 +16,65 @@ from enoto_jax.handover import OFFLINE_ACTOR
 from enoto_jax.types import InputError, Spec
 
 
-def pex(
-    spec: Spec,
-    *,
-    inv_temperature: float = 10.0,
-    actor_actions: str = "composite",
-    **options,
-) -> Algorithm:
+class pex(iql):
     """IQL whose actions are drawn from {mode of the frozen policy, sample of the new one}.
 
     P(i) is proportional to exp(inv_temperature min_j Q_j(s, a_i)). The deterministic action is the
     better one of the two modes. Critics and V learn as in IQL; every other option is iql's.
-
-    Args:
-      spec: sizes of observations and actions.
-      inv_temperature: of the choice between the two policies' actions.
-      actor_actions: what the new policy's regression is on: "composite", fresh actions of the
-        composite at the batch's states (the authors' code), or "batch", the batch's own.
-      **options: see iql.
-
-    Raises:
-      InputError: unknown actor_actions, or what iql refuses.
     """
-    if actor_actions not in ("composite", "batch"):
-        raise InputError(f"pex: actor_actions is {actor_actions!r}; choose 'composite' or 'batch'")
-    base = iql(spec, **options)
 
-    def offline_mode(state, observation):
-        old = {**state.params, "actor": state.frozen[OFFLINE_ACTOR]}
-        return base.mode(state.replace(params=old), observation)
+    inv_temperature: Annotated[float, "of the choice between the two policies' actions."] = 10.0
+    actor_actions: Annotated[
+        str,
+        "what the new policy's regression is on: 'composite', fresh actions of the composite at "
+        "the batch's states (the authors' code), or 'batch', the batch's own.",
+    ] = "composite"
 
-    def values(state, observation, old, new):
-        """The smallest critic's values of both actions [..., A]: [2, ...]."""
-        both = jnp.stack([old, new])
-        return jnp.min(base.q(state.params["critic"], observation, both), axis=0)
+    def build(self, spec: Spec) -> Algorithm:
+        """See the base class.
 
-    def act(state, key, observation, k):
-        sample_key, choice_key = jax.random.split(key)
-        new = base.act(state, sample_key, observation, k)
-        old = jnp.broadcast_to(offline_mode(state, observation), new.shape)
-        logits = inv_temperature * values(state, observation, old, new)
-        choice = jax.random.categorical(choice_key, logits, axis=0)
-        return jnp.where(choice[..., None] == 0, old, new)
+        Raises:
+          InputError: unknown actor_actions, or what iql refuses.
+        """
+        if self.actor_actions not in ("composite", "batch"):
+            raise InputError(
+                f"pex: actor_actions is {self.actor_actions!r}; choose 'composite' or 'batch'"
+            )
+        base = super().build(spec)
 
-    def mode(state, observation):
-        old, new = offline_mode(state, observation), base.mode(state, observation)
-        choice = jnp.argmax(values(state, observation, old, new), axis=0)
-        return jnp.where(choice[..., None] == 0, old, new)
+        def offline_mode(state, observation):
+            old = {**state.params, "actor": state.frozen[OFFLINE_ACTOR]}
+            return base.mode(state.replace(params=old), observation)
 
-    def actor_loss(params, state, batch, key, seen):
-        act_key, loss_key = jax.random.split(key)
-        chosen = act(state, act_key, batch.observation, 1)[0]
-        return base.losses["actor"](params, state, batch._replace(action=chosen), loss_key, seen)
+        def values(state, observation, old, new):
+            """The smallest critic's values of both actions [..., A]: [2, ...]."""
+            both = jnp.stack([old, new])
+            return jnp.min(base.q(state.params["critic"], observation, both), axis=0)
 
-    composite = {"actor": actor_loss} if actor_actions == "composite" else {}
-    return base._replace(
-        nets={**base.nets, OFFLINE_ACTOR: base.nets["actor"]},
-        inputs={**base.inputs, OFFLINE_ACTOR: base.inputs["actor"]},
-        losses={**base.losses, **composite},
-        act=act,
-        mode=mode,
-        moments=None,
-    )
+        def act(state, key, observation, k):
+            sample_key, choice_key = jax.random.split(key)
+            new = base.act(state, sample_key, observation, k)
+            old = jnp.broadcast_to(offline_mode(state, observation), new.shape)
+            logits = self.inv_temperature * values(state, observation, old, new)
+            choice = jax.random.categorical(choice_key, logits, axis=0)
+            return jnp.where(choice[..., None] == 0, old, new)
 
+        def mode(state, observation):
+            old, new = offline_mode(state, observation), base.mode(state, observation)
+            choice = jnp.argmax(values(state, observation, old, new), axis=0)
+            return jnp.where(choice[..., None] == 0, old, new)
 
-pex.extends = iql  # where `options` are described
+        def actor_loss(params, state, batch, key):
+            act_key, loss_key = jax.random.split(key)
+            chosen = act(state, act_key, batch.observation, 1)[0]
+            return base.losses["actor"](params, state, batch._replace(action=chosen), loss_key)
+
+        composite = {"actor": actor_loss} if self.actor_actions == "composite" else {}
+        return base._replace(
+            nets={**base.nets, OFFLINE_ACTOR: base.nets["actor"]},
+            inputs={**base.inputs, OFFLINE_ACTOR: base.inputs["actor"]},
+            losses={**base.losses, **composite},
+            act=act,
+            mode=mode,
+            moments=None,
+        )

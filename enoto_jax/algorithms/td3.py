@@ -3,67 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from enoto_jax import targets
-from enoto_jax.algorithms import losses
-from enoto_jax.core import Algorithm
+from enoto_jax.algorithms import bellman
+from enoto_jax.algorithms.bellman import QFn, Reduce
+from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, gaussian
+from enoto_jax.nets.distributions import Smoothed
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.networks import Critic, Deterministic, check_sizes
-from enoto_jax.types import Array, InputError, LossFn, Spec, TargetRule
+from enoto_jax.targets import TargetRule, first_q, min_q
+from enoto_jax.types import Array, InputError, LossFn, Spec
 
 ActFn = Callable[[object, Array], Array]  # (actor params, observation) -> action
 
 
-def smoothed_critic(
-    q: losses.QFn,
-    actor: ActFn,
-    target: TargetRule,
-    noise: float,
-    clip: float,
-    discount: float,
-    exploration: Exploration,
-) -> LossFn:
-    """Sum over critics of mean_B w (Q_i(s, a) - y)^2, y = r + discount (1 - terminated) Q(s2, a2).
-
-    Q is the rule's value; a2 the target actor's action plus clipped noise, clipped again (TD3).
-    """
-
-    def loss(params, state, batch, key, seen):
-        del seen
-        noise_key, rule_key, weight_key = jax.random.split(key, 3)
-        chosen = actor(state.targets["actor"], batch.next_observation)
-
-        def next_q_of(key):
-            change = jnp.clip(noise * jax.random.normal(key, chosen.shape), -clip, clip)
-            action = jnp.clip(chosen + change, -1.0, 1.0)
-            return q(state.targets["critic"], batch.next_observation, action)
-
-        next_q = next_q_of(noise_key)
-        y = batch.reward + discount * (1.0 - batch.terminated) * target(rule_key, next_q)
-        weight = exploration.td_weight(weight_key, next_q, next_q_of)
-        q_data = q(params, batch.observation, batch.action)
-        return losses.temporal_difference(q_data, y, weight, batch)
-
-    return loss
-
-
-def deterministic_actor(
-    q: losses.QFn, actor: ActFn, reduce: TargetRule, alpha: float | None
-) -> LossFn:
+def deterministic_actor(q: QFn, actor: ActFn, reduce: Reduce, alpha: float | None) -> LossFn:
     """-lambda mean_B reduce(Q(s, pi(s))) + mean_{B, A} (pi(s) - a)^2 (TD3+BC, equations 3 to 5).
 
     lambda = alpha / mean_B |reduce(Q(s, pi(s)))|, a constant to the gradient. Without alpha there
     is no second term and lambda is 1: TD3.
     """
 
-    def loss(params, state, batch, key, seen):
-        del seen
+    def loss(params, state, batch, key):
         action = actor(params, batch.observation)
         value = reduce(key, q(state.params["critic"], batch.observation, action))
         gain = jnp.mean(value)
@@ -76,110 +43,108 @@ def deterministic_actor(
     return loss
 
 
-def td3(
-    spec: Spec,
-    *,
-    n: int = 2,
-    target: TargetRule | None = None,
-    exploration: Exploration | None = None,
-    actor_value: TargetRule | None = None,
-    alpha: float | None = None,
-    policy_noise: float = 0.2,
-    noise_clip: float = 0.5,
-    candidate_noise: float = 0.1,
-    delay: int = 2,
-    hidden: tuple[int, ...] = (256, 256),
-    layer_norm: bool = False,
-    actor_layer_norm: bool = False,
-    actor_init: Init | None = None,
-    critic_init: Init | None = None,
-    actor_rate: float = 3e-4,
-    critic_rate: float = 3e-4,
-    discount: float = 0.99,
-    tau: float = 0.005,
-) -> Algorithm:
-    """TD3 (Fujimoto et al. 2018) over an ensemble: L_Q = sum_i mean_B w (Q_i - y)^2.
+class td3(AlgorithmConfig):
+    """TD3 (Fujimoto et al. 2018) over an ensemble: L_Q = sum_i mean_B w (Q_i - y)^2."""
 
-    Args:
-      spec: sizes of observations and actions.
-      n: N, the number of critics.
-      target: rule that reduces the target critics; min_q by default.
-      exploration: how to act online and weigh transitions; gaussian by default.
-      actor_value: rule that reduces the critics in the actor's loss; first_q by default.
-      alpha: weight of that value, in units of its mean size, beside the squared distance to the
-        data's actions; None clones nothing (TD3).
-      policy_noise: standard deviation of the noise on the target actor's action.
-      noise_clip: bound of that noise.
-      candidate_noise: standard deviation of the noise on sampled actions, SUNRISE's candidates.
-      delay: the actor and all targets move in every so many-th update.
-      hidden: widths of the hidden layers of actor and critics.
-      layer_norm: LayerNorm before each ReLU of the critics.
-      actor_layer_norm: the same in the actor.
-      actor_init: how the actor starts; torch_init by default.
-      critic_init: how the critics start; torch_init by default.
-      actor_rate: Adam's learning rate of the actor.
-      critic_rate: Adam's learning rate of the critics.
-      discount: gamma.
-      tau: rate of the targets' Polyak average, each time they move.
-
-    Raises:
-      InputError: n, a width or the delay below 1.
-    """
-    check_sizes(n, hidden)
-    if delay < 1:
-        raise InputError(f"delay is {delay}; the actor moves in every so many-th update, 1 or more")
-    hidden = tuple(hidden)
-    actor_net = Deterministic(
-        spec.action_size, hidden, actor_layer_norm, actor_init or torch_init()
+    n: Annotated[int, "N, the number of critics."] = 2
+    target: Annotated[TargetRule, "rule that reduces the target critics."] = min_q()
+    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = gaussian()
+    actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
+        first_q()
     )
-    critic_net = ensemble(Critic(hidden, layer_norm, critic_init or torch_init()), n)
-    q, actor = critic_net.apply, actor_net.apply
-    exploration = exploration or gaussian()
-    target, actor_value = target or targets.min_q(), actor_value or targets.first_q()
-
-    def act(state, key, observation, k):
-        chosen = actor(state.params["actor"], observation)
-        noise = candidate_noise * jax.random.normal(key, (k, *chosen.shape))
-        return jnp.clip(chosen + noise, -1.0, 1.0)
-
-    def mode(state, observation):
-        return actor(state.params["actor"], observation)
-
-    observation = jnp.zeros((1, spec.observation_size))
-    return Algorithm(
-        nets={"actor": actor_net, "critic": critic_net},
-        inputs={
-            "actor": (observation,),
-            "critic": (observation, jnp.zeros((1, spec.action_size))),
-        },
-        losses={
-            "critic": smoothed_critic(
-                q, actor, target, policy_noise, noise_clip, discount, exploration
-            ),
-            "actor": deterministic_actor(q, actor, actor_value, alpha),
-        },
-        optimisers={"actor": optax.adam(actor_rate), "critic": optax.adam(critic_rate)},
-        tracked=("actor", "critic"),
-        tau=tau,
-        act=act,
-        mode=mode,
-        q=q,
-        critics=n,
-        exploration=exploration,
-        delays={"actor": delay, "targets": delay},
+    alpha: Annotated[
+        float | None,
+        "weight of that value, in units of its mean size, beside the squared distance to the "
+        "data's actions; None clones nothing (TD3).",
+    ] = None
+    policy_noise: Annotated[
+        float, "standard deviation of the noise on the target actor's action."
+    ] = 0.2
+    noise_clip: Annotated[float, "bound of that noise."] = 0.5
+    candidate_noise: Annotated[
+        float, "standard deviation of the noise on sampled actions, SUNRISE's candidates."
+    ] = 0.1
+    delay: Annotated[int, "the actor and all targets move in every so many-th update."] = 2
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
+        256,
+        256,
     )
+    layer_norm: Annotated[bool, "LayerNorm before each ReLU of the critics."] = False
+    actor_layer_norm: Annotated[bool, "the same in the actor."] = False
+    actor_init: Annotated[Init, "how the actor starts."] = torch_init()
+    critic_init: Annotated[Init, "how the critics start."] = torch_init()
+    actor_rate: Annotated[float, "Adam's learning rate of the actor."] = 3e-4
+    critic_rate: Annotated[float, "Adam's learning rate of the critics."] = 3e-4
+    discount: Annotated[float, "gamma."] = 0.99
+    tau: Annotated[float, "rate of the targets' Polyak average, each time they move."] = 0.005
+
+    def build(self, spec: Spec) -> Algorithm:
+        """See the base class.
+
+        Raises:
+          InputError: n, a width or the delay below 1.
+        """
+        check_sizes(self.n, self.hidden)
+        if self.delay < 1:
+            raise InputError(
+                f"delay is {self.delay}; the actor moves every `delay` updates, 1 or more"
+            )
+        hidden = tuple(self.hidden)
+        actor_net = Deterministic(spec.action_size, hidden, self.actor_layer_norm, self.actor_init)
+        critic_net = ensemble(Critic(hidden, self.layer_norm, self.critic_init), self.n)
+        q, actor = critic_net.apply, actor_net.apply
+
+        def smoothed(state, observation):
+            chosen = actor(state.targets["actor"], observation)
+            return Smoothed(chosen, self.policy_noise, self.noise_clip)
+
+        def act(state, key, observation, k):
+            chosen = actor(state.params["actor"], observation)
+            noise = self.candidate_noise * jax.random.normal(key, (k, *chosen.shape))
+            return jnp.clip(chosen + noise, -1.0, 1.0)
+
+        def mode(state, observation):
+            return actor(state.params["actor"], observation)
+
+        observation = jnp.zeros((1, spec.observation_size))
+        action = jnp.zeros((1, spec.action_size))
+        return Algorithm(
+            nets={"actor": actor_net, "critic": critic_net},
+            inputs={"actor": (observation,), "critic": (observation, action)},
+            losses={
+                "critic": bellman.critic_loss(
+                    q,
+                    smoothed,
+                    self.target,
+                    bellman.sampled(),
+                    self.discount,
+                    self.exploration,
+                    streams=bellman.flat,
+                ),
+                "actor": deterministic_actor(
+                    q, actor, bellman.checked(self.actor_value), self.alpha
+                ),
+            },
+            optimisers={
+                "actor": optax.adam(self.actor_rate),
+                "critic": optax.adam(self.critic_rate),
+            },
+            tracked=("actor", "critic"),
+            tau=self.tau,
+            act=act,
+            mode=mode,
+            q=q,
+            critics=self.n,
+            exploration=self.exploration,
+            delays={"actor": self.delay, "targets": self.delay},
+        )
 
 
-def td3_bc(spec: Spec, *, alpha: float = 2.5, **options) -> Algorithm:
-    """TD3+BC (Fujimoto & Gu 2021): TD3 that also clones; every other option is td3's.
+class td3_bc(td3):
+    """TD3+BC (Fujimoto & Gu 2021): TD3 that also clones."""
 
-    Args:
-      spec: sizes of observations and actions.
-      alpha: weight of the critics' value, in units of its mean size, beside the squared distance
-        to the data's actions.
-      **options: see td3.
-    """
-    return td3(spec, alpha=alpha, **options)
-
-
-td3_bc.extends = td3  # where `options` are described
+    alpha: Annotated[
+        float | None,
+        "weight of the critics' value, in units of its mean size, beside the squared distance to "
+        "the data's actions.",
+    ] = 2.5

@@ -122,7 +122,7 @@ def _train(out: Path) -> Training:
     for path, value in settings.items():
         row = registry.override(row, path, value)
     row = command.with_settings(row, FLAGS.set)
-    folder, bounds = out / "sac", row.online.algorithm.resolved()["log_std_range"]
+    folder, bounds = out / "sac", row.online.algorithm.log_std_range
     (out / "policies").mkdir(parents=True, exist_ok=True)
 
     def keep(phase: str, step: int, state: core.TrainState, returns: np.ndarray) -> None:

@@ -169,7 +169,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
 
 def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
     """The data set; a row that never reads one may be given an environment alone."""
-    learns_from_data = row.offline is not None or row.online.replay.build().needs_data
+    learns_from_data = row.offline is not None or row.online.replay.needs_data
     if task or learns_from_data or env_id in (None, "none"):
         return load_source(task)
     return from_env(env_id, env_spec(env_id))

@@ -76,7 +76,7 @@ class Agent:
         if recipe.offline is not None:
             before, self.transform = resume.offline_state(Path(restore), built.offline, seeds)
         dataset = source.load() if built.replay.needs_data else None
-        self.transform = self.transform or recipe.transform.build()(source.spec, dataset)
+        self.transform = self.transform or recipe.transform(source.spec, dataset)
         data, rows = None, 0
         if dataset is not None:
             data, rows = self.transform.transitions(dataset.transitions), len(dataset)

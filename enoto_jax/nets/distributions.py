@@ -10,7 +10,6 @@ not that of the clipped variable.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -86,19 +85,67 @@ def normal_log_prob(mean: Array, log_std: Array, action: Array) -> Array:
     return jnp.sum(_normal(mean, log_std, action), axis=-1)
 
 
-class Family(NamedTuple):
-    """What a policy's mean and log standard deviation are the moments of.
+class TanhNormal(NamedTuple):
+    """tanh(N(mean, std^2)); mean and log_std [..., A] are before tanh."""
+
+    mean: Array
+    log_std: Array
+
+    def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        """Actions [*shape, ..., A] and log-densities [*shape, ...]."""
+        return sample(key, self.mean, self.log_std, shape)
+
+    def log_prob(self, action: Array) -> Array:
+        """[...] of actions [..., A]."""
+        return log_prob(self.mean, self.log_std, action)
+
+    def mode(self) -> Array:
+        """The deterministic action [..., A]."""
+        return mode(self.mean)
+
+
+class ClippedNormal(NamedTuple):
+    """N(mean, std^2), samples clipped to [-1, 1], the density not (IQL, AWAC)."""
+
+    mean: Array
+    log_std: Array
+
+    def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        """Actions [*shape, ..., A] and log-densities [*shape, ...]."""
+        return clipped_sample(key, self.mean, self.log_std, shape)
+
+    def log_prob(self, action: Array) -> Array:
+        """[...] of actions [..., A]."""
+        return normal_log_prob(self.mean, self.log_std, action)
+
+    def mode(self) -> Array:
+        """The deterministic action [..., A]."""
+        return jnp.clip(self.mean, -1.0, 1.0)
+
+
+class Smoothed(NamedTuple):
+    """A deterministic action [..., A] plus clipped Gaussian noise, clipped again (TD3).
 
     Attributes:
-      sample: (key, mean [..., A], log_std, shape) -> actions and log-densities.
-      log_prob: (mean, log_std, action) -> [...].
-      mode: mean -> the deterministic action.
+      action: without noise.
+      noise: its standard deviation.
+      clip: bound of the noise.
     """
 
-    sample: Callable[..., tuple[Array, Array]]
-    log_prob: Callable[[Array, Array, Array], Array]
-    mode: Callable[[Array], Array]
+    action: Array
+    noise: float
+    clip: float
+
+    def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        """Actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
+        drawn = jax.random.normal(key, (*shape, *self.action.shape))
+        change = jnp.clip(self.noise * drawn, -self.clip, self.clip)
+        action = jnp.clip(self.action + change, -1.0, 1.0)
+        return action, jnp.zeros(action.shape[:-1])
+
+    def mode(self) -> Array:
+        """The action without noise."""
+        return self.action
 
 
-TANH_NORMAL = Family(sample, log_prob, mode)
-CLIPPED_NORMAL = Family(clipped_sample, normal_log_prob, lambda mean: jnp.clip(mean, -1.0, 1.0))
+Distribution = TanhNormal | ClippedNormal | Smoothed

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from enoto_jax.types import Array, Key
+from enoto_jax.types import Array, Key, Unit
 
 LayerInit = Callable[[Key, int, tuple[int, ...]], Array]  # (key, fan_in, shape) -> values
 
@@ -57,50 +57,92 @@ def _xavier(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
-class Init(NamedTuple):
-    """How the layers of a network start."""
+class Init(Unit):
+    """How the layers of a network start; weights and biases of hidden layers, then of heads."""
 
-    kernel: LayerInit
-    bias: LayerInit
-    head_kernel: LayerInit
-    head_bias: LayerInit
+    @property
+    def kernel(self) -> LayerInit:
+        return _fan_in_uniform
+
+    @property
+    def bias(self) -> LayerInit:
+        return _constant(0.0)
+
+    @property
+    def output_kernel(self) -> LayerInit:
+        return _fan_in_uniform
+
+    @property
+    def output_bias(self) -> LayerInit:
+        return _constant(0.0)
 
 
-def torch_init() -> Init:
+class torch_init(Init):
     """U(+-1/sqrt(fan_in)) for every weight and bias: torch's default, as in d3rlpy and ENOTO."""
-    return Init(_fan_in_uniform, _fan_in_uniform, _fan_in_uniform, _fan_in_uniform)
+
+    @property
+    def bias(self):
+        return _fan_in_uniform
+
+    @property
+    def output_bias(self):
+        return _fan_in_uniform
 
 
-def edac_init(*, head: float = 3e-3) -> Init:
-    """EDAC-code's: hidden biases 0.1, heads U(+-head) with 1e-3 for actors, 3e-3 for critics.
+class edac_init(Init):
+    """EDAC-code's: hidden biases 0.1, heads U(+-head) with 1e-3 for actors, 3e-3 for critics."""
 
-    Args:
-      head: bound of the head's weights and biases.
-    """
-    return Init(_fan_in_uniform, _constant(0.1), _uniform(head), _uniform(head))
+    head: Annotated[float, "bound of the head's weights and biases."] = 3e-3
+
+    @property
+    def bias(self):
+        return _constant(0.1)
+
+    @property
+    def output_kernel(self):
+        return _uniform(self.head)
+
+    @property
+    def output_bias(self):
+        return _uniform(self.head)
 
 
-def orthogonal_init(*, head_gain: float = 1e-2) -> Init:
-    """Orthogonal with gain sqrt(2), zero biases; heads with a small gain (CORL and Cal-QL).
+class orthogonal_init(Init):
+    """Orthogonal with gain sqrt(2), zero biases; heads with a small gain (CORL and Cal-QL)."""
 
-    Args:
-      head_gain: gain of the heads.
-    """
-    zero = _constant(0.0)
-    return Init(_orthogonal(2**0.5), zero, _orthogonal(head_gain), zero)
+    head_gain: Annotated[float, "gain of the heads."] = 1e-2
+
+    @property
+    def kernel(self):
+        return _orthogonal(2**0.5)
+
+    @property
+    def output_kernel(self):
+        return _orthogonal(self.head_gain)
 
 
-def xavier_init() -> Init:
+class xavier_init(Init):
     """U(+-sqrt(6 / (fan_in + fan_out))), zero biases: PEX, REDQ, RLPD."""
-    zero = _constant(0.0)
-    return Init(_xavier, zero, _xavier, zero)
+
+    @property
+    def kernel(self):
+        return _xavier
+
+    @property
+    def output_kernel(self):
+        return _xavier
 
 
-def rlkit_init(*, head: float = 3e-3, head_bias: float = 0.0) -> Init:
-    """Zero biases, heads U(+-head): rlkit's, as in the code of balanced replay.
+class rlkit_init(Init):
+    """Zero biases, heads U(+-head): rlkit's, as in the code of balanced replay."""
 
-    Args:
-      head: bound of the head's weights.
-      head_bias: value of the head's biases.
-    """
-    return Init(_fan_in_uniform, _constant(0.0), _uniform(head), _constant(head_bias))
+    head: Annotated[float, "bound of the head's weights."] = 3e-3
+    head_bias: Annotated[float, "value of the head's biases."] = 0.0
+
+    @property
+    def output_kernel(self):
+        return _uniform(self.head)
+
+    @property
+    def output_bias(self):
+        return _constant(self.head_bias)

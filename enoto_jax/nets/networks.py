@@ -20,7 +20,7 @@ from flax import linen as nn
 from enoto_jax.nets import distributions
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.layers import LayerNorm, Linear
-from enoto_jax.types import Array, InputError
+from enoto_jax.types import Array, InputError, Params
 
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 _computing = ContextVar("computing", default=jnp.float32)
@@ -76,7 +76,7 @@ class TanhGaussian(Network):
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
         x = self.trunk(observation)
-        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
         log_std = Linear(*head, name="log_std")(x)
         return Linear(*head, name="mean")(x), jnp.clip(log_std, *self.log_std_range)
 
@@ -100,7 +100,7 @@ class Gaussian(Network):
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
         x = self.trunk(observation)
-        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
         mean = Linear(*head, name="mean")(x)
         log_std = self.param("log_std", lambda key: jnp.zeros(self.action_size))
         log_std = jnp.broadcast_to(jnp.clip(log_std, *self.log_std_range), mean.shape)
@@ -118,7 +118,7 @@ class Deterministic(Network):
     @nn.compact
     def __call__(self, observation: Array) -> Array:
         x = self.trunk(observation)
-        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
         return jnp.tanh(Linear(*head, name="out")(x))
 
 
@@ -142,7 +142,7 @@ class Critic(Network):
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
         x = self.trunk(observation, action)
-        out = Linear(1, self.start.head_kernel, self.start.head_bias, name="out")(x)
+        out = Linear(1, self.start.output_kernel, self.start.output_bias, name="out")(x)
         return jnp.squeeze(out, axis=-1)
 
 
@@ -156,7 +156,7 @@ class Value(Network):
     @nn.compact
     def __call__(self, observation: Array) -> Array:
         x = self.trunk(observation)
-        out = Linear(1, self.start.head_kernel, self.start.head_bias, name="out")(x)
+        out = Linear(1, self.start.output_kernel, self.start.output_bias, name="out")(x)
         return jnp.squeeze(out, axis=-1)
 
 
@@ -170,7 +170,7 @@ class Encoder(Network):
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> tuple[Array, Array]:
         x = self.trunk(observation, action)
-        head = (self.latent_size, self.start.head_kernel, self.start.head_bias)
+        head = (self.latent_size, self.start.output_kernel, self.start.output_bias)
         return Linear(*head, name="mean")(x), Linear(*head, name="log_var")(x)
 
 
@@ -184,7 +184,7 @@ class Decoder(Network):
     @nn.compact
     def __call__(self, observation: Array, latent: Array) -> Array:
         x = self.trunk(observation, latent)
-        head = (self.action_size, self.start.head_kernel, self.start.head_bias)
+        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
         return Linear(*head, name="out")(x)
 
 
@@ -219,6 +219,11 @@ class Scalar(nn.Module):
     @nn.compact
     def __call__(self) -> Array:
         return self.param("value", lambda key: jnp.float32(self.value))
+
+
+def positive(params: Params) -> Array:
+    """exp of a Scalar's value: a temperature, a multiplier."""
+    return jnp.exp(params["params"]["value"])
 
 
 def check_sizes(n: int, hidden: tuple[int, ...]) -> None:

@@ -1,80 +1,75 @@
 """A recipe: an offline phase, a hand-over, an online phase; built, and checked to fit together.
 
-The table of recipes is in `rows.py`.
+The table of methods is in `table.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from enoto_jax import core, handover, replay, transforms
+from enoto_jax import core, replay, transforms
+from enoto_jax.exploration import policy
+from enoto_jax.handover import Handover, differences
 from enoto_jax.nets import networks
-from enoto_jax.recipes.units import Unit, unit
 from enoto_jax.types import InputError, Spec, Transition
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """An algorithm with its data and its budget.
+    """An algorithm with its data and its budget."""
 
-    Args:
-      algorithm: networks, losses and how to act.
-      steps: gradient updates (offline) or environment steps (online).
-      batch_size: B, transitions per gradient update (of each agent, where there are several).
-      replay: where online batches come from; ignored offline.
-      warmup: environment steps before the first online update.
-      utd: gradient updates per environment step.
-      catch_up: times utd, updates for every step of the warm-up, all at once when it has ended.
-      random_steps: first environment steps with uniform actions.
-      eval_every: steps of this phase between two evaluations.
-      overlap: the environments step while the device updates; actions then come from parameters
-        that are one environment step's updates older (online).
-      envs_backend: who steps the training environments, gymnasium or envpool (online).
-    """
-
-    algorithm: Unit
-    steps: int
-    batch_size: int = 256
-    replay: Unit = dataclasses.field(default_factory=lambda: unit(replay.online_only))
-    warmup: int = 0
-    utd: int = 1
-    catch_up: int = 0
-    random_steps: int = 0
-    eval_every: int = 1_000
-    overlap: bool = False
-    envs_backend: str = "gymnasium"
+    algorithm: Annotated[core.AlgorithmConfig, "networks, losses and how to act."]
+    steps: Annotated[int, "gradient updates (offline) or environment steps (online)."]
+    batch_size: Annotated[
+        int, "B, transitions per gradient update (of each agent, where there are several)."
+    ] = 256
+    replay: Annotated[replay.Replay, "where online batches come from; ignored offline."] = (
+        replay.online_only()
+    )
+    warmup: Annotated[int, "environment steps before the first online update."] = 0
+    utd: Annotated[int, "gradient updates per environment step."] = 1
+    catch_up: Annotated[
+        int,
+        "times utd, updates for every step of the warm-up, all at once when it has ended.",
+    ] = 0
+    random_steps: Annotated[int, "first environment steps with uniform actions."] = 0
+    eval_every: Annotated[int, "steps of this phase between two evaluations."] = 1_000
+    overlap: Annotated[
+        bool,
+        "the environments step while the device updates; actions then come from parameters that "
+        "are one environment step's updates older (online).",
+    ] = False
+    envs_backend: Annotated[
+        str, "who steps the training environments, gymnasium or envpool (online)."
+    ] = "gymnasium"
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One row of the table.
+    """One method: what an entry of the table is."""
 
-    Args:
-      about: one line for the table in the docs.
-      offline: the first phase, or None: online from scratch.
-      handover: what the online phase starts from.
-      online: the second phase.
-      transform: of observations, actions and rewards, fitted to the data set; of both phases.
-      precision: that the networks multiply in, float32 or bf16; all else is float32.
-    """
-
-    about: str
-    offline: Phase | None
-    handover: Unit
-    online: Phase
-    transform: Unit = dataclasses.field(default_factory=lambda: unit(transforms.transform))
-    precision: str = "float32"
+    about: Annotated[str, "one line for the table in the docs."]
+    offline: Annotated[Phase | None, "the first phase, or None: online from scratch."]
+    handover: Annotated[Handover, "what the online phase starts from."]
+    online: Annotated[Phase, "the second phase."]
+    transform: Annotated[
+        transforms.FitTransform,
+        "of observations, actions and rewards, fitted to the data set; of both phases.",
+    ] = transforms.transform()
+    precision: Annotated[
+        str, "that the networks multiply in, float32 or bf16; all else is float32."
+    ] = "float32"
 
 
 class Built(NamedTuple):
     """A recipe whose units are made and fit together."""
 
     offline: core.Algorithm | None
-    handover: handover.Handover
+    handover: Handover
     online: core.Algorithm
     replay: replay.Replay
 
@@ -95,7 +90,7 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     with networks.computing(recipe.precision):
         offline = recipe.offline and recipe.offline.algorithm.build(spec)
         online = recipe.online.algorithm.build(spec)
-    built = Built(offline, recipe.handover.build(), online, recipe.online.replay.build())
+    built = Built(offline, recipe.handover, online, recipe.online.replay)
     for need in online.exploration.needs:
         if getattr(online, need) is None:
             raise InputError(
@@ -107,27 +102,45 @@ def build(recipe: Recipe, spec: Spec) -> Built:
             f"{recipe.online.algorithm.name} needs the returns of new episodes, which the replay "
             f"{recipe.online.replay.name} does not keep; choose --replay=whole_episodes"
         )
-    delay, utd = recipe.online.algorithm.resolved().get("actor_delay", 1), recipe.online.utd
+    delay, utd = getattr(recipe.online.algorithm, "actor_delay", 1), recipe.online.utd
     if utd % delay:
         raise InputError(
             f"online.algorithm.actor_delay is {delay}, which does not divide online.utd, {utd}: "
             f"the actor would miss environment steps; --set=online.algorithm.actor_delay={utd}"
         )
-    if (built.replay.feedback is None) != (online.priority is None):
+    if built.replay.prioritised != (online.priority is not None):
         raise InputError(
             f"--replay: {recipe.online.replay.name} does not fit {recipe.online.algorithm.name}: "
             "balanced draws by the priorities that br alone computes, from batches of balanced"
         )
+    try:
+        _check_shapes(recipe, spec, built)
+    except AssertionError as error:  # chex
+        raise InputError(f"a unit returns another shape than it should: {_line(error)}") from error
+    return built
+
+
+def _check_shapes(recipe: Recipe, spec: Spec, built: Built) -> None:
+    """Evaluate the shapes of both phases' updates and of the hand-over; nothing is computed."""
+    offline, online = built.offline, built.online
     key = jax.eval_shape(lambda: jax.random.key(0))
     before = offline and jax.eval_shape(lambda k: core.init(offline, k), key)
     state = jax.eval_shape(lambda k, s: built.handover(k, s, online), key, before)
     batch = example_batch(spec, online, built.replay, recipe.online.batch_size)
     after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
+    if offline is not None:
+        unmasked = offline._replace(exploration=policy())
+        count = recipe.offline.batch_size * offline.batches
+        rows = jax.eval_shape(lambda: example_transition(spec, unmasked, count))
+        jax.eval_shape(lambda s, b, k: core.update(offline, s, b, k)[0], before, rows, key)
     jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
-    difference = handover.differences(state, after)
+    difference = differences(state, after)
     if difference:
         raise InputError(f"the hand-over's state is not what the online update keeps: {difference}")
-    return built
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _first_action(algorithm: core.Algorithm, spec: Spec, state: core.TrainState, key):
@@ -140,7 +153,7 @@ def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None 
     """Zeros shaped as the online phase stores a transition ([count, ...] if given)."""
     lead = () if count is None else (count,)
     extras = {}
-    if algorithm.exploration.mask is not None:
+    if algorithm.exploration.masks:
         extras["mask"] = jnp.ones((*lead, algorithm.critics))
     if algorithm.monte_carlo is not None:
         extras["mc_return"] = jnp.zeros(lead)
@@ -174,7 +187,7 @@ def switch(recipe: Recipe) -> list[str]:
     old, new = recipe.offline.algorithm, recipe.online.algorithm
     lines = [f"the switch: {recipe.handover}", f"  loss: {old.name} -> {new.name}"]
     for name, default in (("target", "min_q()"), ("exploration", "policy()")):
-        before, after = (str(unit.resolved().get(name) or default) for unit in (old, new))
+        before, after = (str(getattr(unit, name, default)) for unit in (old, new))
         lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))
     replay = f"  replay: {recipe.online.replay}, first update after {recipe.online.warmup:,} steps"
     burst = recipe.online.catch_up * recipe.online.warmup * recipe.online.utd

@@ -4,82 +4,96 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Mapping
 from typing import Any
 
 from enoto_jax import exploration, handover, replay, targets, transforms
-from enoto_jax.algorithms import backups
+from enoto_jax.algorithms import bellman, edac
 from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.br import br
-from enoto_jax.algorithms.cql import cql
-from enoto_jax.algorithms.edac import edac
+from enoto_jax.algorithms.cql import cql, cql_penalty
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
+from enoto_jax.core import AlgorithmConfig
 from enoto_jax.nets import initialisers
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Phase, Recipe
-from enoto_jax.recipes.units import Unit, nearest, unit
-from enoto_jax.types import InputError
+from enoto_jax.recipes.units import Option, nearest
+from enoto_jax.types import InputError, Unit
 
-KINDS: dict[str, tuple[Callable, ...]] = {
-    "algorithm": (sac, cql, edac, td3, td3_bc, bc, awac, iql, pex, lapo, cql_agents, br),
-    "target": (
-        targets.min_q,
-        targets.mean_q,
-        targets.rem,
-        targets.random_min_pair,
-        targets.weighted_min_pair,
-        targets.independent,
-        targets.mean_of_mins,
-        targets.mix,
-        targets.first_q,
-    ),
-    "exploration": (
-        exploration.policy,
-        exploration.gaussian,
-        exploration.bootstrapped,
-        exploration.oac,
-        exploration.sunrise,
-    ),
-    "backup": (backups.soft, backups.sampled, backups.deterministic, backups.best_of),
-    "init": (
-        initialisers.torch_init,
-        initialisers.edac_init,
-        initialisers.orthogonal_init,
-        initialisers.xavier_init,
-        initialisers.rlkit_init,
-    ),
-    "replay": (
-        replay.online_only,
-        replay.append,
-        replay.mixed,
-        replay.whole_episodes,
-        replay.balanced,
-    ),
-    "handover": (handover.carry, handover.fresh, handover.expand_policy, handover.merge_actors),
-    "transform": (transforms.transform,),
+# Kind -> its base class. An option whose declared type is one of these holds a unit of that kind.
+KINDS: dict[str, type[Unit]] = {
+    "algorithm": AlgorithmConfig,
+    "target": targets.TargetRule,
+    "exploration": exploration.Exploration,
+    "backup": bellman.Backup,
+    "term": bellman.CriticTerm,
+    "init": initialisers.Init,
+    "replay": replay.Replay,
+    "handover": handover.Handover,
+    "transform": transforms.FitTransform,
 }
-
-UNITS = {make.__name__: make for makes in KINDS.values() for make in makes}
-# Which kind a hyper-parameter of a unit holds; the others hold plain values.
-_SLOTS = {
-    "algorithm": "algorithm",
-    "target": "target",
-    "actor_value": "target",
-    "replay": "replay",
-    "exploration": "exploration",
-    "backup": "backup",
-    "actor_init": "init",
-    "critic_init": "init",
-    "handover": "handover",
-    "transform": "transform",
-}
+UNITS: dict[str, type[Unit]] = {}
 _OF_THE_RECIPE = ("handover", "transform", "precision")
+_LIMIT = 1 << 31  # a device counts in int32
+
+
+def register(make: type[Unit]) -> type[Unit]:
+    """Make a unit of one's own known by its name to --set, --explain, resume and export.
+
+    Args:
+      make: a subclass of one of the base classes in KINDS.
+
+    Returns:
+      The class itself, so that it can be used as a decorator.
+
+    Raises:
+      InputError: it is of no kind, or another unit has its name.
+    """
+    if not isinstance(make, type) or not issubclass(make, tuple(KINDS.values())):
+        known = ", ".join(base.__name__ for base in KINDS.values())
+        raise InputError(f"register: {make!r} is no unit; derive it from one of {known}")
+    name = make.__name__
+    known_as = UNITS.get(name)
+    if known_as is not None and known_as.__qualname__ != make.__qualname__:
+        raise InputError(f"register: there is a unit named {name!r} already; choose another name")
+    units.options(make)  # refuses what has no readable types
+    UNITS[name] = make
+    return make
+
+
+def kind_of(make: type[Unit]) -> str:
+    """The kind of a unit's class."""
+    return next(kind for kind, base in KINDS.items() if issubclass(make, base))
+
+
+def named(kind: str) -> dict[str, type[Unit]]:
+    """The units of a kind, by name."""
+    return {name: make for name, make in UNITS.items() if issubclass(make, KINDS[kind])}
+
+
+for _make in (
+    *(sac, cql, edac.edac, td3, td3_bc, bc, awac, iql, pex, lapo, cql_agents, br),
+    *(targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair),
+    *(targets.weighted_min_pair, targets.independent, targets.mean_of_mins),
+    *(targets.mix, targets.first_q),
+    *(exploration.policy, exploration.gaussian, exploration.bootstrapped, exploration.oac),
+    exploration.sunrise,
+    *(bellman.soft, bellman.sampled, bellman.deterministic, bellman.best_of),
+    *(cql_penalty, edac.gradient_diversity),
+    *(initialisers.torch_init, initialisers.edac_init, initialisers.orthogonal_init),
+    *(initialisers.xavier_init, initialisers.rlkit_init),
+    *(replay.online_only, replay.append, replay.mixed, replay.whole_episodes, replay.balanced),
+    *(handover.carry, handover.fresh, handover.expand_policy, handover.merge_actors),
+    transforms.transform,
+):
+    register(_make)
 
 
 def override(recipe: Recipe, path: str, text: Any) -> Recipe:
@@ -112,122 +126,132 @@ def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
     if path not in known:
         raise InputError(f"no hyper-parameter {path!r}{nearest(path, known)}")
     value, owner = known[path]
-    declared = units.annotation(owner, path.rpartition(".")[2])
-    new = parse(path, value, text, "None" in declared)
-    if isinstance(text, str) and not _fits(declared, new):
-        raise InputError(f"{path}: {text!r} should be {declared}, like {value!r}")
+    option = units.options(type(owner))[path.rpartition(".")[2]]
+    new = parse(path, option, value, text) if isinstance(text, str) else text
+    if not _fits(option, new):
+        raise InputError(f"{path}: {text!r} should be {option}, like {value!r}")
     return units.replace_at(recipe, path, new)
 
 
-def parse(path: str, old: Any, text: Any, optional: bool = True) -> Any:
-    """A value from its text, of the kind that stands at the path; None where that is allowed."""
-    if not isinstance(text, str):
-        return text
-    slot = _SLOTS.get(path.rpartition(".")[2])
-    if slot is not None:
-        names = {make.__name__: make for make in KINDS[slot]}
-        if text not in names:
-            raise InputError(f"{path}: no {slot} {text!r}{nearest(text, names)}")
-        return unit(names[text])
-    if isinstance(old, str):
+def parse(path: str, option: Option, old: Any, text: str) -> Any:
+    """A value from its text, of the option's type.
+
+    Args:
+      path: for messages.
+      option: what the value is for.
+      old: the value that it replaces, an example in messages.
+      text: a number, a tuple, true or false, none, or a unit's name.
+
+    Raises:
+      InputError: no such unit, or a text that is not of the type.
+    """
+    if _is_unit(option.type):
+        kind = kind_of(option.type)
+        if text not in named(kind):
+            raise InputError(f"{path}: no {kind} {text!r}{nearest(text, named(kind))}")
+        return UNITS[text]()
+    if option.type is str:
         return text
     try:
         # Python's literals have no infinity; a number too large to hold is one.
         value = ast.literal_eval(re.sub(r"\binf\b", "1e999", text))
     except (ValueError, SyntaxError):
         value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    if value is None and optional:
+    if value is None and option.optional:
         return None
-    if isinstance(old, bool) != isinstance(value, bool):
-        raise InputError(f"{path}: {text!r} should be {_kind(old)}, like {old!r}")
-    if isinstance(old, tuple) and isinstance(value, int | float):
+    if _is_tuple(option) and isinstance(value, int | float):
         value = (value,)
-    if isinstance(old, tuple) and isinstance(value, list):
+    if _is_tuple(option) and isinstance(value, list):
         value = tuple(value)
-    if isinstance(old, float) and isinstance(value, int):
+    if option.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if any(_too_large(x) for x in (value if isinstance(value, tuple) else (value,))):
         raise InputError(f"{path}: {text[:50]!r} is too large; whole numbers lie below 2^31")
-    if isinstance(value, str) or (old is not None and not isinstance(value, type(old) | None)):
-        raise InputError(f"{path}: {text!r} should be {_kind(old)}, like {old!r}")
+    if not _fits(option, value):
+        raise InputError(f"{path}: {text!r} should be {_kind(option)}, like {old!r}")
     return value
 
 
-def _kind(old: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a tuple"}
-    return names.get(type(old), "a number or None")
+def _kind(option: Option) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number"}
+    name = "a tuple" if _is_tuple(option) else names.get(option.type, str(option.type))
+    return f"{name} or None" if option.optional else name
 
 
 def from_json(tree: Mapping[str, Any]) -> Recipe:
-    """The recipe that `units.to_json` wrote.
+    """The recipe that `units.to_json` wrote, also of an earlier version.
 
     Raises:
-      InputError: it names units or arguments that this version does not know.
+      InputError: it names units or options that this version does not know.
     """
-
-    def read(node: Any) -> Any:
-        if isinstance(node, Mapping) and "unit" in node:
-            name = node["unit"]
-            if name not in UNITS:
-                raise InputError(f"--config: no unit {name!r}{nearest(str(name), UNITS)}")
-            made = unit(UNITS[name], **{k: read(v) for k, v in node.items() if k != "unit"})
-            return _checked(made, made.arguments)
-        return tuple(read(v) for v in node) if isinstance(node, list) else node
-
-    def phase(node: Mapping[str, Any]) -> Phase:
-        made = Phase(**{k: read(v) for k, v in node.items()})
-        return _checked(made, vars(made))
-
     try:
-        offline = None if tree["offline"] is None else phase(tree["offline"])
-        made = Recipe(
-            tree["about"],
-            offline,
-            read(tree["handover"]),
-            phase(tree["online"]),
-            read(tree["transform"]),
-            tree.get("precision", "float32"),
+        offline = None if tree["offline"] is None else _read_options(Phase, tree["offline"])
+        return _read_options(
+            Recipe,
+            {**tree, "offline": offline, "online": _read_options(Phase, tree["online"])},
         )
-        own = ("about", *_OF_THE_RECIPE)
-        return _checked(made, {k: getattr(made, k) for k in own})
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"--config: not a recipe of this version: {error}") from error
 
 
-def _checked(owner: Any, arguments: Mapping[str, Any]) -> Any:
-    """The unit, phase or recipe itself, once its arguments are of their declared types."""
-    for name, value in arguments.items():
-        slot = _SLOTS.get(name)
-        if isinstance(value, Unit) and slot is not None:
-            good = value.make in KINDS[slot]
-        else:
-            good = _fits(units.annotation(owner, name), value)
-        if not good:
-            of = owner.name if isinstance(owner, Unit) else type(owner).__name__
-            raise InputError(f"--config: {name} of {of} is {str(value)[:50]!r}, which does not fit")
-    return owner
+def _read(node: Any) -> Any:
+    """A plain value, a tuple of them, or a unit."""
+    if isinstance(node, Mapping) and "unit" in node:
+        name = node["unit"]
+        if name not in UNITS:
+            raise InputError(f"--config: no unit {name!r}{nearest(str(name), UNITS)}")
+        return _read_options(UNITS[name], {k: v for k, v in node.items() if k != "unit"})
+    return tuple(_read(v) for v in node) if isinstance(node, list) else node
+
+
+def _read_options(make: type, tree: Mapping[str, Any]) -> Any:
+    """A unit, phase or recipe, once its options are of their declared types."""
+    known, found = units.options(make), {}
+    for name, node in tree.items():
+        if name not in known:
+            raise InputError(f"{make.__name__} has no argument {name!r}{nearest(name, known)}")
+        value = _read(node)
+        if value is None and _is_unit(known[name].type) and not known[name].optional:
+            continue  # earlier versions wrote None for the default unit
+        if not _fits(known[name], value):
+            raise InputError(
+                f"--config: {name} of {make.__name__} is {str(value)[:50]!r}, which does not fit"
+            )
+        found[name] = value
+    return make(**found)
+
+
+def _is_unit(declared: Any) -> bool:
+    return isinstance(declared, type) and issubclass(declared, Unit)
+
+
+def _is_tuple(option: Option) -> bool:
+    return typing.get_origin(option.type) is tuple
 
 
 def _too_large(value: Any) -> bool:
-    """A device counts in int32."""
-    return isinstance(value, int) and abs(value) >= 1 << 31
+    return isinstance(value, int) and abs(value) >= _LIMIT
 
 
-def _fits(declared: str, value: Any) -> bool:
-    """Whether a plain value is of a declared type; rules and networks are units."""
+def _fits(option: Option, value: Any) -> bool:
+    """Whether a value is of the option's declared type."""
     if value is None:
-        return "None" in declared
-    if _too_large(value) and not declared.startswith("float"):
-        return False
-    declared = declared.removesuffix(" | None")
-    kind, _, element = declared.partition("[")
-    if kind == "tuple":
-        elements = isinstance(value, tuple) and all(_fits(element.split(",")[0], x) for x in value)
-        return elements and ("..." in element or not element or len(value) == 2)
-    kinds = {"int": int, "float": int | float, "bool": bool, "str": str}
-    if kind not in kinds or isinstance(value, Unit):
-        return isinstance(value, Unit) and kind not in kinds
-    return isinstance(value, kinds[kind]) and isinstance(value, bool) == (kind == "bool")
+        return option.optional
+    return _is_of(option.type, value)
+
+
+def _is_of(declared: Any, value: Any) -> bool:
+    if typing.get_origin(declared) is tuple:
+        of = typing.get_args(declared)
+        if not isinstance(value, tuple):
+            return False
+        of = of[:1] * len(value) if of[-1:] == (...,) else of
+        return len(of) == len(value) and all(map(_is_of, of, value))
+    if declared is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if declared is int:
+        return type(value) is int and not _too_large(value)
+    return isinstance(value, declared)
 
 
 def describe_path(recipe: Recipe, path: str) -> str:
@@ -236,11 +260,11 @@ def describe_path(recipe: Recipe, path: str) -> str:
     if path not in known:
         raise InputError(f"--explain: no hyper-parameter {path!r}{nearest(path, known)}")
     value, owner = known[path]
-    make = owner.make if isinstance(owner, Unit) else type(owner)
-    lines = [f"{path} = {value}", f"  {units.describe(make, path.rpartition('.')[2])}"]
+    make = type(owner)
+    lines = [f"{path} = {value}", f"  {units.options(make)[path.rpartition('.')[2]].about}"]
     if isinstance(value, Unit):
-        lines.append(f"  {value.name}: {units.source_line(value.make)}")
-    lines.append(f"  (of {make.__name__}: {units.source_line(make)})")
+        lines.append(f"  {value.name}: {units.summary(type(value))}")
+    lines.append(f"  (of {make.__name__}: {units.summary(make)})")
     return "\n".join(lines)
 
 
@@ -250,7 +274,7 @@ def changes(old: Any, new: Any) -> list[str]:
     lines = []
     for path in dict.fromkeys([*before, *after]):
         one, two = before.get(path, "-"), after.get(path, "-")
-        if isinstance(one, Unit) and isinstance(two, Unit) and one.make is two.make:
+        if isinstance(one, Unit) and type(one) is type(two):
             continue
         if one != two:
             lines.append(f"{path}: {one} -> {two}")

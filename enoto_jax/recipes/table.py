@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from enoto_jax import exploration, handover, replay, targets, transforms
-from enoto_jax.algorithms import backups
+from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
@@ -24,81 +25,82 @@ from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
+from enoto_jax.core import AlgorithmConfig
 from enoto_jax.nets.initialisers import edac_init, orthogonal_init, torch_init, xavier_init
 from enoto_jax.recipes.recipe import Phase, Recipe
-from enoto_jax.recipes.units import Unit, nearest, unit
+from enoto_jax.recipes.units import nearest
 from enoto_jax.types import InputError
 
 OFFLINE_STEPS = 1_000_000
 ONLINE_STEPS = 250_000
 
 
-def _online(about: str, algorithm: Unit) -> Recipe:
+def _online(about: str, algorithm: AlgorithmConfig) -> Recipe:
     """From scratch, on new transitions alone."""
     return Recipe(
         about,
         offline=None,
-        handover=unit(handover.fresh),
+        handover=handover.fresh(),
         online=Phase(algorithm, ONLINE_STEPS, warmup=1_000),
     )
 
 
-def _same(about: str, online: Unit, offline: Unit | None = None, **options) -> Recipe:
+def _same(
+    about: str, online: AlgorithmConfig, offline: AlgorithmConfig | None = None, **options
+) -> Recipe:
     """One algorithm in both phases; new transitions are appended to the data set."""
     return Recipe(
         about,
         offline=Phase(offline or online, OFFLINE_STEPS),
-        handover=unit(handover.carry),
-        online=Phase(online, ONLINE_STEPS, replay=unit(replay.append)),
+        handover=handover.carry(),
+        online=Phase(online, ONLINE_STEPS, replay=replay.append()),
         **options,
     )
 
 
-def _plugged(about: str, offline: Unit, online: Unit, **options) -> Recipe:
+def _plugged(about: str, offline: AlgorithmConfig, online: AlgorithmConfig, **options) -> Recipe:
     """Everything carried, an empty online buffer (ENOTO section 3)."""
     return Recipe(
         about,
         offline=Phase(offline, OFFLINE_STEPS),
-        handover=unit(handover.carry),
+        handover=handover.carry(),
         online=Phase(online, ONLINE_STEPS, warmup=1_000),
         **options,
     )
 
 
-_weighted = unit(targets.weighted_min_pair)
-_sunrise = unit(exploration.sunrise)
+_weighted = targets.weighted_min_pair()
+_sunrise = exploration.sunrise()
 _enoto = {"target": _weighted, "exploration": _sunrise}
-_released = unit(exploration.sunrise, ucb=None, scope="batch")
-_standardised = unit(transforms.transform, observations=True)  # epsilon 1e-3
+_released = exploration.sunrise(ucb=None, scope="batch")
+_standardised = transforms.transform(observations=True)  # epsilon 1e-3
 
 _rates = {"actor_rate": 3e-5, "critic_rate": 3e-4, "temperature_rate": 1e-4}
-_cql, _cql_n = unit(cql, n=2, **_rates), unit(cql, n=10, **_rates)
-_sac_n = unit(
-    sac,
-    n=10,
-    target=unit(targets.min_q),
-    order="temperature,actor,critic",
-    temperature_of_logarithm=True,
-    log_std_range=(-5.0, 2.0),
-    actor_init=unit(edac_init, head=1e-3),
-    critic_init=unit(edac_init, head=3e-3),
-)
+_cql, _cql_n = cql(n=2, **_rates), cql(n=10, **_rates)
+_sac_n: dict[str, Any] = {
+    "n": 10,
+    "target": targets.min_q(),
+    "order": "temperature,actor,critic",
+    "temperature_of_logarithm": True,
+    "log_std_range": (-5.0, 2.0),
+    "actor_init": edac_init(head=1e-3),
+    "critic_init": edac_init(head=3e-3),
+}
 
 # CORL's constants for bc and awac, the authors' for iql, td3_bc and pex.
-_td3_bc = unit(td3_bc, exploration=unit(exploration.gaussian))
-_td3_n = {"n": 10, "actor_value": unit(targets.min_q)}
-_iql_return_range = unit(transforms.transform, return_range=1_000.0)
-_pex = {"beta": 10.0, "actor_init": unit(xavier_init), "critic_init": unit(torch_init)}
+_td3_bc = td3_bc(exploration=exploration.gaussian())
+_td3_n = {"n": 10, "actor_value": targets.min_q()}
+_iql_return_range = transforms.transform(return_range=1_000.0)
+_pex = {"beta": 10.0, "actor_init": xavier_init(), "critic_init": torch_init()}
 
 # Cal-QL in CORL's port, which brought it to locomotion.
-_orthogonal, _xavier = unit(orthogonal_init, head_gain=math.sqrt(2.0)), unit(xavier_init)
-_cal_ql = unit(
-    cql,
+_orthogonal, _xavier = orthogonal_init(head_gain=math.sqrt(2.0)), xavier_init()
+_cal_ql = cql(
     n=2,
     calibrate=True,
     weight=10.0,
     reduction="sum",
-    backup=unit(backups.sampled),
+    backup=bellman.sampled(),
     hidden=(256, 256, 256),
     critic_hidden=(256, 256),
     actor_init=_orthogonal,
@@ -109,12 +111,11 @@ _cal_ql = unit(
     order="temperature,actor,critic",
     temperature_of_logarithm=True,
 )
-_pair = unit(targets.random_min_pair)
-_rlpd = unit(
-    sac,
+_pair = targets.random_min_pair()
+_rlpd = sac(
     n=10,
     target=_pair,
-    actor_value=unit(targets.mean_q),
+    actor_value=targets.mean_q(),
     hidden=(256, 256),
     layer_norm=True,
     actor_init=_xavier,
@@ -123,7 +124,7 @@ _rlpd = unit(
     order="critic,actor,temperature",
     actor_delay=20,
 )
-_inside = unit(transforms.transform, action_limit=0.99999)
+_inside = transforms.transform(action_limit=0.99999)
 _wsrl = {
     "n": 10,
     "target": _pair,
@@ -142,32 +143,29 @@ _wsrl = {
 
 def _warm_started(about: str, calibrate: bool) -> Recipe:
     """Ten critics in both phases; the frozen policy fills the buffer before SAC starts (WSRL)."""
-    offline = unit(
-        cql,
+    offline = cql(
         **_wsrl,
         weight=5.0,
         reduction="sum",
         subset=2,
-        backup=unit(backups.best_of),
+        backup=bellman.best_of(),
         calibrate=calibrate,
     )
-    online = unit(sac, **_wsrl, backup=unit(backups.sampled), actor_delay=4)
+    online = sac(**_wsrl, backup=bellman.sampled(), actor_delay=4)
     row = _plugged(about, offline, online, transform=_inside)
     return dataclasses.replace(row, online=dataclasses.replace(row.online, warmup=5_000, utd=4))
 
 
 # Standardised actions are unbounded; the environment clips.
-_unbounded = unit(exploration.gaussian, bound=None)
-_lapo = unit(lapo, n=2, target=unit(targets.mix, k=1.0), exploration=_unbounded)
-_lapo_n = unit(
-    lapo, n=10, target=unit(targets.min_q), actor_value=unit(targets.min_q), exploration=_unbounded
-)
-_lapo_transform = unit(
-    transforms.transform, observations=True, actions=True, epsilon=1e-6, reward_over_largest=True
+_unbounded = exploration.gaussian(bound=None)
+_lapo = lapo(n=2, target=targets.mix(k=1.0), exploration=_unbounded)
+_lapo_n = lapo(n=10, target=targets.min_q(), actor_value=targets.min_q(), exploration=_unbounded)
+_lapo_transform = transforms.transform(
+    observations=True, actions=True, epsilon=1e-6, reward_over_largest=True
 )
 
 
-def _latent(about: str, online: Unit, offline: Unit | None = None) -> Recipe:
+def _latent(about: str, online: AlgorithmConfig, offline: AlgorithmConfig | None = None) -> Recipe:
     row = _same(about, online, offline, transform=_lapo_transform)
     phases = {
         k: dataclasses.replace(getattr(row, k), batch_size=512) for k in ("offline", "online")
@@ -176,79 +174,76 @@ def _latent(about: str, online: Unit, offline: Unit | None = None) -> Recipe:
 
 
 _SCRATCH = {
-    "sac": _online("SAC from scratch", unit(sac, n=2, hidden=(256, 256))),
-    "scratch": _online("ENOTO's online phase from scratch", unit(sac, n=10, **_enoto)),
+    "sac": _online("SAC from scratch", sac(n=2, hidden=(256, 256))),
+    "scratch": _online("ENOTO's online phase from scratch", sac(n=10, **_enoto)),
 }
 _PESSIMISTIC = {
     "cql": _plugged("CQL that keeps its pessimism online", _cql, _cql),
-    "cql_to_sac": _plugged(
-        "the pessimistic term dropped at the switch", _cql, unit(sac, n=2, **_rates)
-    ),
+    "cql_to_sac": _plugged("the pessimistic term dropped at the switch", _cql, sac(n=2, **_rates)),
     "cql_n_to_sac_n": _plugged(
-        "the same with N critics", _cql_n, unit(sac, n=10, target=unit(targets.min_q), **_rates)
+        "the same with N critics", _cql_n, sac(n=10, target=targets.min_q(), **_rates)
     ),
     "enoto_cql": _plugged(
         "ENOTO-CQL: N critics, WeightedMinPair, SUNRISE",
         _cql_n,
-        unit(sac, n=10, **_enoto, **_rates),
+        sac(n=10, **_enoto, **_rates),
     ),
     "enoto_cql_released": _plugged(
         "as the authors' released script runs: batch weight, no UCB",
         _cql_n,
-        unit(sac, n=10, target=_weighted, exploration=_released, **_rates),
+        sac(n=10, target=_weighted, exploration=_released, **_rates),
     ),
 }
 _ENSEMBLES = {
-    "sac_n": _same("SAC-N offline and online (An et al. 2021)", _sac_n),
-    "edac": _same("EDAC offline and online (An et al. 2021)", unit(edac, **_sac_n.arguments)),
+    "sac_n": _same("SAC-N offline and online (An et al. 2021)", sac(**_sac_n)),
+    "edac": _same("EDAC offline and online (An et al. 2021)", edac(**_sac_n)),
     "br": Recipe(
         "Balanced Replay with a pessimistic Q-ensemble (Lee et al. 2021)",
-        offline=Phase(unit(cql_agents, count=5, n=2, hidden=(256, 256), **_rates), OFFLINE_STEPS),
-        handover=unit(handover.merge_actors),
+        offline=Phase(cql_agents(count=5, n=2, hidden=(256, 256), **_rates), OFFLINE_STEPS),
+        handover=handover.merge_actors(),
         online=Phase(
-            unit(
-                br,
+            br(
                 policies=5,
                 n=2,
-                target=unit(targets.independent, group=2),
-                actor_value=unit(targets.mean_of_mins, group=2),
+                target=targets.independent(group=2),
+                actor_value=targets.mean_of_mins(group=2),
             ),
             ONLINE_STEPS,
-            replay=unit(replay.balanced),
+            replay=replay.balanced(),
             warmup=1_000,
             catch_up=10,
         ),
     ),
 }
 _IMITATING = {
-    "bc": _same("behaviour cloning, offline and online", unit(bc), transform=_standardised),
+    "bc": _same("behaviour cloning, offline and online", bc(), transform=_standardised),
     "td3_bc": _same("TD3+BC (Fujimoto & Gu 2021)", _td3_bc, transform=_standardised),
     "enoto_td3_bc": _plugged(
         "ENOTO-TD3+BC: N critics; cloning dropped, WeightedMinPair, SUNRISE",
-        unit(td3_bc, **_td3_n),
-        unit(td3, **_td3_n, **_enoto),
+        td3_bc(**_td3_n),
+        td3(**_td3_n, **_enoto),
         transform=_standardised,
     ),
-    "awac": _same("AWAC (Nair et al. 2020)", unit(awac), transform=_standardised),
+    "awac": _same("AWAC (Nair et al. 2020)", awac(), transform=_standardised),
 }
 _IN_SAMPLE = {
     "iql": _same(
         "IQL (Kostrikov et al. 2022)",
-        unit(iql),
-        unit(iql, decay_steps=OFFLINE_STEPS),
+        iql(),
+        iql(decay_steps=OFFLINE_STEPS),
         transform=_iql_return_range,
     ),
     "enoto_iql": _plugged(
         "ENOTO on IQL: N critics, WeightedMinPair, SUNRISE",
-        unit(iql, n=10, decay_steps=OFFLINE_STEPS),
-        unit(iql, n=10, **_enoto),
+        iql(n=10, decay_steps=OFFLINE_STEPS),
+        iql(n=10, **_enoto),
         transform=_iql_return_range,
     ),
     "pex": Recipe(
         "PEX (Zhang et al. 2023): IQL, then a new policy beside the frozen one",
-        offline=Phase(unit(iql, decay_steps=OFFLINE_STEPS, **_pex), OFFLINE_STEPS),
-        handover=unit(handover.expand_policy),
-        online=Phase(unit(pex, **_pex), ONLINE_STEPS, replay=unit(replay.mixed), warmup=5_000),
+        offline=Phase(iql(decay_steps=OFFLINE_STEPS, **_pex), OFFLINE_STEPS),
+        handover=handover.expand_policy(),
+        online=Phase(pex(**_pex), ONLINE_STEPS, replay=replay.mixed(), warmup=5_000),
     ),
 }
 
@@ -256,18 +251,18 @@ _WITH_DATA = {
     "cal_ql": Recipe(
         "Cal-QL: CQL that is calibrated by returns-to-go, in both phases (Nakamoto et al. 2023)",
         offline=Phase(_cal_ql, OFFLINE_STEPS),
-        handover=unit(handover.carry),
-        online=Phase(_cal_ql, ONLINE_STEPS, replay=unit(replay.whole_episodes)),
+        handover=handover.carry(),
+        online=Phase(_cal_ql, ONLINE_STEPS, replay=replay.whole_episodes()),
         transform=_standardised,
     ),
     "rlpd": Recipe(
         "RLPD: SAC from scratch, half of every batch from the data set (Ball et al. 2023)",
         offline=None,
-        handover=unit(handover.fresh),
+        handover=handover.fresh(),
         online=Phase(
             _rlpd,
             ONLINE_STEPS,
-            replay=unit(replay.mixed),
+            replay=replay.mixed(),
             warmup=5_000,
             random_steps=5_000,
             utd=20,
@@ -281,7 +276,9 @@ _LATENT = {
     "lapo": _latent("LAPO offline and online (Chen et al. 2022)", _lapo),
     "lapo_n": _latent("the same with N critics", _lapo_n),
     "enoto_lapo": _latent(
-        "ENOTO-LAPO: N critics, WeightedMinPair, SUNRISE", _lapo_n.replace(**_enoto), _lapo_n
+        "ENOTO-LAPO: N critics, WeightedMinPair, SUNRISE",
+        dataclasses.replace(_lapo_n, **_enoto),
+        _lapo_n,
     ),
 }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from enoto_jax.replay import ring, sum_tree
-from enoto_jax.replay.mixing import Replay, checked
+from enoto_jax.replay.mixing import Replay
 from enoto_jax.types import Array, InputError
 
 
@@ -26,42 +26,45 @@ class Balance(NamedTuple):
     inserted: Array
 
 
-def balanced(
-    *, online_fraction: float = 0.5, first: int = 1_000, capacity: int = 250_000
-) -> Replay:
+class balanced(Replay):
     """Rows in proportion to priorities that the algorithm gives them after every batch.
 
     The data set starts with priority 1. New transitions get the largest priority so far, at first
     P0 = rows f / ((1 - f) first): then a share f of the draws is new after `first` of them. Batches
     carry the extras "row", and "offline" and "online": as many transitions again, drawn uniformly
     from the data set and from the ring, for the density ratio. No importance weights.
-
-    Args:
-      online_fraction: f, share of new transitions after the first ones, between 0 and 1.
-      first: how many new transitions that is.
-      capacity: new transitions kept; the oldest leaves first, the data set never.
     """
-    if not 0.0 < online_fraction < 1.0:
-        raise InputError(
-            f"balanced: online_fraction is {online_fraction}; it must lie between 0 and 1, "
-            "neither included"
-        )
-    if first < 1:
-        raise InputError(f"balanced: first is {first}; it must be at least 1")
 
-    def start(rows):
-        largest = rows * online_fraction / ((1.0 - online_fraction) * first)
-        known = jnp.ones(rows, jnp.float32)
+    prioritised = True
+
+    online_fraction: Annotated[
+        float, "f, share of new transitions after the first ones, between 0 and 1."
+    ] = 0.5
+    first: Annotated[int, "how many new transitions that is."] = 1_000
+    capacity: Annotated[int, "new transitions kept; the oldest leaves first."] = 250_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.online_fraction < 1.0:
+            raise InputError(
+                f"balanced: online_fraction is {self.online_fraction}; it must lie between 0 and "
+                "1, neither included"
+            )
+        if self.first < 1:
+            raise InputError(f"balanced: first is {self.first}; it must be at least 1")
+
+    def start(self, rows):
+        largest = rows * self.online_fraction / ((1.0 - self.online_fraction) * self.first)
+        empty, known = jnp.zeros(self.capacity, jnp.float32), jnp.ones(rows, jnp.float32)
         return Balance(
-            levels=sum_tree.build(jnp.concatenate([jnp.zeros(capacity, jnp.float32), known])),
+            levels=sum_tree.build(jnp.concatenate([empty, known])),
             largest=jnp.float32(largest),
             inserted=jnp.int32(0),
         )
 
-    def insert(stored, transition, count, monte_carlo):
-        del monte_carlo
+    def insert(self, stored, transition, count, monte_carlo):
         own, position = stored.own, jnp.maximum(count - 1, 0)
-        row = (position % capacity)[None]
+        row = (position % self.capacity)[None]
         new = count == own.inserted + 1
         priority = jnp.where(new, own.largest, sum_tree.get(own.levels, row))
         after = Balance(
@@ -71,13 +74,13 @@ def balanced(
         )
         return stored._replace(ring=ring.insert(stored.ring, transition, position), own=after)
 
-    def sample(stored, data, key, batch_size, inserted):
+    def sample(self, stored, data, key, batch_size, inserted):
         row_key, old_key, new_key = jax.random.split(key, 3)
         rows = sum_tree.draw(stored.own.levels, row_key, batch_size)
         known = data.reward.shape[0]
         # The ring comes first in the priorities and last here.
-        batch = ring.pick(data, stored.ring, (rows - capacity) % (known + capacity))
-        written = jnp.minimum(inserted, capacity)
+        batch = ring.pick(data, stored.ring, (rows - self.capacity) % (known + self.capacity))
+        written = jnp.minimum(inserted, self.capacity)
         extras = {
             "row": rows,
             "offline": ring.sample(data, old_key, batch_size, jnp.int32(known)),
@@ -85,19 +88,9 @@ def balanced(
         }
         return batch._replace(extras={**batch.extras, **extras})
 
-    def feedback(stored, batch, priorities):
+    def feedback(self, stored, batch, priorities):
         own = stored.own
         return own._replace(
             levels=sum_tree.put(own.levels, batch.extras["row"], priorities),
             largest=jnp.maximum(own.largest, jnp.max(priorities)),
         )
-
-    return Replay(
-        sample,
-        lambda b: None,
-        checked(capacity),
-        True,
-        start=start,
-        insert=insert,
-        feedback=feedback,
-    )

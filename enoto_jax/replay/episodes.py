@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from enoto_jax.replay import ring
-from enoto_jax.replay.mixing import Replay, Stored, checked, joined, shares
+from enoto_jax.replay.mixing import Stored, joined, mixed
 from enoto_jax.types import Array, InputError
 
 
@@ -26,29 +26,33 @@ class Running(NamedTuple):
     sparse: Array
 
 
-def whole_episodes(
-    *, fraction: float = 0.5, capacity: int = 1_000_000, longest: int = 1_000
-) -> Replay:
+class whole_episodes(mixed):
     """`mixed` over finished episodes, with returns-to-go where the algorithm asks for them.
 
     Cal-QL collects an episode and then does one update per step of it; here the same updates are
     spread over the steps of the episode that follows. Until a first episode has ended, whole
     batches come from the data set. The part of an episode that a stop has cut off is kept like an
     episode that a time limit ended.
-
-    Args:
-      fraction: of the batch that comes from the data set, 0 to 1.
-      capacity: new transitions kept; the oldest leaves first.
-      longest: steps that returns-to-go reach back in an episode, which may have more.
     """
-    counts = shares("whole_episodes", fraction)
-    if not 1 <= longest <= capacity:
-        raise InputError(
-            f"whole_episodes: longest is {longest}; it must be at least 1 and at most the "
-            f"capacity, {capacity}"
-        )
 
-    def insert(stored, transition, count, monte_carlo):
+    returns = True
+
+    longest: Annotated[int, "steps that returns-to-go reach back in an episode."] = 1_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.longest < 1:
+            raise InputError(f"whole_episodes: longest is {self.longest}; it must be at least 1")
+
+    def start(self, rows):
+        if self.longest > self.capacity:
+            raise InputError(
+                f"whole_episodes: longest is {self.longest}; it must be at least 1 and at most the "
+                f"capacity, {self.capacity}"
+            )
+        return Running(jnp.int32(0), jnp.int32(0), jnp.bool_(True))
+
+    def insert(self, stored, transition, count, monte_carlo):
         running, position = stored.own, jnp.maximum(count - 1, 0)
         new = count == running.inserted + 1
         # The newest transition comes again, truncated, where a resume had to begin a new episode.
@@ -57,18 +61,18 @@ def whole_episodes(
         if monte_carlo is None:
             storage = ring.insert(stored.ring, transition, position)
         else:
-            kept = jnp.where(new, 0.0, stored.ring.extras["mc_return"][position % capacity])
-            extras = {**transition.extras, "mc_return": kept}
+            kept = stored.ring.extras["mc_return"][position % self.capacity]
+            extras = {**transition.extras, "mc_return": jnp.where(new, 0.0, kept)}
             storage = ring.insert(stored.ring, transition._replace(extras=extras), position)
             returns = storage.extras["mc_return"]
-            back = jnp.arange(longest)  # 0 is the newest row
-            rows = (position - back) % capacity
+            back = jnp.arange(self.longest)  # 0 is the newest row
+            rows = (position - back) % self.capacity
             earned = returns[rows] + monte_carlo.discount**back * transition.reward * new
             if monte_carlo.sparse is not None:
                 sparse &= transition.reward == monte_carlo.sparse
                 for_ever = monte_carlo.sparse / (1.0 - monte_carlo.discount)
                 earned = jnp.where(ended & sparse, for_ever, earned)
-            rows = jnp.where(back <= position - running.begun, rows, capacity)  # else dropped
+            rows = jnp.where(back <= position - running.begun, rows, self.capacity)  # else dropped
             returns = returns.at[rows].set(earned, mode="drop")
             storage = storage._replace(extras={**storage.extras, "mc_return": returns})
         own = Running(
@@ -76,20 +80,14 @@ def whole_episodes(
         )
         return Stored(storage, own)
 
-    def sample(stored, data, key, batch_size, inserted):
+    def sample(self, stored, data, key, batch_size, inserted):
         old_key, new_key, spare_key = jax.random.split(key, 3)
-        old, new = counts(batch_size)
+        old, new = self.counts(batch_size)
         known = jnp.int32(data.reward.shape[0])
         begun = stored.own.begun
-        whole = jnp.minimum(begun, capacity - (inserted - begun))
-        rows = (begun - 1 - jax.random.randint(new_key, (new,), 0, whole)) % capacity
+        whole = jnp.minimum(begun, self.capacity - (inserted - begun))
+        rows = (begun - 1 - jax.random.randint(new_key, (new,), 0, whole)) % self.capacity
         fresh = jax.tree.map(lambda x: x[rows], stored.ring)
         spare = ring.sample(data, spare_key, new, known)
         fresh = jax.tree.map(lambda x, y: jnp.where(whole > 0, x, y), fresh, spare)
         return joined(ring.sample(data, old_key, old, known), fresh)
-
-    def start(rows):
-        del rows
-        return Running(jnp.int32(0), jnp.int32(0), jnp.bool_(True))
-
-    return Replay(sample, counts, checked(capacity), True, start=start, insert=insert, returns=True)

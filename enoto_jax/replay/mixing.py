@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from enoto_jax.replay import ring
-from enoto_jax.types import Array, InputError, Key, MonteCarlo, Transition
+from enoto_jax.types import Array, InputError, Key, MonteCarlo, Transition, Unit
 
 
 class Stored(NamedTuple):
@@ -24,109 +23,103 @@ class Stored(NamedTuple):
     own: Any = ()
 
 
-def _insert(
-    stored: Stored, transition: Transition, count: Array, monte_carlo: MonteCarlo | None
-) -> Stored:
-    del monte_carlo
-    # Before the first transition there is none: what is written then is overwritten by the first.
-    return stored._replace(ring=ring.insert(stored.ring, transition, jnp.maximum(count - 1, 0)))
-
-
-class Replay(NamedTuple):
+class Replay(Unit):
     """A policy over the ring of new transitions and the resident data set.
 
     The data set is one read-only array for all seeds; only what is `Stored` belongs to a seed.
 
     Attributes:
-      sample: (stored, data or None, key, batch size, inserted so far) -> batch.
-      counts: batch size -> (from the data set, from the ring); None: drawn from their union.
-      capacity: transitions that the ring holds.
       needs_data: the data set must be resident during the online phase.
-      start: rows of the data set (0 without) -> the policy's own state.
-      insert: (stored, transition, count with it, MonteCarlo or None) -> stored; a transition that
-        comes again with the same count (after a resume) is not stored or counted twice.
-      feedback: (stored, batch, priorities [B] from the algorithm) -> the own state, or None.
       returns: batches carry returns-to-go of new transitions too.
+      prioritised: batches are drawn by priorities that the algorithm computes, see `feedback`.
     """
 
-    sample: Callable[[Stored, Transition | None, Key, int, Array], Transition]
-    counts: Callable[[int], tuple[int, int] | None]
-    capacity: int
-    needs_data: bool
-    start: Callable[[int], Any] = lambda rows: ()
-    insert: Callable[[Stored, Transition, Array, MonteCarlo | None], Stored] = _insert
-    feedback: Callable[[Stored, Transition, Array], Any] | None = None
-    returns: bool = False
+    needs_data = True
+    returns = False
+    prioritised = False
+
+    capacity: Annotated[int, "new transitions kept; the oldest leaves first."] = 1_000_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.capacity <= 1 << 30:  # rows, with a data set's, are counted in int32
+            raise InputError(f"replay: capacity is {self.capacity}; it must be 1 to {1 << 30}")
+
+    def sample(
+        self, stored: Stored, data: Transition | None, key: Key, batch_size: int, inserted: Array
+    ) -> Transition:
+        """A batch, with so many transitions inserted so far."""
+        raise NotImplementedError
+
+    def counts(self, batch_size: int) -> tuple[int, int] | None:
+        """How many of a batch come from the data set and the ring; None: drawn from the union."""
+        return None
+
+    def start(self, rows: int) -> Any:
+        """The policy's own state beside a data set of so many rows."""
+        return ()
+
+    def insert(
+        self, stored: Stored, transition: Transition, count: Array, monte_carlo: MonteCarlo | None
+    ) -> Stored:
+        """Store a transition; `count` includes it.
+
+        A transition that comes again with the same count (after a resume) is not stored or counted
+        twice.
+        """
+        # Before the first transition there is none: what is written then is overwritten by it.
+        position = jnp.maximum(count - 1, 0)
+        return stored._replace(ring=ring.insert(stored.ring, transition, position))
+
+    def feedback(self, stored: Stored, batch: Transition, priorities: Array) -> Any:
+        """The own state after the algorithm has given a batch new priorities [B]."""
+        raise NotImplementedError
 
 
-def online_only(*, capacity: int = 1_000_000) -> Replay:
-    """New transitions alone: the data set is dropped at the switch (ENOTO section 2).
+class online_only(Replay):
+    """New transitions alone: the data set is dropped at the switch (ENOTO section 2)."""
 
-    Args:
-      capacity: transitions kept; the oldest leaves first.
-    """
+    needs_data = False
 
-    def sample(stored, data, key, batch_size, inserted):
-        del data
-        return ring.sample(stored.ring, key, batch_size, jnp.minimum(inserted, capacity))
+    def sample(self, stored, data, key, batch_size, inserted):
+        return ring.sample(stored.ring, key, batch_size, jnp.minimum(inserted, self.capacity))
 
-    return Replay(sample, lambda b: (0, b), checked(capacity), needs_data=False)
+    def counts(self, batch_size):
+        return 0, batch_size
 
 
-def append(*, capacity: int = 1_000_000) -> Replay:
-    """Uniform over data set and new transitions together (IQL, AWAC), neither copied.
+class append(Replay):
+    """Uniform over data set and new transitions together (IQL, AWAC), neither copied."""
 
-    Args:
-      capacity: new transitions kept; the data set is never overwritten.
-    """
-
-    def sample(stored, data, key, batch_size, inserted):
-        known = data.reward.shape[0]
-        rows = jax.random.randint(key, (batch_size,), 0, known + jnp.minimum(inserted, capacity))
-        return ring.pick(data, stored.ring, rows)
-
-    return Replay(sample, lambda b: None, checked(capacity), needs_data=True)
+    def sample(self, stored, data, key, batch_size, inserted):
+        rows = data.reward.shape[0] + jnp.minimum(inserted, self.capacity)
+        return ring.pick(data, stored.ring, jax.random.randint(key, (batch_size,), 0, rows))
 
 
-def mixed(*, fraction: float = 0.5, capacity: int = 1_000_000) -> Replay:
-    """Exactly round(fraction * B) rows of every batch from the data set, the rest new (RLPD).
+class mixed(Replay):
+    """Exactly round(fraction * B) rows of every batch from the data set, the rest new (RLPD)."""
 
-    Args:
-      fraction: of the batch that comes from the data set, 0 to 1.
-      capacity: new transitions kept; the oldest leaves first.
-    """
-    counts = shares("mixed", fraction)
+    fraction: Annotated[float, "of the batch that comes from the data set, 0 to 1."] = 0.5
 
-    def sample(stored, data, key, batch_size, inserted):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.fraction <= 1.0:
+            raise InputError(
+                f"{self.name}: fraction is {self.fraction}; it must lie between 0 and 1"
+            )
+
+    def sample(self, stored, data, key, batch_size, inserted):
         old_key, new_key = jax.random.split(key)
-        old, new = counts(batch_size)
+        old, new = self.counts(batch_size)
         return joined(
             ring.sample(data, old_key, old, jnp.int32(data.reward.shape[0])),
-            ring.sample(stored.ring, new_key, new, jnp.minimum(inserted, capacity)),
+            ring.sample(stored.ring, new_key, new, jnp.minimum(inserted, self.capacity)),
         )
 
-    return Replay(sample, counts, checked(capacity), needs_data=True)
-
-
-def shares(unit: str, fraction: float) -> Callable[[int], tuple[int, int]]:
-    """Batch size -> exact counts (from the data set, new)."""
-    if not 0.0 <= fraction <= 1.0:
-        raise InputError(f"{unit}: fraction is {fraction}; it must lie between 0 and 1")
-
-    def counts(batch_size: int) -> tuple[int, int]:
-        old = round(fraction * batch_size)
+    def counts(self, batch_size):
+        old = round(self.fraction * batch_size)
         return old, batch_size - old
-
-    return counts
 
 
 def joined(*batches: Transition) -> Transition:
     """One batch of several."""
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)
-
-
-def checked(capacity: int) -> int:
-    """The capacity, if it is one."""
-    if not 1 <= capacity <= 1 << 30:  # rows, with those of a data set, are counted in int32
-        raise InputError(f"replay: capacity is {capacity}; it must be 1 to {1 << 30}")
-    return capacity

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.nets import ensembles
 from enoto_jax.recipes.recipe import Phase
 from enoto_jax.replay import ring
 from enoto_jax.runs import hosts
 from enoto_jax.runs.progress import Progress
 from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.unstack import restack, unstack
 from enoto_jax.types import Array, Metrics, Transition
 
 BLOCK = 50  # at most so many updates in one scan of known length, which GPUs run without a pause
@@ -53,12 +53,12 @@ def compile_blocks(
     ):
         size = jnp.int32(data.reward.shape[0])
         if seeds.on_cpu:
-            state = core.apart(algorithm, state)
+            state = unstack(algorithm, state)
 
         def step(state, t):
             rows_key, update_key = jax.random.split(jax.random.fold_in(stream(seed, "offline"), t))
-            batch = ring.sample(data, rows_key, batch_size * (algorithm.agents or 1), size)
-            return update(state, batch, update_key, number=t)
+            batch = ring.sample(data, rows_key, batch_size * algorithm.batches, size)
+            return update(state.replace(step=t), batch, update_key)
 
         def block(i, carried):
             state, totals = carried
@@ -70,7 +70,7 @@ def compile_blocks(
             _, shapes = jax.eval_shape(step, state, start)
             sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         state, sums = jax.lax.fori_loop(0, blocks, block, (state, sums))
-        return ensembles.stacked(state), sums
+        return restack(state), sums
 
     return seeds.compile(run, shared=(2, 3, 4), donate=(0,), long=True)
 

@@ -18,12 +18,12 @@ import numpy as np
 from enoto_jax import core
 from enoto_jax.envs.pool import PoolEnvs
 from enoto_jax.envs.vector import SeedEnvs
-from enoto_jax.nets import ensembles
 from enoto_jax.recipes.recipe import Phase, example_batch, example_transition
 from enoto_jax.replay import Replay, Stored, ring
 from enoto_jax.runs.progress import Progress
 from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.unstack import restack, unstack
 from enoto_jax.types import Array, RunError, Spec, Transition
 
 
@@ -106,7 +106,7 @@ def compile_step(
     """
     rule = algorithm.exploration
     # One update would not pay for the way there and back.
-    in_parts = seeds.on_cpu and phase.utd > 1
+    unstacked = seeds.on_cpu and phase.utd > 1
 
     def step(
         online: Online,
@@ -119,8 +119,8 @@ def compile_step(
         data: Transition | None,
     ) -> tuple[Online, Array]:
         learn_key, mask_key = jax.random.split(jax.random.fold_in(stream(seed, "online"), t))
-        if rule.mask is not None:
-            mask = {"mask": rule.mask(mask_key, algorithm.critics)}
+        if rule.masks:
+            mask = {"mask": rule.draw_mask(mask_key, algorithm.critics)}
             transition = transition._replace(extras=mask)
         storage = replay.insert(online.storage, transition, t, algorithm.monte_carlo)
 
@@ -131,21 +131,21 @@ def compile_step(
             stored = storage._replace(own=own)
             sample_key, update_key = jax.random.split(key)
             batch = replay.sample(stored, data, sample_key, phase.batch_size, t)
-            if replay.feedback is not None:
+            if replay.prioritised:
                 own = replay.feedback(stored, batch, algorithm.priority(train, batch))
-            train, metrics = core.update(algorithm, train, batch, update_key, number=number)
+            train, metrics = core.update(algorithm, train.replace(step=number), batch, update_key)
             return (train, own, jax.tree.map(jnp.add, totals, metrics)), None
 
         def round_of_updates(i, carried):
             train, own, totals = carried
-            if in_parts:
-                train = core.apart(algorithm, train)
+            if unstacked:
+                train = unstack(algorithm, train)
             numbered = (
                 (t + i) * phase.utd + jnp.arange(phase.utd, dtype=jnp.int32),
                 jax.random.split(jax.random.fold_in(learn_key, i), phase.utd),
             )
             (train, own, totals), _ = jax.lax.scan(update, (train, own, totals), numbered)
-            return ensembles.stacked(train), own, totals
+            return restack(train), own, totals
 
         # All seeds learn equally often, so the loop stays one under vmap.
         rounds = learn.astype(jnp.int32)

@@ -77,7 +77,7 @@ def extras(
       stored: whether the rows are drawn beside new transitions, which have bootstrap masks.
     """
     found = {}
-    if stored and algorithm.exploration.mask is not None:
+    if stored and algorithm.exploration.masks:
         found["mask"] = np.ones((len(data.reward), algorithm.critics), np.float32)
     if algorithm.monte_carlo is not None:
         found["mc_return"] = returns_to_go(data, *algorithm.monte_carlo)

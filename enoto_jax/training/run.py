@@ -124,7 +124,7 @@ def train(
     before, transform = None, None
     if restored is not None:
         before, transform = resume.offline_state(restored, built.offline, seed_map)
-    transform = transform or recipe.transform.build()(source.spec, dataset)
+    transform = transform or recipe.transform(source.spec, dataset)
     on_device = len(seed_map.seeds) // len(seed_map.devices)
     rows = 0 if dataset is None else len(dataset)
     parts = memory.estimate(recipe, built, source.spec, on_device, rows)

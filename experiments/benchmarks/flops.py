@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from enoto_jax import targets
 from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
+from enoto_jax.algorithms.bellman import best_of
 from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.edac import edac
@@ -24,8 +24,10 @@ from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
-from enoto_jax.recipes.units import Unit
-from enoto_jax.types import InputError, Spec
+from enoto_jax.exploration import sunrise
+from enoto_jax.recipes import units
+from enoto_jax.targets import first_q, random_min_pair
+from enoto_jax.types import InputError, Spec, Unit
 
 Options = Mapping[str, Any]
 
@@ -41,9 +43,9 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
     Raises:
       InputError: nobody has counted this algorithm.
     """
-    if algorithm.make not in COUNTS:
+    if type(algorithm) not in COUNTS:
         raise InputError(f"{algorithm.name}: its operations are not counted; see flops.py")
-    return COUNTS[algorithm.make](algorithm.resolved(), spec) * batch_size
+    return COUNTS[type(algorithm)](units.children(algorithm), spec) * batch_size
 
 
 def _forward(*sizes: int) -> int:
@@ -54,10 +56,6 @@ def _forward(*sizes: int) -> int:
 def _learn(*sizes: int) -> int:
     """Forward, gradient of the weights, gradient of the inputs, except of the first layer's."""
     return 3 * _forward(*sizes) - _forward(*sizes[:2])
-
-
-def _name(unit: Unit | None, default: str) -> str:
-    return default if unit is None else unit.name
 
 
 def _critic_sizes(options: Options, spec: Spec) -> Sequence[int]:
@@ -78,10 +76,10 @@ def _actor_critic(
     n, critic = options["n"], _critic_sizes(options, spec)
     to_action = _to_action(options, spec)
     rule, backup = options["target"], options.get("backup")
-    drawn = rule.resolved()["m"] if _name(rule, "") == "random_min_pair" else n
-    if _name(options["exploration"], "") == "sunrise":
+    drawn = rule.m if isinstance(rule, random_min_pair) else n
+    if isinstance(options["exploration"], sunrise):
         drawn = n  # its weight looks at all critics
-    actions = backup.resolved()["k"] if _name(backup, "") == "best_of" else 1
+    actions = backup.k if isinstance(backup, best_of) else 1
     next_q = drawn * (_forward(*critic) + (actions - 1) * to_action)
     # To the actor's loss: the critics it reads forward, back through the chosen ones.
     groups = options.get("policies", 1)
@@ -94,7 +92,7 @@ def _actor_critic(
 
 def _sac(options: Options, spec: Spec) -> int:
     actor = (spec.observation_size, *options["hidden"], 2 * spec.action_size)
-    value = _name(options["actor_value"], "min_q")
+    value = options["actor_value"].name
     return _actor_critic(options, spec, actor, value, options["actor_delay"])
 
 
@@ -116,18 +114,14 @@ def _edac(options: Options, spec: Spec) -> int:
 
 
 def _br(options: Options, spec: Spec) -> int:
-    whole = {
-        **options,
-        "n": options["policies"] * options["n"],
-        "actor_value": options["actor_value"] or Unit(targets.mean_of_mins),
-    }
+    whole = {**options, "n": options["policies"] * options["n"]}
     ratio = _critic_sizes(options, spec)  # of two batches, and a third's priorities
     return _sac(whole, spec) + 2 * _learn(*ratio) + _forward(*ratio)
 
 
 def _td3(options: Options, spec: Spec) -> int:
     actor = (spec.observation_size, *options["hidden"], spec.action_size)
-    value = _name(options["actor_value"], "first_q")
+    value = options["actor_value"].name
     return _actor_critic(options, spec, actor, value, options["delay"])
 
 
@@ -153,7 +147,7 @@ def _iql(options: Options, spec: Spec) -> int:
     # V anew after its step, at both states; the targets at the data's action serve V and the actor.
     values = _learn(*value) + 2 * _forward(*value) + n * _forward(*critic)
     total = _bc(options, spec) + n * _learn(*critic) + values
-    if _name(options["exploration"], "") == "sunrise":
+    if isinstance(options["exploration"], sunrise):
         actor = (spec.observation_size, *options["hidden"], spec.action_size)
         total += _forward(*actor) + n * _forward(*critic)
     return total
@@ -177,13 +171,13 @@ def _lapo(options: Options, spec: Spec) -> int:
     judged = 2 * (_forward(*actor) + _forward(*decoder) + n * _forward(*critic))
     values = _forward(*value) + _learn(*value)
     cvae = _learn(*encoder) + 3 * _forward(*decoder) - 2 * d * hidden[0]
-    read = 1 if _name(options["actor_value"], "first_q") == "first_q" else n
+    read = 1 if isinstance(options["actor_value"], first_q) else n
     follow = _learn(*actor) + 2 * _forward(*decoder) - 2 * d * hidden[0]
     follow += read * _forward(*critic) + _to_action(options, spec)
     return judged + values + n * _learn(*critic) + cvae + follow
 
 
-COUNTS: Mapping[Callable, Callable[[Options, Spec], int]] = {
+COUNTS: Mapping[type, Callable[[Options, Spec], int]] = {
     sac: _sac,
     cql: _cql,
     cql_agents: _cql_agents,

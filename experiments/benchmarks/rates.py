@@ -97,7 +97,7 @@ def measure(
     limits = [max(needed / p, (moved or 0) / b) for p, b in zip(products, streams)]
     return {
         "phase": phase,
-        "num_critics": settings.algorithm.resolved().get("n", 0),
+        "num_critics": getattr(settings.algorithm, "n", 0),
         "batch_size": settings.batch_size,
         "seeds": seeds,
         "precision": row.precision,
@@ -153,7 +153,7 @@ def bytes_moved(built, phase: str, batch_size: int, spec: Spec) -> int | None:
     algorithm = getattr(built, phase)
     state = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
     if phase == "offline":
-        count = batch_size * (algorithm.agents or 1)
+        count = batch_size * algorithm.batches
         batch = jax.eval_shape(lambda: example_transition(spec, algorithm, count))
     else:
         batch = example_batch(spec, algorithm, built.replay, batch_size)
@@ -192,7 +192,7 @@ def plain_loop(
     data, rng = data_set(spec, algorithm, rows), np.random.default_rng(0)
     update = jax.jit(partial(core.update, algorithm))
     held = [core.init(algorithm, jax.random.key(0)), jax.random.key(1)]
-    size = batch_size * (algorithm.agents or 1)
+    size = batch_size * algorithm.batches
 
     def run():
         for _ in range(BLOCK):

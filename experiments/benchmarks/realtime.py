@@ -51,7 +51,7 @@ def main() -> None:
     row = registry.from_json(config["recipe"])
     row = command.with_settings(row, FLAGS.set)
     env = make_env(config["env"])
-    replay = row.online.replay.build()
+    replay = row.online.replay
     needed = replay.needs_data and config.get("task_given")
     source = load_source(needed) if needed else from_env(config["env"], spec_of(env))
     budget_s = None if FLAGS.blocking else (FLAGS.budget_ms or 1e3 * tick) / 1e3

@@ -90,7 +90,7 @@ def measure(row: Recipe, seeds: int, spec: Spec) -> dict[str, Any]:
         found["overlap_over_larger"].append(beside / max(env, whole))
     envs.close()
     medians = {name: round(float(np.median(values)), 3) for name, values in found.items()}
-    algorithm = row.online.algorithm.resolved()
+    algorithm = units.children(row.online.algorithm)
     about = {"num_critics": algorithm.get("n", 0), "batch_size": row.online.batch_size}
     device = jax.devices()[0].device_kind
     return {**about, "seeds": seeds, **medians, "env_id": FLAGS.env, "device": device}

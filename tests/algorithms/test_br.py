@@ -24,6 +24,7 @@ from enoto_jax.nets.networks import Mixture, TanhGaussian
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import RECIPES
+from enoto_jax.replay import balanced
 from enoto_jax.training import run
 from enoto_jax.types import InputError, Transition
 from tests.helpers import assert_same, differ, quick_compiling, reach_source, tiny
@@ -48,7 +49,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def algorithm(spec):
-    return br(spec, **SHAPE)
+    return br(**SHAPE).build(spec)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def data(full, double):
 
 
 def loss_of(algorithm, name, state, batch, key=KEY):
-    return algorithm.losses[name](state.params[name], state, batch, key, {})
+    return algorithm.losses[name](state.params[name], state, batch, key)
 
 
 def mixture(tree, observation):
@@ -177,7 +178,7 @@ def test_ratio_loss(algorithm, state, exact, full, data):
 @pytest.mark.parametrize("temperature", [5.0, 0.5])
 def test_priorities(spec, state, exact, full, data, temperature):
     w, w_old, _ = ratios(exact, data)
-    found = br(spec, **SHAPE, ratio_temperature=temperature).priority(state, full)
+    found = br(**SHAPE, ratio_temperature=temperature).build(spec).priority(state, full)
     close(found, composite.balanced_priorities(w, w_old, temperature))
 
 
@@ -190,7 +191,7 @@ def test_priorities_are_never_nan(algorithm, state, full, bias):
     found = np.asarray(algorithm.priority(changed, full))
     assert ((found >= np.float32(1e-3)) & (found <= 1e3)).all()
     loss, gradient = jax.value_and_grad(
-        lambda p: algorithm.losses["ratio"](p, changed, full, KEY, {})[0]
+        lambda p: algorithm.losses["ratio"](p, changed, full, KEY)[0]
     )(ratio)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((loss, gradient)))
 
@@ -213,7 +214,7 @@ def test_the_ratio_starts_about_1_and_finds_the_true_one(algorithm):
 
     def step(carried, _):
         params, memory = carried
-        gradient = jax.grad(lambda p: loss(p, None, batch, KEY, {})[0])(params)
+        gradient = jax.grad(lambda p: loss(p, None, batch, KEY)[0])(params)
         changes, memory = optimiser.update(gradient, memory)
         return (optax.apply_updates(params, changes), memory), None
 
@@ -225,14 +226,14 @@ def test_defaults_are_the_authors(spec):
     recipe = RECIPES["br"]
     online, made = recipe.online, build(recipe, spec)
     assert list(made.online.losses) == ["temperature", "actor", "critic", "ratio"]
-    assert made.online.critics == 10 and made.offline.agents == 5
+    assert made.online.critics == 10 and made.offline.batches == 5
     assert (online.warmup, online.catch_up, online.utd) == (1_000, 10, 1)
-    assert online.replay.resolved() == {"online_fraction": 0.5, "first": 1_000, "capacity": 250_000}
-    assert online.algorithm.resolved()["ratio_temperature"] == 5.0
+    assert online.replay == balanced(online_fraction=0.5, first=1_000, capacity=250_000)
+    assert online.algorithm.ratio_temperature == 5.0
 
 
 def test_other_rules_take_the_place_of_the_pairs(spec, state, exact, full, data):
-    changed = br(spec, **SHAPE, target=targets.min_q(), actor_value=targets.mean_q())
+    changed = br(**SHAPE, target=targets.min_q(), actor_value=targets.mean_q()).build(spec)
     action, log_prob = policy_sample(exact, data.observation, jax.random.split(KEY)[0])
     q = reference.critics(exact.params["critic"], data.observation, action)
     expected = reference.actor_loss(alpha_of(exact), log_prob, q, "mean")
@@ -251,7 +252,7 @@ def test_other_rules_take_the_place_of_the_pairs(spec, state, exact, full, data)
 def test_a_loss_reads_only_the_networks_it_should(algorithm, state, full, name, expected):
     def value(params, targets):
         moved = state.replace(params=params, targets=targets)
-        return algorithm.losses[name](state.params[name], moved, full, KEY, {})[0]
+        return algorithm.losses[name](state.params[name], moved, full, KEY)[0]
 
     params, slow = jax.grad(value, (0, 1))(state.params, state.targets)
     named = {f"params.{k}": v for k, v in params.items()}
@@ -262,7 +263,7 @@ def test_a_loss_reads_only_the_networks_it_should(algorithm, state, full, name, 
 
 
 def test_every_member_learns_through_the_mixture(algorithm, state, full):
-    gradient = jax.grad(lambda p: algorithm.losses["actor"](p, state, full, KEY, {})[0])
+    gradient = jax.grad(lambda p: algorithm.losses["actor"](p, state, full, KEY)[0])
     for leaf in jax.tree.leaves(gradient(state.params["actor"])):
         assert leaf.shape[0] == POLICIES and all(np.any(member) for member in leaf)
 
@@ -293,7 +294,7 @@ AGENT = {"n": 2, "hidden": (8, 7), "candidates": 2, "lagrange": 0.7}
 
 @pytest.fixture(scope="module")
 def team(spec):
-    return cql_agents(spec, count=COUNT, **AGENT)
+    return cql_agents(count=COUNT, **AGENT).build(spec)
 
 
 def agent(tree, k):
@@ -305,25 +306,43 @@ def agent(tree, k):
     return tree.replace(**parts)
 
 
+def keyed(algorithm, k):
+    """The algorithm, its losses with the keys of one agent of a team."""
+
+    def of(loss):
+        return lambda params, state, batch, key: loss(
+            params, state, batch, jax.random.split(key, COUNT)[k]
+        )
+
+    return algorithm._replace(losses={name: of(loss) for name, loss in algorithm.losses.items()})
+
+
 def test_agents_are_the_same_as_each_alone(spec, team, numbers, batch):
-    """Own start, own part of the batch, own key; to the last digits that vmap leaves."""
-    alone = cql(spec, **AGENT)
-    init, update = jax.jit(lambda k: core.init(alone, k)), jax.jit(partial(core.update, alone))
+    """Own part of the batch, own noise, own multiplier; to the last digits that vmap leaves."""
+    alone = cql(**AGENT).build(spec)
     before = jax.jit(lambda key: core.init(team, key))(KEY)
-    own_keys = jax.random.split(KEY, COUNT)
     many = numbers(jax.tree.map(lambda x: np.concatenate([x] * COUNT), batch), 9)
     after, metrics = jax.jit(partial(core.update, team))(before, many, KEY)
     assert before.step.shape == after.step.shape == () and after.step == 1
     each = []
     for k in range(COUNT):
-        assert_same(agent(before, k), init(own_keys[k]), rtol=1e-6, atol=1e-7)
         part = jax.tree.map(lambda x, k=k: x[k * B : (k + 1) * B], many)
-        expected, seen = update(agent(before, k), part, own_keys[k])
+        update = jax.jit(partial(core.update, keyed(alone, k)))
+        expected, seen = update(agent(before, k), part, KEY)
         assert_same(agent(after, k), expected, rtol=1e-4, atol=1e-6)
         each.append(seen)
     assert differ(agent(before, 0).params, agent(before, 1).params)
     means = jax.tree.map(lambda *x: np.mean(x), *each)
     jax.tree.map(lambda x, y: close(x, y, 1e-4), metrics, means)
+
+
+def test_agents_start_as_each_alone_would(spec, team):
+    alone = cql(**AGENT).build(spec)
+    before = core.init(team, KEY)
+    for key, (name, net) in zip(jax.random.split(KEY, len(alone.nets)), alone.nets.items()):
+        for k, own in enumerate(jax.random.split(key, COUNT)):
+            expected = net.init(own, *alone.inputs[name])
+            assert_same(agent(before, k).params[name], expected, rtol=1e-6, atol=1e-7)
 
 
 def test_agents_act_as_their_matched_mixture(team, state_of, batch, double):
@@ -345,7 +364,7 @@ def test_agents_act_as_their_matched_mixture(team, state_of, batch, double):
 
 def test_fewer_than_two_agents_are_refused(spec):
     with pytest.raises(InputError, match="agents: count is 1; it must be at least 2"):
-        agents(cql(spec, n=2, hidden=(8,)), 1)
+        agents(cql(n=2, hidden=(8,)).build(spec), 1)
 
 
 # The whole row.

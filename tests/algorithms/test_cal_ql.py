@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from enoto_jax import targets
-from enoto_jax.algorithms import backups
+from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.types import InputError, MonteCarlo
@@ -48,7 +48,7 @@ def evaluate(spec, state_of, double):
     """options -> Cal-QL with K candidates, a state of it, and that state in float64."""
 
     def evaluate(**options):
-        algorithm = cql(spec, **SHAPE, weight=WEIGHT, candidates=K, **options)
+        algorithm = cql(**SHAPE, weight=WEIGHT, candidates=K, **options).build(spec)
         state = state_of(algorithm)
         return algorithm, state, double(state)
 
@@ -99,7 +99,7 @@ def test_loss(evaluate, returns_batch, data, reduction, importance_sampling, cal
 
 def test_gradient_flows_only_where_the_value_wins(evaluate, returns_batch, data, numbers, double):
     algorithm, state, exact = evaluate(calibrate=True, reduction="sum")
-    gradient = jax.grad(lambda p: algorithm.losses["critic"](p, state, returns_batch, KEY, {})[0])(
+    gradient = jax.grad(lambda p: algorithm.losses["critic"](p, state, returns_batch, KEY)[0])(
         state.params["critic"]
     )
 
@@ -122,7 +122,7 @@ def test_a_return_below_all_values_is_cql_and_one_above_all_pushes_nothing_down(
     bounded = batch._replace(extras={"mc_return": jnp.full(B, returns)})
 
     def gradient(algorithm, batch):
-        return jax.grad(lambda p: algorithm.losses["critic"](p, state, batch, KEY, {})[0])(
+        return jax.grad(lambda p: algorithm.losses["critic"](p, state, batch, KEY)[0])(
             state.params["critic"]
         )
 
@@ -132,7 +132,7 @@ def test_a_return_below_all_values_is_cql_and_one_above_all_pushes_nothing_down(
     else:  # only the data's own values are left, and they are pulled up
 
         def pulled(params):
-            td = calibrated.losses["critic"](params, state, bounded, KEY, {})[1]["td_loss"]
+            td = calibrated.losses["critic"](params, state, bounded, KEY)[1]["td_loss"]
             q = plain.q(params, batch.observation, batch.action)
             return td - WEIGHT * jnp.sum(jnp.mean(q, axis=1))
 
@@ -161,14 +161,14 @@ def test_a_subset_of_the_critics_carries_the_whole_term(
 @pytest.mark.parametrize("subset", [0, N + 1])
 def test_a_subset_that_cannot_be_drawn_is_refused(spec, state_of, batch, subset):
     with pytest.raises(InputError, match=f"cql: subset is {subset}"):
-        algorithm = cql(spec, **SHAPE, subset=subset)
+        algorithm = cql(**SHAPE, subset=subset).build(spec)
         loss_of(algorithm, "critic", state_of(algorithm), batch)
 
 
 def test_only_calibration_asks_for_returns(spec):
-    assert cql(spec, **SHAPE).monte_carlo is None
-    assert cql(spec, **SHAPE, calibrate=True).monte_carlo == MonteCarlo(GAMMA, None)
-    sparse = cql(spec, **SHAPE, calibrate=True, sparse_reward=-5.0)
+    assert cql(**SHAPE).build(spec).monte_carlo is None
+    assert cql(**SHAPE, calibrate=True).build(spec).monte_carlo == MonteCarlo(GAMMA, None)
+    sparse = cql(**SHAPE, calibrate=True, sparse_reward=-5.0).build(spec)
     assert sparse.monte_carlo == MonteCarlo(GAMMA, -5.0)
 
 
@@ -178,13 +178,12 @@ def test_rlpds_losses(spec, state_of, batch, data, double):
     The authors average the critics' loss over critics: N times less, which Adam does not see.
     """
     algorithm = sac(
-        spec,
         **SHAPE,
         target=targets.random_min_pair(),
         actor_value=targets.mean_q(),
         target_entropy_per_action=-0.5,
         order="critic,actor,temperature",
-    )
+    ).build(spec)
     assert list(algorithm.losses) == ["critic", "actor", "temperature"]
     state = state_of(algorithm)
     exact = double(state)
@@ -214,7 +213,7 @@ def test_rlpds_losses(spec, state_of, batch, data, double):
 def test_wsrls_offline_target_is_the_best_action_of_the_drawn_pair(evaluate, batch, data):
     """One pair for all candidate actions of a batch."""
     algorithm, state, exact = evaluate(
-        target=targets.random_min_pair(), backup=backups.best_of(k=K), subset=2, reduction="sum"
+        target=targets.random_min_pair(), backup=bellman.best_of(k=K), subset=2, reduction="sum"
     )
     metrics = loss_of(algorithm, "critic", state, batch)[1]
     sample_key, rule_key = jax.random.split(jax.random.split(KEY, 3)[0])

@@ -11,7 +11,7 @@ from enoto_jax.algorithms.cql import cql_penalty
 from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.recipes import recipe, registry, table
-from enoto_jax.recipes.units import unit
+from enoto_jax.recipes.units import children
 from enoto_jax.types import InputError
 from experiments.benchmarks import flops
 from tests.algorithms.test_losses import (
@@ -68,10 +68,10 @@ def test_eta_is_1_by_default(evaluate, batch, data):
 def test_gradient_against_finite_differences(evaluate, numbers, batch, data, double):
     """Through the actions' gradient: second derivatives."""
     algorithm, state, exact = evaluate(eta=30.0)  # the term outweighs the rest
-    gradient = jax.grad(lambda p: algorithm.losses["critic"](p, state, batch, KEY, {})[0])(
+    gradient = jax.grad(lambda p: algorithm.losses["critic"](p, state, batch, KEY)[0])(
         state.params["critic"]
     )
-    plain = jax.grad(lambda p: evaluate(sac)[0].losses["critic"](p, state, batch, KEY, {})[0])(
+    plain = jax.grad(lambda p: evaluate(sac)[0].losses["critic"](p, state, batch, KEY)[0])(
         state.params["critic"]
     )
     for seed in range(2):
@@ -106,14 +106,14 @@ def test_a_critic_without_an_open_unit_gives_numbers(evaluate, batch, data, doub
     critic["params"]["layer_0"]["bias"][2] = -100.0
     state = state.replace(params={**state.params, "critic": critic})
     loss = algorithm.losses["critic"]
-    (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(critic, state, batch, KEY, {})
+    (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(critic, state, batch, KEY)
     close(metrics["similarity"], similarity(double(state), data))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
 
 def test_it_reads_what_sac_n_reads(evaluate, batch):
     algorithm, state, _ = evaluate()
-    assert reads(algorithm, state, "critic", batch, {}) == {
+    assert reads(algorithm, state, "critic", batch) == {
         "params.actor",
         "params.temperature",
         "targets.critic",
@@ -124,13 +124,13 @@ def test_all_critics_gradients_take_one_pass(spec):
     """Against SAC-N the term adds a backward pass and its own gradient, not N or N^2 of them."""
 
     def flops(make):
-        algorithm = make(spec, n=12, hidden=(32, 32, 32))
+        algorithm = make(n=12, hidden=(32, 32, 32)).build(spec)
         state = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
         batch = recipe.example_transition(spec, algorithm, 64)
 
         def gradient(state):
             loss = algorithm.losses["critic"]
-            return jax.grad(loss, has_aux=True)(state.params["critic"], state, batch, KEY, {})
+            return jax.grad(loss, has_aux=True)(state.params["critic"], state, batch, KEY)
 
         return jax.jit(gradient).lower(state).compile().cost_analysis()["flops"]
 
@@ -164,7 +164,7 @@ def test_one_critic_is_refused(spec):
 def test_the_row_is_sac_ns_with_the_term(spec):
     for phase in ("offline", "online"):
         ours, sac_n = (getattr(table.recipe(name), phase) for name in ("edac", "sac_n"))
-        assert ours.algorithm.resolved() == {**sac_n.algorithm.resolved(), "eta": 1.0}
+        assert children(ours.algorithm) == {**children(sac_n.algorithm), "eta": 1.0}
         assert str(ours.replay) == str(sac_n.replay)
 
 
@@ -190,5 +190,5 @@ def test_golden_numbers(golden, case):
 
 def test_operations_by_hand(spec):
     """Three more passes per critic without the observation's part: here 3 * (2*2*4 + 2*4) each."""
-    one, two = (flops.per_update(unit(make, hidden=(4,)), spec, 10) for make in (sac, edac))
+    one, two = (flops.per_update(make(hidden=(4,)), spec, 10) for make in (sac, edac))
     assert two - one == 10 * 2 * 3 * (2 * 2 * 4 + 2 * 4)

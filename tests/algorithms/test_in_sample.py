@@ -21,7 +21,6 @@ from enoto_jax.exploration import oac, sunrise
 from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.registry import override
 from enoto_jax.recipes.table import RECIPES
-from enoto_jax.recipes.units import unit
 from enoto_jax.types import InputError, Spec
 from tests.oracle import composite as composite
 from tests.oracle import methods as rows
@@ -48,7 +47,7 @@ def evaluate(spec, state_of, double):
     """(make, options) -> the algorithm, a state of it, and that state in float64."""
 
     def evaluate(make, **options):
-        algorithm = make(spec, **options)
+        algorithm = make(**options).build(spec)
         state = state_of(algorithm, SEED if make is iql else 0)
         return algorithm, state, double(state)
 
@@ -56,7 +55,7 @@ def evaluate(spec, state_of, double):
 
 
 def loss_of(algorithm, name, state, batch, key=KEY):
-    return algorithm.losses[name](state.params[name], state, batch, key, {})
+    return algorithm.losses[name](state.params[name], state, batch, key)
 
 
 def noise(key, *shape):
@@ -245,7 +244,7 @@ def test_the_weight_of_the_enoto_iql_row_varies_from_transition_to_transition(ba
 
     def weight(i):
         one = jax.tree.map(lambda x: x[i : i + 1], batch)
-        return float(critic(state.params["critic"], state, one, KEY, {})[1]["weight"])
+        return float(critic(state.params["critic"], state, one, KEY)[1]["weight"])
 
     weights = [weight(i) for i in range(B)]
     assert all(0.5 < w < 1.0 for w in weights)
@@ -253,7 +252,7 @@ def test_the_weight_of_the_enoto_iql_row_varies_from_transition_to_transition(ba
 
 
 def test_oac_on_iql_is_refused_for_its_reason():
-    row = override(RECIPES["iql"], "online.algorithm.exploration", unit(oac))
+    row = override(RECIPES["iql"], "online.algorithm.exploration", oac())
     with pytest.raises(InputError, match="needs the Gaussian before tanh .* algorithm, iql,"):
         build(row, Spec(D, A))
     squashed = override(row, "algorithm.squashed", True)
@@ -273,13 +272,13 @@ def test_oac_on_iql_is_refused_for_its_reason():
 )
 def test_impossible_options_are_refused(spec, make, options, message):
     with pytest.raises(InputError, match=message):
-        make(spec, **options)
+        make(**options).build(spec)
 
 
 def test_the_actors_rate_decays_to_zero_along_a_cosine(spec):
     """Adam's first steps on a constant gradient are as long as its rate."""
-    algorithm = iql(spec, hidden=(4,), actor_rate=0.1, decay_steps=4)
-    rates = {"constant": iql(spec, hidden=(4,), actor_rate=0.1), "cosine": algorithm}
+    algorithm = iql(hidden=(4,), actor_rate=0.1, decay_steps=4).build(spec)
+    rates = {"constant": iql(hidden=(4,), actor_rate=0.1).build(spec), "cosine": algorithm}
     for name, algorithm in rates.items():
         optimiser, params = algorithm.optimisers["actor"], jnp.zeros(1)
         state, steps = optimiser.init(params), []
@@ -340,7 +339,7 @@ def test_pex_draws_as_often_as_the_values_say(evaluate, batch, data):
     # With no spread the new policy's action is its mean: one of two actions.
     still = {"params": {**state.params["actor"]["params"], "log_std": jnp.full(A, -1e9)}}
     spec = Spec(D, A)
-    algorithm = pex(spec, **{**IQL, "log_std_range": (-30.0, 2.0)}, inv_temperature=1.0)
+    algorithm = pex(**{**IQL, "log_std_range": (-30.0, 2.0)}, inv_temperature=1.0).build(spec)
     state = state.replace(params={**state.params, "actor": still})
     count = 4_000
     actions = algorithm.act(state, KEY, batch.observation[0], count)
@@ -440,9 +439,7 @@ def test_gradients_against_finite_differences(
     # Bounds that do not bind: at a clipped deviation the derivative has a corner.
     options = {**options, "log_std_range": (-20.0, 20.0)} if name == "critic" else options
     built, state, exact = evaluate(make, **options)
-    gradient = jax.grad(lambda p: built.losses[name](p, state, batch, KEY, {})[0])(
-        state.params[name]
-    )
+    gradient = jax.grad(lambda p: built.losses[name](p, state, batch, KEY)[0])(state.params[name])
     oracle = ORACLES[algorithm, name]
     for seed in range(2):
         direction = double(numbers(state.params[name], 100 + seed))
@@ -456,7 +453,7 @@ def reads(algorithm, state, name, batch):
 
     def value(params, targets, frozen):
         moved = state.replace(params=params, targets=targets, frozen=frozen)
-        return algorithm.losses[name](state.params[name], moved, batch, KEY, {})[0]
+        return algorithm.losses[name](state.params[name], moved, batch, KEY)[0]
 
     parts = jax.grad(value, (0, 1, 2))(state.params, state.targets, state.frozen)
     named = {

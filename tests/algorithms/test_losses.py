@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from enoto_jax import targets
-from enoto_jax.algorithms import backups
+from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import sunrise
@@ -33,7 +33,9 @@ def close(actual, expected, tolerance=1e-5):
 
 
 def loss_of(algorithm, name, state, batch, key=KEY, seen=None):
-    return algorithm.losses[name](state.params[name], state, batch, key, seen or {})
+    if name in algorithm.duals:
+        return algorithm.duals[name](state.params[name], seen)
+    return algorithm.losses[name](state.params[name], state, batch, key)
 
 
 # The oracle's side: policies, rules and backups from float64 states and from keys.
@@ -134,7 +136,7 @@ def test_critic_loss_with_each_target_rule(evaluate, batch, data, rule):
 
 @pytest.mark.parametrize("rule", ["min_q", "rem_per_sample", "pairs"])
 def test_critic_loss_with_a_sampled_backup_has_no_entropy(evaluate, batch, data, rule):
-    algorithm, state, exact = evaluate(target=RULES[rule][0], backup=backups.sampled())
+    algorithm, state, exact = evaluate(target=RULES[rule][0], backup=bellman.sampled())
     y, _ = soft_target(exact, data, jax.random.split(KEY)[0], RULES[rule][1], 0.0)
     expected = reference.critic_loss(q_data(exact, data), y)
     close(loss_of(algorithm, "critic", state, batch)[0], expected)
@@ -142,7 +144,7 @@ def test_critic_loss_with_a_sampled_backup_has_no_entropy(evaluate, batch, data,
 
 @pytest.mark.parametrize("rule", ["min_q", "random_min_pair", "independent"])
 def test_critic_loss_with_a_deterministic_backup(evaluate, batch, data, rule):
-    algorithm, state, exact = evaluate(target=RULES[rule][0], backup=backups.deterministic())
+    algorithm, state, exact = evaluate(target=RULES[rule][0], backup=bellman.deterministic())
     y = deterministic_target(exact, data, jax.random.split(KEY)[0], RULES[rule][1])
     expected = reference.critic_loss(q_data(exact, data), y)
     close(loss_of(algorithm, "critic", state, batch)[0], expected)
@@ -152,7 +154,7 @@ def test_critic_loss_with_a_deterministic_backup(evaluate, batch, data, rule):
 def test_critic_loss_with_the_best_of_k_actions(evaluate, batch, data, rule):
     """And SUNRISE's weight is of the action that the smallest critic likes best."""
     algorithm, state, exact = evaluate(
-        target=RULES[rule][0], backup=backups.best_of(k=K), exploration=sunrise(temperature=1.0)
+        target=RULES[rule][0], backup=bellman.best_of(k=K), exploration=sunrise(temperature=1.0)
     )
     loss, metrics = loss_of(algorithm, "critic", state, batch)
     sample_key, rule_key = jax.random.split(jax.random.split(KEY)[0])
@@ -227,7 +229,7 @@ def test_termination_ends_the_bootstrap_and_a_time_limit_does_not(evaluate, batc
 
 @pytest.mark.parametrize("reduce", ["min", "mean"])
 def test_actor_loss(evaluate, batch, data, reduce):
-    rule = {"min": None, "mean": targets.mean_q()}[reduce]
+    rule = {"min": targets.min_q(), "mean": targets.mean_q()}[reduce]
     algorithm, state, exact = evaluate(actor_value=rule, target=targets.weighted_min_pair())
     loss, metrics = loss_of(algorithm, "actor", state, batch)
     close(loss, oracle_actor_loss(exact, data, reduce))
@@ -332,7 +334,7 @@ def test_cql_defaults_are_enotos(evaluate, batch, data):
 
 
 def test_cql_penalty_beside_another_backup(evaluate, batch, data):
-    algorithm, state, exact = evaluate(cql, candidates=K, backup=backups.soft())
+    algorithm, state, exact = evaluate(cql, candidates=K, backup=bellman.soft())
     backup_key, _, term_key = jax.random.split(KEY, 3)
     y, _ = soft_target(exact, data, backup_key, RULES["min_q"][1], alpha_of(exact))
     penalty, _ = reference.cql_penalty(**penalty_inputs(exact, data, term_key))
@@ -369,7 +371,7 @@ def test_cql_with_a_learned_multiplier(evaluate, batch, data, reduction, logarit
 
 def test_an_unknown_reduction_is_refused(spec):
     with pytest.raises(InputError, match="reduction is 'max'; choose 'mean' or 'sum'"):
-        cql(spec, reduction="max")
+        cql(reduction="max").build(spec)
 
 
 # Gradients: what a loss is differentiated by, and what it only reads.
@@ -396,7 +398,7 @@ ORACLES = {
 def test_gradients_against_finite_differences(evaluate, numbers, batch, data, double, name):
     """In the critics' the target is a constant: the oracle's does not read the critics moved."""
     algorithm, state, exact = evaluate(cql, candidates=K)
-    gradient = jax.grad(lambda p: algorithm.losses[name](p, state, batch, KEY, {})[0])(
+    gradient = jax.grad(lambda p: algorithm.losses[name](p, state, batch, KEY)[0])(
         state.params[name]
     )
     for seed in range(2):
@@ -406,16 +408,16 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
         close(sum(jax.tree.leaves(products)), expected, 1e-4)
 
 
-def reads(algorithm, state, name, batch, seen):
+def reads(algorithm, state, name, batch):
     """The networks of the state that the loss depends on, otherwise than by its own parameters."""
 
-    def value(params, targets, seen):
+    def value(params, targets):
         moved = state.replace(params=params, targets=targets)
-        return algorithm.losses[name](state.params[name], moved, batch, KEY, seen)[0]
+        return algorithm.losses[name](state.params[name], moved, batch, KEY)[0]
 
-    params, targets, by_seen = jax.grad(value, (0, 1, 2))(state.params, state.targets, seen)
+    params, targets = jax.grad(value, (0, 1))(state.params, state.targets)
     named = {f"params.{k}": v for k, v in params.items()}
-    named |= {f"targets.{k}": v for k, v in targets.items()} | {"seen": by_seen}
+    named |= {f"targets.{k}": v for k, v in targets.items()}
     return {k for k, v in named.items() if any(np.any(leaf) for leaf in jax.tree.leaves(v))}
 
 
@@ -438,7 +440,6 @@ def reads(algorithm, state, name, batch, seen):
                 "temperature": set(),
                 "critic": {"params.actor", "params.multiplier", "targets.critic"},
                 "actor": {"params.critic", "params.temperature"},
-                "multiplier": set(),
             },
         ),
     ],
@@ -447,13 +448,12 @@ def reads(algorithm, state, name, batch, seen):
 def test_a_loss_reads_only_the_networks_it_should(evaluate, batch, make, options, expected):
     """Never its own but by the first argument, the critics' targets and not the actor's, ..."""
     algorithm, state, _ = evaluate(make, **options)
-    seen = {"critic": {"gap": jnp.float32(1.3)}}
-    found = {name: reads(algorithm, state, name, batch, seen) for name in algorithm.losses}
+    found = {name: reads(algorithm, state, name, batch) for name in algorithm.losses}
     assert found == expected
 
 
 def test_every_loss_draws_from_its_key(evaluate, batch):
-    algorithm, state, _ = evaluate(cql, candidates=K, backup=backups.soft())
+    algorithm, state, _ = evaluate(cql, candidates=K, backup=bellman.soft())
     for name in algorithm.losses:
         one, same, other = (
             loss_of(algorithm, name, state, batch, key)[0] for key in (KEY, KEY, jax.random.key(12))
@@ -496,7 +496,7 @@ CASES = {
             "reduction": "sum",
             "clip": (-200.0, 1e3),
             "lagrange": 0.8,
-            "backup": backups.best_of(k=K),
+            "backup": bellman.best_of(k=K),
             "weight": 10.0,
             "candidates": K,
         },
@@ -508,7 +508,7 @@ CASES = {
             "candidates": K,
             "weight": 10.0,
             "reduction": "sum",
-            "backup": backups.sampled(),
+            "backup": bellman.sampled(),
             "order": "temperature,actor,critic",
             "critic_hidden": (7, 6, 5),
         },
@@ -529,7 +529,7 @@ CASES = {
             "layer_norm": True,
             "actor_layer_norm": True,
             "target": targets.random_min_pair(),
-            "backup": backups.best_of(k=K),
+            "backup": bellman.best_of(k=K),
             "subset": 2,
             "candidates": K,
             "reduction": "sum",
@@ -548,7 +548,8 @@ def golden_numbers(request, path, evaluate, batch, cases):
         algorithm, state, _ = evaluate(make, **options)
         known = batch if algorithm.monte_carlo is None else batch._replace(extras=returns)
         found, seen = {}, {}
-        for key, name in zip(jax.random.split(KEY, len(algorithm.losses)), algorithm.losses):
+        names = [*algorithm.losses, *algorithm.duals]
+        for key, name in zip(jax.random.split(KEY, len(names)), names):
             loss, seen[name] = loss_of(algorithm, name, state, known, key, seen)
             for metric, value in {"loss": loss, **seen[name]}.items():
                 found[f"{name}/{metric}"] = float(value)

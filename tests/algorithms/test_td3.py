@@ -12,7 +12,6 @@ from enoto_jax import core, targets
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.exploration import sunrise
 from enoto_jax.recipes import recipe, registry, table
-from enoto_jax.recipes.units import unit
 from enoto_jax.types import InputError
 from experiments.benchmarks import flops
 from tests.algorithms.test_losses import (
@@ -145,7 +144,7 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
         "critic": lambda exact: oracle_critic_loss(exact, data),
         "actor": lambda exact: oracle_actor_loss(exact, data, scale=scale)[0],
     }[name]
-    gradient = jax.grad(lambda p: algorithm.losses[name](p, state, batch, KEY, {})[0])(
+    gradient = jax.grad(lambda p: algorithm.losses[name](p, state, batch, KEY)[0])(
         state.params[name]
     )
     for seed in range(2):
@@ -157,7 +156,7 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
 def test_a_loss_reads_only_the_networks_it_should(evaluate, batch):
     """The target actor in the critics' target, and the actor nowhere but in its own loss."""
     algorithm, state, _ = evaluate(td3_bc, exploration=sunrise())
-    found = {name: reads(algorithm, state, name, batch, {}) for name in algorithm.losses}
+    found = {name: reads(algorithm, state, name, batch) for name in algorithm.losses}
     assert found == {"critic": {"targets.actor", "targets.critic"}, "actor": {"params.critic"}}
 
 
@@ -198,7 +197,7 @@ def test_golden_numbers(golden, case):
 
 def test_actor_and_targets_move_in_every_second_update(evaluate, batch):
     algorithm, state, _ = evaluate(td3_bc)
-    update = jax.jit(lambda s, t: core.update(algorithm, s, batch, KEY, number=t))
+    update = jax.jit(lambda s, t: core.update(algorithm, s.replace(step=t), batch, KEY))
     states, metrics = [state], []
     for number in range(4):
         after, about = update(states[-1], number)
@@ -218,7 +217,7 @@ def test_actor_and_targets_move_in_every_second_update(evaluate, batch):
 
 
 def test_the_constants_are_the_authors(spec):
-    algorithm = td3(spec)
+    algorithm = td3().build(spec)
     assert (algorithm.critics, algorithm.tau, algorithm.delays) == (
         2,
         0.005,
@@ -260,7 +259,7 @@ def test_ucb_chooses_among_the_noisy_candidates(evaluate, batch, double):
 )
 def test_td3_refuses_what_it_cannot_be(spec, options, message):
     with pytest.raises(InputError, match=message):
-        td3(spec, **options)
+        td3(**options).build(spec)
 
 
 # The rows.
@@ -285,8 +284,8 @@ def test_oac_is_refused_with_the_reason(spec, name):
 
 def test_enoto_td3_bc_drops_the_cloning_at_the_switch():
     row = table.recipe("enoto_td3_bc")
-    assert row.offline.algorithm.resolved()["alpha"] == 2.5
-    assert row.online.algorithm.resolved()["alpha"] is None
+    assert row.offline.algorithm.alpha == 2.5
+    assert row.online.algorithm.alpha is None
 
 
 def test_operations_by_hand(spec):
@@ -295,8 +294,8 @@ def test_operations_by_hand(spec):
     learn_critic, learn_actor = 3 * critic - 2 * 5 * 4, 3 * actor - 2 * 3 * 4
     through_first_q = critic + critic - 2 * 3 * 4
     every = actor + 2 * critic + 2 * learn_critic
-    algorithm = unit(td3_bc, hidden=(4,))
+    algorithm = td3_bc(hidden=(4,))
     expected = 10 * (every + (learn_actor + through_first_q) // 2)
     assert flops.per_update(algorithm, spec, 10) == expected == 4280
-    more = flops.per_update(algorithm.replace(actor_value=unit(targets.min_q)), spec, 10) - expected
+    more = flops.per_update(td3_bc(hidden=(4,), actor_value=targets.min_q()), spec, 10) - expected
     assert more == 10 * critic // 2

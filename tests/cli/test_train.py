@@ -251,7 +251,7 @@ def test_dry_run(call, tmp_path):
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_row_can_be_shown(call, name):
     row = RECIPES[name]
-    alone = row.offline is None and not row.online.replay.build().needs_data
+    alone = row.offline is None and not row.online.replay.needs_data
     env = ["--env=Hopper-v4"] if alone else []
     called = call(f"--method={name}", "--dry_run", *env)
     assert called.code == 0, called.err
@@ -425,7 +425,7 @@ def test_other_flags_on_the_same_folder_are_refused(smoke, call):
 def test_a_preset_cuts_first_steps_and_never_adds_any(plan, method, warmup, random_steps):
     row = plan("--preset=smoke", f"--method={method}")["recipe"]
     assert (row.online.warmup, row.online.random_steps) == (warmup, random_steps)
-    options = row.online.algorithm.resolved()
+    options = units.children(row.online.algorithm)
     assert options["hidden"] == (32, 32) and options["critic_hidden"] is None
 
 

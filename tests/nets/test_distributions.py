@@ -129,7 +129,7 @@ def test_clipped_samples_and_the_density_that_is_not_clipped(moments, double):
 
 
 def test_families_agree_on_their_own_samples(moments):
-    for family in (distributions.TANH_NORMAL, distributions.CLIPPED_NORMAL):
-        action, log_prob = family.sample(KEY, *moments)
-        close(family.log_prob(*moments, action), log_prob, 1e-3)
-        assert abs(family.mode(3.0 * moments[0])).max() <= 1
+    for family in (distributions.TanhNormal, distributions.ClippedNormal):
+        action, log_prob = family(*moments).sample(KEY)
+        close(family(*moments).log_prob(action), log_prob, 1e-3)
+        assert abs(family(3.0 * moments[0], moments[1]).mode()).max() <= 1

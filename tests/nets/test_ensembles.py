@@ -1,4 +1,4 @@
-"""Ensembles: their copies apart compute what they compute stacked, and are stacked again exactly."""
+"""Ensembles: unstacked copies compute what stacked ones do, and are stacked again exactly."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from enoto_jax import core
-from enoto_jax.nets.ensembles import Apart, apart, ensemble, stacked
+from enoto_jax.nets.cpu_kernels import Unstacked
+from enoto_jax.nets.ensembles import PerCopy, ensemble
 from enoto_jax.nets.networks import Critic
 from enoto_jax.recipes import recipe
 from enoto_jax.recipes.table import RECIPES
+from enoto_jax.training import unstack
+from enoto_jax.training.unstack import restack
 from tests.algorithms.test_losses import close
 from tests.helpers import assert_same, quick_compiling, tiny
 from tests.oracle import reference
@@ -33,14 +36,14 @@ def drawn(*shape):
 
 
 def alike(function, net, params):
-    """Of the function of parameters: its value and gradient with the copies apart and stacked."""
+    """Of the function of parameters: its value and gradient unstacked and stacked."""
     weights = drawn(*jax.eval_shape(function, params).shape)
     loss = jax.value_and_grad(lambda params: jnp.sum(weights * function(params)))
-    (value, gradient), (expected, whole) = loss(apart(net, params)), loss(params)
-    assert isinstance(gradient, Apart)
+    (value, gradient), (expected, whole) = loss(unstack._unstack(net, params)), loss(params)
+    assert isinstance(gradient, Unstacked)
     close(value, expected)
-    jax.tree.map(close, stacked(gradient), whole)
-    close(function(apart(net, params)), function(params))
+    jax.tree.map(close, restack(gradient), whole)
+    close(function(unstack._unstack(net, params)), function(params))
 
 
 @pytest.mark.parametrize("candidates", [(), (K,)])
@@ -51,17 +54,18 @@ def test_one_input_for_all_copies(critics, params, candidates):
 
 def test_inputs_of_every_copys_own(critics, params):
     observation, action = drawn(N, B, D), drawn(N, B, A)
-    q = critics.each(params, observation, action)
+    own = PerCopy(observation), PerCopy(action)
+    q = critics.apply(params, *own)
     for i in range(N):
         one = reference.member(params, i)
         close(q[i], Critic((8, 7)).apply(one, observation[i], action[i]))
-    alike(lambda params: critics.each(params, observation, action), critics, params)
+    alike(lambda params: critics.apply(params, *own), critics, params)
 
 
-def test_a_network_alone_is_not_taken_apart(numbers):
+def test_a_single_network_is_not_unstacked(numbers):
     net = Critic((8,))
     params = numbers(jax.eval_shape(net.init, KEY, jnp.zeros((1, D)), jnp.zeros((1, A))), 0)
-    assert apart(net, params) is params
+    assert unstack._unstack(net, params) is params
 
 
 @pytest.mark.parametrize("method", RECIPES)
@@ -70,12 +74,12 @@ def test_a_state_is_stacked_again_exactly(method, spec, state_of):
     if algorithm is None:
         pytest.skip("no offline phase")
     state = state_of(algorithm)
-    parts = core.apart(algorithm, state)
-    assert_same(stacked(parts), state)
-    if algorithm.critics and algorithm.agents is None:
-        assert isinstance(parts.params["critic"], Apart)
-        assert isinstance(parts.targets["critic"], Apart)
-        assert isinstance(parts.opt_states["critic"][0].mu, Apart)
+    parts = unstack.unstack(algorithm, state)
+    assert_same(restack(parts), state)
+    if algorithm.critics and algorithm.batches == 1:
+        assert isinstance(parts.params["critic"], Unstacked)
+        assert isinstance(parts.targets["critic"], Unstacked)
+        assert isinstance(parts.opt_states["critic"][0].mu, Unstacked)
         assert len(parts.params["critic"].copies) == algorithm.critics
 
 
@@ -85,7 +89,7 @@ def test_an_update_is_the_same(method, spec, state_of, batch):
     state = state_of(algorithm)
     with quick_compiling():
         update = jax.jit(lambda state: core.update(algorithm, state, batch, KEY))
-        after, metrics = update(core.apart(algorithm, state))
+        after, metrics = update(unstack.unstack(algorithm, state))
         expected, seen = update(state)
-    jax.tree.map(close, stacked(after), expected)
+    jax.tree.map(close, restack(after), expected)
     jax.tree.map(close, metrics, seen)

@@ -9,7 +9,7 @@ from flax import linen as nn
 from enoto_jax.nets import initialisers
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.networks import Critic, TanhGaussian
-from enoto_jax.recipes.registry import KINDS
+from enoto_jax.recipes.registry import named
 
 KEY = jax.random.key(0)
 D, A = 3, 2
@@ -86,7 +86,7 @@ def test_xavier_starts_uniform_by_both_fans():
     assert not hidden["bias"].any() and not head["bias"].any()
 
 
-@pytest.mark.parametrize("init", KINDS["init"])
+@pytest.mark.parametrize("init", list(named("init").values()))
 def test_parameters_are_not_weakly_typed(init):
     """Else a restored state is not what the program was compiled for, and it compiles again."""
     actor = TanhGaussian(A, (8,), start=init())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from enoto_jax.nets import initialisers, layers
+from enoto_jax.nets import cpu_kernels, initialisers
 from enoto_jax.nets.layers import LayerNorm, Linear
 from tests.algorithms.test_losses import close
 
@@ -18,7 +18,7 @@ LINEAR = Linear(O, initialisers._constant(0.0), initialisers._constant(0.0))
 @pytest.fixture(params=["as on a CPU", "as elsewhere"])
 def backend(request, monkeypatch):
     jax.clear_caches()  # a layer's form is traced once
-    monkeypatch.setattr(layers, "_on_cpu", lambda: request.param == "as on a CPU")
+    monkeypatch.setattr(cpu_kernels, "_on_cpu", lambda: request.param == "as on a CPU")
     yield
     jax.clear_caches()
 

@@ -140,13 +140,14 @@ def test_both_heads_of_an_actor_start_as_heads():
             made.append((name, fan_in, shape))
             return jnp.zeros(shape)
 
-        return make
+        return staticmethod(make)
 
-    init = initialisers.Init(*map(named, initialisers.Init._fields))
-    jax.eval_shape(TanhGaussian(A, HIDDEN, start=init).init, KEY, jnp.zeros((1, D)))
+    parts = ("kernel", "bias", "output_kernel", "output_bias")
+    marked = type("marked", (initialisers.Init,), {name: named(name) for name in parts})
+    jax.eval_shape(TanhGaussian(A, HIDDEN, start=marked()).init, KEY, jnp.zeros((1, D)))
     assert sorted(made) == sorted(
         [("kernel", D, (D, 8)), ("bias", D, (8,)), ("kernel", 8, (8, 7)), ("bias", 8, (7,))]
-        + 2 * [("head_kernel", 7, (7, A)), ("head_bias", 7, (A,))]
+        + 2 * [("output_kernel", 7, (7, A)), ("output_bias", 7, (A,))]
     )
 
 

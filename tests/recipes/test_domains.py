@@ -47,25 +47,23 @@ def test_domains_are_told_by_their_names(name, domain):
 def test_antmaze_follows_the_authors():
     """Rewards of ALGORITHMS: r - 1 (IQL), 10 r - 5 (Cal-QL), 4 r - 2 (ENOTO's CQL), 100 r (LAPO)."""
     maps = {
-        row: domains.for_task(RECIPES[row], row, "antmaze-umaze-v2").transform.build()(
-            Spec(29, 8), None
-        )
+        row: domains.for_task(RECIPES[row], row, "antmaze-umaze-v2").transform(Spec(29, 8), None)
         for row in ("iql", "wsrl", "enoto_cql")
     }
     rewards = {row: [float(t.reward(r)) for r in (0.0, 1.0)] for row, t in maps.items()}
     assert rewards == {"iql": [-1, 0], "wsrl": [-5, 5], "enoto_cql": [-2, 2]}
     lapo = domains.for_task(RECIPES["lapo"], "lapo", "antmaze-umaze-v2")
-    assert lapo.offline.algorithm.resolved()["value_range"] == (0.0, 100.0)
-    assert lapo.transform.resolved()["reward_scale"] == 100.0
+    assert lapo.offline.algorithm.value_range == (0.0, 100.0)
+    assert lapo.transform.reward_scale == 100.0
 
 
 def test_edac_and_sac_n_have_their_own_sizes():
     def n(row, name):
-        return domains.for_task(RECIPES[row], row, name).offline.algorithm.resolved()["n"]
+        return domains.for_task(RECIPES[row], row, name).offline.algorithm.n
 
     assert [n("edac", f"hopper-{k}-v2") for k in ("medium", "medium-replay")] == [50, 50]
     assert [n("sac_n", f"hopper-{k}-v2") for k in ("medium", "medium-expert")] == [500, 200]
     assert n("sac_n", "walker2d-medium-replay-v2") == 20 and n("edac", "walker2d-medium-v2") == 10
     eta = domains.for_task(RECIPES["edac"], "edac", "walker2d-medium-expert-v2")
-    assert eta.offline.algorithm.resolved()["eta"] == 5.0
+    assert eta.offline.algorithm.eta == 5.0
     assert domains.changes_of("enoto_cql", "hopper-medium-v2") == {}

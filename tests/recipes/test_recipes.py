@@ -208,7 +208,7 @@ def test_offline_shapes(offline_row):
     assert set(found.four.params) == set(algorithm.nets) == set(found.four.opt_states)
     assert set(found.four.targets) == set(algorithm.tracked)
     assert found.four.step.tolist() == [4, 4, 4]
-    n = offline_row.recipe.offline.algorithm.resolved().get("n", 0)
+    n = getattr(offline_row.recipe.offline.algorithm, "n", 0)
     lead = (3, n) if algorithm.agents is None else (3, algorithm.agents, n)
     critics = jax.tree.leaves(found.four.params.get("critic", ()))
     assert {x.shape[: len(lead)] for x in critics} == ({lead} if n else set())
@@ -253,7 +253,7 @@ def test_update_leaves_its_inputs_alone(row):
     found = row.online
     state = one(found.states[-1].train)
     before = jax.tree.leaves(state)
-    policy = row.recipe.online.replay.build()
+    policy = row.recipe.online.replay
     batch = example_batch(SPEC, found.algorithm, policy, row.recipe.online.batch_size)
     batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), batch)
     after, _ = jax.eval_shape(lambda: core.update(found.algorithm, state, batch, jax.random.key(0)))
@@ -344,11 +344,11 @@ def test_actions_stay_in_their_range(row):
     actions, mode = row.online.actions, row.online.mode
     assert actions.shape == (CALLS, 3, 2)
     assert mode.shape == (3, len(DATA.reward), 2)
-    transform = row.recipe.transform.build()(SPEC, Dataset(DATA, content_hash=""))
+    transform = row.recipe.transform(SPEC, Dataset(DATA, content_hash=""))
     for chosen in (actions, mode):
         world = transform.world_action(chosen)
         assert (np.abs(world) <= 1.0).all() and np.ptp(world) > 0.0
-        if not row.recipe.transform.resolved()["actions"]:
+        if not row.recipe.transform.actions:
             limit = np.float32(transform.action_limit)
             np.testing.assert_array_equal(world, np.clip(chosen, -limit, limit))
     np.testing.assert_array_equal(actions[:, 0], actions[:, 1])
@@ -378,7 +378,7 @@ def test_calibration_online_is_refused_where_no_returns_are_kept(name):
 def test_the_row_itself_fits_together_at_full_size(name):
     """Shapes only: nothing is computed."""
     built = build(RECIPES[name], SPEC)
-    options = RECIPES[name].online.algorithm.resolved()
+    options = units.children(RECIPES[name].online.algorithm)
     n = options.get("n", 0) * (options.get("policies", 1) if built.replay.feedback else 1)
     params = jax.eval_shape(lambda: core.init(built.online, jax.random.key(0))).params
     critics = jax.tree.leaves(params.get("critic", ()))

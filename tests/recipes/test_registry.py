@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from enoto_jax.algorithms.backups import best_of, sampled
+from enoto_jax.algorithms.bellman import best_of, sampled
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import oac
@@ -12,10 +12,9 @@ from enoto_jax.handover import fresh
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Phase, Recipe
 from enoto_jax.recipes.table import RECIPES
-from enoto_jax.recipes.units import Unit, unit
 from enoto_jax.replay import append, mixed
 from enoto_jax.targets import mean_q
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, Unit
 
 ENOTO = RECIPES["enoto_cql"]
 
@@ -83,7 +82,7 @@ def test_explaining_a_unit_says_where_it_comes_from():
 def test_every_unit_of_a_row_can_be_named_on_the_command_line(row):
     for path, value, _ in units.leaves(RECIPES[row]):
         if isinstance(value, Unit):
-            assert registry.parse(path, value, value.name) == unit(value.make)
+            assert registry.parse(path, value, value.name) == value.make()
 
 
 # Overrides.
@@ -111,11 +110,11 @@ def test_override_without_a_phase_means_every_phase_that_has_it():
 
 def test_override_of_a_unit_and_then_of_its_argument():
     changed = registry.override(ENOTO, "online.replay", "mixed")
-    assert changed.online.replay == unit(mixed)
+    assert changed.online.replay == mixed()
     changed = registry.override(changed, "online.replay.fraction", "0.25")
-    assert changed.online.replay == unit(mixed, fraction=0.25)
+    assert changed.online.replay == mixed(fraction=0.25)
     changed = registry.override(changed, "handover", "fresh")
-    assert changed.handover == unit(fresh)
+    assert changed.handover == fresh()
 
 
 @pytest.mark.parametrize(
@@ -164,13 +163,13 @@ def test_a_phase_that_a_row_lacks_has_no_paths():
         ("offline.algorithm.lagrange", None, "0.8", 0.8),
         ("offline.algorithm.clip", None, "(-200, 1e6)", (-200, 1e6)),
         ("offline.algorithm.lagrange", None, "None", None),
-        ("online.algorithm.exploration", unit(oac), "oac", unit(oac)),
-        ("online.algorithm.target", None, "mean_q", unit(mean_q)),
-        ("online.algorithm.actor_value", None, "mean_q", unit(mean_q)),
-        ("offline.algorithm.backup", unit(sampled), "best_of", unit(best_of)),
-        ("online.replay", unit(mixed), "append", unit(append)),
-        ("handover", unit(fresh), "fresh", unit(fresh)),
-        ("offline.algorithm", unit(sac), "cql", unit(cql)),
+        ("online.algorithm.exploration", oac(), "oac", oac()),
+        ("online.algorithm.target", None, "mean_q", mean_q()),
+        ("online.algorithm.actor_value", None, "mean_q", mean_q()),
+        ("offline.algorithm.backup", sampled(), "best_of", best_of()),
+        ("online.replay", mixed(), "append", append()),
+        ("handover", fresh(), "fresh", fresh()),
+        ("offline.algorithm", sac(), "cql", cql()),
         ("steps", 10, 4, 4),
     ],
 )
@@ -199,11 +198,11 @@ def test_parse(path, old, text, value):
         ("a.target", None, "min", "a.target: no target 'min'; nearest: min_q, mix"),
         (
             "handover",
-            unit(fresh),
+            fresh(),
             "zz",
             "handover: no handover 'zz'; known: carry, expand_policy, fresh, merge_actors",
         ),
-        ("algorithm", unit(sac), "oac", "algorithm: no algorithm 'oac'; nearest: sac, edac, awac"),
+        ("algorithm", sac(), "oac", "algorithm: no algorithm 'oac'; nearest: sac, edac, awac"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path, old, text, message):
@@ -234,7 +233,7 @@ def test_a_row_read_from_config_json_can_be_built(row, spec):
             built, expected = (getattr(r, phase).algorithm.build(spec) for r in (read, written))
             assert list(built.losses) == list(expected.losses)
             assert (built.critics, built.tau) == (expected.critics, expected.tau)
-    one, two = (recipe.online.replay.build().capacity for recipe in (read, written))
+    one, two = (recipe.online.replay.capacity for recipe in (read, written))
     assert one == two
 
 

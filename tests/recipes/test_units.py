@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from enoto_jax.recipes import units
-from enoto_jax.recipes.units import Unit, unit
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, Unit
 
 
 def leg(*, length: float = 1.0, knees: int = 1):
@@ -63,51 +62,51 @@ class Stable:
     places: int = 3
 
 
-STABLE = Stable(unit(horse, front=unit(leg, length=0.5)))
+STABLE = Stable(horse(front=leg(length=0.5)))
 
 
 # Build.
 
 
 def test_building_is_calling_with_units_built_first():
-    made = unit(animal, legs=(unit(leg), unit(leg, knees=2)), front=unit(leg, length=3.0))
+    made = animal(legs=(leg(), leg(knees=2)), front=leg(length=3.0))
     expected = animal("spec", legs=(leg(), leg(knees=2)), front=leg(length=3.0))
     assert made.build("spec") == expected
-    assert unit(leg, length=2.0).build() == ("leg", 2.0, 1)
+    assert leg(length=2.0).build() == ("leg", 2.0, 1)
     assert STABLE.first.build("s") == (2.0, "s", (), ("leg", 0.5, 1), "cat")
 
 
 def test_an_unknown_argument_is_refused_when_written():
     with pytest.raises(InputError, match=r"^leg has no argument 'lenght'; nearest: length$"):
-        unit(leg, lenght=1.0)
+        leg(lenght=1.0)
     with pytest.raises(InputError, match=r"^leg has no argument 'zzz'; known: knees, length$"):
-        unit(leg, zzz=1.0)
+        leg(zzz=1.0)
     with pytest.raises(InputError, match=r"^animal has no argument 'spec'"):
-        unit(animal, spec=1)
+        animal(spec=1)
 
 
 def test_a_unit_is_not_changed_by_replace():
-    one = unit(leg, length=2.0)
-    assert one.replace(knees=3) == unit(leg, length=2.0, knees=3)
-    assert one == unit(leg, length=2.0) != unit(leg)
+    one = leg(length=2.0)
+    assert one.replace(knees=3) == leg(length=2.0, knees=3)
+    assert one == leg(length=2.0) != leg()
     with pytest.raises(dataclasses.FrozenInstanceError):
         one.make = animal
 
 
 def test_names_defaults_and_text():
     assert STABLE.first.name == "horse"
-    assert unit(leg, knees=2).resolved() == {"length": 1.0, "knees": 2}
+    assert leg(knees=2).resolved() == {"length": 1.0, "knees": 2}
     assert list(units.parameters(horse)) == ["legs", "front", "name", "speed"]
-    assert unit(horse, name="Bo").resolved() == {
+    assert horse(name="Bo").resolved() == {
         "legs": (),
         "front": None,
         "name": "Bo",
         "speed": 2.0,
     }
-    assert str(unit(animal, name="a", front=unit(leg, length=2.0))) == (
+    assert str(animal(name="a", front=leg(length=2.0))) == (
         "animal(name='a', front=leg(length=2.0))"
     )
-    assert str(unit(leg)) == "leg()"
+    assert str(leg()) == "leg()"
 
 
 # Explain.
@@ -151,8 +150,8 @@ def test_leaves_in_order_with_their_owners():
 
 def test_replace_at_changes_one_value_of_a_copy():
     changed = units.replace_at(STABLE, "first.front.length", 0.7)
-    assert changed == Stable(unit(horse, front=unit(leg, length=0.7)))
-    assert Stable(unit(horse, front=unit(leg, length=0.5))) == STABLE
+    assert changed == Stable(horse(front=leg(length=0.7)))
+    assert Stable(horse(front=leg(length=0.5))) == STABLE
     assert units.replace_at(STABLE, "places", 9) == Stable(STABLE.first, 9)
     defaulted = units.replace_at(STABLE, "first.name", "Bo")
     assert defaulted.first.arguments["name"] == "Bo"
@@ -184,7 +183,7 @@ def test_to_json_is_plain_and_complete():
         },
         "places": 3,
     }
-    assert units.to_json(unit(animal, legs=(1, unit(leg)))) == {
+    assert units.to_json(animal(legs=(1, leg()))) == {
         "unit": "animal",
         "legs": [1, {"unit": "leg", "length": 1.0, "knees": 1}],
         "front": None,

@@ -117,7 +117,6 @@ def overestimation(rule) -> np.ndarray:
     """What each of three seeds comes to believe its policy is worth; it is worth 0."""
     seeds = SeedMap([0, 1, 2])
     algorithm = sac(
-        Spec(2, 1),
         n=2,
         target=rule(),
         actor_value=rule(),
@@ -128,7 +127,7 @@ def overestimation(rule) -> np.ndarray:
         critic_rate=3e-3,
         temperature_rate=0.0,
         initial_temperature=1e-3,
-    )
+    ).build(Spec(2, 1))
     numbers, data = seeds.put(seeds.seeds), seeds.share(noise_data())
     state = seeds.compile(lambda s: core.init(algorithm, stream(s, "init")))(numbers)
     learn = offline.compile_blocks(algorithm, 64, 50, seeds)

@@ -1,0 +1,121 @@
+"""What makes networks fast on a backend; nothing else in the package knows it.
+
+XLA on a CPU sums along rows, and multiplies by transposed matrices, many times more slowly than it
+multiplies (docs/performance.md): there sums are products with ones, and what is transposed is a
+copy. Ensembles can also be unstacked there: each copy has arrays of its own, and a layer is n
+products, which XLA runs side by side, each in its caches. Either way is right everywhere.
+
+Derivatives are given as forward rules (`custom_jvp`), linear in the tangents: transposed, they are
+the backward products that are fast, and forward mode and second derivatives work too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from enoto_jax.types import Array, Params
+
+EPSILON = 1e-6  # added to the variance of LayerNorm: Flax's
+
+
+@flax.struct.dataclass
+class Unstacked:
+    """An ensemble's parameters (or what has their structure): each copy with arrays of its own."""
+
+    copies: tuple[Params, ...]
+
+
+def apply_unstacked(apply: Callable, params: Unstacked, inputs: Sequence[Sequence[Array]]) -> Any:
+    """Outputs [N, ...] of a network on every copy's parameters and inputs."""
+    return stack(apply(own, *each) for own, *each in zip(params.copies, *inputs))
+
+
+def stack(trees: Iterable[Any]) -> Any:
+    """One tree with a leading axis N."""
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)
+
+
+# `custom_jvp` rejects NumPy inputs under `vmap`; wrapping it in `jit` converts them.
+
+
+@partial(jax.jit, inline=True)
+def matmul(x: Array, kernel: Array) -> Array:
+    """x [..., I] times a kernel [I, O], as one long matrix (see `networks.Network.trunk`)."""
+    return _product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
+
+
+@jax.custom_jvp
+def _product(x: Array, kernel: Array) -> Array:
+    """x [B, I] times a kernel [I, O]."""
+    return x @ kernel
+
+
+@_product.defjvp
+def _product_forward(primals, tangents):
+    x, kernel = primals
+    dx, dkernel = tangents
+    transposed = jax.lax.optimization_barrier(kernel.T) if _on_cpu() else kernel.T
+    # Contracted with the transposed copy, so that the transpose of this is a plain product with it.
+    by_x = jax.lax.dot_general(dx, transposed, (((1,), (1,)), ((), ())))
+    return x @ kernel, by_x + x @ dkernel
+
+
+@partial(jax.jit, inline=True)
+def normalise(x: Array, scale: Array, bias: Array) -> Array:
+    """LayerNorm of x [B, I] with scale and bias [I]."""
+    return _layer_norm(x, scale, bias)
+
+
+@jax.custom_jvp
+def _layer_norm(x: Array, scale: Array, bias: Array) -> Array:
+    return _layer_norm_parts(x, scale, bias)[0]
+
+
+def _layer_norm_parts(x, scale, bias) -> tuple[Array, Array, Array]:
+    """The output, (x - mean) / deviation [B, I], and 1 / deviation [B, 1]."""
+    mean = _mean(x)
+    variance = jnp.maximum(_mean(jnp.square(x)) - jnp.square(mean), 0.0)
+    rate = jax.lax.rsqrt(variance + EPSILON)
+    return (x - mean) * (rate * scale) + bias, (x - mean) * rate, rate
+
+
+@_layer_norm.defjvp
+def _layer_norm_forward(primals, tangents):
+    x, scale, bias = primals
+    dx, dscale, dbias = tangents
+    out, unit, rate = _layer_norm_parts(x, scale, bias)
+    rows, width = x.shape
+    centred = dx - _wide(_mean(dx), width) - unit * _wide(_mean(dx * unit), width)
+    change = rate * centred * scale + unit * _tall(dscale, rows) + _tall(dbias, rows)
+    return out, change
+
+
+def _mean(x: Array) -> Array:
+    """Over the last axis, which stays: [B, 1]."""
+    if _on_cpu():
+        return x @ jnp.full((x.shape[-1], 1), 1.0 / x.shape[-1], x.dtype)
+    return jnp.mean(x, axis=-1, keepdims=True)
+
+
+def _wide(x: Array, width: int) -> Array:
+    """[B, 1] repeated to [B, I]: a product, so that its transpose, a sum, is one too."""
+    if _on_cpu():
+        return x @ jnp.ones((1, width), x.dtype)
+    return jnp.broadcast_to(x, (x.shape[0], width))
+
+
+def _tall(x: Array, rows: int) -> Array:
+    """[I] repeated to [B, I], likewise."""
+    if _on_cpu():
+        return jnp.ones((rows, 1), x.dtype) @ x[None]
+    return jnp.broadcast_to(x, (rows, x.shape[0]))
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
