@@ -283,7 +283,6 @@ def test_different_tasks_are_not_concatenated(hopper, tiny):
         ("hopper-medium-v2+hopper-expert-v2", ["hopper-medium-v2", "hopper-expert-v2"]),
         ("minari:a/b-v10+~/x+y.hdf5", ["minari:a/b-v10", "~/x+y.hdf5"]),
         ("a+b.hdf5", ["a+b.hdf5"]),
-        ("", [""]),
         (None, [""]),
     ],
 )
@@ -326,9 +325,9 @@ def test_tasks_that_are_not_there(task, message):
 
 def test_bundled_data_set_is_the_default(write, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(source_module, "ASSETS", tmp_path)
-    refused("holds 0 .hdf5 files", "")
+    refused("holds 0 .hdf5 files", None)
     write(tiny, "bundled.hdf5")
-    assert load_source().name == load_source("").name == "bundled"
+    assert load_source().name == "bundled"
     write(tiny, "second.hdf5")
     refused("holds 2 .hdf5 files", None)
 
