@@ -86,7 +86,12 @@ def inspect(
             arrays["actions"] = flat.rescaled(arrays["actions"], bounds)
         if not errors:
             clean = flat.clean(arrays, place.path)
-            rows, noticed = len(clean["rewards"]), (*lost, *notes.on_flags(clean))
+            rows = len(clean["rewards"])
+            noticed = (
+                *lost,
+                *notes.on_flags(clean),
+                *notes.counted(clean, source.max_episode_steps),
+            )
             transitions = flat.to_transitions(clean, source.max_episode_steps, place.path)
             dataset = Dataset(transitions, flat.content_hash(transitions), rows, noticed)
     except InputError as error:
@@ -184,7 +189,8 @@ def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Fin
     known = _repaired(arrays)
     known |= {key: known[key] == 1 for key in ("terminals", "timeouts") if key in known}
     known = {"actions": np.zeros((rows, 1)), "rewards": np.zeros(rows)} | known
-    yield from (Finding(False, text) for text in notes.on_flags(known))
+    texts = (*notes.on_flags(known), *notes.counted(known, limit))
+    yield from (Finding(False, text) for text in texts)
     try:
         transitions = flat.to_transitions(known, limit, "")
     except InputError:  # no transition is left, an error that stands already

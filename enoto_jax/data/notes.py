@@ -76,6 +76,12 @@ def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
             )
 
 
+def counted(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[str]:
+    """Ends that no array marks, so that steps are counted; arguments as `arrays.to_transitions`."""
+    if limit and not {"timeouts", "next_observations"} & set(arrays):
+        yield f"no time-outs are marked: every {limit} steps, the time limit, an episode is cut"
+
+
 def on_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     """Constant columns, repeated rows, odd actions; any of the keys may lack."""
     for key in ("observations", "actions"):

@@ -122,6 +122,7 @@ class Source:
         if self.read is None:
             raise InputError(f"{self.name}: only an environment, no data; give --task a data set")
         arrays, noticed = self.read()
+        noticed = (*noticed, *notes.counted(arrays, self.max_episode_steps))
         rows, where = len(arrays["rewards"]), self.path or self.name
         return _Read(flat.to_transitions(arrays, self.max_episode_steps, where), rows, noticed)
 

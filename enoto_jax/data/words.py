@@ -95,28 +95,27 @@ def understand(given: Mapping[str, Any]) -> Understood:
             if text := _difference(several[0], given[several[0]], other, given[other], meaning):
                 problems[other] = text
     found = {meaning: given[several[0]] for meaning, several in names.items()}
-    words = {m: " and ".join(several) for m, several in names.items() if several != [m]}
-    if (masks := found.pop("masks", None)) is not None:
-        inverted = Derived(_inverted, (masks,))
-        if "terminals" in found:
-            text = f"{words['masks']} must be 0 exactly where {_named(words, 'terminals')} is 1"
-            problems |= _contradiction(
-                words.pop("masks"),
-                found["terminals"],
-                inverted,
-                f"{text} (an end by a time limit is neither): store those ends as timeouts",
+    label = {meaning: " and ".join(several) for meaning, several in names.items()}
+    if "masks" in found:
+        inverted = Derived(_inverted, (found.pop("masks"),))
+        if "terminals" not in found:
+            found["terminals"], label["terminals"] = inverted, f"1 - {label['masks']}"
+        elif rows := _differing(found["terminals"], inverted):
+            problems[label["masks"]] = (
+                f"{label['masks']} must be 0 where {label['terminals']} is 1, and 1 elsewhere, but "
+                f"is not in {rows}; if {label['terminals']} also marks ends by a time limit, store "
+                "those as timeouts"
             )
-        else:
-            found["terminals"], words["terminals"] = inverted, f"1 - {words.pop('masks')}"
-    if (ends := found.pop("ends", None)) is not None:
-        name = words.pop("ends")
-        if "terminals" in found:
-            problems |= _ends_problem(name, ends, found, words)
-            if "timeouts" not in found:
-                found["timeouts"] = Derived(_unless, (ends, found["terminals"]))
-                words["timeouts"] = name
-    order = (*REQUIRED, *OPTIONAL)
-    return Understood({key: found[key] for key in order if key in found}, words, problems)
+    if "ends" in found and "terminals" in found:
+        ends, name = found.pop("ends"), label["ends"]
+        if problem := _ends_problem(ends, found, label):
+            problems[name] = problem
+        if "timeouts" not in found:
+            found["timeouts"] = Derived(_unless, (ends, found["terminals"]))
+            label["timeouts"] = name
+    ordered = {key: found[key] for key in (*REQUIRED, *OPTIONAL) if key in found}
+    words = {key: label[key] for key in ordered if label[key] != key}
+    return Understood(ordered, words, problems)
 
 
 def flag_values(array: Any) -> np.ndarray:
@@ -149,10 +148,6 @@ def hint(names: Iterable[str]) -> str:
     )
 
 
-def _named(words: Mapping[str, str], key: str) -> str:
-    return words.get(key, key)
-
-
 def _inverted(mask: np.ndarray) -> np.ndarray:
     """1 - mask; values that are no flag stay as they are, to be reported."""
     return np.where(mask == 1, 0, np.where(mask == 0, 1, mask)).astype(mask.dtype)
@@ -180,36 +175,30 @@ def _difference(one: str, first: Any, other: str, second: Any, meaning: str) -> 
     )
 
 
-def _contradiction(name: str, one: Any, other: Any, text: str) -> dict[str, str]:
-    rows = np.flatnonzero((flag_values(one) == 1) != (flag_values(other) == 1))
-    if not len(rows):
-        return {}
-    return {name: f"{text}; they contradict each other in {_rows(rows)}"}
+def _differing(one: Any, other: Any) -> str:
+    """In which rows flags differ, as text; "" for none."""
+    return _rows((flag_values(one) == 1) != (flag_values(other) == 1))
 
 
-def _ends_problem(
-    name: str, ends: Any, found: Mapping[str, Any], words: Mapping[str, str]
-) -> dict[str, str]:
-    """What is wrong with ends of episodes that the other flags contradict."""
+def _ends_problem(ends: Any, found: Mapping[str, Any], label: Mapping[str, str]) -> str:
+    """What is wrong with the ends of episodes if the other flags contradict them, else ""."""
     end, marked = flag_values(ends) == 1, flag_values(found["terminals"]) == 1
-    others = _named(words, "terminals")
-    wrong = marked & ~end
+    others, wrong = label["terminals"], marked & ~end
     if "timeouts" in found:
         marked = marked | (flag_values(found["timeouts"]) == 1)
-        others += f" or {_named(words, 'timeouts')}"
-        wrong = marked != end
+        others, wrong = f"{others} and {label['timeouts']}", marked != end
         wrong[-1:] = False  # the last row ends an episode, whether that is marked or not
-    rows = np.flatnonzero(wrong)
-    if not len(rows):
-        return {}
-    return {
-        name: f"{name} must be 1 in the last row of every episode, but {others} contradict it in "
-        f"{_rows(rows)}; correct one of them"
-    }
+    if not wrong.any():
+        return ""
+    return (
+        f"{label['ends']} must be 1 in the last row of every episode, and {others} contradict it "
+        f"in {_rows(wrong)}; correct one of them"
+    )
 
 
-def _rows(rows: np.ndarray) -> str:
-    return f"{len(rows)} rows, first in row {rows[0]}"
+def _rows(where: np.ndarray) -> str:
+    rows = np.flatnonzero(where)
+    return f"{len(rows)} rows, first in row {rows[0]}" if len(rows) else ""
 
 
 def labelled(text: str, key: str, words: Mapping[str, str]) -> str:
