@@ -30,7 +30,7 @@ def lost_precision(arrays: Mapping[str, Any]) -> Iterator[str]:
     Args:
         arrays: by D4RL's name, as they are stored.
     """
-    for key in ("observations", "next_observations", "actions", "rewards"):
+    for key in ("observations", "actions", "rewards"):
         if key in arrays and _stored(arrays[key]).itemsize > 4:
             head = np.asarray(_head(arrays[key])).reshape(min(_SAMPLE, arrays[key].shape[0]), -1)
             for column, values in enumerate(head.T):
