@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,7 @@ def opened(path: Path) -> Iterator[files.Opened]:
         with zipfile.ZipFile(path) if npz else files.open_hdf5(path) as file:
             if npz:
                 file = _Npz(file)
-            find = file.get if npz else partial(files.find, file)
-            found = {name: find(name) for name in words.MEANING}
+            found = {name: file.get(name) if npz else _find(file, name) for name in words.MEANING}
             given = {k: item for k, item in found.items() if isinstance(item, h5py.Dataset | _Npy)}
             files.check_memory(given.values(), path)
             problems = flat.layout_problems(given)
@@ -82,7 +80,8 @@ def opened(path: Path) -> Iterator[files.Opened]:
             problems = _missing(given, file) | problems | read.problems
             arrays = {k: array for k, array in read.arrays.items() if k not in read.problems}
             attributes = {key: file.attrs[key] for key in ATTRIBUTES if key in file.attrs}
-            attributes |= {"unread": names} if (names := words.unread(_names(file))) else {}
+            unread = words.unread(_names(file), given)
+            attributes |= {"unread": unread} if unread else {}
             yield files.Opened(arrays, attributes, problems, read.words)
 
 
@@ -97,6 +96,13 @@ def _missing(given: Mapping[str, Any], file: Any) -> dict[str, str]:
     )
     text += words.hint(present) if "terminals" in missing else ""
     return {", ".join(missing): text}
+
+
+def _find(file: h5py.File, name: str) -> Any:
+    """The array of that name; a link is refused for D4RL's own names, and else is none."""
+    if words.MEANING[name] == name:
+        return files.find(file, name)
+    return _unlinked(file, name) if file.id.links.exists(name.encode()) else None
 
 
 def _names(file: Any) -> Iterator[str]:

@@ -194,7 +194,7 @@ def _unread(file: h5py.File, layout: _Layout) -> tuple[str, ...]:
     if layout.observed != ["observations"]:
         leaves = islice(_leaves(files.find(first, "observations")), _MOST_LEAVES)
         names |= {f"observations/{leaf}" for leaf in leaves}
-    return words.unread(names - set(layout.observed))
+    return words.unread(names, layout.leaves)
 
 
 def _leaves(group: h5py.Group, prefix: str = "") -> Iterator[str]:

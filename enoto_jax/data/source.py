@@ -420,8 +420,7 @@ def from_arrays(
     }
     given = {k: v for k, v in (given | others).items() if v is not None}
     attributes = dict(zip(("ref_min_score", "ref_max_score"), reference or (), strict=False))
-    if unread := words.unread(given):
-        attributes["unread"] = unread
+    attributes["unread"] = words.unread(given, words.MEANING)
     given, known = _understood(given, name)
     spec = Spec(given["observations"].shape[1], given["actions"].shape[1])
     source = _described(name, spec, attributes, env_id, env_id or "")

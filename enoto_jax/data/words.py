@@ -125,9 +125,9 @@ def flag_values(array: Any) -> np.ndarray:
     return values.view(np.uint8) if values.dtype == bool else values
 
 
-def unread(names: Iterable[str]) -> tuple[str, ...]:
-    """The names that no array is read from, printable and at most 20 of them."""
-    other = sorted({n for n in names if n.rstrip("/") not in MEANING and n.isprintable()})
+def unread(names: Iterable[str], read: Iterable[str]) -> tuple[str, ...]:
+    """The names that are not read, at most 20 of them."""
+    other = sorted(set(names) - set(read))
     return (*other[:20], *(f"{len(other) - 20} more" for _ in other[20:21]))
 
 

@@ -168,6 +168,15 @@ def test_groups_and_links_of_a_file_are_named_and_not_followed(write, tiny):
     assert texts == ["not read: elsewhere, extra"]  # infos describe the recording
 
 
+def test_a_link_under_another_librarys_name_is_not_followed(write, tiny):
+    path = write(tiny)
+    with h5py.File(path, "a") as file:
+        file["obs"] = h5py.SoftLink("/observations")
+        file.create_group("acts")
+    source = load_source(path)
+    assert source.unread == ("acts/", "obs") and len(source.load()) == 7
+
+
 def test_many_names_are_cut_short(write, tiny):
     unread = load_source(write(tiny | {f"x{i:02}": np.zeros(1) for i in range(25)})).unread
     assert len(unread) == 21 and unread[-1] == "5 more"
