@@ -118,10 +118,7 @@ def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None =
         f"data: {dataset.rows or len(dataset):,} rows; episodes: {_episodes(dataset)}",
         f"rewards: {_range(reward)}; returns: {_spread(dataset.episode_returns, '.2f')}",
     ]
-    if source.action_bounds is not None:
-        lines.append(f"actions: scaled from {flat.interval(*source.action_bounds)} to [-1, 1]")
-    if source.unread:
-        lines.append(f"not read: {', '.join(source.unread)}")
+    lines += _treatment(source)
     texts = [*source.notes, *dataset.notes]
     texts += notes.on_arrays(flat_arrays(dataset.transitions))
     texts += notes.leaps(dataset.transitions)
@@ -131,6 +128,16 @@ def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None =
     found += notes.on_episodes(dataset.transitions, source.max_episode_steps)
     found.sort(key=lambda finding: not finding.error)
     return lines + [f"{'WARNING' if error else 'note'}: {text}" for error, text in found]
+
+
+def _treatment(source: Source) -> Iterator[str]:
+    """What is left out, and what is changed, of the data as they are stored."""
+    if source.unread:
+        yield f"not read: {', '.join(source.unread)}"
+    for part in source.parts or (source,):
+        if part.action_bounds and (found := flat.interval(*part.action_bounds)) != "[-1, 1]":
+            name = f" of {part.name}" if source.parts else ""
+            yield f"actions{name}: scaled from {found} to [-1, 1]"
 
 
 def flat_arrays(transitions: Transition) -> dict[str, np.ndarray]:
@@ -264,10 +271,7 @@ def summary(report: Report) -> list[str]:
         )
         lines.append(f"layout: {report.layout}")
         lines.append(f"physics: {source.physics or 'unknown'}")
-        if source.unread:
-            lines.append(f"not read: {', '.join(source.unread)}")
-        if source.action_bounds is not None:
-            lines.append(f"actions scaled from {flat.interval(*source.action_bounds)} to [-1, 1]")
+        lines += _treatment(source)
     if dataset is not None:
         transitions = dataset.transitions
         lines += [

@@ -3,6 +3,7 @@ or several of them in a row."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -202,11 +203,8 @@ def scaled(source: Source, low: Any, high: Any) -> Source:
         low, high = action_bounds(source.env_id, size)
     bounds = flat.checked_bounds(low, high, size, source.name)
     if source.parts:
-        return replace(
-            source,
-            parts=tuple(scaled(part, *bounds) for part in source.parts),
-            action_bounds=bounds,
-        )
+        parts = tuple(scaled(part, *bounds) for part in source.parts)
+        return replace(source, parts=parts, action_bounds=bounds)
     read = source.read and partial(source.read, bounds=bounds)
     return replace(source, read=read, action_bounds=bounds)
 
@@ -281,35 +279,37 @@ def locate(task: str, *, download: bool = True) -> Place:
     path = Path(os.path.expanduser(task))
     if path.suffix.lower() in _SUFFIXES:
         return Place(d4rl.opened, path, path.stem)
-    if _exists(path):
-        raise InputError(f"{task}: {_what_is_there(path)}")
-    if _ENV_ID.fullmatch(task) and task not in catalogue() and _is_registered(task):
-        raise InputError(f"{task}: is an environment; give it as --env, and --task a data set")
+    if task not in catalogue() and (found := _what_is_there(path) or _environment(task)):
+        raise InputError(f"{task}: {found}")
     return Place(d4rl.opened, resolve(task, download=download), task)
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is too long
-        return False
+def _environment(task: str) -> str:
+    known = _ENV_ID.fullmatch(task) and _is_registered(task)
+    return "is an environment; give it as --env, and --task a data set" if known else ""
 
 
 def _what_is_there(path: Path) -> str:
-    """Says what a path holds that no reader takes."""
+    """Says what a path holds that no reader takes, "" if there is nothing."""
     kinds = ", ".join(_SUFFIXES)
-    if not path.is_dir():
+    try:
+        if not path.exists():
+            return ""
+        entries = sorted(p.name for p in path.iterdir()) if path.is_dir() else None
+    except OSError as error:  # such as a name that is too long
+        return "" if error.errno == errno.ENAMETOOLONG else f"cannot be read: {error.strerror}"
+    if entries is None:
         return (
             f"is a file of a kind that is not read ({path.suffix or 'no suffix'}); data sets are "
             f"{kinds} files, see docs/own_data.md"
         )
-    if (path / "main_data.hdf5").exists() or (path / "data" / "main_data.hdf5").exists():
+    if "main_data.hdf5" in entries or (path / "data" / "main_data.hdf5").exists():
         return (
             f"is a Minari data set; give {minari.PREFIX}ID, with its root in MINARI_DATASETS_PATH"
         )
-    if (path / "config.json").exists():
+    if "config.json" in entries:
         return "is the folder of a run; give the data set that it was trained on"
-    held = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+    held = [name for name in entries if name.lower().endswith(_SUFFIXES)]
     if not held:
         return f"is a folder without {kinds} files; give the path of one"
     shown = ", ".join(held[:5]) + f" and {len(held) - 5} more" * (len(held) > 5)

@@ -63,7 +63,7 @@ def test_the_verdict_comes_last(call):
 def test_actions_in_units_of_their_own(call):
     bounds = ("--action_low=-9", "--action_high=9")
     called = call("bad.hdf5", *bounds)
-    assert called.code == 0 and "  actions scaled from [-9, 9] to [-1, 1]" in called.out
+    assert called.code == 0 and "  actions: scaled from [-9, 9] to [-1, 1]" in called.out
     called = call("good.hdf5", "--env=ReachWide-v0", "--action_low=env", "--action_high=env")
     assert called.code == 0 and "scaled from [-3, 3]" in called.out and "parity" not in called.out
     called = call("bad.hdf5", "--action_low=-9")

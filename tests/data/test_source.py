@@ -373,7 +373,8 @@ def test_tasks_that_are_not_there(task, message):
     refused(message, task)
 
 
-def test_folders_and_other_files_are_told_apart(write, tiny, tmp_path):
+def test_folders_and_other_files_are_told_apart(write, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
     path = write(tiny)
     (tmp_path / "log.csv").write_text("1,2")
     refused(
@@ -387,6 +388,9 @@ def test_folders_and_other_files_are_told_apart(write, tiny, tmp_path):
     ):
         (tmp_path / name).mkdir(parents=True)
         refused(words, tmp_path / name.split("/")[0])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hopper-medium-v2").mkdir()  # such as runs of it: the id comes first
+    refused("hopper-medium-v2: not in the cache", "hopper-medium-v2", download=False)
     refused("is an environment; give it as --env", "CartPole-v1")
     refused("empty: is a folder", f"{path}+{tmp_path / 'empty'}")
 

@@ -155,7 +155,7 @@ def test_units_are_noted_by_check_data_and_at_the_start_of_a_run(write):
     assert "fit the environment's own bounds [-3, 3] better" in report.findings[-1].text
     report = check.inspect(path, env_id="ReachWide-v0", action_low="env", action_high="env")
     assert report.verdict == "usable, 1 note"  # on the time limit
-    assert "actions scaled from [-3, 3] to [-1, 1]" in check.summary(report)
+    assert "actions: scaled from [-3, 3] to [-1, 1]" in check.summary(report)
     narrow = from_arrays(**arrays | {"actions": arrays["actions"] * 0.4}, name="narrow")
     lines = check.opening_lines(narrow, narrow.load(), (np.float32([-0.4]), np.float32([0.4])))
     assert any("fit the environment's own bounds [-0.4, 0.4]" in line for line in lines)
