@@ -19,7 +19,7 @@ from absl import flags
 
 from enoto_jax.cli import command
 from enoto_jax.data import check, completed, files, load_source, scaled
-from enoto_jax.data.source import split
+from enoto_jax.data.places import split
 from enoto_jax.envs.d4rl import parity
 from enoto_jax.report.data_picture import picture
 from enoto_jax.types import InputError

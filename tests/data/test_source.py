@@ -6,8 +6,7 @@ import re
 import numpy as np
 import pytest
 
-import enoto_jax.data.source as source_module
-from enoto_jax.data import Dataset, completed, concatenate, from_arrays, load_source, scores
+from enoto_jax.data import Dataset, completed, concatenate, from_arrays, load_source, places, scores
 from enoto_jax.data import arrays as flat
 from enoto_jax.types import InputError, Spec
 from tests import helpers  # noqa: F401  registers ReachShort-v0
@@ -337,7 +336,7 @@ def test_different_tasks_are_not_concatenated(hopper, tiny):
     ],
 )
 def test_plus_joins_data_sets(task, parts):
-    assert source_module.split(task) == parts
+    assert places.split(task) == parts
 
 
 def test_plus_reads_all_and_a_file_of_that_name_comes_first(write, tiny):
@@ -346,7 +345,7 @@ def test_plus_reads_all_and_a_file_of_that_name_comes_first(write, tiny):
     refused("absent.hdf5: no such file", f"{path}+absent.hdf5")
     write({key: array[:3] for key, array in tiny.items()}, "a.hdf5+a.hdf5")
     name = str(path.parent / "a.hdf5+a.hdf5")
-    assert source_module.split(name) == [name]
+    assert places.split(name) == [name]
 
 
 def test_physics_is_what_the_file_says(write, hopper):
@@ -401,7 +400,7 @@ def test_an_empty_task_is_not_the_default(task):
 
 
 def test_bundled_data_set_is_the_default(write, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(source_module, "ASSETS", tmp_path)
+    monkeypatch.setattr(places, "ASSETS", tmp_path)
     refused("holds 0 .hdf5 files", None)
     write(tiny, "bundled.hdf5")
     assert load_source().name == "bundled"
