@@ -64,7 +64,9 @@ def _lines(report: check.Report) -> list[str]:
     for finding in sorted(report.findings, key=lambda finding: not finding.error):
         lines.append(f"{'ERROR' if finding.error else 'note'}: {finding.text}")
     source = report.source
-    as_recorded = source and source.path and source.action_bounds is None
+    # Only HDF5 files hold simulator states; the replay takes actions as they are recorded.
+    hdf5 = source is not None and source.path is not None and source.path.suffix.lower() != ".npz"
+    as_recorded = hdf5 and source.action_bounds is None
     if FLAGS.env not in (None, "none") and as_recorded:
         lines += [f"parity: {line}" for line in _replayed(source.path, FLAGS.env)]
     if FLAGS.out and report.arrays:

@@ -203,4 +203,4 @@ def _rows(where: np.ndarray) -> str:
 
 def labelled(text: str, key: str, words: Mapping[str, str]) -> str:
     """A message about an array of D4RL's layout, with the name that the user gave it."""
-    return f"{text} ({key} is read from {words[key]})" if key in words else text
+    return f"{text} ({key} read from {words[key]})" if key in words else text

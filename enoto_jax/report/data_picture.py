@@ -46,7 +46,13 @@ def picture(report: Report, path: str | os.PathLike) -> Path:
             place.set_title(title)
             if not place.has_data():
                 place.set_axis_off()
-                place.text(0.5, 0.5, "cannot be read", ha="center", transform=place.transAxes)
+                place.text(
+                    0.5,
+                    0.5,
+                    "not drawn: the data have errors",
+                    ha="center",
+                    transform=place.transAxes,
+                )
         figure.suptitle(report.name)
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -140,10 +140,10 @@ def test_messages_name_the_array_that_was_given(opened, tiny):
     with pytest.raises(InputError, match=r"timeouts must be .*row 1 is 3.*read from truncations\)"):
         opened(tiny | {"truncations": np.array([0, 3, 0, 0, 0, 0, 0])}).load()
     tiny["reward"] = tiny.pop("rewards") * np.nan
-    with pytest.raises(InputError, match=r"rewards is NaN .*\(rewards is read from reward\)"):
+    with pytest.raises(InputError, match=r"rewards is NaN .*\(rewards read from reward\)"):
         opened(tiny).load()
     del tiny["terminals"]
-    with pytest.raises(InputError, match=r"row 0 is 2.*\(terminals is read from 1 - masks\)"):
+    with pytest.raises(InputError, match=r"row 0 is 2.*\(terminals read from 1 - masks\)"):
         opened(tiny | {"reward": np.zeros(7), "masks": np.full(7, 2)}).load()
 
 
