@@ -109,6 +109,13 @@ class Transform(NamedTuple):
             raise InputError(f"the checkpoint's transform cannot be read: {error}") from error
 
 
+_ROUNDING = 1e-9  # returns that differ by less, relatively, are equal
+_OFF = (
+    "switch that off with --set=transform.{} (in Python: override), and give a scale yourself with "
+    "transform.reward_scale"
+)
+
+
 class FitTransform(Unit):
     """Fits a transform to a data set."""
 
@@ -165,18 +172,27 @@ class transform(FitTransform):
         if learned and dataset is None:
             raise InputError(
                 "transform: it is fitted to data, and this run reads none; switch off "
-                "observations, actions, return_range and reward_over_largest"
+                "transform.observations, transform.actions, transform.return_range and "
+                "transform.reward_over_largest"
             )
         scale = self.reward_scale
         if self.return_range is not None:
-            spread = float(np.ptp(dataset.episode_returns))
-            if spread == 0.0:
-                raise InputError("transform.return_range: all episodes have the same return")
+            returns = dataset.episode_returns
+            spread = float(np.ptp(returns))
+            if spread <= _ROUNDING * np.abs(returns).max():
+                raise InputError(
+                    f"transform.return_range: {_same_return(returns)}, so rewards cannot be "
+                    f"scaled by their range; {_OFF.format('return_range=none')}"
+                )
             scale *= self.return_range / spread
         if self.reward_over_largest:
             largest = float(dataset.transitions.reward.max())
             if largest <= 0.0:
-                raise InputError("transform.reward_over_largest: no reward is above 0")
+                raise InputError(
+                    f"transform.reward_over_largest: no reward is above 0 (the largest is "
+                    f"{largest:g}), so rewards cannot be divided by the largest; "
+                    f"{_OFF.format('reward_over_largest=false')}"
+                )
             scale /= largest
         data = None if dataset is None else dataset.transitions
         return Transform(
@@ -188,6 +204,12 @@ class transform(FitTransform):
             self.reward_shift,
             self.action_limit,
         )
+
+
+def _same_return(returns: np.ndarray) -> str:
+    if len(returns) == 1:
+        return "the data are a single episode (are its ends marked?)"
+    return f"all {len(returns)} episodes have the same return, {returns[0]:g}"
 
 
 def _moments(

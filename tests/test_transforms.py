@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from enoto_jax.data.source import from_arrays
+from enoto_jax.recipes import registry
+from enoto_jax.recipes.table import recipe
 from enoto_jax.transforms import Transform, transform
 from enoto_jax.types import InputError, Spec
 
@@ -103,10 +105,37 @@ def test_what_is_learned_from_data_needs_data(dataset):
     with pytest.raises(InputError, match="this run reads none"):
         transform(observations=True)(SPEC, None)
     flat = from_arrays(**{**ROWS, "rewards": np.zeros(5)}, name="flat").load()
-    with pytest.raises(InputError, match="same return"):
+    setting = r"all 2 episodes have the same return, 0.*--set=transform.return_range=none"
+    with pytest.raises(InputError, match=setting):
         transform(return_range=1.0)(SPEC, flat)
-    with pytest.raises(InputError, match="no reward is above 0"):
+    setting = r"no reward is above 0 \(.* 0\).*--set=transform.reward_over_largest=false"
+    with pytest.raises(InputError, match=setting):
         transform(reward_over_largest=True)(SPEC, flat)
+
+
+def test_one_episode_and_rounding_are_no_range_of_returns():
+    one = from_arrays(**{**ROWS, "terminals": np.zeros(5)}, name="one").load()
+    with pytest.raises(
+        InputError, match="a single episode .are its ends marked.*return_range=none"
+    ):
+        transform(return_range=1.0)(SPEC, one)
+    rewards = np.float32([1, 2, 4, 7, np.nextafter(np.float32(0), np.float32(1))])
+    equal = from_arrays(**{**ROWS, "rewards": rewards}, name="equal").load()
+    with pytest.raises(InputError, match="all 2 episodes have the same return, 7"):
+        transform(return_range=1.0)(SPEC, equal)
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [("iql", "transform.return_range=none"), ("lapo", "transform.reward_over_largest=false")],
+)
+def test_the_named_settings_are_those_of_the_methods(method, setting):
+    flat = from_arrays(**{**ROWS, "rewards": np.zeros(5)}, name="flat").load()
+    with pytest.raises(InputError, match=f"--set={setting}"):
+        recipe(method).transform(SPEC, flat)
+    path, _, value = setting.partition("=")
+    changed = registry.override(recipe(method), path, value)
+    assert changed.transform(SPEC, flat).reward_scale == 1.0
 
 
 @pytest.mark.parametrize(

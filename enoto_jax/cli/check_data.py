@@ -3,8 +3,11 @@
 enoto check-data my_robot.hdf5
 enoto check-data hopper-medium-v2 --env=Hopper-v4 --out=hopper.png
 
+enoto check-data arm.npz --env=Arm-v0 --action_low=0 --action_high=1
+
 With --env, recorded states and actions are also replayed in that environment, one step each, which
-shows how far its physics is from the one that the data were recorded in.
+shows how far its physics is from the one that the data were recorded in. The last line is the
+verdict.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax.cli import command
-from enoto_jax.data import check, files, load_source
-from enoto_jax.data.source import split
+from enoto_jax.data import check, completed, files, load_source, scaled
+from enoto_jax.data.places import split
 from enoto_jax.envs.d4rl import parity
-from enoto_jax.report.curves import histograms
+from enoto_jax.report.data_picture import picture
 from enoto_jax.types import InputError
 
 FLAGS = flags.FLAGS
@@ -28,8 +31,11 @@ def define() -> None:
     """The command's flags."""
     flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
     flags.DEFINE_string("env", None, "Gymnasium id: compare sizes and replay steps; or none.")
+    for end in ("low", "high"):
+        text = f"{end.capitalize()}est action that the data were recorded with; or env, its own."
+        flags.DEFINE_string(f"action_{end}", None, text)
     flags.DEFINE_bool("table", False, "A line of Markdown for each data set, and nothing else.")
-    flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the histograms.")
+    flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the picture.")
 
 
 def main() -> None:
@@ -40,28 +46,35 @@ def main() -> None:
             f"--out: {FLAGS.out} is one file, for {len(parts)} data sets; give a folder"
         )
     for part in parts:
-        report = check.inspect(part, env_id=FLAGS.env)
+        report = check.inspect(
+            part, env_id=FLAGS.env, action_low=FLAGS.action_low, action_high=FLAGS.action_high
+        )
         print(check.table_row(report) if FLAGS.table else "\n  ".join(_lines(report)))
         if not report.usable:
             bad.append(f"{report.name} ({sum(f.error for f in report.findings)})")
     if bad:
         raise InputError(f"not usable, number of errors: {', '.join(bad)}; each is listed above")
     if not FLAGS.table:
-        load_source(FLAGS.task)  # several have to fit together as well
+        source = completed(load_source(FLAGS.task), FLAGS.env)
+        scaled(source, FLAGS.action_low, FLAGS.action_high)  # several have to fit together as well
 
 
 def _lines(report: check.Report) -> list[str]:
     lines = [report.name, *check.summary(report)]
     for finding in sorted(report.findings, key=lambda finding: not finding.error):
         lines.append(f"{'ERROR' if finding.error else 'note'}: {finding.text}")
-    if FLAGS.env not in (None, "none") and report.source and report.source.path:
-        lines += [f"parity: {line}" for line in _replayed(report.source.path, FLAGS.env)]
+    source = report.source
+    # Only HDF5 files hold simulator states; the replay takes actions as they are recorded.
+    hdf5 = source is not None and source.path is not None and source.path.suffix.lower() != ".npz"
+    as_recorded = hdf5 and source.action_bounds is None
+    if FLAGS.env not in (None, "none") and as_recorded:
+        lines += [f"parity: {line}" for line in _replayed(source.path, FLAGS.env)]
     if FLAGS.out and report.arrays:
-        lines.append(f"picture: {histograms(report, _picture(report.name))}")
-    return lines
+        lines.append(f"picture: {picture(report, _place(report.name))}")
+    return [*lines, report.verdict]
 
 
-def _picture(name: str) -> Path:
+def _place(name: str) -> Path:
     out = Path(FLAGS.out)
     return out if out.suffix else out / f"{name.replace('/', '-')}.png"
 

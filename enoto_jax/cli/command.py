@@ -14,7 +14,7 @@ import jax
 from absl import flags
 
 from enoto_jax import core
-from enoto_jax.data.source import Source, from_env, load_source, split
+from enoto_jax.data.source import Source, completed, from_env, load_source, split
 from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec, env_spec
 from enoto_jax.recipes import domains, registry, units
@@ -120,7 +120,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         method = given.method or "enoto_cql"
         row = recipe(method)
     wanted_env = given.env or saved.get("env")
-    task = given.task or saved.get("task_given")
+    task = saved.get("task_given") if given.task is None else given.task
     source = _source(task, wanted_env, row)
     if not given.config:
         row = _with_preset(domains.for_task(row, method, source.name), preset)
@@ -170,8 +170,8 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
 def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
     """The data set; a row that never reads one may be given an environment alone."""
     learns_from_data = row.offline is not None or row.online.replay.needs_data
-    if task or learns_from_data or env_id in (None, "none"):
-        return load_source(task)
+    if task is not None or learns_from_data or env_id in (None, "none"):
+        return completed(load_source(task), env_id)
     return from_env(env_id, env_spec(env_id))
 
 

@@ -137,12 +137,11 @@ def common() -> tuple[str, ...]:
 
 def tasks() -> list[str | None]:
     """The tasks, files as absolute paths: a worker may start elsewhere."""
-    given = (FLAGS.task or "").split(",")
+    if FLAGS.task is None:
+        return [None]
     return [
         "+".join(str(Path(x).resolve()) if Path(x).is_file() else x for x in split(task))
-        if task
-        else None
-        for task in given
+        for task in FLAGS.task.split(",")
     ]
 
 

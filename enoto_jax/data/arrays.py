@@ -2,59 +2,57 @@
 
 The flat layout has one row a step: `observations [N, D]`, `actions [N, A]`, `rewards [N]`,
 `terminals [N]`, and optionally `timeouts [N]` and `next_observations [N, D]`. The last axis of a
-one-dimensional array may be kept, as in D4RL's replay files (`[N, 1]`).
+one-dimensional array may be kept, as in D4RL's replay files (`[N, 1]`). `words` translates other
+libraries' names.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import h5py
 import numpy as np
 
-from enoto_jax.types import InputError, Spec, Transition
+from enoto_jax.data.words import (
+    FLAGS,
+    MATRICES,
+    MEANING,
+    flag_values,
+    labelled,
+)
+from enoto_jax.types import InputError, Transition
 
-REQUIRED = ("observations", "actions", "rewards", "terminals")
-OPTIONAL = ("timeouts", "next_observations")
-FLAGS = ("terminals", "timeouts")
-_MATRICES = ("observations", "actions", "next_observations")
+Bounds = tuple[np.ndarray, np.ndarray]  # lowest and highest action, each [A]
 _BLOCK = 1 << 13  # rows
-_OVERSHOOT = 1e-4  # actions may leave [-1, 1] by this much (rounding) and are then clipped
-
-
-def check_layout(arrays: Mapping[str, Any], where: object) -> Spec:
-    """Checks keys, types and shapes; reads no values.
-
-    Args:
-        arrays: anything with `shape` and `dtype`, by key.
-        where: the file or data set, for messages.
-
-    Returns:
-        The sizes of an observation and of an action.
-
-    Raises:
-        InputError: naming the key that is wrong.
-    """
-    for problem in layout_problems(arrays).values():
-        raise InputError(f"{where}: {problem}")
-    return Spec(arrays["observations"].shape[1], arrays["actions"].shape[1])
+OVERSHOOT = 1e-4  # actions may leave [-1, 1] by this much (rounding) and are then clipped
 
 
 def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with types and shapes, by key; at most one problem a key."""
+    """What is wrong with types and shapes, by key; at most one problem a key.
+
+    Args:
+        arrays: anything with `shape` and `dtype`, by a name of `words.MEANING`.
+    """
     problems = {}
-    first = next((k for k in ("observations", *arrays) if k in arrays and arrays[k].shape), "")
+    meaning = {key: MEANING[key] for key in arrays}
+    ordered = sorted(arrays, key=lambda key: meaning[key] != "observations")
+    first = next((key for key in ordered if arrays[key].shape), "")
     reference = first and arrays[first].shape
     for key, array in arrays.items():
-        shape, matrix = array.shape or (), key in _MATRICES
+        shape, matrix = array.shape or (), meaning[key] in MATRICES
         good = (len(shape) == 2 and shape[1]) if matrix else shape[1:] in ((), (1,))
         if array.dtype.kind not in "biuf":
             problems[key] = f"{key} has type {array.dtype}, real numbers are needed"
         elif not shape or not good:
             wanted = "[N, size]" if matrix else "[N] or [N, 1]"
             problems[key] = f"{key} has shape {list(shape)}, {wanted} is needed"
+            if matrix and len(shape) > 2:
+                problems[key] += "; images and stacked frames are not supported: flatten each row"
+            if meaning[key] == "actions" and len(shape) == 1 and array.dtype.kind in "biu":
+                problems[key] += "; discrete actions are not supported, only continuous ones"
         elif reference and shape[0] != reference[0]:
             problems[key] = (
                 f"{key} has {shape[0]} rows but {first} has {reference[0]}; "
@@ -62,20 +60,31 @@ def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
             )
         elif not shape[0]:
             problems[key] = "has no rows; a data set needs at least one transition"
-        elif (key, first) == ("next_observations", "observations") and shape != reference:
+        elif (
+            meaning[key] == "next_observations"
+            and meaning[first] == "observations"
+            and shape != reference
+        ):
             problems[key] = (
-                f"next_observations has shape {list(shape)} "
-                f"but observations has {list(reference)}; they must agree"
+                f"{key} has shape {list(shape)} but {first} has {list(reference)}; they must agree"
             )
     return problems
 
 
-def clean(arrays: Mapping[str, Any], where: object) -> dict[str, np.ndarray]:
+def clean(
+    arrays: Mapping[str, Any],
+    where: object,
+    *,
+    bounds: Bounds | None = None,
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
     """Reads and checks the values: float32 `[N, size]` and `[N]`, flags as bool `[N]`.
 
     Args:
-        arrays: arrays that passed `check_layout`; files' own arrays are read one at a time.
+        arrays: arrays without `layout_problems`; files' own arrays are read one at a time.
         where: the file or data set, for messages.
+        bounds: lowest and highest action that the data were recorded with; they become -1 and 1.
+        words: names that the arrays were given under, for messages.
 
     Raises:
         InputError: for values that are not finite, flags that are not 0 or 1, and actions outside
@@ -84,8 +93,10 @@ def clean(arrays: Mapping[str, Any], where: object) -> dict[str, np.ndarray]:
     result = {}
     for key, array in arrays.items():
         values = values_of(array, key)
-        if problem := value_problem(values, key):
-            raise InputError(f"{where}: {problem}")
+        if problem := value_problem(values, key, bounds):
+            raise InputError(f"{where}: {labelled(problem, key, words)}")
+        if key == "actions" and bounds is not None:
+            values = rescaled(values, bounds)
         result[key] = values == 1 if key in FLAGS else values
     actions = result["actions"]
     if max(actions.max(), -actions.min()) > 1.0:
@@ -95,22 +106,27 @@ def clean(arrays: Mapping[str, Any], where: object) -> dict[str, np.ndarray]:
 
 def values_of(array: Any, key: str) -> np.ndarray:
     """An array's values unchecked: float32 `[N, size]` or `[N]`, flags of their own type `[N]`."""
-    if key not in FLAGS and isinstance(array, h5py.Dataset) and array.dtype.kind == "f":
+    if key in FLAGS:
+        return flag_values(array)
+    if isinstance(array, h5py.Dataset) and array.dtype.kind == "f":
         values = np.empty(array.shape, np.float32)
         array.read_direct(values)  # HDF5 converts by blocks: no second copy in another type
     else:
         values = np.asarray(array[()])
-    if key not in _MATRICES:
+    if key not in MATRICES:
         values = values.reshape(len(values))
-    if key not in FLAGS:
-        with np.errstate(all="ignore"):  # what overflows float32 is a problem of its own
-            return np.ascontiguousarray(values, np.float32)
-    # A file can store other bytes than 0 and 1 under a boolean type.
-    return values.view(np.uint8) if values.dtype == bool else values
+    with np.errstate(all="ignore"):  # what overflows float32 is a problem of its own
+        return np.ascontiguousarray(values, np.float32)
 
 
-def value_problem(values: np.ndarray, key: str) -> str | None:
-    """What makes the values unusable, naming the first bad row."""
+def value_problem(values: np.ndarray, key: str, bounds: Bounds | None = None) -> str | None:
+    """What makes the values unusable, naming the first bad row.
+
+    Args:
+        values: of `values_of`.
+        key: its name in D4RL's layout.
+        bounds: as in `clean`; the actions must lie within.
+    """
     if key in FLAGS:
         bad = (values != 0) & (values != 1)
         row = bad.argmax()
@@ -122,13 +138,67 @@ def value_problem(values: np.ndarray, key: str) -> str | None:
             f"{key} is NaN or infinite (as float32) in {bad.sum()} of {len(bad)} rows, "
             f"first in row {bad.argmax()}; repair or remove them"
         )
-    if key == "actions" and max(values.max(), -values.min()) > 1.0 + _OVERSHOOT:
-        bad = (np.abs(values) > 1.0 + _OVERSHOOT).any(axis=1)
-        return (
-            f"actions range from {values.min():g} to {values.max():g}, first outside "
-            f"[-1, 1] in row {bad.argmax()}; rescale them to [-1, 1]"
+    return _out_of_bounds(values, bounds) if key == "actions" else None
+
+
+def _out_of_bounds(actions: np.ndarray, bounds: Bounds | None) -> str | None:
+    if bounds is None and max(actions.max(), -actions.min()) <= 1.0 + OVERSHOOT:
+        return None
+    low, high = (-1.0, 1.0) if bounds is None else bounds
+    slack = OVERSHOOT * (np.asarray(high) - low) / 2
+    bad = ~rows_where(lambda rows: (rows >= low - slack) & (rows <= high + slack), actions)
+    if not bad.any():
+        return None
+    text = f"actions range from {actions.min():g} to {actions.max():g}, first outside "
+    if bounds is not None:
+        return f"{text}the given {interval(low, high)} in row {bad.argmax()}; give wider bounds"
+    text += (
+        f"[-1, 1] in row {bad.argmax()}; rescale them to [-1, 1], or give action_low and "
+        "action_high, the bounds that they were recorded with"
+    )
+    if rows_where(lambda rows: rows == np.round(rows), actions).all():
+        text += " (all are whole numbers: discrete actions are not supported)"
+    return text
+
+
+def rescaled(actions: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """Actions `[N, A]` in [-1, 1] for those between the bounds, float32."""
+    low, high = (np.asarray(bound, np.float64) for bound in bounds)
+    return np.float32((actions - low) * (2.0 / (high - low)) - 1.0)
+
+
+def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
+    """Lowest and highest action, each float64 [A].
+
+    Args:
+        low: a number, or one an action, also as text with commas.
+        high: likewise, above `low`.
+        size: A.
+        where: the data set, for messages.
+
+    Raises:
+        InputError: they are no such numbers, or only one of the two is given.
+    """
+    try:
+        texts = (bound.split(",") if isinstance(bound, str) else bound for bound in (low, high))
+        given = [np.asarray(bound, np.float64) for bound in texts]
+        bounds = tuple(np.broadcast_to(bound, (size,)) for bound in given)
+        good = np.isfinite(bounds).all() and (bounds[0] < bounds[1]).all()
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise InputError(
+            f"{where}: action_low and action_high must both be given, as one number or {size}, "
+            f"low < high; got {str(low)[:80]!r} and {str(high)[:80]!r}"
         )
-    return None
+    return bounds
+
+
+def interval(low: Any, high: Any) -> str:
+    """Bounds as text, such as [-2, 2]; one after the other where they differ."""
+    low, high = np.broadcast_arrays(np.atleast_1d(low), np.atleast_1d(high))
+    pairs = dict.fromkeys(f"[{a:g}, {b:g}]" for a, b in zip(low, high, strict=True))
+    return " x ".join(list(pairs)[:4]) + " x ..." * (len(pairs) > 4)
 
 
 def to_transitions(

@@ -10,22 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium.wrappers import RescaleAction
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.data.source import Dataset, Source, from_place, locate
+from enoto_jax.data import notes, words
+from enoto_jax.data.notes import Finding
+from enoto_jax.data.places import locate
+from enoto_jax.data.source import Dataset, Source, completed, from_place, scaled
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.types import InputError, Transition
-
-# A step that is this many times larger than 99 % of all steps leads across a reset. Real data hold
-# none above 8 inside their episodes; across resets most are above 10.
-_LEAP = 10.0
-
-
-class Finding(NamedTuple):
-    """One thing that is wrong or odd."""
-
-    error: bool  # the data set cannot be used as it is
-    text: str
 
 
 class Report(NamedTuple):
@@ -42,57 +35,134 @@ class Report(NamedTuple):
     def usable(self) -> bool:
         return not any(finding.error for finding in self.findings)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the data set can be used, in a line."""
+        errors = [finding.text for finding in self.findings if finding.error]
+        count = len(self.findings) - len(errors)
+        found = f"{count} note{'s' * (count > 1)}" if count else ""
+        if not errors:
+            return f"usable, {found}" if found else "usable"
+        more = [f"{len(errors) - 1} more"] * (len(errors) > 1) + [found] * bool(found)
+        return f"not usable: {errors[0]}" + f" (and {', '.join(more)})" * bool(more)
 
-def inspect(task: str, *, env_id: str | None = None, download: bool = True) -> Report:
+
+def inspect(
+    task: str,
+    *,
+    env_id: str | None = None,
+    download: bool = True,
+    action_low: Any = None,
+    action_high: Any = None,
+) -> Report:
     """Reads one data set and finds all that is wrong with it.
 
     Args:
-        task: as `load_source` takes it, but one data set alone.
-        env_id: Gymnasium id that its sizes are compared with; default: the data set's own, if that
-            can be made here.
-        download: as `load_source`.
+        task: as `load_source` takes it, but one data set alone; "" for the one in the package.
+        env_id: Gymnasium id that its sizes and actions are compared with; default: the data set's
+            own, if that can be made here.
+        download: as `load_source`; likewise `action_low` and `action_high`.
+        action_low: lowest action that the data were recorded with.
+        action_high: highest one.
 
     Raises:
         InputError: if there is no such data set.
     """
     place = locate(task, download=download)
-    errors, arrays, source, dataset, layout = [], {}, None, None, ""
+    errors, lost, arrays, source, dataset, layout = [], [], {}, None, None, ""
     try:
         with place.opened(place.path) as file:
             errors += file.problems.values()
-            layout = layout_of(file.arrays)
+            layout = layout_of(file.arrays, file.words)
             for key, array in file.arrays.items():
                 arrays[key] = flat.values_of(array, key)
                 arrays[key].flags.writeable = False
-        errors += value_errors(arrays)
+            lost += notes.lost_precision(file.arrays)
         if not file.problems:
-            source = from_place(place)
+            source = scaled(completed(from_place(place), env_id), action_low, action_high)
+        bounds = source and source.read.keywords.get("bounds")
+        found = {key: flat.value_problem(array, key, bounds) for key, array in arrays.items()}
+        errors += [words.labelled(text, key, file.words) for key, text in found.items() if text]
+        if bounds and not found["actions"]:
+            arrays["actions"] = flat.rescaled(arrays["actions"], bounds)
         if not errors:
             clean = flat.clean(arrays, place.path)
+            rows = len(clean["rewards"])
+            noticed = (
+                *lost,
+                *notes.on_flags(clean),
+                *notes.counted(clean, source.max_episode_steps),
+            )
             transitions = flat.to_transitions(clean, source.max_episode_steps, place.path)
-            dataset = Dataset(transitions, flat.content_hash(transitions))
+            dataset = Dataset(transitions, flat.content_hash(transitions), rows, noticed)
     except InputError as error:
         errors.append(str(error).removeprefix(f"{place.path}: "))
     findings = [Finding(True, text) for text in errors]
-    findings += notes(arrays, source and source.max_episode_steps)
+    findings += [Finding(False, text) for text in lost]
+    findings += on_flat(arrays, source and source.max_episode_steps)
     if source is not None:
-        findings += [Finding(False, note) for note in source.notes]
-        findings += env_findings(source, env_id)
+        findings += [Finding(False, text) for text in (*source.notes, *_unread(source))]
+        findings += env_findings(source, env_id, arrays.get("actions"))
     return Report(place.name, source, arrays, dataset, findings, layout)
 
 
-def layout_of(arrays: Mapping[str, Any]) -> str:
+def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None = None) -> list[str]:
+    """What a run says of its data before it trains: size, episodes, rewards, and every note.
+
+    Args:
+        source: where the data come from.
+        dataset: what its `load` gave.
+        bounds: lowest and highest action of the environment itself, each [A], if there is one.
+    """
+    reward = dataset.transitions.reward
+    lines = [
+        f"data: {dataset.rows or len(dataset):,} rows; episodes: {_episodes(dataset)}",
+        f"rewards: {_range(reward)}; returns: {_spread(dataset.episode_returns, '.2f')}",
+    ]
+    lines += _treatment(source)
+    texts = [*source.notes, *dataset.notes]
+    texts += notes.on_arrays(flat_arrays(dataset.transitions))
+    texts += notes.leaps(dataset.transitions)
+    if bounds is not None and (note := notes.action_units(dataset, *bounds).note):
+        texts.append(note)
+    found = [Finding(False, text) for text in texts]
+    found += notes.on_episodes(dataset.transitions, source.max_episode_steps)
+    found.sort(key=lambda finding: not finding.error)
+    return lines + [f"{'WARNING' if error else 'note'}: {text}" for error, text in found]
+
+
+def _treatment(source: Source) -> Iterator[str]:
+    """What is left out, and what is changed, of the data as they are stored."""
+    if source.unread:
+        yield f"not read: {', '.join(source.unread)}"
+    for part in source.parts or (source,):
+        if part.action_bounds and (found := flat.interval(*part.action_bounds)) != "[-1, 1]":
+            name = f" of {part.name}" if source.parts else ""
+            yield f"actions{name}: scaled from {found} to [-1, 1]"
+
+
+def flat_arrays(transitions: Transition) -> dict[str, np.ndarray]:
+    """Observations, actions and rewards under D4RL's names."""
+    return {
+        "observations": transitions.observation,
+        "actions": transitions.action,
+        "rewards": transitions.reward,
+    }
+
+
+def layout_of(arrays: Mapping[str, Any], read_from: Mapping[str, str]) -> str:
     """How arrays, known by shape and type, differ from D4RL v2's layout: float32, bool, `[N]`."""
-    odd = [f"no {key}" for key in flat.OPTIONAL if key not in arrays]
+    odd = [f"{key} from {name}" for key, name in read_from.items() if key in arrays]
+    odd += [f"no {key}" for key in words.OPTIONAL if key not in arrays]
     kinds: dict[str, list[str]] = {}
     for key, array in arrays.items():
-        wanted = "bool" if key in flat.FLAGS else "float32"
+        wanted = "bool" if key in words.FLAGS else "float32"
         if str(array.dtype) != wanted:
             kinds.setdefault(str(array.dtype), []).append(key)
     # A type that most arrays have is said once.
     odd += [f"{k} {', '.join(v) if len(v) < 4 else 'throughout'}" for k, v in kinds.items()]
     columns = [
-        key for key in ("rewards", *flat.FLAGS) if key in arrays and len(arrays[key].shape) == 2
+        key for key in ("rewards", *words.FLAGS) if key in arrays and len(arrays[key].shape) == 2
     ]
     odd += [f"{', '.join(columns)} [N, 1]"] * bool(columns)
     virtual = [array for array in arrays.values() if getattr(array, "is_virtual", False)]
@@ -113,29 +183,28 @@ def table_row(report: Report) -> str:
     )
 
 
-def notes(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Finding]:
-    """All that can be said of flat arrays beside `value_errors`, however many of them are bad.
+def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Finding]:
+    """All that can be said of flat arrays that may be unusable, however many of them are bad.
 
     Args:
         arrays: by key, as far as there are any; `[N, ...]`, unchecked.
         limit: the task's time limit, None if unknown.
     """
-    yield from notes_on_arrays(arrays)
+    yield from (Finding(False, text) for text in notes.on_arrays(arrays))
     if not {"observations", "terminals"} <= set(arrays):
         return
     rows = len(arrays["terminals"])
     known = _repaired(arrays)
     known |= {key: known[key] == 1 for key in ("terminals", "timeouts") if key in known}
     known = {"actions": np.zeros((rows, 1)), "rewards": np.zeros(rows)} | known
+    texts = (*notes.on_flags(known), *notes.counted(known, limit))
+    yield from (Finding(False, text) for text in texts)
     try:
         transitions = flat.to_transitions(known, limit, "")
     except InputError:  # no transition is left, an error that stands already
         return
-    yield from notes_on_episodes(transitions, limit)
-    if "next_observations" in arrays:
-        yield from unmarked_ends(known)
-    else:
-        yield from leaps(transitions)
+    yield from notes.on_episodes(transitions, limit)
+    yield from (Finding(False, text) for text in notes.leaps(transitions))
 
 
 def _repaired(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -149,131 +218,35 @@ def _repaired(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: np.nan_to_num(array, posinf=0, neginf=0) for key, array in known.items()}
 
 
-def value_errors(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """What makes arrays unusable: numbers that are none, flags that are none, wild actions."""
-    problems = [flat.value_problem(values, key) for key, values in arrays.items()]
-    return [problem for problem in problems if problem]
+def _unread(source: Source) -> Iterator[str]:
+    """A note on arrays that are not read; D4RL's own descriptions of a recording are none."""
+    names = [name for name in source.unread if name.split("/")[0] not in words.DESCRIPTIVE]
+    if names:
+        yield f"not read: {', '.join(names)}"
 
 
-def notes_on_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Finding]:
-    """Constant columns, repeated rows, actions far from their bounds; any of the keys may lack."""
-    for key in ("observations", "actions"):
-        if key in arrays and len(arrays[key]) > 1:
-            values = arrays[key]
-            constant = np.flatnonzero((values == values[0]).all(axis=0))
-            if len(constant):
-                listed = ", ".join(map(str, constant[:12])) + ", ..." * (len(constant) > 12)
-                yield Finding(False, f"{key} are constant in column {listed}")
-    rewards = arrays.get("rewards", np.zeros(0))
-    if len(rewards) > 1 and (rewards == rewards[0]).all():
-        yield Finding(False, f"every reward is {rewards[0]:g}: nothing tells actions apart")
-    if {"observations", "actions"} <= set(arrays) and (
-        count := duplicates(arrays["observations"], arrays["actions"])
-    ):
-        yield Finding(False, f"{count} rows repeat the observation and action of another row")
-    if "actions" in arrays and (largest := np.abs(arrays["actions"]).max()) < 0.5:
-        text = f"no action is larger than {largest:.3g}: are they rescaled to [-1, 1]?"
-        yield Finding(False, text)
-    if {"terminals", "timeouts"} <= set(arrays) and (
-        both := ((arrays["terminals"] == 1) & (arrays["timeouts"] == 1)).sum()
-    ):
-        text = f"{both} rows are terminal and time-outs at once; they count as terminal"
-        yield Finding(False, text)
-
-
-def unmarked_ends(arrays: Mapping[str, np.ndarray]) -> Iterator[Finding]:
-    """Rows that are not followed by their next observation although no end is marked there."""
-    marked = arrays["terminals"] | arrays.get("timeouts", np.zeros(len(arrays["terminals"]), bool))
-    marked[-1] = True
-    rows = np.flatnonzero(
-        flat.breaks(arrays["observations"], arrays["next_observations"]) & ~marked
-    )
-    if len(rows):
-        yield Finding(
-            False,
-            f"the next observation of {len(rows)} rows is not the following row's observation, "
-            f"first in row {rows[0]}, and no end is marked; each counts as cut there",
-        )
-
-
-def notes_on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]:
-    """Terminals that look like time-outs, ends that are not marked, runs of terminal rows.
+def env_findings(
+    source: Source, env_id: str | None, actions: np.ndarray | None = None
+) -> Iterator[Finding]:
+    """Whether the environment can be made, has the sizes of the data, and which units they are in.
 
     Args:
-        transitions: `[M, ...]`, as `arrays.to_transitions` returns them.
-        limit: the task's time limit, None if unknown.
+        source: the data set.
+        env_id: Gymnasium id; None for the data set's own.
+        actions: [N, A], where they could be read.
     """
-    ends = np.flatnonzero(transitions.terminated | transitions.truncated)
-    lengths, terminated = np.diff(ends, prepend=-1), transitions.terminated[ends]
-    if len(ends) == 1 and len(transitions.reward) > 1:
-        yield Finding(False, "no end of an episode is marked before the last row: one episode")
-    of_terminals = lengths[terminated & (lengths > 1)]
-    if len(of_terminals) >= 3:
-        common = limit or np.bincount(of_terminals).argmax()
-        count = (of_terminals == common).sum()
-        if count > len(of_terminals) / 2:
-            text = (
-                f"{count} of {len(of_terminals)} terminals stand at step {common}, "
-                f"{'the time limit' if limit else 'always the same'}: if they are time-outs, "
-                "store them as timeouts, or the critics learn that nothing follows"
-            )
-            yield Finding(limit is not None, text)
-    if limit and (longest := lengths.max()) > limit:
-        text = f"the longest episode has {longest} steps, the task's limit is {limit}"
-        yield Finding(False, text)
-    runs = (transitions.terminated[1:] & transitions.terminated[:-1]).sum()
-    if runs:
-        text = (
-            f"{runs} terminal rows follow a terminal row, as where a trajectory goes on at the "
-            "goal; each is an episode of its own"
-        )
-        yield Finding(False, text)
-
-
-def leaps(transitions: Transition) -> Iterator[Finding]:
-    """Steps inside episodes that are far too large: resets that no end marks."""
-    inside = ~transitions.terminated
-    if not inside.any():
-        return
-    with np.errstate(all="ignore"):  # the largest numbers of float32 are too large to subtract
-        size = np.abs(transitions.next_observation - transitions.observation)
-        usual = np.quantile(size[inside], 0.99, axis=0)
-        size = size[:, usual > 0] / usual[usual > 0]
-    rows = np.flatnonzero(inside & (size.max(axis=1, initial=0.0) > _LEAP))
-    if len(rows):
-        yield Finding(
-            False,
-            f"{len(rows)} transitions inside episodes leap more than {_LEAP:g} times as far as "
-            f"99 % of all do, first transition {rows[0]}: resets where no end is marked",
-        )
-
-
-def duplicates(*arrays: np.ndarray) -> int:
-    """How many rows `[N, ...]` are equal to an earlier one in all arrays, bit for bit."""
-    rows = np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
-    words = np.ascontiguousarray(rows, np.float32).view(np.uint32)
-    weights = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) | 1
-    sums = np.zeros(len(words), np.uint64)  # equal for equal rows, else hardly ever
-    for column, weight in zip(words.T, weights, strict=True):
-        sums += column.astype(np.uint64) * weight
-    _, which, counts = np.unique(sums, return_inverse=True, return_counts=True)
-    suspects = words[counts[which] > 1]
-    return len(suspects) - len({row.tobytes() for row in suspects})
-
-
-def env_findings(source: Source, env_id: str | None) -> Iterator[Finding]:
-    """Whether the environment can be made, and has the sizes of the data."""
     if env_id == "none":
         return
     if not (env_id or source.env_id):
         yield Finding(False, "names no environment; give --env, or --env=none to train without")
         return
     try:
-        env = make_env(env_id or source.env_id)
+        env = make_env(env_id or source.env_id, **source.env_kwargs)
     except InputError as error:
         yield Finding(env_id is not None, str(error))
         return
     found, spec = spec_of(env), source.spec
+    own = (env.env if isinstance(env, RescaleAction) else env).action_space
     env.close()
     if found != spec:
         yield Finding(
@@ -282,6 +255,10 @@ def env_findings(source: Source, env_id: str | None) -> Iterator[Finding]:
             f"size {found.action_size}, the data have {spec.observation_size} and "
             f"{spec.action_size}; give --env the environment that they come from",
         )
+        return
+    known = actions is not None and np.isfinite(actions).all()
+    if known and (note := notes.action_units(actions, own.low, own.high).note):
+        yield Finding(False, note)
 
 
 def summary(report: Report) -> list[str]:
@@ -295,13 +272,12 @@ def summary(report: Report) -> list[str]:
         )
         lines.append(f"layout: {report.layout}")
         lines.append(f"physics: {source.physics or 'unknown'}")
+        lines += _treatment(source)
     if dataset is not None:
         transitions = dataset.transitions
-        cut = transitions.truncated.sum()
         lines += [
-            f"transitions: {len(dataset):,} (of {len(report.arrays['rewards']):,} rows)",
-            f"episodes: {len(dataset.episode_ends):,}, {transitions.terminated.sum():,} end in a "
-            f"terminal state, {cut:,} are cut",
+            f"transitions: {len(dataset):,} (of {dataset.rows:,} rows)",
+            f"episodes: {_episodes(dataset)}",
             f"lengths: {_spread(dataset.episode_lengths, '.0f')}",
             f"returns: {_spread(dataset.episode_returns, '.2f')}",
         ]
@@ -315,6 +291,12 @@ def summary(report: Report) -> list[str]:
         if key in report.arrays:
             lines.append(f"{key}: {_range(report.arrays[key])}")
     return lines
+
+
+def _episodes(dataset: Dataset) -> str:
+    ends, cuts = dataset.transitions.terminated.sum(), dataset.transitions.truncated.sum()
+    total = len(dataset.episode_ends)
+    return f"{total:,}, {ends:,} end in a terminal state, {cuts:,} are cut"
 
 
 def _spread(values: np.ndarray, form: str) -> str:

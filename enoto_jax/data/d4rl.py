@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.data import files
+from enoto_jax.data import files, words
 
 ATTRIBUTES = (
     "env_id",
@@ -32,8 +32,12 @@ ATTRIBUTES = (
     "physics",
     "mujoco_version",
     "gymnasium_version",
+    "action_low",
+    "action_high",
 )
 
+_MOST_NAMES = 1000  # of arrays that are not read
+_SETTING = 8000  # bytes that an npz file's setting has at most
 _DEFLATED = 1032  # the most bytes that one compressed byte can stand for
 
 
@@ -52,7 +56,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
         InputError: as `peek`, and for numbers that cannot be used (see `arrays.clean`).
     """
-    return files.read(opened, Path(path))
+    return dict(files.read(opened, Path(path)).arrays)
 
 
 @contextmanager
@@ -64,31 +68,57 @@ def opened(path: Path) -> Iterator[files.Opened]:
         with zipfile.ZipFile(path) if npz else files.open_hdf5(path) as file:
             if npz:
                 file = _Npz(file)
-            find = file.get if npz else partial(files.find, file)
-            found = {key: find(key) for key in (*flat.REQUIRED, *flat.OPTIONAL)}
-            arrays = {k: item for k, item in found.items() if isinstance(item, h5py.Dataset | _Npy)}
-            files.check_memory(arrays.values(), path)
-            problems = _missing(arrays, file) | flat.layout_problems(arrays)
-            for key, array in arrays.items():
-                if key not in problems:
-                    unwritten = _Npy.unwritten if npz else files.unwritten
-                    problem = unwritten(array, key, path)
-                    problems |= {key: problem} if problem else {}
-            arrays = {key: array for key, array in arrays.items() if key not in problems}
+            found = {name: file.get(name) if npz else _find(file, name) for name in words.MEANING}
+            given = {k: item for k, item in found.items() if isinstance(item, h5py.Dataset | _Npy)}
+            files.check_memory(given.values(), path)
+            problems = flat.layout_problems(given)
+            for name in [name for name in given if name not in problems]:
+                unwritten = _Npy.unwritten if npz else files.unwritten
+                problem = unwritten(given[name], name, path)
+                problems |= {name: problem} if problem else {}
+            read = words.understand({k: a for k, a in given.items() if k not in problems})
+            problems = _missing(given, file) | problems | read.problems
+            arrays = {k: array for k, array in read.arrays.items() if k not in read.problems}
             attributes = {key: file.attrs[key] for key in ATTRIBUTES if key in file.attrs}
-            yield files.Opened(arrays, attributes, problems)
+            unread = words.unread(_names(file), given)
+            attributes |= {"unread": unread} if unread else {}
+            yield files.Opened(arrays, attributes, problems, read.words)
 
 
-def _missing(arrays: Mapping[str, Any], file: Any) -> dict[str, str]:
-    missing = [key for key in flat.REQUIRED if key not in arrays]
+def _missing(given: Mapping[str, Any], file: Any) -> dict[str, str]:
+    missing = words.missing(given)
     if not missing:
         return {}
     present = sorted(key for key in map(str, file) if key.isprintable())
     text = (
         f"no {', '.join(missing)} (keys found: {', '.join(present[:12]) or 'none'}); "
-        f"D4RL's layout needs {', '.join(flat.REQUIRED)}"
+        f"D4RL's layout needs {', '.join(words.REQUIRED)}"
     )
+    text += words.hint(present) if "terminals" in missing else ""
     return {", ".join(missing): text}
+
+
+def _find(file: h5py.File, name: str) -> Any:
+    """The array of that name; a link is refused for D4RL's own names, and else is none."""
+    if words.MEANING[name] == name:
+        return files.find(file, name)
+    return _unlinked(file, name) if file.id.links.exists(name.encode()) else None
+
+
+def _names(file: Any) -> Iterator[str]:
+    """Names at the root of what is not a setting; a group's ends in a slash. Links stay closed."""
+    for name in islice(map(str, file), _MOST_NAMES):
+        if isinstance(file, _Npz):
+            if name not in file.attrs:
+                yield name
+        else:
+            group = isinstance(_unlinked(file, name), h5py.Group)
+            yield f"{name}/" if group else name
+
+
+def _unlinked(file: h5py.File, name: str) -> Any:
+    hard = file.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD
+    return file[name] if hard else None
 
 
 @dataclass(frozen=True)
@@ -114,11 +144,15 @@ class _Npy:
         with self.archive.open(self.member) as file:
             return np.lib.format.read_array(file, allow_pickle=False)[index]
 
+    @property
+    def is_setting(self) -> bool:
+        """Whether it is a short text or a few numbers."""
+        size = math.prod(self.shape) * self.dtype.itemsize
+        return self.dtype.kind in "SUbiuf" and size <= _SETTING
+
 
 class _Npz(dict):
-    """An npz file in the guise of an h5py.File; it has no attributes."""
-
-    attrs: Mapping[str, Any] = {}
+    """An npz file in the guise of an h5py.File; its small arrays of such names are attributes."""
 
     def __init__(self, archive: zipfile.ZipFile):
         headers = {
@@ -129,3 +163,5 @@ class _Npz(dict):
             with archive.open(name) as file:
                 shape, _, dtype = headers[np.lib.format.read_magic(file)](file)
             self[name.removesuffix(".npy")] = _Npy(archive, name, shape, dtype)
+        settings = {key: self[key] for key in ATTRIBUTES if key in self}
+        self.attrs = {key: array[()] for key, array in settings.items() if array.is_setting}

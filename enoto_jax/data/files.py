@@ -19,12 +19,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from enoto_jax.data import arrays as flat
+from enoto_jax.data import notes
 from enoto_jax.types import InputError, Spec
 
 _DEEPEST = 3  # virtual arrays of virtual arrays
@@ -50,9 +52,10 @@ _MALFORMED = (
 class Opened(NamedTuple):
     """An open file in the flat layout; arrays are read when they are indexed."""
 
-    arrays: Mapping[str, Any]  # by key, those without a problem
+    arrays: Mapping[str, Any]  # by D4RL's key, those without a problem
     attributes: Mapping[str, Any]  # what the file says of its task
     problems: Mapping[str, str]  # what is wrong with the layout, by key
+    words: Mapping[str, str] = MappingProxyType({})  # D4RL's key -> the file's, where they differ
 
 
 class Header(NamedTuple):
@@ -78,15 +81,29 @@ def peek(opened: Opener, path: Path) -> Header:
         return Header(rows, Spec(size, file.arrays["actions"].shape[1]), file.attributes)
 
 
-def read(opened: Opener, path: Path) -> dict[str, np.ndarray]:
+class Content(NamedTuple):
+    """What reading gives."""
+
+    arrays: Mapping[str, np.ndarray]  # as `arrays.clean` returns them
+    notes: tuple[str, ...]  # what was noticed
+
+
+def read(opened: Opener, path: Path, bounds: flat.Bounds | None = None) -> Content:
     """Reads a file's arrays, checked: float32 and bool, by key, rewards and flags `[N]`.
+
+    Args:
+        opened: what opens it.
+        path: where it is.
+        bounds: of the recorded actions, see `arrays.clean`.
 
     Raises:
         InputError: as `peek`, and for numbers that cannot be used (see `arrays.clean`).
     """
     with opened(path) as file:
         _refuse(file, path)
-        return flat.clean(file.arrays, path)
+        lost = notes.lost_precision(file.arrays)
+        arrays = flat.clean(file.arrays, path, bounds=bounds, words=file.words)
+        return Content(arrays, (*lost, *notes.on_flags(arrays)))
 
 
 def _refuse(file: Opened, path: Path) -> None:

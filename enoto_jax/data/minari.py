@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from enoto_jax.data import files
+from enoto_jax.data import files, words
 from enoto_jax.types import InputError
 
 PREFIX = "minari:"
@@ -123,9 +123,17 @@ def opened(folder: Path) -> Iterator[files.Opened]:
         env_id = spec.get("id")
         with files.open_hdf5(path) as file:
             layout, problems = _survey(file, metadata, _observed(str(env_id)), path)
-            arrays = {} if problems else _arrays(file, layout, _bounds(metadata, layout, folder))
+            attributes = _attributes(metadata, spec, layout)
+            if problems:
+                yield files.Opened({}, attributes, problems)
+                return
+            bounds = _bounds(metadata, layout, folder)
+            if np.isfinite(bounds).all():
+                attributes["action_bounds"] = bounds
+            attributes["unread"] = _unread(file, layout)
+            arrays = _arrays(file, layout, *_finite(bounds))
             files.check_memory(arrays.values(), path)
-            yield files.Opened(arrays, _attributes(metadata, spec, layout), problems)
+            yield files.Opened(arrays, attributes, problems)
 
 
 class _Layout(NamedTuple):
@@ -179,6 +187,16 @@ def _survey(
     return layout, problems
 
 
+def _unread(file: h5py.File, layout: _Layout) -> tuple[str, ...]:
+    """What the first episode holds beside the arrays that are read."""
+    first = file[layout.episodes[0][0]]
+    names = set(islice(first, _MOST_LEAVES)) - {"observations"}
+    if layout.observed != ["observations"]:
+        leaves = islice(_leaves(files.find(first, "observations")), _MOST_LEAVES)
+        names |= {f"observations/{leaf}" for leaf in leaves}
+    return words.unread(names, layout.leaves)
+
+
 def _leaves(group: h5py.Group, prefix: str = "") -> Iterator[str]:
     for key in group:
         item = files.find(group, key)
@@ -218,6 +236,24 @@ class _Rows:
     rows: slice  # of each episode's array: all but its last or its first, for observations
     dtype: np.dtype
     shape: tuple[int, ...]
+
+    @property
+    def stored(self) -> np.dtype:
+        """The widest type in the file."""
+        first = self.layout.episodes[0][0]
+        types = [self.file[f"{first}/{leaf}"].dtype for leaf in self.leaves]
+        return max(types, key=lambda dtype: dtype.itemsize)
+
+    def head(self, rows: int) -> np.ndarray:
+        """The first rows of numbers of one width, as they are stored."""
+        parts, read = [], 0
+        for name, steps in self.layout.episodes:
+            leaves = [self.file[f"{name}/{leaf}"][self.rows] for leaf in self.leaves]
+            parts.append(np.concatenate([leaf.reshape(steps, -1) for leaf in leaves], axis=1))
+            read += steps
+            if read >= rows:
+                break
+        return np.concatenate(parts)[:rows]
 
     def __getitem__(self, index: Any) -> np.ndarray:
         result, row = np.empty(self.shape, self.dtype), 0
@@ -265,7 +301,7 @@ class _Actions(_Rows):
         return result[index]
 
 
-def _arrays(file: h5py.File, layout: _Layout, bounds: tuple[np.ndarray, np.ndarray]) -> dict:
+def _arrays(file: h5py.File, layout: _Layout, low: np.ndarray, high: np.ndarray) -> dict:
     steps = sum(steps for _, steps in layout.episodes)
     every, number = slice(None), np.dtype(np.float32)
 
@@ -278,7 +314,7 @@ def _arrays(file: h5py.File, layout: _Layout, bounds: tuple[np.ndarray, np.ndarr
     terminations = _Rows(*rows(["terminations"]))
     return {
         "observations": _Rows(*rows(layout.observed, slice(None, -1))),
-        "actions": _Actions(*rows(["actions"]), *bounds),
+        "actions": _Actions(*rows(["actions"]), low, high),
         "rewards": _Rows(*rows(["rewards"])),
         "terminals": terminations,
         "timeouts": _Timeouts(*rows(["truncations"]), terminations),
@@ -311,24 +347,30 @@ def _part(metadata: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]
 def _bounds(
     metadata: Mapping[str, Any], layout: _Layout, folder: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest action, each [A]; -1 and 1 where the space is unknown or unbounded."""
+    """Lowest and highest action, each [A]; infinite where the space is unknown or unbounded."""
     space, size = _part(metadata, "action_space", folder), layout.leaves["actions"]
-    low, high = np.full(size, -1.0), np.full(size, 1.0)
     if not space:
-        return low, high
+        return np.full(size, -np.inf), np.full(size, np.inf)
     if space.get("type") != "Box":
         raise InputError(
             f"{folder}: its actions come from a {space.get('type')!r:.20} space; "
             "a Box is needed (continuous actions)"
         )
+    if "int" in str(space.get("dtype")):
+        raise InputError(f"{folder}: its actions are whole numbers; continuous ones are needed")
     given = [np.asarray(space.get(key), np.float64).reshape(-1) for key in ("low", "high")]
     if any(len(bound) != size for bound in given) or not (given[0] < given[1]).all():
         raise InputError(
             f"{folder}: the action space in metadata.json has no bounds low < high for {size} "
             "numbers; copy or download it again"
         )
-    bounded = np.isfinite(given).all(axis=0)
-    return np.where(bounded, given[0], low), np.where(bounded, given[1], high)
+    return given[0], given[1]
+
+
+def _finite(bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """-1 and 1 for an action without bounds."""
+    bounded = np.isfinite(bounds).all(axis=0)
+    return np.where(bounded, bounds[0], -1.0), np.where(bounded, bounds[1], 1.0)
 
 
 def _attributes(
@@ -344,9 +386,13 @@ def _attributes(
     requirements = metadata.get("requirements")
     if isinstance(requirements, list):
         found["physics"] = ", ".join(map(str, requirements))
-    notes = []
-    if spec.get("kwargs"):
-        notes.append(f"the data are of {spec.get('id')} with arguments, which --env cannot give")
+    notes, given = [], spec.get("kwargs")
+    if isinstance(given, dict) and (
+        given := {k: v for k, v in given.items() if k != "render_mode"}
+    ):
+        found["env_kwargs"] = given
+        shown = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        notes.append(f"the data are of {spec.get('id')} with arguments: {shown}")
     if len(layout.observed) > 1:
         notes.append(f"observations are {', '.join(k[13:] for k in layout.observed)} in a row")
     return {k: v for k, v in found.items() if v is not None} | {"notes": notes}

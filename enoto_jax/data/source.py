@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.data import d4rl, files, minari, scores
-from enoto_jax.data.download import catalogue, resolve
+from enoto_jax.data import files, notes, scores, words
+from enoto_jax.data.download import catalogue
+from enoto_jax.data.places import ENV_ID, Place, locate, split
 from enoto_jax.types import InputError, Spec, Transition
 
-ASSETS = Path(__file__).with_name("assets")
-_SUFFIXES = (".hdf5", ".h5", ".npz")
-# A plain Gymnasium id; "module:Id-v0" would import code that a data file names, so it is none.
-_ENV_ID = re.compile(r"([\w-]+/)?[\w-]+-v\d+")
-# Where one data set of a list ends and the next begins: a + after a suffix or an id's version.
-_PLUS = re.compile(r"(?i)(?<=\.hdf5)\+|(?<=\.h5)\+|(?<=\.npz)\+|(?<=-v\d)\+|(?<=-v\d\d)\+")
+ENVIRONMENT = "env"  # in place of a bound of actions: the environment's own
 _D4RL_PHYSICS = "MuJoCo of the 2.0 era through mujoco-py (as D4RL recorded it)"
 
 
@@ -37,6 +33,8 @@ class Dataset:
 
     transitions: Transition
     content_hash: str  # "sha256:..." over the transitions
+    rows: int = 0  # of the arrays or files; M or more, as rows without a successor are left out
+    notes: tuple[str, ...] = ()  # what was noticed while reading
 
     def __len__(self) -> int:
         return len(self.transitions.reward)
@@ -71,9 +69,12 @@ class Source:
     physics: str = ""  # simulator and versions that the data were recorded with, "" if unknown
     notes: tuple[str, ...] = ()  # what a user of the data should know
     path: Path | None = None
-    # Flat arrays as `arrays.clean` returns them, or the sources that this one consists of.
-    read: Callable[[], Mapping[str, np.ndarray]] | None = field(default=None, repr=False)
+    # Reads flat arrays, or the sources that this one consists of. Takes `bounds` of the actions.
+    read: Callable[..., files.Content] | None = field(default=None, repr=False)
     parts: tuple[Source, ...] = ()
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # Gymnasium's, to make env_id with
+    unread: tuple[str, ...] = ()  # names of arrays that the data also hold
+    action_bounds: flat.Bounds | None = None  # that actions were scaled from; None: as stored
 
     def load(self) -> Dataset:
         """Reads and checks the data, once.
@@ -85,8 +86,8 @@ class Source:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        transitions = self._transitions()
-        return Dataset(transitions, flat.content_hash(transitions))
+        found = self._read()
+        return Dataset(found.transitions, flat.content_hash(found.transitions), *found[1:])
 
     def sample(self, count: int) -> Transition | None:
         """The same `count` transitions every time, all of a smaller set; None without data.
@@ -99,17 +100,26 @@ class Source:
         if self.read is None and not self.parts:
             return None
         kept = self.__dict__.get("_dataset")
-        whole = kept.transitions if kept else self._transitions()
+        whole = kept.transitions if kept else self._read().transitions
         total = len(whole.reward)
         rows = np.random.default_rng(0).choice(total, min(count, total), replace=False)
         return Transition(*(array[rows] for array in whole[:6]))
 
-    def _transitions(self) -> Transition:
+    def _read(self) -> _Read:
         if self.parts:
-            return _joined([part._transitions() for part in self.parts])
+            found = [part._read() for part in self.parts]
+            named = zip(self.parts, found, strict=True)
+            return _Read(
+                _joined([part.transitions for part in found]),
+                sum(part.rows for part in found),
+                tuple(f"{part.name}: {note}" for part, read in named for note in read.notes),
+            )
         if self.read is None:
             raise InputError(f"{self.name}: only an environment, no data; give --task a data set")
-        return flat.to_transitions(self.read(), self.max_episode_steps, self.path or self.name)
+        arrays, noticed = self.read()
+        noticed = (*noticed, *notes.counted(arrays, self.max_episode_steps))
+        rows, where = len(arrays["rewards"]), self.path or self.name
+        return _Read(flat.to_transitions(arrays, self.max_episode_steps, where), rows, noticed)
 
     @property
     def scored(self) -> bool:
@@ -127,50 +137,101 @@ class Source:
         return scores.normalised_score(returns, self.reference)
 
 
-def load_source(task: str | os.PathLike | None = None, *, download: bool = True) -> Source:
+class _Read(NamedTuple):
+    transitions: Transition
+    rows: int
+    notes: tuple[str, ...]
+
+
+def load_source(
+    task: str | os.PathLike | None = None,
+    *,
+    download: bool = True,
+    action_low: Any = None,
+    action_high: Any = None,
+) -> Source:
     """Finds a data set; its numbers are read by the source's `load`.
 
     Args:
         task: a D4RL id (`hopper-medium-v2`), `minari:` and the id of a Minari data set, the path of
             an `.hdf5`, `.h5` or `.npz` file in D4RL's layout, several of these joined by `+`, or
-            nothing for the data set that ships with the package.
+            None for the data set that ships with the package.
         download: whether a data set that is named by its id and is not there may be fetched.
+        action_low: lowest action that the data were recorded with, see `scaled`.
+        action_high: highest one.
 
     Raises:
         InputError: if the id is unknown, or the file is missing or unusable.
     """
     sources = [from_place(locate(part, download=download)) for part in split(task)]
-    return sources[0] if len(sources) == 1 else concatenate(sources)
+    source = sources[0] if len(sources) == 1 else concatenate(sources)
+    return scaled(source, action_low, action_high)
 
 
-def split(task: str | os.PathLike | None) -> list[str]:
-    """The data sets that a task names: `a.hdf5+b.hdf5` is two, unless a file has that very name."""
-    task = os.fspath(task or "")
-    return [task] if os.path.isfile(os.path.expanduser(task)) else _PLUS.split(task)
+def scaled(source: Source, low: Any, high: Any) -> Source:
+    """The source with its actions scaled to [-1, 1] from the bounds that they were recorded with.
+
+    Args:
+        source: its actions are not scaled yet.
+        low: lowest action, a number or [A], also as text (`-2` or `-2,-1`); or ENVIRONMENT ("env")
+            for the bounds of `source.env_id`.
+        high: highest action, likewise. Where both are None, the source is returned as it is.
+
+    Raises:
+        InputError: the bounds make no sense, or the actions are scaled already.
+    """
+    if low is None and high is None:
+        return source
+    if source.action_bounds is not None:
+        known = flat.interval(*source.action_bounds)
+        raise InputError(
+            f"{source.name}: its actions are scaled already, from {known} as the data say; "
+            "leave out action_low and action_high"
+        )
+    size = source.spec.action_size
+    if any(isinstance(bound, str) and bound == ENVIRONMENT for bound in (low, high)):
+        if source.env_id is None:
+            raise InputError(f"{source.name}: names no environment to take action bounds from")
+        from enoto_jax.envs.gym import action_bounds  # the simulators are slow to import
+
+        low, high = action_bounds(source.env_id, size)
+    bounds = flat.checked_bounds(low, high, size, source.name)
+    if source.parts:
+        parts = tuple(scaled(part, *bounds) for part in source.parts)
+        return replace(source, parts=parts, action_bounds=bounds)
+    read = source.read and partial(source.read, bounds=bounds)
+    return replace(source, read=read, action_bounds=bounds)
 
 
-class Place(NamedTuple):
-    """Where a data set lies, and how it is opened."""
+def completed(source: Source, env_id: str | None) -> Source:
+    """The source with what is known of the environment that its policies are evaluated in.
 
-    opened: files.Opener
-    path: Path
-    name: str
-    in_family: bool = True  # whether the name can mean one of D4RL's environments
+    What the data say of time limit and reference returns stays; what they do not say is that of
+    the environment. Arguments of the data's own environment are not another one's.
+
+    Args:
+        source: from a file, an id, or arrays.
+        env_id: Gymnasium id; None and "none" change nothing.
+    """
+    if env_id in (None, "none", source.env_id):
+        return source
+    reference, limit = _known(env_id, source.spec)
+    return replace(
+        source,
+        env_id=env_id,
+        env_kwargs={},
+        reference=source.reference or reference,
+        max_episode_steps=source.max_episode_steps or limit,
+        parts=tuple(completed(part, env_id) for part in source.parts),
+    )
 
 
-def locate(task: str, *, download: bool = True) -> Place:
-    """Finds one data set without reading it; arguments and errors as in `load_source`."""
-    if not task:
-        path = _bundled()
-        return Place(d4rl.opened, path, path.stem)
-    if task.startswith(minari.PREFIX):
-        name = task.removeprefix(minari.PREFIX)
-        # Minari's tasks have other physics: D4RL's reference returns are not theirs.
-        return Place(minari.opened, minari.resolve(name, download=download), name, False)
-    path = Path(os.path.expanduser(task))
-    if path.suffix.lower() in _SUFFIXES:
-        return Place(d4rl.opened, path, path.stem)
-    return Place(d4rl.opened, resolve(task, download=download), task)
+def _known(env_id: str, spec: Spec) -> tuple[tuple[float, float] | None, int | None]:
+    """Reference returns and time limit of an environment."""
+    family = scores.family_of(env_id, spec)
+    if family:
+        return (family.random, family.expert), family.max_episode_steps
+    return None, _registered_limit(env_id)
 
 
 def from_place(place: Place) -> Source:
@@ -180,9 +241,10 @@ def from_place(place: Place) -> Source:
     env_id = _env_id(header.attributes)
     family_name = (env_id or name) if in_family else ""
     read = partial(files.read, opened, path)
-    return _described(
+    source = _described(
         name, header.spec, header.attributes, env_id, family_name, path=path, read=read
     )
+    return scaled(source, *(header.attributes.get(f"action_{end}") for end in ("low", "high")))
 
 
 def concatenate(sources: Sequence[Source]) -> Source:
@@ -195,10 +257,10 @@ def concatenate(sources: Sequence[Source]) -> Source:
         raise InputError("no sources to concatenate; give at least one")
     name = "+".join(source.name for source in sources)
     known: dict[str, Any] = {}
-    for what in ("spec", "env_id", "reference"):
+    for what in ("spec", "env_id", "reference", "env_kwargs"):
         known[what] = None
         for source in sources:
-            value = getattr(source, what)
+            value = getattr(source, what) or None
             if value is not None and known[what] not in (None, value):
                 raise InputError(
                     f"{source.name}: other tasks cannot be concatenated; its {what} is {value}, "
@@ -213,7 +275,8 @@ def concatenate(sources: Sequence[Source]) -> Source:
         physics=_common(source.physics or "unknown" for source in sources),
         notes=tuple(f"{source.name}: {note}" for source in sources for note in source.notes),
         parts=tuple(sources),
-        **known,
+        unread=tuple(dict.fromkeys(name for source in sources for name in source.unread)),
+        **known | {"env_kwargs": known["env_kwargs"] or {}},
     )
 
 
@@ -228,24 +291,25 @@ def _joined(parts: list[Transition]) -> Transition:
 
 
 def from_arrays(
-    observations,
-    actions,
-    rewards,
-    terminals,
+    observations=None,
+    actions=None,
+    rewards=None,
+    terminals=None,
     timeouts=None,
     next_observations=None,
     *,
     name: str,
     env_id: str | None = None,
     reference: tuple[float, float] | None = None,
+    action_low: Any = None,
+    action_high: Any = None,
+    **others: Any,
 ) -> Source:
-    """Makes a source of arrays in memory; they are checked at once and must not change afterwards.
-
-    Arrays in float32 and bool are not copied where no row has to be left out.
+    """Makes a source of arrays in memory; they are checked and copied at once.
 
     Args:
         observations: [N, D], one row a step, episodes one after the other.
-        actions: [N, A] in [-1, 1].
+        actions: [N, A] in [-1, 1], or between `action_low` and `action_high`.
         rewards: [N].
         terminals: [N], 1 where the task ended (no bootstrap).
         timeouts: [N], 1 where a time limit cut the episode; without it see `to_transitions`.
@@ -254,9 +318,15 @@ def from_arrays(
         env_id: Gymnasium id to evaluate in.
         reference: returns of a random and of an expert policy, for scores; default: D4RL's, if
             `env_id` is one of D4RL's environments.
+        action_low: lowest action that the data were recorded with, a number or [A], or "env" for
+            that of `env_id`; likewise `action_high`. Default: the actions are in [-1, 1].
+        action_high: highest one.
+        **others: the same arrays under names of other libraries (`obs`, `next_obs`, `truncations`,
+            `episode_terminals`, `masks`, ..., see `data.words`); arrays with other names are not
+            read and are listed in the source's `unread`.
 
     Raises:
-        InputError: if the arrays cannot be used.
+        InputError: if the arrays cannot be used, or contradict each other.
     """
     given = {
         "observations": observations,
@@ -266,16 +336,55 @@ def from_arrays(
         "timeouts": timeouts,
         "next_observations": next_observations,
     }
-    try:
-        arrays = {key: np.asarray(array) for key, array in given.items() if array is not None}
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"{name}: {error}; every array needs rows of one length") from error
-    spec = flat.check_layout(arrays, name)
+    given = {k: v for k, v in (given | others).items() if v is not None}
     attributes = dict(zip(("ref_min_score", "ref_max_score"), reference or (), strict=False))
-    read = partial(_clean, arrays, name)
-    source = _described(name, spec, attributes, env_id, env_id or "", read=read)
+    attributes["unread"] = words.unread(given, words.MEANING)
+    given, known = _understood(given, name)
+    spec = Spec(given["observations"].shape[1], given["actions"].shape[1])
+    source = _described(name, spec, attributes, env_id, env_id or "")
+    bounds = scaled(source, action_low, action_high).action_bounds
+    lost = tuple(notes.lost_precision(given))
+    arrays = flat.clean(given, name, bounds=bounds, words=known)
+    for key, array in arrays.items():
+        # What was float32 is not copied yet; from now on the caller may write to his own.
+        if np.may_share_memory(array, given[key]):
+            arrays[key] = array.copy()
+        arrays[key].flags.writeable = False
+    read = partial(_again, name, files.Content(arrays, (*lost, *notes.on_flags(arrays))))
+    source = replace(source, read=read, action_bounds=bounds)
     source.load()
     return source
+
+
+def _understood(given: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """The user's arrays by D4RL's names, and the names that they had."""
+    for key, value in given.items():
+        if key not in words.MEANING and (np.isscalar(value) or not hasattr(value, "__len__")):
+            raise InputError(f"{name}: from_arrays has no argument {key!r}, and that is no array")
+        if key in words.MEANING and isinstance(value, Mapping):
+            raise InputError(
+                f"{name}: {key} is a dictionary of {', '.join(map(str, value))}; put its arrays "
+                "side by side, as [N, size]"
+            )
+    try:
+        arrays = {k: np.asarray(v) for k, v in given.items() if k in words.MEANING}
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{name}: {error}; every array needs rows of one length") from error
+    if missing := words.missing(arrays):
+        raise InputError(f"{name}: no {', '.join(missing)}{words.hint(given)}")
+    for problem in flat.layout_problems(arrays).values():
+        raise InputError(f"{name}: {problem}")
+    understood = words.understand(arrays)
+    for problem in understood.problems.values():
+        raise InputError(f"{name}: {problem}")
+    return understood.arrays, understood.words
+
+
+def _again(name: str, content: files.Content, bounds: flat.Bounds | None = None) -> files.Content:
+    """What `from_arrays` keeps, read-only, with the actions scaled where they were not before."""
+    if bounds is None:
+        return content
+    return content._replace(arrays=flat.clean(content.arrays, name, bounds=bounds))
 
 
 def from_env(env_id: str, spec: Spec) -> Source:
@@ -286,24 +395,6 @@ def from_env(env_id: str, spec: Spec) -> Source:
         spec: its sizes.
     """
     return _described(env_id, spec, {}, env_id, env_id)
-
-
-def _clean(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """The user's arrays, checked; they are shown as read-only, so that nothing is done to them."""
-    views = {key: array.view() for key, array in arrays.items()}
-    for view in views.values():
-        view.flags.writeable = False
-    return flat.clean(views, name)
-
-
-def _bundled() -> Path:
-    found = sorted(ASSETS.glob("*.hdf5"))
-    if len(found) != 1:
-        raise InputError(
-            f"{ASSETS}: holds {len(found)} .hdf5 files instead of the one that ships with the "
-            "package; give a D4RL id or the path of a data set"
-        )
-    return found[0]
 
 
 def _described(
@@ -345,6 +436,9 @@ def _described(
         reference=reference,
         physics=_physics(attributes, "path" in content and content["path"].name),
         notes=tuple(map(_text, attributes.get("notes", ()))),
+        unread=tuple(map(_text, attributes.get("unread", ()))),
+        env_kwargs=attributes.get("env_kwargs", {}),
+        action_bounds=attributes.get("action_bounds"),
         **content,
     )
 
@@ -367,7 +461,7 @@ def _text(value: Any) -> str:
 def _env_id(attributes: Mapping[str, Any]) -> str | None:
     """The environment that a file names, if that is a Gymnasium id."""
     text = _text(attributes.get("env_id", attributes.get("env")))
-    return text if _ENV_ID.fullmatch(text) else None
+    return text if ENV_ID.fullmatch(text) else None
 
 
 def _number(value: Any) -> float:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -27,9 +27,6 @@ from enoto_jax.report.stats import (
     summary,
 )
 from enoto_jax.types import InputError
-
-if TYPE_CHECKING:
-    from enoto_jax.data.check import Report
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; then again with other dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -264,43 +261,3 @@ def compare(
         band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=BAND)]
         several = any(len(own) > 1 for own in curves["online"])
         return finish(figure, title, [*handles.values(), *band * several], path)
-
-
-def histograms(report: Report, path: str | os.PathLike) -> Path:
-    """Draws how a data set's numbers are spread: episodes, rewards and actions.
-
-    Args:
-        report: Of `data.check.inspect`; what could not be read is left out.
-        path: The picture; its ending says which kind.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: The picture cannot be written.
-    """
-    shown = {}
-    if report.dataset is not None:
-        shown["steps of an episode"] = report.dataset.episode_lengths
-        shown["return of an episode"] = report.dataset.episode_returns
-    for key in ("rewards", "actions"):
-        if key in report.arrays:
-            shown[key] = report.arrays[key]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 6.0), layout="constrained")
-        for axes, (label, values) in zip(figure.subplots(2, 2).flat, shown.items()):
-            columns = values.reshape(len(values), -1)
-            for index, column in enumerate(columns.T):
-                colour = COLOURS[index % len(COLOURS)]
-                finite = column[np.isfinite(column)].astype(np.float64)
-                axes.hist(finite, 50, histtype="step", color=colour, label=str(index))
-            axes.set(xlabel=label, ylabel="count", yscale="log")
-            if 1 < columns.shape[1] <= 8:
-                axes.legend(title="column", ncols=2)
-        figure.suptitle(report.name)
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be written: {error}") from error
-    return Path(path)

@@ -169,6 +169,15 @@ def _npz(folder: Path) -> None:
     np.savez(folder / "set.npz", **data(with_next=True))
 
 
+def _words(folder: Path) -> None:
+    """Names of other libraries, actions in units of their own, and an array that is not read."""
+    arrays = data(with_next=True, kind="f8")
+    ends = arrays["terminals"] | arrays.pop("timeouts")
+    arrays["obs"], arrays["acts"] = arrays.pop("observations"), 2 * arrays.pop("actions")
+    arrays |= {"masks": 1.0 - arrays.pop("terminals"), "dones_float": ends, "dones": ends}
+    _write_hdf5(folder / "words.hdf5", arrays, action_low=-2.0, action_high=2.0)
+
+
 def _use_file(folder: Path) -> None:
     """Loads the data set, and reports on it."""
     (path,) = (p for p in folder.iterdir() if p.name not in ("rows.hdf5", "neighbour.hdf5"))
@@ -425,6 +434,7 @@ TARGETS: dict[str, Target] = {
     "d4rl": Target(_d4rl, _HDF5, _use_file),
     "antmaze": Target(_antmaze, _HDF5, _use_file),
     "virtual": Target(_virtual, _HDF5, _use_file),
+    "words": Target(_words, _HDF5, _use_file),
     "npz": Target(_npz, _everywhere(mutations.NPZ, "*.npz"), _use_file),
     "minari": Target(
         _minari,
@@ -464,7 +474,7 @@ TARGETS: dict[str, Target] = {
 }
 # Data sets and policies come from strangers and are quick to try; a recipe takes a second to build.
 TURNS = (
-    *10 * ("d4rl", "antmaze", "virtual", "npz", "minari", "bundle"),
+    *10 * ("d4rl", "antmaze", "virtual", "words", "npz", "minari", "bundle"),
     *2 * ("evaluations", "checkpoint"),
     "flags",
     "config",

@@ -27,6 +27,8 @@ def call(monkeypatch, tmp_path, capsys):
             for key, array in (arrays | {"actions": actions}).items():
                 file[key] = array
 
+    np.savez(tmp_path / "plain.npz", **arrays)
+
     def call(*arguments) -> Called:
         define_flags(check_data)
         capsys.readouterr()
@@ -43,7 +45,37 @@ def test_usable(call, tmp_path, form):
     assert (called.code, called.err) == (0, "")
     assert called.out.startswith("good\n") and "transitions: 60" in called.out
     assert "ERROR" not in called.out
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.hdf5", "good.hdf5"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.hdf5", "good.hdf5", "plain.npz"]
+
+
+def test_the_verdict_comes_last(call):
+    assert call("good.hdf5").out.splitlines()[-1] == "  usable"
+    assert (
+        call("good.hdf5", "--env=InvertedPendulum-v5")
+        .out.splitlines()[-1]
+        .startswith("  not usable: InvertedPendulum-v5 has observation size 4")
+    )
+    lines = call("good.hdf5+bad.hdf5", "--out=pictures").out.splitlines()
+    verdicts = [line for line in lines if line.startswith(("  usable", "  not usable: actions"))]
+    assert len(verdicts) == 2 and lines[-1] == verdicts[1]
+
+
+def test_actions_in_units_of_their_own(call):
+    bounds = ("--action_low=-9", "--action_high=9")
+    called = call("bad.hdf5", *bounds)
+    assert called.code == 0 and "  actions: scaled from [-9, 9] to [-1, 1]" in called.out
+    called = call("good.hdf5", "--env=ReachWide-v0", "--action_low=env", "--action_high=env")
+    assert called.code == 0 and "scaled from [-3, 3]" in called.out and "parity" not in called.out
+    called = call("bad.hdf5", "--action_low=-9")
+    assert called.code == 2 and "must both be given" in called.out
+
+
+def test_an_environment_completes_the_time_limit(call):
+    called = call("good.hdf5", "--env=ReachShort-v0")
+    assert "limit 20" in called.out  # the file's own environment comes first
+    called = call("plain.npz", "--env=ReachShort-v0")
+    assert called.code == 0 and "environment ReachShort-v0, 2 numbers observed" in called.out
+    assert "limit 5\n" in called.out and "the longest episode has 20 steps" in called.out
 
 
 def test_not_usable(call):
@@ -88,6 +120,9 @@ BAD = {
     "two arguments": (["good.hdf5", "bad.hdf5"], "'bad.hdf5' is not a flag"),
     "both": (["good.hdf5", "--task=good.hdf5"], "'good.hdf5' is not a flag"),
     "unknown id": (["hoper-medium-v2"], "did you mean hopper-medium-v2"),
+    "empty": (["--task="], "names no data set"),
+    "a folder": (["."], "is a folder; give one of its files (bad.hdf5, good.hdf5, plain.npz)"),
+    "an environment": (["CartPole-v1"], "is an environment; give it as --env"),
     "no Minari id": (["minari:../x"], "is no Minari id"),
     "no picture": (["good.hdf5", "--out=p.xyz"], "p.xyz: cannot be written"),
     "one picture for two": (["good.hdf5+good.hdf5", "--out=p.png"], "give a folder"),

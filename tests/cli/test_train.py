@@ -173,6 +173,7 @@ BAD = {
         ["--method=sac", "--offline_steps=5"],
         ["--offline_steps", "offline.steps"],
     ),
+    "empty task": (["--task="], ["--task: ''", "leave --task out"]),
     "missing file": (["--task=no/such.hdf5"], ["no/such.hdf5", "no such file"]),
     "unknown task": (["--task=hoper-medium-v2"], ["hoper-medium-v2", "hopper-medium-v2"]),
     "no Minari id": (["--task=minari:../x"], ["minari:../x", "ids look like"]),
@@ -345,6 +346,11 @@ def test_several_files_are_one_task(plan, files):
     given = plan(f"--task={task}")
     assert given["task"] == "good+nameless" and given["env"] == "Reach-v0"
     assert given["about"]["task_given"] == task and given["about"]["data_physics"] == "unknown"
+
+
+def test_an_environment_completes_the_task_of_a_file(files):
+    source = command._source(str(files / "nameless.hdf5"), "Reach-v0", RECIPES["cql"])
+    assert (source.env_id, source.max_episode_steps) == ("Reach-v0", 20)
 
 
 def test_paper_is_the_row_itself(plan):

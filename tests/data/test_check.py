@@ -181,14 +181,6 @@ def test_bad_attributes_are_a_finding(found, reach):
     has(found(reach, ref_min_score=2.0), "must both be given", True)
 
 
-def test_duplicates_are_counted_exactly():
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 3, (500, 3)).astype("f4"), rng.integers(0, 2, 500).astype("f4")
-    rows = np.concatenate([x, y[:, None]], axis=1)
-    assert check.duplicates(x, y) == 500 - len(np.unique(rows, axis=0))
-    assert check.duplicates(np.arange(5.0)[:, None]) == 0
-
-
 NUMBERS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 3e38, -3e38, 1e39, 1e-40, np.nan, np.inf, -np.inf])
 
 

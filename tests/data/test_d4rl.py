@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.data import d4rl
+from enoto_jax.data import d4rl, words
 from enoto_jax.types import InputError
 
 T, F = True, False
@@ -246,7 +246,7 @@ def test_empty_data_set_is_refused(write, tiny):
 
 
 def test_data_without_any_successor_are_refused(write, tiny):
-    path = write({key: tiny[key][:1] for key in flat.REQUIRED})
+    path = write({key: tiny[key][:1] for key in words.REQUIRED})
     with pytest.raises(InputError, match="no transition is left.*store next_observations"):
         transitions(path)
 
@@ -277,7 +277,7 @@ def test_npz_with_pickled_objects_is_refused(tmp_path, tiny):
 
 
 def test_claimed_size_is_refused_before_it_is_allocated(write, tiny, tmp_path):
-    path = write({key: tiny[key] for key in flat.REQUIRED if key != "observations"})
+    path = write({key: tiny[key] for key in words.REQUIRED if key != "observations"})
     with h5py.File(path, "a") as file:
         file.create_dataset("observations", (10**12, 100), np.float32, chunks=(1000, 100))
         assert path.stat().st_size < 10**5

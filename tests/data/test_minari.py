@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enoto_jax.data import from_arrays, load_source, minari
+from enoto_jax.data import completed, concatenate, from_arrays, load_source, minari
 from enoto_jax.types import InputError, Spec
 
 ID = "tests/point/tiny-v3"
@@ -107,7 +107,43 @@ def test_evaluation_environment_comes_first_and_arguments_are_noted(write, episo
     write(episodes, eval_env_spec=json.dumps(ENV | {"id": "Acrobot-v1", "kwargs": {"maze": 1}}))
     source = load_source(f"minari:{ID}")
     assert source.env_id == "Acrobot-v1"
-    assert "Acrobot-v1 with arguments" in source.notes[0]
+    assert source.notes == ("the data are of Acrobot-v1 with arguments: maze=1",)
+    assert source.env_kwargs == {"maze": 1}
+    assert concatenate([source, source]).env_kwargs == {"maze": 1}
+    assert completed(source, "Acrobot-v1").env_kwargs == {"maze": 1}
+    assert completed(source, "CartPole-v1").env_kwargs == {}  # another environment's
+
+
+def test_arguments_that_only_draw_are_none(write, episodes):
+    write(episodes, env_spec=json.dumps(ENV | {"kwargs": {"render_mode": "human"}}))
+    source = load_source(f"minari:{ID}")
+    assert (source.env_kwargs, source.notes) == ({}, ())
+
+
+def test_other_arguments_are_other_tasks(write, episodes):
+    sources = []
+    for maze in (1, 2):
+        write(episodes, f"a/m{maze}-v0", env_spec=json.dumps(ENV | {"kwargs": {"maze": maze}}))
+        sources.append(load_source(f"minari:a/m{maze}-v0"))
+    with pytest.raises(InputError, match="its env_kwargs is {'maze': 2}"):
+        concatenate(sources)
+
+
+def test_what_is_not_read_is_named(write, episodes):
+    for episode in dictionary(episodes):
+        episode |= {"infos/success": np.zeros(1), "extra": np.zeros(1)}
+    write(episodes, env_spec=json.dumps(ENV | {"id": "AntMaze_UMaze-v4"}))
+    source = load_source(f"minari:{ID}")
+    assert source.unread == ("extra", "infos", "observations/desired_goal")
+
+
+def test_numbers_that_float32_cannot_hold_are_noted(write, episodes):
+    for number, episode in enumerate(episodes):
+        steps = np.arange(len(episode["observations"]))[:, None] + 10 * number
+        episode["observations"] = np.hstack([steps, 1.7e9 + steps / 100])
+    write(episodes)
+    (note,) = load().notes
+    assert "column 1 of observations: 7 different numbers become 1 in float32" in note
 
 
 def test_d4rls_reference_is_not_taken_for_other_physics(write, episodes):
@@ -144,12 +180,21 @@ def test_actions_are_rescaled_from_their_bounds(write, episodes):
     episodes[1]["actions"][0] = 5
     write(episodes, action_space=json.dumps(BOX | {"low": [-2.0], "high": [4.0]}))
     refused(r"actions range from .* first outside \[-1, 1\] in row 3")
+    with pytest.raises(InputError, match=r"scaled already, from \[-2, 4\] as the data say"):
+        load_source(f"minari:{ID}", action_low=-2, action_high=4)
+
+
+def test_whole_numbers_are_no_actions(write, episodes):
+    write(episodes, action_space=json.dumps(BOX | {"dtype": "int64"}))
+    refused("its actions are whole numbers; continuous ones are needed")
 
 
 def test_unbounded_actions_have_to_fit(write, episodes):
     # As json writes infinity.
     write(episodes, action_space=json.dumps(BOX | {"low": [-np.inf], "high": [np.inf]}))
     np.testing.assert_allclose(load().transitions.action.max(), 0.6)
+    scaled = load_source(f"minari:{ID}", action_low=-0.6, action_high=0.6).load()
+    np.testing.assert_allclose(scaled.transitions.action.max(), 1.0)
 
 
 def dictionary(episodes):

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-import enoto_jax.data.source as source_module
-from enoto_jax.data import Dataset, concatenate, from_arrays, load_source, scores
+from enoto_jax.data import Dataset, completed, concatenate, from_arrays, load_source, places, scores
 from enoto_jax.data import arrays as flat
 from enoto_jax.types import InputError, Spec
+from tests import helpers  # noqa: F401  registers ReachShort-v0
 
 HOPPER = (-20.272305, 3234.3)
 
@@ -191,6 +191,21 @@ def test_from_arrays_refuses_bad_arrays_at_once(hopper):
     refused_arrays("must both be given", reference=(1.0,))
 
 
+@pytest.mark.parametrize("following", [True, False])
+def test_from_arrays_keeps_copies(tiny, following):
+    if not following:
+        del tiny["next_observations"]
+    source = from_arrays(**tiny, name="mine")
+    other = from_arrays(**tiny, name="mine")
+    before = copy.deepcopy(source.load())
+    for array in tiny.values():
+        array[:] = 1
+    for kept in (source.load(), copy.deepcopy(source).load(), concatenate([other]).load()):
+        assert kept.content_hash == before.content_hash
+        for ours, theirs in zip(kept.transitions[:6], before.transitions[:6], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_clipping_leaves_the_users_arrays_alone(tiny):
     tiny["actions"][0] = 1.00005
     from_arrays(**tiny, name="mine")
@@ -227,6 +242,40 @@ def test_same_batches_through_every_format(write, tiny, tmp_path, following):
             assert ours.dtype == theirs.dtype
             np.testing.assert_array_equal(ours, theirs)
     assert len({source.load().content_hash for source in sources}) == 1
+
+
+# What an environment completes.
+
+
+def test_an_environment_completes_what_a_file_does_not_say(write, hopper):
+    plain = load_source(write(hopper, "mine.hdf5"))
+    found = completed(plain, "Hopper-v4")
+    by_arrays = from_arrays(**hopper, name="mine", env_id="Hopper-v4")
+    for what in ("env_id", "reference", "max_episode_steps"):
+        assert getattr(found, what) == getattr(by_arrays, what)
+    assert (found.reference, found.max_episode_steps) == (HOPPER, 1000)
+    assert found.load().content_hash == by_arrays.load().content_hash
+    assert completed(plain, "CartPole-v1").max_episode_steps == 500
+    for env_id in (None, "none"):
+        assert completed(plain, env_id) is plain
+
+
+def test_what_a_file_says_comes_first(write, hopper):
+    said = {"ref_min_score": 0.0, "ref_max_score": 9.0, "max_episode_steps": 5}
+    own = load_source(write(hopper, env_id="Mine-v0", **said))
+    found = completed(own, "Hopper-v4")
+    assert (found.env_id, found.reference, found.max_episode_steps) == ("Hopper-v4", (0.0, 9.0), 5)
+    assert completed(own, "Mine-v0") is own
+
+
+def test_completing_counts_time_outs_in_every_part(write, hopper):
+    del hopper["timeouts"]
+    part = load_source(write(hopper, "mine.hdf5"))
+    assert part.load().notes == ()
+    found = completed(concatenate([part, part]), "ReachShort-v0").load()  # limit 5
+    np.testing.assert_array_equal(found.episode_lengths, [4, 4, 4, 4])
+    words = "no time-outs are marked: every 5 steps, the time limit, an episode is cut"
+    assert found.notes == (f"mine: {words}",) * 2 and found.rows == 20
 
 
 # Several in a row.
@@ -283,12 +332,11 @@ def test_different_tasks_are_not_concatenated(hopper, tiny):
         ("hopper-medium-v2+hopper-expert-v2", ["hopper-medium-v2", "hopper-expert-v2"]),
         ("minari:a/b-v10+~/x+y.hdf5", ["minari:a/b-v10", "~/x+y.hdf5"]),
         ("a+b.hdf5", ["a+b.hdf5"]),
-        ("", [""]),
         (None, [""]),
     ],
 )
 def test_plus_joins_data_sets(task, parts):
-    assert source_module.split(task) == parts
+    assert places.split(task) == parts
 
 
 def test_plus_reads_all_and_a_file_of_that_name_comes_first(write, tiny):
@@ -297,7 +345,7 @@ def test_plus_reads_all_and_a_file_of_that_name_comes_first(write, tiny):
     refused("absent.hdf5: no such file", f"{path}+absent.hdf5")
     write({key: array[:3] for key, array in tiny.items()}, "a.hdf5+a.hdf5")
     name = str(path.parent / "a.hdf5+a.hdf5")
-    assert source_module.split(name) == [name]
+    assert places.split(name) == [name]
 
 
 def test_physics_is_what_the_file_says(write, hopper):
@@ -324,11 +372,38 @@ def test_tasks_that_are_not_there(task, message):
     refused(message, task)
 
 
+def test_folders_and_other_files_are_told_apart(write, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
+    path = write(tiny)
+    (tmp_path / "log.csv").write_text("1,2")
+    refused(
+        r"is a file of a kind that is not read \(.csv\); data sets are .hdf5", tmp_path / "log.csv"
+    )
+    refused(r"is a folder; give one of its files \(tiny.hdf5\), or several joined by \+", tmp_path)
+    for name, words in (
+        ("empty", "is a folder without .hdf5, .h5, .npz files"),
+        ("set/data/main_data.hdf5", "is a Minari data set; give minari:ID"),
+        ("run/config.json", "is the folder of a run; give the data set"),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        refused(words, tmp_path / name.split("/")[0])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hopper-medium-v2").mkdir()  # such as runs of it: the id comes first
+    refused("hopper-medium-v2: not in the cache", "hopper-medium-v2", download=False)
+    refused("is an environment; give it as --env", "CartPole-v1")
+    refused("empty: is a folder", f"{path}+{tmp_path / 'empty'}")
+
+
+@pytest.mark.parametrize("task", ["", " ", "a.hdf5+"])
+def test_an_empty_task_is_not_the_default(task):
+    refused("names no data set, as where a variable is not set", task)
+
+
 def test_bundled_data_set_is_the_default(write, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(source_module, "ASSETS", tmp_path)
-    refused("holds 0 .hdf5 files", "")
+    monkeypatch.setattr(places, "ASSETS", tmp_path)
+    refused("holds 0 .hdf5 files", None)
     write(tiny, "bundled.hdf5")
-    assert load_source().name == load_source("").name == "bundled"
+    assert load_source().name == "bundled"
     write(tiny, "second.hdf5")
     refused("holds 2 .hdf5 files", None)
 

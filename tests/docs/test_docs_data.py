@@ -95,7 +95,7 @@ def test_rows_of_walker2d_take_little_more_than_their_size(tmp_path):
 
 def test_rows_are_repeated(tmp_path, monkeypatch, capsys):
     from enoto_jax.data import load_source
-    from enoto_jax.data.source import ASSETS
+    from enoto_jax.data.places import ASSETS
 
     (path,) = ASSETS.glob("*.hdf5")
     define_flags(data)

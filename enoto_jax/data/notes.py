@@ -1,0 +1,232 @@
+"""What is odd about data that can be used: pure functions on arrays, a text for each finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from enoto_jax.data import arrays as flat
+from enoto_jax.types import Transition
+
+# A step that is this many times larger than 99 % of all steps leads across a reset. Real data hold
+# none above 8 inside their episodes; across resets most are above 10.
+_LEAP = 10.0
+_SAMPLE = 10_000  # rows that are looked at for lost precision, and for the usual length of a step
+_BLOCK = 1 << 16  # rows
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong or odd."""
+
+    error: bool  # the data set cannot be used as it is
+    text: str
+
+
+def lost_precision(arrays: Mapping[str, Any]) -> Iterator[str]:
+    """Columns whose different numbers become equal in float32, such as times since 1970.
+
+    Args:
+        arrays: by D4RL's name, as they are stored.
+    """
+    for key in ("observations", "actions", "rewards"):
+        if key in arrays and _stored(arrays[key]).itemsize > 4:
+            head = np.asarray(_head(arrays[key])).reshape(min(_SAMPLE, arrays[key].shape[0]), -1)
+            for column, values in enumerate(head.T):
+                exact = len(np.unique(values))
+                with np.errstate(all="ignore"):
+                    kept = len(np.unique(values.astype(np.float32)))
+                if 2 * kept < exact:
+                    where = f"column {column} of {key}" if len(head.T) > 1 else key
+                    yield (
+                        f"{where}: {exact:,} different numbers become {kept:,} in float32; "
+                        "subtract an offset, or leave the column out"
+                    )
+
+
+def _stored(array: Any) -> np.dtype:
+    return getattr(array, "stored", array.dtype)
+
+
+def _head(array: Any) -> np.ndarray:
+    return array.head(_SAMPLE) if hasattr(array, "head") else array[:_SAMPLE]
+
+
+def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Rows with two ends, and ends that only the next observations tell.
+
+    Args:
+        arrays: as `arrays.clean` returns them.
+    """
+    ends = arrays["terminals"]
+    if "timeouts" in arrays:
+        if both := (ends & arrays["timeouts"]).sum():
+            yield f"{both} rows are terminal and time-outs at once; they count as terminal"
+        ends = ends | arrays["timeouts"]
+    if "next_observations" in arrays:
+        ends = np.append(ends[:-1], True)
+        rows = np.flatnonzero(
+            flat.breaks(arrays["observations"], arrays["next_observations"]) & ~ends
+        )
+        if len(rows):
+            yield (
+                f"the next observation of {len(rows)} rows is not the following row's observation, "
+                f"first in row {rows[0]}, and no end is marked; each counts as cut there"
+            )
+
+
+def counted(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[str]:
+    """Ends that no array marks, so that steps are counted; arguments as `arrays.to_transitions`."""
+    if limit and not {"timeouts", "next_observations"} & set(arrays):
+        yield f"no time-outs are marked: every {limit} steps, the time limit, an episode is cut"
+
+
+def on_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Constant columns, repeated rows, odd actions; any of the keys may lack."""
+    for key in ("observations", "actions"):
+        if key in arrays and len(arrays[key]) > 1:
+            values = arrays[key]
+            constant = np.flatnonzero((values == values[0]).all(axis=0))
+            if len(constant):
+                listed = ", ".join(map(str, constant[:12])) + ", ..." * (len(constant) > 12)
+                yield f"{key} are constant in column {listed}"
+    rewards = arrays.get("rewards", np.zeros(0))
+    if len(rewards) > 1 and (rewards == rewards[0]).all():
+        yield f"every reward is {rewards[0]:g}: nothing tells actions apart"
+    if {"observations", "actions"} <= set(arrays) and (
+        count := duplicates(arrays["observations"], arrays["actions"])
+    ):
+        yield f"{count} rows repeat the observation and action of another row"
+    if "actions" in arrays:
+        yield from _on_actions(arrays["actions"])
+
+
+def _on_actions(actions: np.ndarray) -> Iterator[str]:
+    if (largest := np.abs(actions).max()) < 0.5:
+        yield f"no action is larger than {largest:.3g}: are they rescaled to [-1, 1]?"
+    if len(actions) > 2 and flat.rows_where(lambda rows: rows == np.round(rows), actions).all():
+        found = np.unique(actions)
+        if 1 < len(found) < 10:
+            yield (
+                f"every action is one of {', '.join(f'{x:g}' for x in found)}: discrete actions "
+                "are read as continuous ones"
+            )
+
+
+def on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]:
+    """Terminals that look like time-outs, ends that are not marked, runs of terminal rows.
+
+    Args:
+        transitions: `[M, ...]`, as `arrays.to_transitions` returns them.
+        limit: the task's time limit, None if unknown.
+    """
+    ends = np.flatnonzero(transitions.terminated | transitions.truncated)
+    lengths, terminated = np.diff(ends, prepend=-1), transitions.terminated[ends]
+    if len(ends) == 1 and len(transitions.reward) > 1:
+        yield Finding(False, "no end of an episode is marked before the last row: one episode")
+    of_terminals = lengths[terminated & (lengths > 1)]
+    if len(of_terminals) >= 3:
+        common = limit or np.bincount(of_terminals).argmax()
+        count = (of_terminals == common).sum()
+        if count > len(of_terminals) / 2:
+            text = (
+                f"{count} of {len(of_terminals)} terminals stand at step {common}, "
+                f"{'the time limit' if limit else 'always the same'}: if they are time-outs, "
+                "store them as timeouts, or the critics learn that nothing follows"
+            )
+            yield Finding(limit is not None, text)
+    if limit and (longest := lengths.max()) > limit:
+        text = f"the longest episode has {longest} steps, the task's limit is {limit}"
+        yield Finding(False, text)
+    runs = (transitions.terminated[1:] & transitions.terminated[:-1]).sum()
+    if runs:
+        text = (
+            f"{runs} terminal rows follow a terminal row, as where a trajectory goes on at the "
+            "goal; each is an episode of its own"
+        )
+        yield Finding(False, text)
+
+
+def leaps(transitions: Transition) -> Iterator[str]:
+    """Steps inside episodes that are far too large: resets that no end marks."""
+    inside = np.flatnonzero(~transitions.terminated)
+    if not len(inside):
+        return
+    some = inside[:: -(-len(inside) // (10 * _SAMPLE))]
+    with np.errstate(all="ignore"):  # the largest numbers of float32 are too large to subtract
+        usual = np.quantile(_step(transitions, some), 0.99, axis=0)
+        found = []
+        for start in range(0, len(inside), _BLOCK):
+            rows = inside[start : start + _BLOCK]
+            size = _step(transitions, rows)[:, usual > 0] / usual[usual > 0]
+            found.append(rows[size.max(axis=1, initial=0.0) > _LEAP])
+    rows = np.concatenate(found)
+    if len(rows):
+        yield (
+            f"{len(rows)} transitions inside episodes leap more than {_LEAP:g} times as far as "
+            f"99 % of all do, first transition {rows[0]}: resets where no end is marked"
+        )
+
+
+def _step(transitions: Transition, rows: np.ndarray) -> np.ndarray:
+    return np.abs(transitions.next_observation[rows] - transitions.observation[rows])
+
+
+def duplicates(*arrays: np.ndarray) -> int:
+    """How many rows `[N, ...]` are equal to an earlier one in all arrays, bit for bit."""
+    rows = np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
+    words = np.ascontiguousarray(rows, np.float32).view(np.uint32)
+    weights = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) | 1
+    sums = np.zeros(len(words), np.uint64)  # equal for equal rows, else hardly ever
+    for column, weight in zip(words.T, weights, strict=True):
+        sums += column.astype(np.uint64) * weight
+    _, which, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    suspects = words[counts[which] > 1]
+    return len(suspects) - len({row.tobytes() for row in suspects})
+
+
+class ActionUnits(NamedTuple):
+    """In whose units actions are.
+
+    Attributes:
+        scaled: whether they lie in [-1, 1], as the package needs them.
+        environments: whether they lie within the environment's own bounds, and those fit better.
+        note: what to say to the user, "" for nothing.
+    """
+
+    scaled: bool
+    environments: bool
+    note: str
+
+
+def action_units(dataset: Any, low: Any, high: Any) -> ActionUnits:
+    """Tell the environment's own units from [-1, 1].
+
+    Args:
+        dataset: a `Dataset`, or actions [N, A].
+        low: lowest action of the environment itself, [A] or a number; likewise `high`.
+        high: highest action.
+    """
+    actions = dataset if isinstance(dataset, np.ndarray) else dataset.transitions.action
+    low, high = (np.broadcast_to(np.float64(x), actions.shape[1:]) for x in (low, high))
+    least, most = actions.min(axis=0), actions.max(axis=0)
+    scaled = _within(least, most, np.float64(-1), np.float64(1))
+    theirs = bool((low < high).all()) and _within(least, most, low, high)
+    # The tighter box tells: of [0, 1] the data fill all, of [-1, 1] half.
+    if theirs and scaled:
+        theirs = np.mean((most - least) / (high - low)) > np.mean(most - least) / 2
+    if not theirs:
+        return ActionUnits(scaled, False, "")
+    return ActionUnits(
+        scaled,
+        True,
+        f"actions range from {least.min():g} to {most.max():g} and fit the environment's own "
+        f"bounds {flat.interval(low, high)} better than [-1, 1]: if they are in its units, scale "
+        "them with action_low and action_high",
+    )
+
+
+def _within(least: np.ndarray, most: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
+    slack = flat.OVERSHOOT * (high - low) / 2
+    return bool((least >= low - slack).all() and (most <= high + slack).all())

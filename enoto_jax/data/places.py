@@ -1,0 +1,114 @@
+"""Finds data sets: what a task names, where its files lie, and what opens them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from enoto_jax.data import d4rl, files, minari
+from enoto_jax.data.download import catalogue, resolve
+from enoto_jax.types import InputError
+
+ASSETS = Path(__file__).with_name("assets")
+_SUFFIXES = (".hdf5", ".h5", ".npz")
+# A plain Gymnasium id; "module:Id-v0" would import code that a data file names, so it is none.
+ENV_ID = re.compile(r"([\w-]+/)?[\w-]+-v\d+")
+# Where one data set of a list ends and the next begins: a + after a suffix or an id's version.
+_PLUS = re.compile(r"(?i)(?<=\.hdf5)\+|(?<=\.h5)\+|(?<=\.npz)\+|(?<=-v\d)\+|(?<=-v\d\d)\+")
+
+
+def split(task: str | os.PathLike | None) -> list[str]:
+    """The data sets that a task names: `a.hdf5+b.hdf5` is two, unless a file has that very name.
+
+    Raises:
+        InputError: the task, or one of several, is empty, as an unset variable of a shell is.
+    """
+    if task is None:
+        return [""]
+    task = os.fspath(task)
+    parts = [task] if os.path.isfile(os.path.expanduser(task)) else _PLUS.split(task)
+    if not all(part.strip() for part in parts):
+        raise InputError(
+            f"--task: {task!r} names no data set, as where a variable is not set; give an id or a "
+            "file, or leave --task out for the data set in the package"
+        )
+    return parts
+
+
+class Place(NamedTuple):
+    """Where a data set lies, and how it is opened."""
+
+    opened: files.Opener
+    path: Path
+    name: str
+    in_family: bool = True  # whether the name can mean one of D4RL's environments
+
+
+def locate(task: str, *, download: bool = True) -> Place:
+    """Finds one data set without reading it; arguments and errors as in `load_source`."""
+    if not task:
+        path = _bundled()
+        return Place(d4rl.opened, path, path.stem)
+    if task.startswith(minari.PREFIX):
+        name = task.removeprefix(minari.PREFIX)
+        # Minari's tasks have other physics: D4RL's reference returns are not theirs.
+        return Place(minari.opened, minari.resolve(name, download=download), name, False)
+    path = Path(os.path.expanduser(task))
+    if path.suffix.lower() in _SUFFIXES:
+        return Place(d4rl.opened, path, path.stem)
+    if task not in catalogue() and (found := _what_is_there(path) or _environment(task)):
+        raise InputError(f"{task}: {found}")
+    return Place(d4rl.opened, resolve(task, download=download), task)
+
+
+def _environment(task: str) -> str:
+    known = ENV_ID.fullmatch(task) and _is_registered(task)
+    return "is an environment; give it as --env, and --task a data set" if known else ""
+
+
+def _what_is_there(path: Path) -> str:
+    """Says what a path holds that no reader takes, "" if there is nothing."""
+    kinds = ", ".join(_SUFFIXES)
+    try:
+        if not path.exists():
+            return ""
+        entries = sorted(p.name for p in path.iterdir()) if path.is_dir() else None
+    except OSError as error:  # such as a name that is too long
+        return "" if error.errno == errno.ENAMETOOLONG else f"cannot be read: {error.strerror}"
+    if entries is None:
+        return (
+            f"is a file of a kind that is not read ({path.suffix or 'no suffix'}); data sets are "
+            f"{kinds} files, see docs/own_data.md"
+        )
+    if "main_data.hdf5" in entries or (path / "data" / "main_data.hdf5").exists():
+        return (
+            f"is a Minari data set; give {minari.PREFIX}ID, with its root in MINARI_DATASETS_PATH"
+        )
+    if "config.json" in entries:
+        return "is the folder of a run; give the data set that it was trained on"
+    held = [name for name in entries if name.lower().endswith(_SUFFIXES)]
+    if not held:
+        return f"is a folder without {kinds} files; give the path of one"
+    shown = ", ".join(held[:5]) + f" and {len(held) - 5} more" * (len(held) > 5)
+    return f"is a folder; give one of its files ({shown}), or several joined by +"
+
+
+def _bundled() -> Path:
+    found = sorted(ASSETS.glob("*.hdf5"))
+    if len(found) != 1:
+        raise InputError(
+            f"{ASSETS}: holds {len(found)} .hdf5 files instead of the one that ships with the "
+            "package; give a D4RL id or the path of a data set"
+        )
+    return found[0]
+
+
+def _is_registered(env_id: str) -> bool:
+    try:
+        import gymnasium
+    except ImportError:
+        return False
+    return env_id in gymnasium.registry

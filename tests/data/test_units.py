@@ -1,0 +1,161 @@
+"""In whose units actions are, and how they are scaled, at every entrance."""
+
+import h5py
+import numpy as np
+import pytest
+
+from enoto_jax.data import action_units, check, concatenate, from_arrays, load_source, scaled
+from enoto_jax.types import InputError
+from tests.helpers import reach_data
+
+
+@pytest.fixture(params=["from_arrays", "hdf5", "npz"])
+def opened(request, tmp_path):
+    """opened(arrays, **bounds) -> the source, through one of the entrances."""
+
+    def opened(arrays, **bounds):
+        if request.param == "from_arrays":
+            return from_arrays(**arrays, name="set", **bounds)
+        path = tmp_path / f"set.{request.param}"
+        if request.param == "npz":
+            np.savez(path, **arrays)
+        else:
+            with h5py.File(path, "w") as file:
+                for key, array in arrays.items():
+                    file[key] = array
+        return load_source(path, **bounds)
+
+    return opened
+
+
+UNITS = {  # low, high, the array of what is recorded for actions in [-1, 1]
+    "from 0 to 1": (0.0, 1.0, lambda action: (action + 1) / 2),
+    "wider": (-2.0, 2.0, lambda action: 2 * action),
+    "one an action": ([-3.0], [5.0], lambda action: 1 + 4 * action),
+    "as text": ("-2", "2", lambda action: 2 * action),
+}
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_actions_are_scaled_on_request(opened, tiny, units):
+    low, high, recorded = UNITS[units]
+    wanted = from_arrays(**tiny, name="own").load().transitions.action
+    given = tiny | {"actions": recorded(tiny["actions"]).astype(np.float32)}
+    source = opened(given, action_low=low, action_high=high)
+    np.testing.assert_allclose(source.load().transitions.action, wanted, atol=1e-6)
+    assert source.load().transitions.action.dtype == np.float32
+    assert any("actions: scaled from" in x for x in check.opening_lines(source, source.load()))
+
+
+def test_what_leaves_the_bounds_is_refused(opened, tiny):
+    tiny["actions"][3] = 2.5
+    with pytest.raises(InputError, match=r"first outside \[-1, 1\] in row 3; .*action_low and"):
+        opened(tiny).load()
+    with pytest.raises(InputError, match=r"outside the given \[-2, 2\] in row 3; give wider"):
+        opened(tiny, action_low=-2, action_high=2).load()
+    tiny["actions"][3] = 2.0001  # rounding
+    found = opened(tiny, action_low=-2, action_high=2).load().transitions.action
+    assert found.max() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, None), (None, 1), (1, 0), (0, np.inf), ([0, 0], 1), ("x", 1), ("", "")]
+)
+def test_bounds_that_are_none_are_refused(opened, tiny, low, high):
+    with pytest.raises(InputError, match="action_low and action_high must both be given"):
+        opened(tiny, action_low=low, action_high=high)
+
+
+def test_whole_numbers_are_called_discrete(opened, tiny):
+    tiny["actions"] = np.arange(7)[:, None]
+    with pytest.raises(InputError, match=r"all are whole numbers: discrete actions are not"):
+        opened(tiny).load()
+    tiny["actions"] = np.arange(7)
+    with pytest.raises(InputError, match=r"\[N, size\] is needed; discrete actions are not"):
+        opened(tiny)
+    tiny["actions"] = np.arange(7)[:, None] % 2
+    source = opened(tiny)
+    assert any(
+        "every action is one of 0, 1" in x for x in check.opening_lines(source, source.load())
+    )
+
+
+def test_images_are_refused_in_words(opened, tiny):
+    tiny["observations"] = np.zeros((7, 8, 8, 3), np.uint8)
+    with pytest.raises(InputError, match="images and stacked frames are not supported"):
+        opened(tiny)
+
+
+def test_bounds_that_a_file_brings(write, tiny, tmp_path):
+    wanted = from_arrays(**tiny, name="own").load().transitions.action
+    tiny["actions"] *= 2
+    source = load_source(write(tiny, action_low=-2.0, action_high=np.float32([2.0])))
+    np.testing.assert_allclose(source.load().transitions.action, wanted, atol=1e-6)
+    np.savez(tmp_path / "b.npz", **tiny, action_low=-2, action_high=[2.0], env_id="Reach-v0")
+    packed = load_source(tmp_path / "b.npz")
+    assert (packed.env_id, packed.unread) == ("Reach-v0", ())
+    assert packed.load().content_hash == source.load().content_hash
+    assert check.inspect(str(source.path), env_id="none").dataset.content_hash == (
+        source.load().content_hash
+    )
+    with pytest.raises(InputError, match=r"are scaled already, from \[-2, 2\] as the data say"):
+        load_source(source.path, action_low=-1, action_high=1)
+
+
+def test_the_environments_own_bounds(write):
+    arrays = reach_data(2)
+    arrays["actions"] = 3 * arrays["actions"]
+    by_env = from_arrays(
+        **arrays, name="x", env_id="ReachWide-v0", action_low="env", action_high="env"
+    )
+    by_file = scaled(load_source(write(arrays, env_id="ReachWide-v0")), "env", "env")
+    np.testing.assert_allclose(
+        by_env.load().transitions.action, reach_data(2)["actions"], atol=1e-6
+    )
+    assert by_file.load().content_hash == by_env.load().content_hash
+    with pytest.raises(InputError, match="names no environment to take action bounds from"):
+        from_arrays(**arrays, name="x", action_low="env", action_high="env")
+
+
+def test_parts_are_scaled_each(tiny):
+    half = tiny | {"actions": tiny["actions"] / 2}
+    both = concatenate([from_arrays(**half, name="a"), from_arrays(**half, name="b")])
+    found = scaled(both, -0.5, 0.5).load().transitions.action
+    np.testing.assert_allclose(found, np.concatenate([tiny["actions"]] * 2), atol=1e-6)
+    assert both.load().transitions.action.max() == np.float32(0.3)  # the given one is as it was
+
+
+RNG = np.random.default_rng(0)
+VERDICTS = {  # actions, low, high -> scaled, environments
+    "as needed": (RNG.uniform(-1, 1, (99, 2)), -2, 2, True, False),
+    "the same box": (RNG.uniform(-1, 1, (99, 2)), -1, 1, True, False),
+    "from 0 to 1": (RNG.uniform(0, 1, (99, 2)), 0, 1, True, True),
+    "wider": (RNG.uniform(-2, 2, (99, 2)), -2, 2, False, True),
+    "narrower": (RNG.uniform(-0.4, 0.4, (99, 2)), -0.4, 0.4, True, True),
+    "scaled for a narrower box": (RNG.uniform(-1, 1, (99, 2)), -0.4, 0.4, True, False),
+    "one dimension": (RNG.uniform([-1, 0], [1, 9], (99, 2)), [-1, 0], [1, 9], False, True),
+    "neither": (RNG.uniform(-9, 9, (99, 2)), -2, 2, False, False),
+    "no box": (RNG.uniform(-1, 1, (99, 2)), 1, 1, True, False),
+}
+
+
+@pytest.mark.parametrize("what", VERDICTS)
+def test_units_are_told(what):
+    actions, low, high, is_scaled, environments = VERDICTS[what]
+    found = action_units(actions, np.array(low), np.array(high))
+    assert (found.scaled, found.environments) == (is_scaled, environments)
+    assert ("fit the environment's own bounds" in found.note) == environments
+
+
+def test_units_are_noted_by_check_data_and_at_the_start_of_a_run(write):
+    arrays = reach_data(3)
+    path = str(write(arrays | {"actions": arrays["actions"] * 3}))
+    report = check.inspect(path, env_id="ReachWide-v0")
+    assert report.findings[0].error and "action_low" in report.findings[0].text
+    assert "fit the environment's own bounds [-3, 3] better" in report.findings[-1].text
+    report = check.inspect(path, env_id="ReachWide-v0", action_low="env", action_high="env")
+    assert report.verdict == "usable, 1 note"  # on the time limit
+    assert "actions: scaled from [-3, 3] to [-1, 1]" in check.summary(report)
+    narrow = from_arrays(**arrays | {"actions": arrays["actions"] * 0.4}, name="narrow")
+    lines = check.opening_lines(narrow, narrow.load(), (np.float32([-0.4]), np.float32([0.4])))
+    assert any("fit the environment's own bounds [-0.4, 0.4]" in line for line in lines)
