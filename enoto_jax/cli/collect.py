@@ -25,7 +25,7 @@ from enoto_jax.cli import command
 from enoto_jax.data import minari
 from enoto_jax.data.source import from_env, load_source
 from enoto_jax.data.write import write_d4rl, write_minari
-from enoto_jax.envs import numpy_policy, rollout
+from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec, make_env, spec_of
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import build
@@ -128,7 +128,8 @@ def _train(out: Path) -> Training:
     def keep(phase: str, step: int, state: core.TrainState, returns: np.ndarray) -> None:
         actor = jax.tree.map(lambda x: x[0], state.params["actor"])
         path = out / "policies" / f"{step}.npz"
-        numpy_policy.from_params(actor, bounds).save(path, mean_return=returns[0].mean())
+        policy = rollout.NumpyPolicy.from_params(actor, bounds)
+        policy.save(path, mean_return=returns[0].mean())
 
     about = {"method": "sac", "versions": command.versions()}
     run.train(
@@ -225,7 +226,7 @@ def _rolled(kind: str, training: Training, known: dict[str, Any]) -> tuple:
         act, metadata = rollout.uniform(env_spec(training.env_id).action_size), {}
     else:
         step = known[f"{kind}_step"]
-        policy = numpy_policy.load(training.folder.parent / "policies" / f"{step}.npz")
+        policy = rollout.NumpyPolicy.load(training.folder.parent / "policies" / f"{step}.npz")
         act, metadata = policy.act, _d4rl_policy(policy, step)
     made = rollout.rollout(training.env_id, act, FLAGS.rows, seed)
     mean = made.returns.mean() if len(made.returns) else float("nan")
@@ -233,7 +234,7 @@ def _rolled(kind: str, training: Training, known: dict[str, Any]) -> tuple:
     return made.transitions, made.infos, metadata
 
 
-def _d4rl_policy(policy: numpy_policy.NumpyPolicy, step: int) -> dict[str, Any]:
+def _d4rl_policy(policy: rollout.NumpyPolicy, step: int) -> dict[str, Any]:
     """The behaviour policy as D4RL v2's files hold it: torch's [out, in] weights."""
     layers = {f"fc{i}": layer for i, layer in enumerate(policy.trunk)}
     layers |= {"last_fc": policy.mean, "last_fc_log_std": policy.log_std}

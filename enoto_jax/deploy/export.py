@@ -26,6 +26,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from enoto_jax import core
+from enoto_jax.atomic import written_whole
 from enoto_jax.deploy import numpy_runtime
 from enoto_jax.envs.gym import action_bounds
 from enoto_jax.runs import policies
@@ -105,14 +106,10 @@ def export(
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in bundle.items():
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-    part = out.with_name(out.name + ".part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(stream.getvalue())
-        os.replace(part, out)
+        with written_whole(out) as part:
+            part.write_bytes(stream.getvalue())
     except OSError as error:
-        if part.is_file():
-            part.unlink()
         raise InputError(f"--out: cannot write {out}: {error.strerror}") from error
     about = json.loads(bundle[numpy_runtime.ABOUT])
     size = {"bytes": out.stat().st_size, "seconds": time.perf_counter() - begun}

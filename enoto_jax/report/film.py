@@ -18,6 +18,7 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from enoto_jax.atomic import written_whole
 from enoto_jax.data.scores import normalised_score
 from enoto_jax.envs.gym import make_env
 from enoto_jax.runs import policies
@@ -208,7 +209,6 @@ def can_write_mp4() -> bool:
 
 def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
     """The film, whole or not at all."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
     how = (
         {"fps": fps, "macro_block_size": 2}
         if path.suffix == ".mp4"
@@ -218,17 +218,13 @@ def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
         }
     )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
+        with written_whole(path) as part, warnings.catch_warnings():
             # Its ffmpeg is a process of its own, begun in a way that JAX warns of.
             warnings.filterwarnings("ignore", message=".*os.fork")
             writer = imageio.get_writer(part, **how)
             for picture in pictures:
                 writer.append_data(picture)
             writer.close()
-        os.replace(part, path)
     except OSError as error:
         raise InputError(f"--out: {path}: cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path
