@@ -32,8 +32,9 @@ from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.training import online, resume, run
-from enoto_jax.training.seeds import SeedMap
+from enoto_jax.runs.folder import config_of
+from enoto_jax.runs.templates import abstract, template
+from enoto_jax.training import online, run
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, Transition
 
@@ -278,10 +279,10 @@ def from_run(folder: Path, out: Path) -> None:
 
 def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.ActFn]]:
     """Of a finished run: its first seed's buffer in the world's numbers, config, and policy."""
-    config = resume.config(folder)
+    config = config_of(folder)
     spec = env_spec(config["env"])
     row = registry.from_json(config["recipe"])
-    built, seeds = build(row, spec), SeedMap(config["seeds"], jax.local_devices()[:1])
+    built = build(row, spec)
     checkpoints = Checkpoints(folder / "checkpoints")
     found = checkpoints.record()
     if found is None or found["phase"] != "online":
@@ -291,7 +292,7 @@ def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.
     if built.replay.feedback is not None:
         raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
-    shapes = resume.template(lambda: begin(resume.abstract(built.online), np.int32(0)), seeds)
+    shapes = template(lambda: begin(abstract(built.online), np.int32(0)), len(config["seeds"]))
     saved = checkpoints.restore(online.saved_template(shapes, found["step"]))
     checkpoints.close()
     one = jax.tree.map(lambda x: np.asarray(x)[0], saved)

@@ -29,6 +29,7 @@ from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe, build, example_transition
 from enoto_jax.runs import files
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.folder import config_of
 from enoto_jax.training import online, resume
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, InputError, RunError, Transition
@@ -274,7 +275,7 @@ class Agent:
     def _open(self, out: Path, recipe: Recipe, seed: int) -> None:
         """Make the folder, or go on from what it holds."""
         config = {"recipe": units.to_json(recipe), "seeds": [seed]}
-        if (out / "config.json").exists() and resume.config(out) != config:
+        if (out / "config.json").exists() and config_of(out) != config:
             raise InputError(f"out: {out} holds another run or agent; give another folder")
         out.mkdir(parents=True, exist_ok=True)
         files.write_json(out / "config.json", config)

@@ -22,7 +22,7 @@ from enoto_jax.atomic import written_whole
 from enoto_jax.data.scores import normalised_score
 from enoto_jax.envs.gym import make_env
 from enoto_jax.runs import policies
-from enoto_jax.training import resume
+from enoto_jax.runs.folder import config_of
 from enoto_jax.types import InputError
 
 BAND, MARGIN = 30, 8  # pixels of a line of text, and beside it
@@ -77,7 +77,7 @@ def before_and_after(
       InputError: the run, the environment or this machine cannot do it.
     """
     _check_writer(path)
-    config = resume.config(folder)
+    config = config_of(folder)
     seed = config["seeds"][0] if seed is None else seed
     shown = [policies.load(folder, which, seed) for which in ("before", kind)]
     titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")

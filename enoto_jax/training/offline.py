@@ -17,8 +17,9 @@ from enoto_jax.recipes.recipe import Phase
 from enoto_jax.replay import ring
 from enoto_jax.runs import hosts
 from enoto_jax.runs.progress import Progress
+from enoto_jax.runs.streams import stream
 from enoto_jax.training.record import Record
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, Metrics, Transition
 
 BLOCK = 50  # at most so many updates in one scan of known length, which GPUs run without a pause

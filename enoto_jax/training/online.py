@@ -22,8 +22,9 @@ from enoto_jax.nets import ensembles
 from enoto_jax.recipes.recipe import Phase, example_batch, example_transition
 from enoto_jax.replay import Replay, Stored, ring
 from enoto_jax.runs.progress import Progress
+from enoto_jax.runs.streams import stream
 from enoto_jax.training.record import Record
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, RunError, Spec, Transition
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,29 +17,19 @@ from enoto_jax import core
 from enoto_jax.data.source import Source
 from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
-from enoto_jax.recipes import registry, units
+from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Built, Recipe, build, switch
-from enoto_jax.runs import files, hosts
+from enoto_jax.runs import folder as run_folder
+from enoto_jax.runs import hosts
 from enoto_jax.runs.dashboards import check as check_sinks
 from enoto_jax.runs.dashboards import sinks as open_sinks
-from enoto_jax.runs.lock import locked
+from enoto_jax.runs.streams import stream
+from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import deterministic, memory, offline, online, probe, resume
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.record import Record, Stopped, Watch
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, RunError, Transition
-
-# What must be the same for a start on a folder to be a resume.
-IDENTITY = (
-    "task",
-    "env",
-    "seeds",
-    "eval_episodes",
-    "recipe",
-    "data_hash",
-    "restore",
-    "deterministic",
-)
 
 
 def train(
@@ -113,7 +102,7 @@ def train(
         "reference": source.reference,
         "deterministic": deterministic.is_on(),
     }
-    summary = hosts.from_first(lambda: _summary(folder, config))
+    summary = hosts.from_first(lambda: run_folder.summary(folder, config))
     if summary is not None:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)
         return summary
@@ -136,10 +125,10 @@ def train(
     learns_from_data = recipe.offline is not None or built.replay.needs_data
     sample = source.sample(probe.ROWS) if learns_from_data else None
     with ExitStack() as stack:
-        hosts.from_first(lambda: _claim(folder, stack))
+        hosts.from_first(lambda: run_folder.claim(folder, stack))
         if announce:
             print(announce, file=sys.stderr)
-        if moved := resume.moved(folder, config):
+        if moved := run_folder.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
         evaluator = None
         if env_id is not None:
@@ -157,9 +146,8 @@ def train(
             keep,
         )
         try:
-            if hosts.first() and not _given(folder, recipe.online.steps):
-                (folder / "summary.json").unlink(missing_ok=True)  # of fewer online steps
-                files.write_json(folder / "config.json", config)
+            if hosts.first():
+                run_folder.begin(folder, config)
             if signals:
                 record.catch_signals()
             transitions = None if dataset is None else transform.transitions(dataset.transitions)
@@ -171,43 +159,6 @@ def train(
         except OSError as error:
             where = error.filename or folder
             raise RunError(f"{where}: cannot be written: {error.strerror or error}") from error
-
-
-def finished(folder: Path, steps: int) -> bool:
-    """Whether the folder's run has ended, and had at least so many online steps.
-
-    Raises:
-      InputError: its config.json cannot be read.
-    """
-    return (folder / "summary.json").exists() and _given(folder, steps)
-
-
-def _given(folder: Path, steps: int) -> bool:
-    """Whether the folder holds a run of at least so many online steps, or one that is damaged."""
-    if not (folder / "config.json").exists():
-        return False
-    try:
-        return resume.config(folder)["recipe"]["online"]["steps"] >= steps
-    except (KeyError, TypeError):
-        return True
-
-
-def _summary(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """That of a run with nothing left to do; None if there is, or it has not begun."""
-    same_run(folder, config)
-    done = finished(folder, config["recipe"]["online"]["steps"])
-    return json.loads((folder / "summary.json").read_text()) if done else None
-
-
-def _claim(folder: Path, stack: ExitStack) -> None:
-    """Make the folder, before anything is computed for it, and hold it until the stack unwinds."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise InputError(f"--out: cannot write to {folder}: {error.strerror}") from error
-    stack.enter_context(locked(folder))
 
 
 def _phases(
@@ -226,14 +177,14 @@ def _phases(
 
     @cache
     def whole() -> online.Online:
-        return resume.template(lambda: begin(resume.abstract(built.online), np.int32(0)), seeds)
+        return template(lambda: begin(abstract(built.online), np.int32(0)), len(seeds.all))
 
-    def template(about):
+    def saved_shapes(about):
         if about["phase"] == "offline":
-            return resume.template(lambda: resume.abstract(built.offline), seeds)
+            return template(lambda: abstract(built.offline), len(seeds.all))
         return online.saved_template(whole(), about["step"])
 
-    phase, step, saved, position = record.resume(template) or ("offline", 0, None, None)
+    phase, step, saved, position = record.resume(saved_shapes) or ("offline", 0, None, None)
     resident = None if data is None else seeds.share(data)
     if phase == "online":
         empty = jax.tree.map(lambda x: x[hosts.own(x)], whole())
@@ -278,36 +229,3 @@ def _offline(
         state = offline.train(recipe.offline, built.offline, state, data, step, record, position)
     record.save_handover(recipe.offline.steps, seeds.get(state))
     return state
-
-
-def same_run(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder of a run of other settings than these, fewer online steps excepted.
-
-    Raises:
-      InputError: it names the first that differs.
-    """
-    if not (folder / "config.json").exists():
-        return
-    old, new = resume.config(folder), json.loads(json.dumps(config))
-    old = {**old, "recipe": _completed(old.get("recipe"))}
-    if not _given(folder, steps := new["recipe"]["online"]["steps"]):
-        old["recipe"]["online"]["steps"] = steps
-    for name in IDENTITY:
-        one, two = old.get(name, new[name]), new[name]
-        if one == two:
-            continue
-        while isinstance(one, Mapping) and isinstance(two, Mapping):
-            key = next(k for k in {**one, **two} if one.get(k) != two.get(k))
-            name, one, two = f"{name}.{key}", one.get(key), two.get(key)
-        raise InputError(
-            f"--out: {folder} holds another run: its {name} is {one!r}, now {two!r}; give another "
-            "folder, or the flags that it was started with"
-        )
-
-
-def _completed(recipe: Any) -> Any:
-    """A recipe of an older version with the defaults of what it did not know yet."""
-    try:
-        return json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
-    except InputError:
-        return recipe

@@ -19,8 +19,9 @@ from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import Recipe, build, example_batch
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.streams import stream
 from enoto_jax.training import offline, online
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, Spec, Transition
 from tests.helpers import assert_same, differ, quick_compiling, tiny
 
