@@ -34,7 +34,7 @@ from enoto_jax.report import stats
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
 from enoto_jax.runs.templates import abstract, template
-from enoto_jax.training import online, run
+from enoto_jax.training import carried, online, run
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, Transition
 
@@ -293,7 +293,7 @@ def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.
         raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
     shapes = template(lambda: begin(abstract(built.online), np.int32(0)), len(config["seeds"]))
-    saved = checkpoints.restore(online.saved_template(shapes, found["step"]))
+    saved = checkpoints.restore(carried.saved_template(shapes, found["step"]))
     checkpoints.close()
     one = jax.tree.map(lambda x: np.asarray(x)[0], saved)
     transform = Transform.from_json(found["transform"])

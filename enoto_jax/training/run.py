@@ -4,50 +4,81 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.data.source import Source
+from enoto_jax.data.source import Dataset, Source
 from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Built, Recipe, build, switch
 from enoto_jax.runs import folder as run_folder
 from enoto_jax.runs import hosts
-from enoto_jax.runs.dashboards import check as check_sinks
 from enoto_jax.runs.dashboards import sinks as open_sinks
+from enoto_jax.runs.saving import Place, Saved
 from enoto_jax.runs.streams import stream
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import deterministic, memory, offline, online, probe, resume
+from enoto_jax.training.carried import Online, saved_template, unpack
 from enoto_jax.training.evaluate import Evaluator
-from enoto_jax.training.record import Record, Stopped, Watch
+from enoto_jax.training.finish import finish
+from enoto_jax.training.record import Looks, Record, Stopped
 from enoto_jax.training.seeds import SeedMap
+from enoto_jax.training.settings import Options, Settings
+from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, RunError, Transition
 
 
+class Setup(NamedTuple):
+    """What a run is made of, once it is known to fit together.
+
+    Attributes:
+      recipe: what is trained.
+      built: its units.
+      source: of the data.
+      settings: how it is trained.
+      env_id: of the environments; None without a simulator.
+      dataset: None where nothing learns from it here.
+    """
+
+    recipe: Recipe
+    built: Built
+    source: Source
+    settings: Settings
+    env_id: str | None
+    dataset: Dataset | None
+
+    @property
+    def begins_offline(self) -> bool:
+        """Whether this run has an offline phase of its own."""
+        return self.recipe.offline is not None and self.settings.restore is None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json says."""
+        restored = self.settings.restored
+        return {
+            **(self.settings.about or {}),
+            "task": self.source.name,
+            "env": self.env_id or "none",
+            "seeds": list(self.settings.seeds),
+            "eval_episodes": self.settings.eval_episodes,
+            "restore": restored and str(restored.resolve()),
+            "recipe": units.to_json(self.recipe),
+            "data_hash": self.dataset and self.dataset.content_hash,
+            "reference": self.source.reference,
+            "deterministic": deterministic.is_on(),
+        }
+
+
 def train(
-    recipe: Recipe,
-    source: Source,
-    out: str | os.PathLike,
-    *,
-    seeds: Sequence[int] = (0,),
-    env: str | None = None,
-    eval_episodes: int = 10,
-    restore: str | os.PathLike | None = None,
-    log: Sequence[str] = (),
-    about: Mapping[str, Any] | None = None,
-    signals: bool = False,
-    announce: str = "",
-    watch: Watch | None = None,
-    keep: int = 2,
-    eval_processes: int = 1,
+    recipe: Recipe, source: Source, out: str | os.PathLike, **options: Unpack[Options]
 ) -> dict[str, Any]:
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
@@ -57,18 +88,7 @@ def train(
       recipe: a row of the table, or one's own.
       source: the data set, with its environment and reference returns.
       out: the run's folder.
-      seeds: their numbers; trained together in one program.
-      env: Gymnasium id; the source's own by default; "none" stops at the hand-over.
-      eval_episodes: episodes per evaluation and seed.
-      restore: another run's folder: start from its hand-over instead of an offline phase.
-      log: "tensorboard", "wandb"; CSV files are always written.
-      about: further entries of config.json.
-      signals: SIGTERM and SIGINT save and raise Stopped.
-      announce: printed once everything is checked and training begins.
-      watch: called after every evaluation with (phase, step, train state on the host [S, ...],
-        returns [S, E]).
-      keep: how many of the newest checkpoints are kept.
-      eval_processes: that step the environments of an evaluation, see `envs.crew`.
+      **options: seeds, env, eval_episodes and more: see `settings.Settings`.
 
     Returns:
       What summary.json says.
@@ -79,80 +99,28 @@ def train(
       RunError: an environment, the numbers or the disk failed; the last checkpoint stays.
       Stopped: a signal came; everything is saved.
     """
-    folder = Path(out)
-    env_id = None if env == "none" else env or source.env_id
-    restored = None if restore is None else Path(restore)
-    built = build(recipe, source.spec)
-    if env_id is not None:
-        check_spec(env_id, source.spec, source.name)
-        pool.check(recipe.online.envs_backend, env_id)
-    elif recipe.offline is None:
-        raise InputError("--env: this row trains online only and has no environment; give one")
-    offline_needed = recipe.offline is not None and restored is None
-    dataset = source.load() if offline_needed or built.replay.needs_data else None
-    config = {
-        **(about or {}),
-        "task": source.name,
-        "env": env_id or "none",
-        "seeds": [int(s) for s in seeds],
-        "eval_episodes": eval_episodes,
-        "restore": restored and str(restored.resolve()),
-        "recipe": units.to_json(recipe),
-        "data_hash": dataset and dataset.content_hash,
-        "reference": source.reference,
-        "deterministic": deterministic.is_on(),
-    }
+    folder, setup = Path(out), _set_up(recipe, source, Settings(**options))
+    config = setup.config
     summary = hosts.from_first(lambda: run_folder.summary(folder, config))
     if summary is not None:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)
         return summary
-    if min(seeds) < 0 or max(seeds) >= 2**31:
-        raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
-    check_sinks(log)
-    seed_map = SeedMap(seeds)
-    before, transform = None, None
-    if restored is not None:
-        before, transform = resume.offline_state(restored, built.offline, seed_map)
-    transform = transform or recipe.transform.build()(source.spec, dataset)
-    on_device = len(seed_map.seeds) // len(seed_map.devices)
-    rows = 0 if dataset is None else len(dataset)
-    parts = memory.estimate(recipe, built, source.spec, on_device, rows)
-    memory.check(parts, built.replay.capacity, memory.available())
-    if keep < 1:
-        raise InputError(f"--keep: {keep}; at least 1 checkpoint is kept")
-    if eval_processes < 1:
-        raise InputError(f"--eval_processes: {eval_processes}; at least 1 steps environments")
-    learns_from_data = recipe.offline is not None or built.replay.needs_data
-    sample = source.sample(probe.ROWS) if learns_from_data else None
+    seeds = SeedMap(setup.settings.seeds)
+    before, transform = _start(setup, seeds)
     with ExitStack() as stack:
         hosts.from_first(lambda: run_folder.claim(folder, stack))
-        if announce:
-            print(announce, file=sys.stderr)
+        if setup.settings.announce:
+            print(setup.settings.announce, file=sys.stderr)
         if moved := run_folder.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
-        evaluator = None
-        if env_id is not None:
-            evaluator = Evaluator(env_id, eval_episodes, seed_map, transform, eval_processes)
-        record = Record(
-            folder,
-            source,
-            seed_map,
-            evaluator,
-            open_sinks(log, folder, config) if hosts.first() else (),
-            recipe.offline.steps if offline_needed else 0,
-            transform,
-            partial(probe.compile_probe, seeds=seed_map, transform=transform, sample=sample),
-            watch,
-            keep,
-        )
+        record = _open(setup, folder, seeds, transform)
         try:
             if hosts.first():
                 run_folder.begin(folder, config)
-            if signals:
-                record.catch_signals()
-            transitions = None if dataset is None else transform.transitions(dataset.transitions)
-            _phases(recipe, built, source, env_id, before, transitions, record)
-            return record.finish()
+            if setup.settings.signals:
+                record.signals.catch()
+            _phases(setup, before, record)
+            return finish(record)
         except (Stopped, RunError):
             record.close()
             raise
@@ -161,71 +129,113 @@ def train(
             raise RunError(f"{where}: cannot be written: {error.strerror or error}") from error
 
 
-def _phases(
-    recipe: Recipe,
-    built: Built,
-    source: Source,
-    env_id: str | None,
-    before: core.TrainState | None,
-    data: Transition | None,
-    record: Record,
-) -> None:
-    """Whatever is left to train, from the newest checkpoint on; `data` are host arrays [M, ...]."""
-    seeds = record.seeds
+def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
+    """Check that the recipe, the source and the environment fit, and load the data."""
+    built, env_id = build(recipe, source.spec), settings.env_id(source)
+    if env_id is not None:
+        check_spec(env_id, source.spec, source.name)
+        pool.check(recipe.online.envs_backend, env_id)
+    elif recipe.offline is None:
+        raise InputError("--env: this row trains online only and has no environment; give one")
+    setup = Setup(recipe, built, source, settings, env_id, None)
+    needed = setup.begins_offline or built.replay.needs_data
+    return setup._replace(dataset=source.load() if needed else None)
+
+
+def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transform]:
+    """The restored offline state, if any, and the transform; checks that the run fits in memory."""
+    recipe, built, source, settings, _, dataset = setup
+    before, transform = None, None
+    if settings.restored is not None:
+        before, transform = resume.offline_state(settings.restored, built.offline, seeds)
+    transform = transform or recipe.transform.build()(source.spec, dataset)
+    on_device = len(seeds.seeds) // len(seeds.devices)
+    rows = 0 if dataset is None else len(dataset)
+    parts = memory.estimate(recipe, built, source.spec, on_device, rows)
+    memory.check(parts, built.replay.capacity, memory.available())
+    return before, transform
+
+
+def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> Record:
+    """The run's files, and the environments of its evaluations."""
+    recipe, built, source, settings, env_id, _ = setup
+    learns_from_data = recipe.offline is not None or built.replay.needs_data
+    sample = source.sample(probe.ROWS) if learns_from_data else None
+    evaluator = None
+    if env_id is not None:
+        how = (settings.eval_episodes, seeds, transform, settings.eval_processes)
+        evaluator = Evaluator(env_id, *how)
+    return Record(
+        folder,
+        source,
+        seeds,
+        transform,
+        recipe.offline.steps if setup.begins_offline else 0,
+        Looks(evaluator, sample, settings.watch),
+        open_sinks(settings.log, folder, setup.config) if hosts.first() else (),
+        settings.keep,
+    )
+
+
+def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> None:
+    """Train whatever is left, from the newest checkpoint on.
+
+    Args:
+      setup: of the run.
+      before: the restored offline state, on the devices; None: this run has its own, or needs none.
+      record: of the run.
+    """
+    recipe, built, source, _, env_id, dataset = setup
+    seeds, data = record.seeds, None
+    if dataset is not None:
+        data = record.transform.transitions(dataset.transitions)
     rows = len(data.reward) if built.replay.needs_data else 0
     begin = online.begin(built.online, built.replay, source.spec, recipe.online.batch_size, rows)
 
     @cache
-    def whole() -> online.Online:
+    def whole() -> Online:
         return template(lambda: begin(abstract(built.online), np.int32(0)), len(seeds.all))
 
     def saved_shapes(about):
         if about["phase"] == "offline":
             return template(lambda: abstract(built.offline), len(seeds.all))
-        return online.saved_template(whole(), about["step"])
+        return saved_template(whole(), about["step"])
 
-    phase, step, saved, position = record.resume(saved_shapes) or ("offline", 0, None, None)
+    saved = record.resume(saved_shapes)
     resident = None if data is None else seeds.share(data)
-    if phase == "online":
+    if saved is not None and saved.phase == "online":
         empty = jax.tree.map(lambda x: x[hosts.own(x)], whole())
-        carried = seeds.put(online.unpack(saved, empty))
+        carried, place = seeds.put(unpack(saved.state, empty)), saved.place
     else:
         if before is None and recipe.offline is not None:
             extras = resume.extras(built.offline, data, seeds, stored=False)
             resident = resident._replace(extras=extras)
-            before = _offline(recipe, built, resident, step, saved, position, record)
+            before = _offline(recipe, built, resident, saved, record)
         if env_id is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
-
-        carried, step, position = resume.hand_over(built, begin, seeds, before), 0, None
+        carried, place = resume.hand_over(built, begin, seeds, before), Place()
     if built.replay.needs_data:
         extras = resume.extras(built.online, data, seeds, stored=True)
         resident = resident._replace(extras=extras)
     else:
         resident = None
     parts = (recipe.online, built.online, built.replay, carried, resident)
-    online.train(*parts, step, env_id, record, position)
+    online.train(*parts, env_id, record, place)
 
 
 def _offline(
-    recipe: Recipe,
-    built: Built,
-    data: Transition,
-    step: int,
-    saved: core.TrainState | None,
-    position: dict[str, Any] | None,
-    record: Record,
+    recipe: Recipe, built: Built, data: Transition, saved: Saved | None, record: Record
 ) -> core.TrainState:
     """The end of the offline phase, kept for every row that shares it."""
-    seeds = record.seeds
+    seeds, place = record.seeds, Place()
     if saved is None:
         init = partial(core.init, built.offline)
         make = seeds.compile(lambda seed: init(stream(seed, "init")), once=True)
         state = make(seeds.put(seeds.seeds))
     else:
-        state = seeds.put(saved)
-    if step < recipe.offline.steps or position is not None:
-        state = offline.train(recipe.offline, built.offline, state, data, step, record, position)
-    record.save_handover(recipe.offline.steps, seeds.get(state))
+        state, place = seeds.put(saved.state), saved.place
+    if place.step < recipe.offline.steps or place.position is not None:
+        state = offline.train(recipe.offline, built.offline, state, data, record, place)
+    record.saving.save_handover(recipe.offline.steps, seeds.get(state))
     return state

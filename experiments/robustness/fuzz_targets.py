@@ -392,7 +392,7 @@ def _use_run(folder: Path) -> None:
         seeds = SeedMap(_SEEDS)
         resume.offline_state(folder, _algorithm(), seeds)
         source = Source("reach", "", SPEC, None, None, None)
-        record = Record(folder, source, seeds, None, (), 20, transform()(SPEC, None), None)
+        record = Record(folder, source, seeds, transform()(SPEC, None), 20)
         try:
             record.resume(_template)
         finally:

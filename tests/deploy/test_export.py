@@ -331,7 +331,7 @@ def test_what_the_page_shows_runs(trained, bundle, tmp_path, monkeypatch, capsys
         arguments = [
             {"--hz=50": "--hz=1000", "--steps=1000": "--steps=30"}.get(a, a) for a in arguments
         ]
-        code = command.execute(called.main, [module, *arguments], positional)
+        code = command.execute(called.main, [module, *arguments], positional or "run")
         assert code in (command.DONE, command.BAD_INPUT if called is doctor else 0), line
     out = capsys.readouterr().out
     assert out.count("updates ") == 2 and out.count("late actions 0, ") >= 1
