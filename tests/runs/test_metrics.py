@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from enoto_jax.runs.metrics import Metrics
+from enoto_jax.runs.metrics import Rows
 
 
 class Dashboard:
@@ -25,12 +25,12 @@ def rows(path):
 
 def test_quantities_and_evaluations(tmp_path):
     board = Dashboard()
-    metrics = Metrics(tmp_path, (3, 5), (board,))
-    metrics.quantities("offline", 10, {"critic": {"loss": np.float32([1.0, 2.0])}})
+    written = Rows(tmp_path, (3, 5), (board,))
+    written.quantities("offline", 10, {"critic": {"loss": np.float32([1.0, 2.0])}})
     returns = np.asarray([[1.0, 3.0], [5.0, 5.0]])
-    assert metrics.evaluation("offline", 10, returns, None, 1.234) == ("return", 3.5)
-    assert metrics.evaluation("online", 4, returns, [20.0, 40.0], 2.0) == ("score", 30.0)
-    metrics.close()
+    assert written.evaluation("offline", 10, returns, None, 1.234) == ("return", 3.5)
+    assert written.evaluation("online", 4, returns, [20.0, 40.0], 2.0) == ("score", 30.0)
+    written.close()
     assert [(r["seed"], r["name"], r["value"]) for r in rows(tmp_path / "metrics.csv")] == [
         ("3", "offline/critic/loss", "1.0"),
         ("5", "offline/critic/loss", "2.0"),
@@ -54,11 +54,11 @@ def test_quantities_and_evaluations(tmp_path):
 
 
 def test_cutting_back_keeps_the_phase_before(tmp_path):
-    metrics, returns = Metrics(tmp_path, (3,)), np.zeros((1, 1))
+    written, returns = Rows(tmp_path, (3,)), np.zeros((1, 1))
     at = [("offline", 10), ("offline", 20), ("online", 0), ("online", 4), ("online", 8)]
     for phase, step in at:
-        metrics.quantities(phase, step, {"critic": {"loss": np.zeros(1)}})
-        metrics.evaluation(phase, step, returns, None, 0.0)
+        written.quantities(phase, step, {"critic": {"loss": np.zeros(1)}})
+        written.evaluation(phase, step, returns, None, 0.0)
 
     def left():
         evaluations = [(r["phase"], int(r["step"])) for r in rows(tmp_path / "evaluations.csv")]
@@ -66,7 +66,7 @@ def test_cutting_back_keeps_the_phase_before(tmp_path):
         assert [(r["name"].split("/")[0], int(r["step"])) for r in kept] == evaluations
         return evaluations
 
-    metrics.cut_back("online", 4)
+    written.cut_back("online", 4)
     assert left() == at[:4]
-    metrics.cut_back("offline", 19)
+    written.cut_back("offline", 19)
     assert left() == at[:1]
