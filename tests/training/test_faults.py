@@ -10,9 +10,10 @@ import pytest
 from enoto_jax.cli import command
 from enoto_jax.data.source import from_env
 from enoto_jax.envs.vector import SeedEnvs
+from enoto_jax.runs import saving
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.lock import locked
-from enoto_jax.training import record, run
+from enoto_jax.training import run
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
@@ -104,50 +105,11 @@ def test_one_process_a_folder_and_no_lock_outlives_a_kill(tmp_path):
         pass
 
 
-def test_at_least_one_checkpoint_is_kept(tmp_path):
-    with pytest.raises(InputError, match="--keep: 0"):
-        run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "new", keep=0)
-    assert not (tmp_path / "new").exists()
-
-
-def test_at_least_one_process_evaluates(tmp_path):
-    with pytest.raises(InputError, match="--eval_processes: 0"):
-        run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "new", eval_processes=0)
-    assert not (tmp_path / "new").exists()
-
-
-SLEEP = """
-import time
-from enoto_jax.training.record import Record
-class Run(Record):
-    def __init__(self):
-        self.stop = False
-run = Run()
-run.catch_signals()
-print("ready", flush=True)
-while not run.stop:
-    time.sleep(0.01)
-print("saving", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_first_signal_is_answered_and_a_second_stops_at_once(number):
-    process = python("-c", SLEEP)
-    for word in ("ready", "saving"):
-        assert process.stdout.readline() == f"{word}\n"
-        process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == -number
-    assert err == "stopping after this step; a second signal stops at once\n"
-
-
 def test_numbers_that_break_online_stop_the_run_and_leave_the_last_good_state(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(record, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(record, "SAVE_SHARE", np.inf)
+    monkeypatch.setattr(saving, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(saving, "SAVE_SHARE", np.inf)
     row = tiny("sac", online__algorithm__critic_rate=1e30)
     source = from_env("Reach-v0", REACH)
     with quick_compiling(), pytest.raises(RunError) as error:
