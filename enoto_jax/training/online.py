@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax import core
+from enoto_jax.envs.choice import EnvChoice
 from enoto_jax.envs.pool import PoolEnvs
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.nets import ensembles
@@ -217,7 +218,7 @@ def train(
     online: Online,
     data: Transition | None,
     step: int,
-    env_id: str,
+    env: EnvChoice | str,
     record: Record,
     position: dict[str, Any] | None = None,
 ) -> Online:
@@ -230,7 +231,7 @@ def train(
       online: on the devices; its memory is reused.
       data: the data set on the devices where the replay needs it.
       step: environment steps done before; above 0 the run is resumed.
-      env_id: Gymnasium id of the training environments.
+      env: the training environments.
       record: files, evaluation and checkpoints.
       position: as saved at `step`, which may not be reported yet: the next action [S, A] and the
         environments, None where they could not be saved. Without it, or them, new episodes begin.
@@ -243,7 +244,7 @@ def train(
     numbers = put(seeds.seeds)
     mode, look = seeds.compile(algorithm.mode), record.probe(algorithm)
     kind = PoolEnvs if phase.envs_backend == "envpool" else SeedEnvs
-    envs = kind(env_id, seeds.seeds, record.transform)
+    envs = kind(env, seeds.seeds, record.transform)
     now, learn = envs.begin(step), 0
 
     def arguments():
@@ -272,7 +273,7 @@ def train(
         action = position["action"]
     elif step < phase.steps:
         if step > 0:
-            progress.note(f"{env_id} cannot be saved: new episodes begin at online step {step:,}")
+            progress.note(f"{env} cannot be saved: new episodes begin at online step {step:,}")
             now = now._replace(transition=cut_off(online, step, replay, seeds))
         # No updates: there is nothing to learn from yet, or it is done.
         with record.timed("update"):

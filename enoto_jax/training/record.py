@@ -212,10 +212,13 @@ class Record:
             # The same start states just before and just after the hand-over, others elsewhere.
             switch = (phase, step) in (("offline", self._offline_steps), ("online", 0))
             number = 0 if switch else 2 * step + (phase == "online")
-            returns = self.evaluator(mode, state, number, lambda: self.stop)
-        if hosts.any_of(returns is None):
+            found = self.evaluator(mode, state, number, lambda: self.stop)
+        if hosts.any_of(found is None):
             save()
-        returns = hosts.gather(returns)
+        told = np.nan if found.success is None else found.success
+        returns, success = hosts.gather(
+            (found.returns, np.full(found.returns.shape, told, np.float64))
+        )
         if self._watch is not None:
             self._watch(phase, step, hosts.gather(self.seeds.get(state)), returns)
         means = returns.mean(axis=1)
@@ -229,10 +232,11 @@ class Record:
                 "return_mean": own.mean(),
                 "return_std": own.std(),
                 "score": score,
+                "success": rate,
                 "episodes": len(own),
                 "wall_s": round(self.wall(), 2),
             }
-            for seed, own, score in zip(self.seeds.all, returns, scores)
+            for seed, own, score, rate in zip(self.seeds.all, returns, scores, success.mean(axis=1))
         )
         name = "score" if self.source.scored else "return"
         value = float(np.mean(scores if self.source.scored else means))

@@ -17,7 +17,8 @@ import numpy as np
 from enoto_jax import core
 from enoto_jax.data.source import Source
 from enoto_jax.envs import pool
-from enoto_jax.envs.gym import check_spec
+from enoto_jax.envs.choice import EnvChoice, env_choice
+from enoto_jax.envs.gym import Env, check_spec
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Built, Recipe, build, switch
 from enoto_jax.runs import files, hosts
@@ -49,7 +50,7 @@ def train(
     out: str | os.PathLike,
     *,
     seeds: Sequence[int] = (0,),
-    env: str | None = None,
+    env: Env | None = None,
     eval_episodes: int = 10,
     restore: str | os.PathLike | None = None,
     log: Sequence[str] = (),
@@ -69,7 +70,8 @@ def train(
       source: the data set, with its environment and reference returns.
       out: the run's folder.
       seeds: their numbers; trained together in one program.
-      env: Gymnasium id; the source's own by default; "none" stops at the hand-over.
+      env: Gymnasium id, class, function or EnvSpec (`envs.choice`); the source's own by default;
+        "none" stops at the hand-over.
       eval_episodes: episodes per evaluation and seed.
       restore: another run's folder: start from its hand-over instead of an offline phase.
       log: "tensorboard", "wandb"; CSV files are always written.
@@ -91,12 +93,14 @@ def train(
       Stopped: a signal came; everything is saved.
     """
     folder = Path(out)
-    env_id = None if env == "none" else env or source.env_id
+    env = None if env == "none" else env or source.env_id
+    choice = None if env is None else env_choice(env)
     restored = None if restore is None else Path(restore)
     built = build(recipe, source.spec)
-    if env_id is not None:
-        check_spec(env_id, source.spec, source.name)
-        pool.check(recipe.online.envs_backend, env_id)
+    bounds = None
+    if choice is not None:
+        bounds = check_spec(choice, source.spec, source.name)
+        pool.check(recipe.online.envs_backend, choice)
     elif recipe.offline is None:
         raise InputError("--env: this row trains online only and has no environment; give one")
     offline_needed = recipe.offline is not None and restored is None
@@ -104,7 +108,8 @@ def train(
     config = {
         **(about or {}),
         "task": source.name,
-        "env": env_id or "none",
+        "env": "none" if choice is None else choice.text,
+        "action_bounds": bounds and [bound.tolist() for bound in bounds],
         "seeds": [int(s) for s in seeds],
         "eval_episodes": eval_episodes,
         "restore": restored and str(restored.resolve()),
@@ -142,8 +147,9 @@ def train(
         if moved := resume.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
         evaluator = None
-        if env_id is not None:
-            evaluator = Evaluator(env_id, eval_episodes, seed_map, transform, eval_processes)
+        if choice is not None:
+            evaluator = Evaluator(choice, eval_episodes, seed_map, transform, eval_processes)
+            stack.callback(evaluator.close)  # also of a notebook's Ctrl-C: its processes end
         record = Record(
             folder,
             source,
@@ -163,7 +169,7 @@ def train(
             if signals:
                 record.catch_signals()
             transitions = None if dataset is None else transform.transitions(dataset.transitions)
-            _phases(recipe, built, source, env_id, before, transitions, record)
+            _phases(recipe, built, source, choice, before, transitions, record)
             return record.finish()
         except (Stopped, RunError):
             record.close()
@@ -214,7 +220,7 @@ def _phases(
     recipe: Recipe,
     built: Built,
     source: Source,
-    env_id: str | None,
+    choice: EnvChoice | None,
     before: core.TrainState | None,
     data: Transition | None,
     record: Record,
@@ -243,7 +249,7 @@ def _phases(
             extras = resume.extras(built.offline, data, seeds, stored=False)
             resident = resident._replace(extras=extras)
             before = _offline(recipe, built, resident, step, saved, position, record)
-        if env_id is None:
+        if choice is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
 
@@ -254,7 +260,7 @@ def _phases(
     else:
         resident = None
     parts = (recipe.online, built.online, built.replay, carried, resident)
-    online.train(*parts, step, env_id, record, position)
+    online.train(*parts, step, choice, record, position)
 
 
 def _offline(

@@ -18,7 +18,7 @@ COLUMNS = ("step", "name", "value")
 
 def test_columns_are_the_commands_contract():
     assert ",".join(files.EVALUATION_COLUMNS) == (
-        "phase,step,env_steps,seed,return_mean,return_std,score,episodes,wall_s"
+        "phase,step,env_steps,seed,return_mean,return_std,score,success,episodes,wall_s"
     )
     assert files.METRIC_COLUMNS == ("step", "seed", "name", "value")
 
