@@ -27,9 +27,10 @@ from jax.extend.core import Literal
 
 from enoto_jax import core
 from enoto_jax.deploy import numpy_runtime
+from enoto_jax.envs import values
 from enoto_jax.envs.gym import action_bounds
 from enoto_jax.runs import policies
-from enoto_jax.runs.files import plain, read_csv
+from enoto_jax.runs.files import plain, read_config, read_csv
 from enoto_jax.transforms import Transform
 from enoto_jax.types import Array, InputError
 
@@ -99,7 +100,7 @@ def export(
     if out.suffix != ".zip":
         raise InputError(f"--out: {out}; give the name of a .zip file")
     found = trained(Path(run), seed, which)
-    low, high = action_bounds(found.about["env"], len(found.transform.action_shift))
+    low, high = _bounds(Path(run), found)
     bundle = files(found, low, high, onnx)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -146,6 +147,21 @@ def trained(run: Path, seed: int | None = None, which: str = "last") -> Trained:
     about |= {"evaluation": evaluation(run, found.phase, found.step, found.seed)}
     about |= {"versions": found.config.get("versions"), "transform": found.transform.to_json()}
     return Trained(found.algorithm, found.state, found.transform, about)
+
+
+def _bounds(run: Path, found: Trained) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action [A], as the run remembers them or its environment has them."""
+    size, kept = (
+        len(found.transform.action_shift),
+        read_config(run / "config.json").get("action_bounds"),
+    )
+    if kept is None:
+        return action_bounds(found.about["env"], size)
+    try:
+        low, high = (values.row(bound, (size,)) for bound in kept)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{run}: its action_bounds cannot be read: {error}") from error
+    return low, high
 
 
 def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | None:
