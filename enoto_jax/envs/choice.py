@@ -52,6 +52,8 @@ class EnvChoice:
     @functools.cached_property
     def text(self) -> str:
         """What `env_choice` understands again, in any program, if `rebuildable`."""
+        if self.name.endswith(LOST):
+            return self.name
         text = _registered(self.maker) if isinstance(self.maker, EnvSpec) else self._named()
         if text is None:
             return self.name + LOST
@@ -97,7 +99,7 @@ class EnvChoice:
 
     def _named(self) -> str | None:
         if self.maker is None:
-            return None if self.name.endswith(LOST) else self.name
+            return self.name
         elsewhere = self.name.startswith("__main__:") or _found(self.name) is not self.maker
         return None if elsewhere else self.name
 

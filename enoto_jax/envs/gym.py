@@ -75,7 +75,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
             env = robotics.observed(env, name)
         except NotImplementedError as error:
             raise InputError(f"--env: {name} observes what is no row: {error}") from error
-        check_observation(env.observation_space, name)
+        check_observation(env.observation_space, name, nested=False)
     action = env.action_space
     if (action.low != -1).any() or (action.high != 1).any():
         env = RescaleAction(env, np.float32(-1.0), np.float32(1.0))

@@ -10,12 +10,13 @@ from gymnasium import spaces
 from enoto_jax.types import InputError
 
 
-def check_observation(space: spaces.Space, name: str) -> None:
+def check_observation(space: spaces.Space, name: str, nested: bool = True) -> None:
     """Refuse what is not one row of numbers, or a dictionary of such rows.
 
     Args:
       space: of the environment's observations.
       name: of the environment, for the message.
+      nested: whether a dictionary is still allowed.
 
     Raises:
       InputError: it holds images, or is of another kind.
@@ -26,7 +27,7 @@ def check_observation(space: spaces.Space, name: str) -> None:
                 f"--env: {name} observes images ({where}{_short(part)}); agents here take one row "
                 "of numbers; wrap it so that it observes its state, or features of the images"
             )
-    if not isinstance(space, spaces.Dict) and not _is_row(space):
+    if not (nested and isinstance(space, spaces.Dict)) and not _is_row(space):
         raise InputError(
             f"--env: {name} observes {_short(space)}; a flat Box is needed, or a Dict of them"
         )
