@@ -7,6 +7,7 @@ needed". Whoever calls knows whose value it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ SUCCESS = ("success", "is_success", "successes", "goal_achieved")
 
 def number(value: Any) -> float:
     """One number: a scalar, or an array or a list with one element. It may be NaN or infinite."""
+    if isinstance(value, float):  # np.float64 is one
+        return float(value)
     array = _array(value, "a number is")
     if array.size != 1:
         raise ValueError(f"has shape {list(array.shape)}, one number is needed")
@@ -35,6 +38,8 @@ def row(value: Any, shape: tuple[int, ...], dtype: np.dtype | type = np.float32)
 
 def flag(value: Any) -> bool:
     """True or false: a bool, 0 or 1, or an array or a list with one of those."""
+    if isinstance(value, (bool, np.bool_)):  # nearly always, in every step
+        return bool(value)
     array = _array(value, "true or false is")
     if array.size != 1 or array.item() not in (0, 1):
         raise ValueError(f"is {_shown(value)}, true or false is needed")
@@ -45,10 +50,9 @@ def success(info: Mapping[str, Any]) -> bool | None:
     """Whether a step's `info` tells success; None where it tells neither that nor the opposite."""
     told = []
     for name in SUCCESS:
-        try:
-            told.append(flag(info[name]))
-        except (KeyError, ValueError):  # a count, say, or a dictionary: not understood as success
-            continue
+        if name in info:
+            with suppress(ValueError):  # a count, say, or a dictionary: not understood as success
+                told.append(flag(info[name]))
     return any(told) if told else None
 
 
