@@ -11,13 +11,18 @@ choose the next action. Driven by the loop's environments it computes what the l
 With a budget, `observe` hands the same to a thread that learns, and `act` chooses with the newest
 parameters that are finished: neither waits for an update. What is learned is the loop's, but from
 actions of parameters a few steps old, and without the updates that there was no time for.
+
+Everything handed in is copied: a caller may use its arrays again at once. `act` gives and `observe`
+takes actions in one unit: [-1, 1], or the world's own between `action_low` and `action_high`.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +30,12 @@ import numpy as np
 
 from enoto_jax.data.source import Source
 from enoto_jax.deploy.background import Background
+from enoto_jax.deploy.folder import hold
+from enoto_jax.deploy.world import world_of
+from enoto_jax.envs.gym import Env
 from enoto_jax.recipes import units
-from enoto_jax.recipes.recipe import Recipe, build, example_transition
-from enoto_jax.runs import files
+from enoto_jax.recipes.recipe import Built, Recipe, build, example_transition
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.runs.folder import config_of
 from enoto_jax.training import carried, online, resume
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, InputError, RunError, Transition
@@ -42,10 +48,16 @@ class Agent:
       recipe: its online phase is run; steps, evaluations and overlap (see budget_s) do not matter.
       source: sizes and, where the replay needs it, the data set; `from_arrays` makes one.
       restore: the folder of a run whose offline phase it starts from; None for rows without one.
-      out: a folder to save in; an agent made again with the same one goes on from its last save.
+      out: a folder to save in, which it holds until `close`; an agent made again with the same one
+        goes on from its last save.
       seed: of its random numbers, and of the restored run.
       budget_s: seconds that `act`, `observe` and `save` aim to take, which a busy CPU exceeds
         (docs/deploy.md); None: as long as an update does.
+      action_low: the world's lowest action, a number or [A]; without bounds, or an environment,
+        actions lie in [-1, 1] on both sides.
+      action_high: its highest.
+      env: instead of the bounds, an environment that has them: an id, or what else
+        `envs.env_choice` takes. It is made once and not stepped.
 
     Attributes:
       steps: transitions observed, over all starts.
@@ -53,7 +65,8 @@ class Agent:
       skipped: those that there was no time for, with a budget.
 
     Raises:
-      InputError: units, data, or the restored run do not fit, or no saved state is whole.
+      InputError: units, data, bounds, or the restored run do not fit; no saved state is whole; or
+        the folder holds another agent, or is held by one.
     """
 
     def __init__(
@@ -65,12 +78,17 @@ class Agent:
         *,
         seed: int = 0,
         budget_s: float | None = None,
+        action_low: Array | float | None = None,
+        action_high: Array | float | None = None,
+        env: Env | None = None,
     ):
+        _check_arguments(recipe, source, seed)
         if budget_s is not None and not budget_s > 0.0:
             raise InputError(f"budget_s is {budget_s}; give seconds, above 0, or None")
         built, self._phase = build(recipe, source.spec), recipe.online
         seeds = SeedMap([seed], jax.local_devices()[:1])
         self._seeds, self._replay, self._spec = seeds, built.replay, source.spec
+        self._world = world_of(source.spec, action_low, action_high, env)
         if recipe.offline is not None and restore is None:
             raise InputError("restore: this row has an offline phase; give the folder of its run")
         before, self.transform = None, None
@@ -86,18 +104,30 @@ class Agent:
         self._data = data
         begin = online.begin(built.online, built.replay, source.spec, self._phase.batch_size, rows)
         self._online = resume.hand_over(built, begin, seeds, before)
-        self.steps, self._checkpoints = 0, None
-        if out is not None:
-            self._open(Path(out), recipe, seed)
+        self.steps, self._checkpoints, self._closed = 0, None, False
+        config = {
+            "recipe": units.to_json(recipe),
+            "seeds": [int(seed)],
+            "data_hash": _trained_on(restore) if dataset is None else dataset.content_hash,
+            "action_bounds": [x.tolist() for x in (self._world.low, self._world.high)],
+        }
+        with ExitStack() if out is None else hold(Path(out), config) as held:
+            if out is not None:
+                self._open(Path(out))
+            self._compile(built, budget_s)
+            self._lock = held.pop_all()  # from now on it is for `close` to let go
+
+    def _compile(self, built: Built, budget_s: float | None) -> None:
+        """Compile now, so that no step waits for it, and begin to learn in the background."""
+        seeds = self._seeds
         self._first = self.steps
-        nothing = example_transition(source.spec, built.online)._replace(extras={})
+        nothing = example_transition(self._spec, built.online)._replace(extras={})
         self._newest = jax.tree.map(np.asarray, nothing)
         if self.steps:
             last = carried.cut_off(self._online, self.steps, built.replay, seeds)
             self._newest = jax.tree.map(lambda x: x[0], last)
         self._starts, self._waiting = True, False
         self.updates = self.skipped = 0
-        # Compiled now, so that no step waits for it.
         acts = budget_s is None  # with a budget, that is another program's
         step = online.compile_step(self._phase, built.online, built.replay, seeds, acts)
         self._advance = step.lower(*self._arguments(self._newest.observation)).compile()
@@ -123,11 +153,13 @@ class Agent:
         self._publish()
         for explore in (True, False):  # compiled now
             self._compute(nothing, np.bool_(True), self.steps, explore)
-        self._held = np.zeros(self._spec.action_size, np.float32)
+        self._held = self._world.action(np.zeros(self._spec.action_size, np.float32))
         self._background = Background(budget_s)
 
     def act(self, observation: Array, explore: bool = True) -> np.ndarray:
-        """The action [A] in [-1, 1] for an observation [D]; learns from what was observed before.
+        """The action [A] for an observation [D]; learns from what was observed before.
+
+        The action is in the world's units: [-1, 1], or between the bounds that the agent was given.
 
         Args:
           observation: the world's, not transformed.
@@ -138,7 +170,7 @@ class Agent:
         Raises:
           InputError: an observation of another size, or not finite.
         """
-        observation = self._checked("observation", observation, self._spec.observation_size)
+        observation = self._world.observation(observation)
         seen = np.float32(self.transform.observation(observation))
         if self._background is not None:
             work = partial(self._compute, seen, np.bool_(self._starts), self.steps, explore)
@@ -158,26 +190,18 @@ class Agent:
         """Hand in the step that followed the last `act`; its action may be another than advised.
 
         Args:
-          transition: the world's numbers: observation [D], action [A], a reward, two flags, and the
-            next observation [D] (the true successor, also at an episode's end).
+          transition: the world's numbers: observation [D], action [A] in the units of `act`, a
+            reward, two flags, and the next observation [D] (the true successor, also at an
+            episode's end). All of it is copied.
 
         Raises:
-          InputError: sizes that do not fit, numbers that are not finite, or a second transition
-            before the next `act`; nothing is stored then.
+          InputError: sizes that do not fit, numbers that are not finite, an action outside the
+            bounds, or a second transition before the next `act`; nothing is stored then.
           RunError: with a budget: learning has failed before. `act` goes on as it was.
         """
         if self._waiting:
             raise InputError("observe: the last transition still waits for the next act()")
-        d, a = self._spec
-        terminated = bool(transition.terminated)
-        world = Transition(
-            self._checked("observation", transition.observation, d),
-            self._checked("action", transition.action, a),
-            np.float32(self._checked("reward", np.reshape(transition.reward, 1), 1)[0]),
-            np.bool_(terminated),
-            np.bool_(bool(transition.truncated) and not terminated),
-            self._checked("next_observation", transition.next_observation, d),
-        )
+        world = self._world.transition(transition)
         kept = self.transform.transitions(world)
         newest = jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world)
         starts = bool(world.terminated | world.truncated)
@@ -192,11 +216,14 @@ class Agent:
         With a budget it is done in the background: `close` waits for it.
 
         Raises:
-          InputError: the agent has no `out`, or the newest transition was not learned from yet.
+          InputError: the agent has no `out` or is closed, or the newest transition was not learned
+            from yet.
           RunError: it cannot be written, or an earlier save could not be.
         """
-        if self._checkpoints is None:
-            raise InputError("save: give the agent a folder: Agent(..., out=...)")
+        if self._checkpoints is None or self._closed:
+            raise InputError(
+                "save: give the agent a folder: Agent(..., out=...); a closed one has let go of it"
+            )
         if not self.steps or (self._waiting and self._background is None):
             raise InputError("save: call it right after an act() that followed an observe()")
         if self._background is not None:
@@ -219,18 +246,29 @@ class Agent:
             self._background.settle()
 
     def close(self) -> None:
-        """Finish what is learned and saved in the background.
+        """Finish what is learned and saved in the background, and let go of the folder.
+
+        A `with` block does it too.
 
         Raises:
           RunError: learning or a save has failed.
         """
-        try:
-            self.settle()
-        finally:
-            if self._background is not None:
-                self._background.close()
+        if self._closed:
+            return
+        with ExitStack() as stack:  # all of it, whatever fails
+            stack.callback(self._lock.close)
             if self._checkpoints is not None:
-                self._checkpoints.wait()
+                stack.callback(self._checkpoints.close)
+            if self._background is not None:
+                stack.callback(self._background.close)
+            self._closed = True
+            self.settle()
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self.close()
 
     def _write(self, step: int, behind: bool = False) -> None:
         del behind
@@ -270,15 +308,11 @@ class Agent:
         return self._in_world(action)
 
     def _in_world(self, action: Array) -> np.ndarray:
-        return np.float32(self.transform.world_action(self._seeds.get(action)[0]))
+        inner = self.transform.world_action(self._seeds.get(action)[0])
+        return self._world.action(np.float32(inner))
 
-    def _open(self, out: Path, recipe: Recipe, seed: int) -> None:
-        """Make the folder, or go on from what it holds."""
-        config = {"recipe": units.to_json(recipe), "seeds": [seed]}
-        if (out / "config.json").exists() and config_of(out) != config:
-            raise InputError(f"out: {out} holds another run or agent; give another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        files.write_json(out / "config.json", config)
+    def _open(self, out: Path) -> None:
+        """Go on from what the folder holds."""
         self._checkpoints = Checkpoints(out / "checkpoints")
         whole = jax.tree.map(np.zeros_like, self._seeds.get(self._online))
 
@@ -306,11 +340,16 @@ class Agent:
         when = (np.asarray([starts]), np.int32(step), np.int32(rounds))
         return (self._online, self._seeds.seeds, *first, *when, self._data)
 
-    @staticmethod
-    def _checked(name: str, value: Array, size: int) -> np.ndarray:
-        array = np.asarray(value, np.float32)
-        if array.shape != (size,):
-            raise InputError(f"{name} has shape {list(array.shape)}, [{size}] is needed")
-        if not np.isfinite(array).all():
-            raise InputError(f"{name} holds NaN or infinity; it was not used")
-        return array
+
+def _check_arguments(recipe: Recipe, source: Source, seed: int) -> None:
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"recipe: {type(recipe).__name__}; give one, such as recipe('enoto_cql')")
+    if not isinstance(source, Source):
+        raise InputError(f"source: {type(source).__name__}; give one, such as load_source(path)")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
+        raise InputError(f"seed: {seed!r}; an agent has one, between 0 and {2**31 - 1}")
+
+
+def _trained_on(restore: str | os.PathLike | None) -> str | None:
+    """The content hash of the data that the restored run has learned from."""
+    return None if restore is None else resume.config(Path(restore)).get("data_hash")

@@ -32,6 +32,7 @@ class Background:
         self.late, self._budget_s = 0, (1.0 - RESERVE) * budget_s
         self._jobs: queue.Queue[Callable[[bool], None] | None] = queue.Queue()
         self._failed: BaseException | None = None
+        self._closed = False
         self._acting = ThreadPoolExecutor(1, "acting")
         self._running: Future | None = None
         self._learning = threading.Thread(target=self._learn, name="learning", daemon=True)
@@ -41,8 +42,10 @@ class Background:
         """Do a job after those before it; it is told whether others wait behind it already.
 
         Raises:
-          RunError: an earlier job has failed; nothing is learned any more.
+          RunError: an earlier job has failed, or it is closed; nothing is learned any more.
         """
+        if self._closed:
+            raise RunError("learning has ended: the agent is closed")
         if self._failed is not None:
             raise RunError(f"learning has stopped: {self._failed}") from self._failed
         self._jobs.put(job)
@@ -75,7 +78,10 @@ class Background:
             raise RunError(f"learning has stopped: {self._failed}") from self._failed
 
     def close(self) -> None:
-        """Finish the jobs and end both threads."""
+        """Finish the jobs and end both threads, once."""
+        if self._closed:
+            return
+        self._closed = True
         self._jobs.put(None)
         self._learning.join()
         self._acting.shutdown()

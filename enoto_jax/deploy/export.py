@@ -27,6 +27,7 @@ from jax.extend.core import Literal
 
 from enoto_jax.atomic import written_whole
 from enoto_jax.deploy import numpy_runtime
+from enoto_jax.envs import values
 from enoto_jax.envs.gym import action_bounds
 from enoto_jax.runs.files import plain, read_csv
 from enoto_jax.runs.policies import Kept, kept
@@ -85,7 +86,7 @@ def export(
     if which not in WHICH:
         raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
     found = kept(Path(run), which, seed)
-    low, high = action_bounds(found.config.get("env"), len(found.transform.action_shift))
+    low, high = _bounds(Path(run), found)
     bundle = files(found, described(Path(run), found), low, high, onnx)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -123,6 +124,18 @@ def described(run: Path, found: Kept) -> dict[str, Any]:
         "versions": found.config.get("versions"),
         "transform": found.transform.to_json(),
     }
+
+
+def _bounds(run: Path, found: Kept) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action [A], as the run remembers them or its environment has them."""
+    size, known = len(found.transform.action_shift), found.config.get("action_bounds")
+    if known is None:
+        return action_bounds(found.config.get("env"), size)
+    try:
+        low, high = (values.row(bound, (size,)) for bound in known)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{run}: its action_bounds cannot be read: {error}") from error
+    return low, high
 
 
 def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | None:

@@ -2,54 +2,94 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from enoto_jax.envs import values
+from enoto_jax.envs.choice import one_line
 from enoto_jax.types import RunError
 
 
 class Guard(gymnasium.Wrapper):
-    """Passes everything through, and stops what raises or is no longer a number.
+    """Copies what goes in and out, takes what means one thing, and stops at everything else.
+
+    Observations are rows of floats, the reward is a number, both flags are bools; an environment
+    may reuse its arrays. Of `info` only `success` is left, where it is told (`values.success`).
 
     Args:
-      env: any.
+      env: any with a flat observation.
       name: of it in the message.
 
     Attributes:
       count: steps so far; whoever knows a better number sets it.
 
     Raises:
-      RunError: in `reset` and `step`: the environment raised, or gave NaN or infinity.
+      RunError: in `reset` and `step`: the environment raised, returned something else than
+        Gymnasium's environments do, or gave NaN or infinity.
     """
 
     def __init__(self, env: gymnasium.Env, name: str):
         super().__init__(env)
         self.name, self.count = name, 0
+        space = env.observation_space
+        self._shape, self._dtype = space.shape, np.result_type(space.dtype, np.float32)
+        if space.dtype != self._dtype:
+            self.observation_space = gymnasium.spaces.Box(
+                -np.inf, np.inf, self._shape, self._dtype.type
+            )
 
     def reset(self, **how: Any):
         try:
-            observation, info = self.env.reset(**how)
+            given = self.env.reset(**how)
         except Exception as error:
-            raise self._failed(error) from error
-        self._check(observation, 0.0)
-        return observation, info
+            raise self._wrong(one_line(error)) from error
+        if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], Mapping):
+            raise self._wrong("reset() must return an observation and a dictionary")
+        return self._observation(given[0]), {}
 
     def step(self, action: np.ndarray):
         self.count += 1
         try:
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            given = self.env.step(np.array(action))
         except Exception as error:
-            raise self._failed(error) from error
-        self._check(observation, reward)
-        return observation, reward, terminated, truncated, info
+            raise self._wrong(one_line(error)) from error
+        if not isinstance(given, tuple) or len(given) != 5:
+            raise self._wrong(
+                "step() must return observation, reward, terminated, truncated and a dictionary"
+            )
+        observation, reward, terminated, truncated, info = given
+        observation = self._observation(observation)
+        reward = self._taken("reward", values.number, reward)
+        if not np.isfinite(reward):
+            raise self._wrong("its reward is no longer a number")
+        ends = (
+            self._taken("terminated", values.flag, terminated),
+            self._taken("truncated", values.flag, truncated),
+        )
+        told = values.success(info) if isinstance(info, Mapping) else None
+        return observation, reward, *ends, {} if told is None else {"success": told}
 
-    def _failed(self, error: Exception) -> RunError:
-        reason = " ".join(str(error).split())[:300]
-        return RunError(f"{self.name}, step {self.count}: {type(error).__name__}: {reason}")
+    def close(self) -> None:
+        try:
+            self.env.close()
+        except Exception as error:  # nothing that was computed may be lost by it
+            print(f"{self.name}: close() failed: {one_line(error)}", file=sys.stderr)
 
-    def _check(self, observation: np.ndarray, reward: float) -> None:
-        for what, value in (("observation", observation), ("reward", reward)):
-            if not np.isfinite(value).all():
-                raise RunError(f"{self.name}, step {self.count}: its {what} is no longer a number")
+    def _observation(self, value: Any) -> np.ndarray:
+        observation = self._taken("observation", values.row, value, self._shape, self._dtype)
+        if not np.isfinite(observation).all():
+            raise self._wrong("its observation is no longer a number")
+        return observation
+
+    def _taken(self, what: str, take, value: Any, *how: Any) -> Any:
+        try:
+            return take(value, *how)
+        except ValueError as error:
+            raise self._wrong(f"its {what} {error}") from error
+
+    def _wrong(self, reason: str) -> RunError:
+        return RunError(f"{self.name}, step {self.count}: {reason}")

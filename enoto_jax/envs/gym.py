@@ -5,14 +5,22 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import gymnasium
 import mujoco
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import RescaleAction
 
 from enoto_jax.envs import robotics
-from enoto_jax.types import InputError, Spec
+from enoto_jax.envs.choice import EnvChoice, env_choice, one_line
+from enoto_jax.envs.guard import Guard
+from enoto_jax.envs.spaces import check_action, check_observation
+from enoto_jax.types import InputError, RunError, Spec
+
+Env = str | EnvSpec | EnvChoice | Callable[..., gymnasium.Env]  # what a user may give
 
 
 @contextlib.contextmanager
@@ -34,38 +42,63 @@ def known_warnings_ignored():
         mujoco.set_mju_user_warning(other)
 
 
-def make_env(env_id: str, **how) -> gymnasium.Env:
+def make_env(env: Env, **how) -> gymnasium.Env:
     """An environment whose actions are rescaled to [-1, 1] where they are not so already.
 
     Args:
-      env_id: Gymnasium id.
+      env: Gymnasium id, or what else `env_choice` takes.
       how: Gymnasium's own arguments (`render_mode`, `width`, ...).
 
     Raises:
-      InputError: unknown id, missing simulator, or spaces that are not bounded flat boxes.
+      InputError: unknown id, missing simulator, whatever its code raises, or spaces that are not
+        bounded flat boxes.
     """
+    choice = env_choice(env)
+    name, maker = choice.name, choice.resolve()
     try:
-        robotics.register(env_id)
+        if isinstance(maker, str):
+            robotics.register(maker)
+        make = partial(gymnasium.make, maker) if isinstance(maker, (str, EnvSpec)) else maker
         with known_warnings_ignored():
-            env = gymnasium.make(env_id, **how)
-    except (gymnasium.error.Error, ImportError, ModuleNotFoundError, AssertionError) as error:
-        # gymnasium-robotics 1.4 fails a bare assertion in its joints' utilities with MuJoCo 4.
-        bare = f"{type(error).__name__} inside it, with MuJoCo {mujoco.__version__}"
-        reason = " ".join(str(error).split()) or bare
-        raise InputError(f"--env: cannot make {env_id!r}: {reason}") from error
+            env = make(**{**choice.kwargs, **how})
+    except InputError:
+        raise
+    except Exception as error:  # a constructor is somebody else's code
+        raise InputError(f"--env: cannot make {name!r}: {_reason(error)}") from error
+    if not isinstance(env, gymnasium.Env):
+        kind = f"{type(env).__module__}.{type(env).__qualname__}"
+        raise InputError(f"--env: {name} made a {kind}; a gymnasium.Env is needed")
+    check_action(env.action_space, name)
+    check_observation(env.observation_space, name)
     if isinstance(env.observation_space, gymnasium.spaces.Dict):
-        env = robotics.observed(env, env_id)
-    observation, action = env.observation_space, env.action_space
-    box = gymnasium.spaces.Box
-    if not isinstance(observation, box) or len(observation.shape) != 1:
-        raise InputError(f"--env: {env_id} observes {observation}; a flat Box is needed")
-    if not isinstance(action, box) or len(action.shape) != 1:
-        raise InputError(f"--env: {env_id} acts in {action}; a flat Box is needed")
-    if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
-        raise InputError(f"--env: {env_id} has unbounded actions; wrap it with bounds first")
+        try:
+            env = robotics.observed(env, name)
+        except NotImplementedError as error:
+            raise InputError(f"--env: {name} observes what is no row: {error}") from error
+        check_observation(env.observation_space, name, nested=False)
+    action = env.action_space
     if (action.low != -1).any() or (action.high != 1).any():
         env = RescaleAction(env, np.float32(-1.0), np.float32(1.0))
     return env
+
+
+def _reason(error: Exception) -> str:
+    """Why it cannot be made; what Gymnasium and imports say needs no kind in front."""
+    if isinstance(error, (gymnasium.error.Error, ImportError)) and str(error):
+        return " ".join(str(error).split())
+    if str(error):
+        return one_line(error)
+    # gymnasium-robotics 1.4 fails a bare assertion in its joints' utilities with MuJoCo 4.
+    return f"{type(error).__name__} inside it, with MuJoCo {mujoco.__version__}"
+
+
+def time_limit(env: gymnasium.Env) -> int | None:
+    """After how many steps its episodes are cut; None if no wrapper does that."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            return env._max_episode_steps
+        env = env.env
+    return None
 
 
 def spec_of(env: gymnasium.Env) -> Spec:
@@ -73,44 +106,63 @@ def spec_of(env: gymnasium.Env) -> Spec:
     return Spec(env.observation_space.shape[0], env.action_space.shape[0])
 
 
-def env_spec(env_id: str) -> Spec:
+def env_spec(env: Env) -> Spec:
     """Sizes of an environment that is made for this alone.
 
     Raises:
       InputError: it cannot be made.
     """
-    with contextlib.closing(make_env(env_id)) as env:
-        return spec_of(env)
+    with contextlib.closing(make_env(env)) as made:
+        return spec_of(made)
 
 
-def action_bounds(env_id: str | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+def action_bounds(env: Env | None, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest action [A] of the environment itself; -1 and 1 without one.
 
     Args:
-      env_id: Gymnasium id, or none.
+      env: Gymnasium id, or what else `env_choice` takes; none: nothing or "none".
       size: A.
 
     Raises:
-      InputError: the environment cannot be made.
+      InputError: the environment cannot be made, or has actions of another size.
     """
-    if env_id in (None, "none"):
+    if env is None or env == "none":
         return np.full(size, -1.0, np.float32), np.full(size, 1.0, np.float32)
-    env = make_env(env_id)
-    space = (env.env if isinstance(env, RescaleAction) else env).action_space
-    env.close()
+    with contextlib.closing(make_env(env)) as made:
+        low, high = _own_bounds(made)
+    if len(low) != size:
+        raise InputError(f"--env: {env_choice(env)} has actions of size {len(low)}, not {size}")
+    return low, high
+
+
+def _own_bounds(made: gymnasium.Env) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds [A], [A] of what `make_env` has rescaled."""
+    space = (made.env if isinstance(made, RescaleAction) else made).action_space
     return np.float32(space.low), np.float32(space.high)
 
 
-def check_spec(env_id: str, spec: Spec, task: str) -> None:
-    """Make the environment once and compare its sizes with the data's.
+def check_spec(env: Env, spec: Spec, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Make the environment once, compare its sizes with the data's, and try one step of it.
+
+    Returns:
+      The environment's own lowest and highest action, [A] and [A].
 
     Raises:
-      InputError: they differ.
+      InputError: they differ, it cannot be made, or its first step fails.
     """
-    found = env_spec(env_id)
-    if found != spec:
-        raise InputError(
-            f"--env: {env_id} has observation size {found.observation_size} and action size "
-            f"{found.action_size}, but the data of {task} have {spec.observation_size} and "
-            f"{spec.action_size}; give the environment that the data come from"
-        )
+    name = env_choice(env).name
+    with contextlib.closing(make_env(env)) as made:
+        found = spec_of(made)
+        if found != spec:
+            raise InputError(
+                f"--env: {name} has observation size {found.observation_size} and action size "
+                f"{found.action_size}, but the data of {task} have {spec.observation_size} and "
+                f"{spec.action_size}; give the environment that the data come from"
+            )
+        tried = Guard(made, f"{name} of seed 0, tried before the run")
+        try:
+            tried.reset(seed=0)
+            tried.step(np.zeros(found.action_size, np.float32))
+        except RunError as error:
+            raise InputError(f"--env: {error}") from error
+        return _own_bounds(made)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from enoto_jax.envs.choice import env_choice
+from enoto_jax.envs.gym import Env
 from enoto_jax.envs.vector import Step
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, RunError, Transition
@@ -20,7 +22,7 @@ COMPARED = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4")
 BACKENDS = ("gymnasium", "envpool")
 
 
-def check(backend: str, env_id: str) -> None:
+def check(backend: str, env: Env) -> None:
     """Refuse what cannot be trained in.
 
     Raises:
@@ -30,6 +32,7 @@ def check(backend: str, env_id: str) -> None:
         raise InputError(f"--envs_backend: {backend!r}; choose {' or '.join(BACKENDS)}")
     if backend == "gymnasium":
         return
+    env_id = env_choice(env).text
     if env_id not in COMPARED:
         raise InputError(
             f"--envs_backend: envpool's physics are known to be Gymnasium's for "
@@ -49,7 +52,7 @@ class PoolEnvs:
     Each is a pool of its own, so that a seed's start states do not depend on the others.
 
     Args:
-      env_id: one of COMPARED.
+      env: one of COMPARED.
       seeds: S numbers; each environment's random numbers come from its own.
       transform: transitions and actions are the agent's, as in the data that it was trained on.
 
@@ -57,8 +60,8 @@ class PoolEnvs:
       RunError: in `step`: an environment's numbers are no longer finite.
     """
 
-    def __init__(self, env_id: str, seeds: Sequence[int], transform: Transform):
-        self._env_id, self._transform = env_id, transform
+    def __init__(self, env: Env, seeds: Sequence[int], transform: Transform):
+        self._env_id, self._transform = env_choice(env).text, transform
         self._seeds = [int(seed) for seed in seeds]
         self._pools: list[Any] = []
         self._count = 0

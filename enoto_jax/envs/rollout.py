@@ -13,7 +13,9 @@ import gymnasium
 import numpy as np
 
 from enoto_jax.atomic import written_whole
-from enoto_jax.envs.gym import make_env
+from enoto_jax.envs.choice import env_choice
+from enoto_jax.envs.guard import Guard
+from enoto_jax.envs.gym import Env, make_env
 from enoto_jax.types import InputError, Transition
 
 # (observation [D], rng) -> action [A] in the world's numbers and its log-density, or NaN
@@ -35,16 +37,21 @@ class Rollout(NamedTuple):
     returns: np.ndarray
 
 
-def rollout(env_id: str, act: ActFn, rows: int, seed: int) -> Rollout:
+def rollout(env: Env, act: ActFn, rows: int, seed: int) -> Rollout:
     """`rows` steps of episodes one after the other; the same seed gives the same numbers.
 
     Args:
-      env_id: Gymnasium id.
+      env: Gymnasium id, or what else `env_choice` takes.
       act: the policy.
       rows: M.
       seed: of start states and of the policy's noise.
+
+    Raises:
+      InputError: the environment cannot be made.
+      RunError: it fails; the message has its name, the seed and the step.
     """
-    env, rng = make_env(env_id), np.random.default_rng(seed)
+    env = Guard(make_env(env), f"{env_choice(env)} of seed {seed}")
+    rng = np.random.default_rng(seed)
     d, a = env.observation_space.shape[0], env.action_space.shape[0]
     made = Transition(
         np.zeros((rows, d), np.float32),

@@ -11,8 +11,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from enoto_jax.envs import state
+from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.guard import Guard
-from enoto_jax.envs.gym import make_env
+from enoto_jax.envs.gym import Env, make_env
 from enoto_jax.transforms import Transform
 from enoto_jax.types import Transition
 
@@ -35,7 +36,7 @@ class SeedEnvs:
     """S environments side by side.
 
     Args:
-      env_id: Gymnasium id.
+      env: Gymnasium id, or what else `env_choice` takes.
       seeds: S numbers; each environment's random numbers come from its own.
       transform: transitions and actions are the agent's, as in the data that it was trained on.
 
@@ -43,11 +44,11 @@ class SeedEnvs:
       RunError: in `begin` and `step`: an environment fails; named by its id, seed and step.
     """
 
-    def __init__(self, env_id: str, seeds: Sequence[int], transform: Transform):
+    def __init__(self, env: Env, seeds: Sequence[int], transform: Transform):
         self._transform = transform
         self._seeds = [int(seed) for seed in seeds]
         self._envs = SyncVectorEnv(
-            [partial(_guarded, env_id, seed) for seed in self._seeds],
+            [partial(_guarded, env, seed) for seed in self._seeds],
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
         self._observation = np.zeros(0, np.float32)
@@ -111,5 +112,5 @@ class SeedEnvs:
         self._envs.close()
 
 
-def _guarded(env_id: str, seed: int) -> gymnasium.Env:
-    return Guard(make_env(env_id), f"{env_id} of seed {seed}")
+def _guarded(env: Env, seed: int) -> gymnasium.Env:
+    return Guard(make_env(env), f"{env_choice(env)} of seed {seed}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from enoto_jax.runs.files import EVALUATION_COLUMNS, read_csv
+from enoto_jax.runs.files import ADDED_COLUMNS, EVALUATION_COLUMNS, read_csv
 from enoto_jax.types import InputError
 
 Row = dict[str, Any]
@@ -53,6 +53,7 @@ def read_evaluations(source: Rows) -> list[Row]:
         source = read_csv(where)
     rows = []
     for number, row in enumerate(source, start=1):
+        row = {**dict.fromkeys(ADDED_COLUMNS, ""), **row}
         try:
             rows.append({column: _value(column, row[column]) for column in EVALUATION_COLUMNS})
         except KeyError as error:

@@ -27,9 +27,12 @@ EVALUATION_COLUMNS = (
     "return_mean",
     "return_std",
     "score",  # empty where the task has no reference returns
+    "success",  # share of episodes that told it, empty where the environment tells none
     "episodes",
     "wall_s",
 )
+# Columns that files of older versions lack; they are read, and gone on with, as empty ones.
+ADDED_COLUMNS = frozenset({"success"})
 # One row a quantity and seed, so that phases with different quantities share one file.
 METRIC_COLUMNS = ("step", "seed", "name", "value")
 
@@ -162,6 +165,8 @@ class CsvLog:
         found = self.path.read_bytes() if self.path.exists() else b""
         if b"\n" not in found:  # new, or killed inside the header
             _replace(self.path, header)
+        elif self._is_older(found):
+            _replace(self.path, _lines([self.columns, *self._completed(read_csv(path))]))
         elif not found.startswith(header.encode()):
             raise InputError(
                 f"{self.path}: has other columns than {','.join(self.columns)}; "
@@ -169,6 +174,14 @@ class CsvLog:
             )
         elif not found.endswith(b"\n"):
             os.truncate(self.path, found.rfind(b"\n") + 1)
+
+    def _is_older(self, found: bytes) -> bool:
+        """Whether a file has all columns but those that came later."""
+        older = [column for column in self.columns if column not in ADDED_COLUMNS]
+        return older != list(self.columns) and found.startswith(_lines([older]).encode())
+
+    def _completed(self, rows: Iterable[Mapping[str, str]]) -> Iterator[list[str]]:
+        return ([row.get(column, "") for column in self.columns] for row in rows)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes a batch of rows. Once this returns, a kill or a power cut loses none of them.

@@ -58,6 +58,7 @@ class Rows:
         phase: str,
         step: int,
         returns: np.ndarray,
+        success: np.ndarray,
         scores: Sequence[float] | None,
         wall_s: float,
     ) -> tuple[str, float]:
@@ -67,6 +68,7 @@ class Rows:
           phase: offline or online.
           step: of that phase.
           returns: [S, E].
+          success: [S, E], of 0 and 1; NaN where the environment tells none.
           scores: [S], or None where the task has no reference returns.
           wall_s: of the run so far.
 
@@ -83,11 +85,15 @@ class Rows:
                 "return_mean": own.mean(),
                 "return_std": own.std(),
                 "score": score,
+                "success": rate,
                 "episodes": len(own),
                 "wall_s": round(wall_s, 2),
             }
-            for seed, own, score in zip(
-                self._seeds, returns, [None] * len(means) if scores is None else scores
+            for seed, own, score, rate in zip(
+                self._seeds,
+                returns,
+                [None] * len(means) if scores is None else scores,
+                success.mean(axis=1),
             )
         )
         name = "return" if scores is None else "score"

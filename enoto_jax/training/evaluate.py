@@ -5,15 +5,35 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from enoto_jax.envs.choice import env_choice
+from enoto_jax.envs.gym import Env
 from enoto_jax.envs.workers import Crew
 from enoto_jax.training.seeds import SeedMap, cores
 from enoto_jax.transforms import Transform
+from enoto_jax.types import InputError
 
 SLOW_S, MANY = 5.0, 8  # an evaluation that takes longer is told; as many processes are advised
+MAX_STEPS = 10_000  # of an episode, where the environment has no time limit of its own
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation has found.
+
+    Attributes:
+      returns: [S, E] of every episode.
+      success: [S, E] bool, whether any step of the episode told success (`values.SUCCESS`); None
+        where the environment has never told.
+      cut: how many of the S x E episodes were cut after `max_steps`.
+    """
+
+    returns: np.ndarray
+    success: np.ndarray | None
+    cut: int
 
 
 class Evaluator:
@@ -23,35 +43,54 @@ class Evaluator:
     on (seed, number, episode) alone, so a resumed run sees the same ones.
 
     Args:
-      env_id: Gymnasium id.
+      env: Gymnasium id, or what else `env_choice` takes.
       episodes: E, per seed.
       seeds: S of them.
       transform: of observations and actions.
-      processes: that step the environments; the scores do not depend on it, see `envs.crew`.
+      processes: that step the environments; the scores do not depend on it, see `envs.workers`.
+      max_steps: after so many an episode is cut; None: the environment's time limit, or MAX_STEPS
+        without one, which is said at once.
+
+    Raises:
+      InputError: the environment cannot be made, or one of the numbers is below 1.
     """
 
     def __init__(
         self,
-        env_id: str,
+        env: Env,
         episodes: int,
         seeds: SeedMap,
         transform: Transform,
         processes: int = 1,
+        max_steps: int | None = None,
     ):
+        _check_number("eval_episodes", episodes)
+        _check_number("eval_processes", processes)
+        if max_steps is not None:
+            _check_number("eval_max_steps", max_steps)
         self._transform, self._seeds, self._episodes = transform, seeds, episodes
+        self._name = env_choice(env).name
         names = [
-            f"{env_id} of seed {seed}, evaluation episode {episode}"
+            f"{self._name} of seed {seed}, evaluation episode {episode}"
             for seed in seeds.seeds
             for episode in range(episodes)
         ]
-        self._envs = Crew(env_id, names, processes)
+        self._envs = Crew(env, names, processes)
         more = min(cores(), len(names), MANY)
         self._more = more if more > processes else 0
+        self._limit, self._tells, self._cut_told = max_steps, False, False
+        if max_steps is None and self._envs.limit is None:
+            self._limit = MAX_STEPS
+            print(
+                f"{self._name} has no time limit: an evaluation cuts an episode after {MAX_STEPS:,}"
+                " steps; --eval_max_steps sets another number",
+                file=sys.stderr,
+            )
 
     def __call__(
         self, mode: Callable, state, number: int, stop: Callable[[], bool] = lambda: False
-    ) -> np.ndarray | None:
-        """Returns [S, E] of whole episodes; None if it was stopped.
+    ) -> Evaluation | None:
+        """Evaluate whole episodes; None if it was stopped.
 
         Args:
           mode: (state, observation [E, D]) -> action [E, A], compiled for all seeds.
@@ -62,18 +101,22 @@ class Evaluator:
         Raises:
           RunError: an environment fails.
         """
-        begun = time.monotonic()
-        observation, returns, ended = self._envs.reset(self._starts(number))
-        while not ended.all():
+        begun, steps = time.monotonic(), 0
+        observation, returns, ended, success = self._envs.reset(self._starts(number))
+        while not ended.all() and steps != self._limit:
             if stop():
                 return None
             seen = self._per_seed(self._transform.observation(observation))
             action = self._seeds.get(mode(state, np.float32(seen)))
             action = self._transform.world_action(action.reshape(len(observation), -1))
-            observation, reward, ended = self._envs.step(action, ~ended)
-            returns += reward
+            observation, reward, ended, told = self._envs.step(action, ~ended)
+            returns, success, steps = returns + reward, np.fmax(success, told), steps + 1
         self._advise(time.monotonic() - begun)
-        return self._per_seed(returns)
+        self._tell_cut(cut := int((~ended).sum()), len(ended))
+        # An environment that tells success alone has told nothing of the other episodes.
+        self._tells = self._tells or bool(np.isfinite(success).any())
+        told = self._per_seed(success == 1.0) if self._tells else None
+        return Evaluation(self._per_seed(returns), told, cut)
 
     def _advise(self, seconds: float) -> None:
         """Say once that more processes would shorten what takes long."""
@@ -81,6 +124,14 @@ class Evaluator:
             told = f"an evaluation takes {seconds:.0f} s; --eval_processes={self._more} may shorten"
             tqdm.write(f"{told} it, to the same scores", file=sys.stderr)  # above a bar
             self._more = 0
+
+    def _tell_cut(self, cut: int, count: int) -> None:
+        """Say once how many episodes did not end by themselves."""
+        if cut and not self._cut_told:
+            told = f"{cut} of {count} evaluation episodes in {self._name} were cut after"
+            told = f"{told} {self._limit:,} steps; their returns are those so far"
+            tqdm.write(f"{told} (said once; --eval_max_steps)", file=sys.stderr)
+            self._cut_told = True
 
     def _starts(self, number: int) -> np.ndarray:
         """What each episode begins from [S E]."""
@@ -94,3 +145,8 @@ class Evaluator:
     def close(self) -> None:
         """Close every environment."""
         self._envs.close()
+
+
+def _check_number(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(f"--{name}: {value!r}; a whole number from 1 on is needed")

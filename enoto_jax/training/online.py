@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax import core
+from enoto_jax.envs.choice import EnvChoice
 from enoto_jax.envs.pool import PoolEnvs
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.recipes.recipe import Phase, example_batch, example_transition
@@ -177,17 +178,17 @@ class Interaction:
         replay: Replay,
         online: Online,
         data: Transition | None,
-        env_id: str,
+        env: EnvChoice | str,
         record: Record,
         step: int,
     ):
-        self._phase, self._replay, self._data, self._env_id = phase, replay, data, env_id
+        self._phase, self._replay, self._data, self._env = phase, replay, data, env
         self._record, self._seeds = record, record.seeds
         self.online, self.step, self.action = online, step, None
         self._numbers = self._seeds.put(self._seeds.seeds)
         self._programs = record.programs(algorithm)
         kind = PoolEnvs if phase.envs_backend == "envpool" else SeedEnvs
-        self._envs = kind(env_id, self._seeds.seeds, record.transform)
+        self._envs = kind(env, self._seeds.seeds, record.transform)
         self._now = self._envs.begin(step)
         self._progress = Progress(phase.steps, "online", initial=step)
         if step < phase.steps:
@@ -277,7 +278,7 @@ class Interaction:
 
     def _begin_new_episodes(self) -> None:
         where = f"new episodes begin at online step {self.step:,}"
-        self._progress.note(f"{self._env_id} cannot be saved: {where}")
+        self._progress.note(f"{self._env} cannot be saved: {where}")
         last = cut_off(self.online, self.step, self._replay, self._seeds)
         self._now = self._now._replace(transition=last)
 
@@ -288,7 +289,7 @@ def train(
     replay: Replay,
     online: Online,
     data: Transition | None,
-    env_id: str,
+    env: EnvChoice | str,
     record: Record,
     place: Place = Place(),
 ) -> Online:
@@ -300,7 +301,7 @@ def train(
       replay: where batches come from.
       online: on the devices; its memory is reused.
       data: the data set on the devices where the replay needs it.
-      env_id: Gymnasium id of the training environments.
+      env: the training environments.
       record: files, evaluation and checkpoints.
       place: where it goes on. The position has the next action [S, A] and the environments, None
         where they could not be saved: without it, or them, new episodes begin.
@@ -308,7 +309,7 @@ def train(
     Returns:
       What the seeds carry at the phase's end, on the devices.
     """
-    loop = Interaction(phase, algorithm, replay, online, data, env_id, record, place.step)
+    loop = Interaction(phase, algorithm, replay, online, data, env, record, place.step)
     loop.begin(place.position)
     while loop.step < phase.steps:
         loop.act()

@@ -132,14 +132,18 @@ class Record:
             return ""
         with self.timing.timed("eval"):
             number = evaluation_number(phase, step, self._offline_steps)
-            returns = evaluator(programs.mode, state, number, lambda: self.signals.stop)
-        if hosts.any_of(returns is None):
+            found = evaluator(programs.mode, state, number, lambda: self.signals.stop)
+        if hosts.any_of(found is None):
             save()
-        returns = hosts.gather(returns)
+        told = np.nan if found.success is None else found.success
+        success = np.full(found.returns.shape, told, np.float64)
+        returns, success = hosts.gather((found.returns, success))
         if watch is not None:
             watch(phase, step, hosts.gather(self.seeds.get(state)), returns)
         scores = self._source.score(returns.mean(axis=1)) if self._source.scored else None
-        name, value = self.rows.evaluation(phase, step, returns, scores, self.timing.wall())
+        name, value = self.rows.evaluation(
+            phase, step, returns, success, scores, self.timing.wall()
+        )
         self.saving.save_best(phase, step, lambda: self.seeds.get(state), name, value)
         return f"{name} {value:.1f}"
 

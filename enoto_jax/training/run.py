@@ -15,6 +15,7 @@ import numpy as np
 from enoto_jax import core
 from enoto_jax.data.source import Dataset, Source
 from enoto_jax.envs import pool
+from enoto_jax.envs.choice import EnvChoice, env_choice
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Built, Recipe, build, switch
@@ -43,7 +44,8 @@ class Setup(NamedTuple):
       built: its units.
       source: of the data.
       settings: how it is trained.
-      env_id: of the environments; None without a simulator.
+      env: of the environments; None without a simulator.
+      bounds: of the environment's own actions, or None.
       dataset: None where nothing learns from it here.
     """
 
@@ -51,7 +53,8 @@ class Setup(NamedTuple):
     built: Built
     source: Source
     settings: Settings
-    env_id: str | None
+    env: EnvChoice | None
+    bounds: Any
     dataset: Dataset | None
 
     @property
@@ -66,7 +69,8 @@ class Setup(NamedTuple):
         return {
             **(self.settings.about or {}),
             "task": self.source.name,
-            "env": self.env_id or "none",
+            "env": "none" if self.env is None else self.env.text,
+            "action_bounds": self.bounds and [bound.tolist() for bound in self.bounds],
             "seeds": list(self.settings.seeds),
             "eval_episodes": self.settings.eval_episodes,
             "restore": restored and str(restored.resolve()),
@@ -131,20 +135,22 @@ def train(
 
 def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
     """Check that the recipe, the source and the environment fit, and load the data."""
-    built, env_id = build(recipe, source.spec), settings.env_id(source)
-    if env_id is not None:
-        check_spec(env_id, source.spec, source.name)
-        pool.check(recipe.online.envs_backend, env_id)
+    built, env = build(recipe, source.spec), settings.env_of(source)
+    choice, bounds = None, None
+    if env is not None:
+        choice = env_choice(env)
+        bounds = check_spec(choice, source.spec, source.name)
+        pool.check(recipe.online.envs_backend, choice)
     elif recipe.offline is None:
         raise InputError("--env: this row trains online only and has no environment; give one")
-    setup = Setup(recipe, built, source, settings, env_id, None)
+    setup = Setup(recipe, built, source, settings, choice, bounds, None)
     needed = setup.begins_offline or built.replay.needs_data
     return setup._replace(dataset=source.load() if needed else None)
 
 
 def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transform]:
     """The restored offline state, if any, and the transform; checks that the run fits in memory."""
-    recipe, built, source, settings, _, dataset = setup
+    recipe, built, source, settings, _, _, dataset = setup
     before, transform = None, None
     if settings.restored is not None:
         before, transform = resume.offline_state(settings.restored, built.offline, seeds)
@@ -158,13 +164,13 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transf
 
 def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> Record:
     """The run's files, and the environments of its evaluations."""
-    recipe, built, source, settings, env_id, _ = setup
+    recipe, built, source, settings, env, _, _ = setup
     learns_from_data = recipe.offline is not None or built.replay.needs_data
     sample = source.sample(probe.ROWS) if learns_from_data else None
     evaluator = None
-    if env_id is not None:
+    if env is not None:
         how = (settings.eval_episodes, seeds, transform, settings.eval_processes)
-        evaluator = Evaluator(env_id, *how)
+        evaluator = Evaluator(env, *how, settings.eval_max_steps)
     return Record(
         folder,
         source,
@@ -185,7 +191,7 @@ def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> Non
       before: the restored offline state, on the devices; None: this run has its own, or needs none.
       record: of the run.
     """
-    recipe, built, source, _, env_id, dataset = setup
+    recipe, built, source, _, env, _, dataset = setup
     seeds, data = record.seeds, None
     if dataset is not None:
         data = record.transform.transitions(dataset.transitions)
@@ -211,7 +217,7 @@ def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> Non
             extras = resume.extras(built.offline, data, seeds, stored=False)
             resident = resident._replace(extras=extras)
             before = _offline(recipe, built, resident, saved, record)
-        if env_id is None:
+        if env is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
         carried, place = resume.hand_over(built, begin, seeds, before), Place()
@@ -221,7 +227,7 @@ def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> Non
     else:
         resident = None
     parts = (recipe.online, built.online, built.replay, carried, resident)
-    online.train(*parts, env_id, record, place)
+    online.train(*parts, env, record, place)
 
 
 def _offline(

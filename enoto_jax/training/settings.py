@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from enoto_jax.data.source import Source
+from enoto_jax.envs.choice import env_choice
+from enoto_jax.envs.gym import Env
 from enoto_jax.runs import dashboards
 from enoto_jax.training.record import Watch
 from enoto_jax.types import InputError
@@ -18,7 +20,7 @@ class Options(TypedDict, total=False):
     """Options of `train`, as an editor shows them. `Settings` explains them."""
 
     seeds: Sequence[int]
-    env: str | None
+    env: Env | None
     eval_episodes: int
     restore: str | os.PathLike | None
     log: Sequence[str]
@@ -28,6 +30,7 @@ class Options(TypedDict, total=False):
     watch: Watch | None
     keep: int
     eval_processes: int
+    eval_max_steps: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Settings:
 
     Attributes:
       seeds: their numbers; trained together in one program.
-      env: Gymnasium id; the source's own by default; "none" stops at the hand-over.
+      env: Gymnasium id, class, function or EnvSpec (`envs.choice`); the source's own by default;
+        "none" stops at the hand-over.
       eval_episodes: episodes per evaluation and seed.
       restore: another run's folder: start from its hand-over instead of an offline phase.
       log: "tensorboard", "wandb"; CSV files are always written.
@@ -47,13 +51,15 @@ class Settings:
         returns [S, E]).
       keep: how many of the newest checkpoints are kept.
       eval_processes: that step the environments of an evaluation, see `envs.workers`.
+      eval_max_steps: after so many an evaluation episode is cut; None: the environment's time
+        limit, or 10,000 without one.
 
     Raises:
       InputError: a value that is no setting.
     """
 
     seeds: Sequence[int] = (0,)
-    env: str | None = None
+    env: Env | None = None
     eval_episodes: int = 10
     restore: str | os.PathLike | None = None
     log: Sequence[str] = ()
@@ -63,6 +69,7 @@ class Settings:
     watch: Watch | None = None
     keep: int = 2
     eval_processes: int = 1
+    eval_max_steps: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
@@ -78,9 +85,13 @@ class Settings:
             )
         dashboards.check(self.log)
 
-    def env_id(self, source: Source) -> str | None:
-        """The environment's id; None: no simulator."""
-        return None if self.env == "none" else self.env or source.env_id
+    def env_of(self, source: Source) -> Env | None:
+        """The environment; None: no simulator."""
+        if isinstance(self.env, str) and self.env == "none":
+            return None
+        if self.env is None and source.env_id is not None and source.env_kwargs:
+            return env_choice(source.env_id, **source.env_kwargs)
+        return source.env_id if self.env is None else self.env
 
     @property
     def restored(self) -> Path | None:

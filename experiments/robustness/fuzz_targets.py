@@ -351,7 +351,7 @@ def _run(folder: Path) -> None:
     evaluations = files.CsvLog(folder / "evaluations.csv", files.EVALUATION_COLUMNS)
     rows = [("offline", 0), ("offline", 10), ("online", 0), ("online", 5), ("online", 10)]
     evaluations.append(
-        dict(zip(files.EVALUATION_COLUMNS, (phase, step, step, seed, 1.5, 0.5, None, 1, 3.0)))
+        dict(zip(files.EVALUATION_COLUMNS, (phase, step, step, seed, 1.5, 0.5, None, None, 1, 3.0)))
         for phase, step in rows
         for seed in _SEEDS
     )

@@ -428,6 +428,6 @@ def test_lapo_beats_its_data():
     learn = offline.compile_blocks(algorithm, 64, 50, seeds)
     state, _ = learn(state, numbers, seeds.share(np.int32(0)), seeds.share(np.int32(10)), data)
     evaluator = Evaluator("Reach-v0", 20, seeds, transform)
-    returns = evaluator(seeds.compile(algorithm.mode), state, 0).mean(axis=1)
+    returns = evaluator(seeds.compile(algorithm.mode), state, 0).returns.mean(axis=1)
     assert dataset.episode_returns.mean() < -6.5
     assert (returns > -3.0).all(), returns

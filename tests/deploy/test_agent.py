@@ -1,6 +1,8 @@
 """The push interface: driven by the loop's own environments it must do what the loop does."""
 
+import json
 import threading
+from contextlib import suppress
 
 import jax
 import numpy as np
@@ -74,14 +76,18 @@ def test_it_goes_on_from_what_it_saved(trained, source, tmp_path):
     now = drive(agent, envs, envs.begin(), 7)
     agent.act(now.observation[0])
     agent.save()
+    agent.close()
     again = Agent(ROW, source, trained[0], tmp_path, seed=SEED)
     assert again.steps == 7
     assert_same(jax.tree.map(np.asarray, agent._online), jax.tree.map(np.asarray, again._online))
     np.testing.assert_array_equal(
         again.act(now.observation[0], explore=False), agent.act(now.observation[0], explore=False)
     )
-    with pytest.raises(InputError, match="holds another run or agent"):
+    again.close()
+    with pytest.raises(InputError, match="holds another run or agent, with other recipe"):
         Agent(tiny("cql_n_to_sac_n", **CHANGES), source, trained[0], tmp_path, seed=SEED)
+    with pytest.raises(InputError, match="holds another run or agent; give another folder"):
+        Agent(ROW, source, trained[0], trained[0], seed=SEED)
 
 
 def test_acting_twice_neither_stores_nor_learns_twice(trained, source):
@@ -107,6 +113,13 @@ GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
         ({"action": 0.5}, r"action has shape \[\], \[1\] is needed"),
         ({"reward": np.nan}, "reward holds NaN"),
         ({"next_observation": np.float32([np.inf, 0])}, "next_observation holds NaN or infinity"),
+        ({"observation": {"a": 0.0}}, "observation is of type dict, numbers are needed"),
+        ({"observation": [[0.0], 1.0]}, "observation is of type list, numbers are needed"),
+        ({"action": np.float32([2.0])}, r"action 0 is 2, outside \[-1, 1\].* action_low"),
+        ({"reward": None}, "reward is None, a number is needed"),
+        ({"reward": [1.0, 2.0]}, r"reward has shape \[2\], one number is needed"),
+        ({"terminated": None}, "terminated is None, true or false is needed"),
+        ({"truncated": "False"}, "truncated is 'False', true or false is needed"),
     ],
 )
 def test_a_transition_that_cannot_be_used_is_refused_and_not_stored(
@@ -117,7 +130,9 @@ def test_a_transition_that_cannot_be_used_is_refused_and_not_stored(
     with pytest.raises(InputError, match=message):
         agent.observe(GOOD._replace(**change))
     assert agent.steps == 0
-    agent.observe(GOOD)
+    with pytest.raises(InputError, match="observe: tuple; give a Transition"):
+        agent.observe(tuple(GOOD))
+    agent.observe(GOOD._replace(reward=[0.5], terminated=np.asarray([0])))
     with pytest.raises(InputError, match="still waits for the next act"):
         agent.observe(GOOD)
     with pytest.raises(InputError, match="observation has shape"):
@@ -136,10 +151,11 @@ def hurried(trained, source, tmp_path):
     """An agent with a budget that nothing here exceeds, and a folder to save in."""
     agent = Agent(ROW, source, trained[0], tmp_path / "out", seed=SEED, budget_s=60.0)
     yield agent
-    agent._background.close()
+    with suppress(RunError):  # where learning has failed
+        agent.close()
 
 
-def test_with_a_budget_it_learns_what_the_loop_learns(hurried, trained, source):
+def test_with_a_budget_it_learns_what_the_loop_learns(hurried, trained, source, tmp_path):
     """Given time, from the same transitions; actions may be older, so they are handed in."""
     plain, envs = Agent(ROW, source, trained[0], seed=SEED), worlds()
     now = envs.begin()
@@ -163,10 +179,8 @@ def test_with_a_budget_it_learns_what_the_loop_learns(hurried, trained, source):
             hurried.act(seen, explore=False), plain.act(seen, explore=False)
         )
     hurried.save()
-    hurried.settle()
-    hurried._checkpoints.wait()
-    folder = hurried._checkpoints._managers["latest"].directory.parent.parent
-    again = Agent(ROW, source, trained[0], folder, seed=SEED)
+    hurried.close()
+    again = Agent(ROW, source, trained[0], tmp_path / "out", seed=SEED)
     assert again.steps == STEPS
     assert_same(jax.tree.map(np.asarray, again._online.train), two.train)
 
@@ -218,6 +232,7 @@ def test_a_damaged_save_is_passed_over(trained, source, tmp_path, capsys):
         now = drive(agent, envs, now, steps)
         agent.act(now.observation[0])
         agent.save()
+    agent.close()
     state = tmp_path / "checkpoints" / "latest" / "7" / "state"
     for path in state.rglob("*"):
         if path.is_file():
@@ -230,3 +245,144 @@ def test_a_damaged_save_is_passed_over(trained, source, tmp_path, capsys):
 def test_a_budget_is_above_zero(source):
     with pytest.raises(InputError, match="budget_s is 0"):
         Agent(ROW, source, budget_s=0)
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ({"seed": [0, 1]}, r"seed: \[0, 1\]; an agent has one"),
+        ({"seed": -1}, "seed: -1"),
+        ({"seed": True}, "seed: True"),
+        ({"action_low": -1.0}, "give both, or none"),
+        ({"action_low": [0.0, 0.0], "action_high": 1.0}, r"action_low has shape \[2\], \[1\]"),
+        ({"action_low": 1.0, "action_high": 1.0}, "action 0 lies between 1 and 1"),
+        ({"action_low": -np.inf, "action_high": 1.0}, "action_low holds NaN or infinity"),
+        ({"env": "Reach-v0", "action_low": 0.0}, "give the environment or the bounds"),
+        ({"env": "Hopper-v5"}, "Hopper-v5 has actions of size 3, not 1"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_refused(source, how, message):
+    with pytest.raises(InputError, match=message):
+        Agent(ROW, source, **how)
+
+
+def test_names_in_place_of_objects_are_refused_in_a_line(source):
+    with pytest.raises(InputError, match="recipe: str"):
+        Agent("enoto_cql", source)
+    with pytest.raises(InputError, match="source: str"):
+        Agent(ROW, "hopper-medium-v2")
+
+
+@pytest.mark.parametrize("budget_s", [None, 60.0])
+def test_a_caller_may_reuse_its_arrays(trained, source, budget_s):
+    """One buffer for everything, overwritten as soon as a call returns."""
+    agent, envs = Agent(ROW, source, trained[0], seed=SEED, budget_s=budget_s), worlds()
+    seen, following, action = np.zeros(2, np.float32), np.zeros(2, np.float32), np.zeros(1, "f")
+    now, expected = envs.begin(), []
+    for _ in range(STEPS):
+        seen[:] = now.observation[0]
+        action[:] = agent.act(seen)
+        seen[:] = np.nan
+        now = envs.step(action[None].copy())
+        moved = jax.tree.map(lambda x: x[0], now.transition)
+        seen[:], following[:] = moved.observation, moved.next_observation
+        agent.observe(moved._replace(observation=seen, action=action, next_observation=following))
+        for buffer in (seen, following, action):
+            buffer[:] = np.nan
+        expected.append(moved)
+    agent.act(now.observation[0])
+    agent.close()
+    ring = jax.tree.map(lambda x: np.asarray(x)[0, :STEPS], agent._online.storage.ring)
+    kept = agent.transform.transitions(jax.tree.map(lambda *x: np.stack(x), *expected))
+    for name in ("observation", "action", "reward", "next_observation"):
+        np.testing.assert_allclose(getattr(ring, name), getattr(kept, name), atol=1e-6)
+    assert agent.steps == STEPS
+
+
+def test_an_action_that_the_caller_changes_is_not_what_is_held(hurried):
+    first = hurried.act(np.ones(2))
+    kept = first.copy()
+    first[:] = 9.0
+    np.testing.assert_array_equal(hurried._held, kept)
+
+
+@pytest.mark.parametrize("how", ["numbers", "environment"])
+def test_with_bounds_both_sides_speak_the_worlds_units(trained, source, how):
+    """ReachWide-v0 has actions in [-3, 3]; what is stored is in [-1, 1]."""
+    bounds = {"env": "ReachWide-v0"} if how == "environment" else dict(action_low=-3, action_high=3)
+    plain = Agent(ROW, source, trained[0], seed=SEED)
+    wide = Agent(ROW, source, trained[0], seed=SEED, **bounds)
+    for explore in (False, True):
+        one = plain.act(np.ones(2), explore=explore)
+        np.testing.assert_allclose(wide.act(np.ones(2), explore=explore), 3.0 * one, rtol=1e-6)
+    with pytest.raises(InputError, match=r"action 0 is 3.1, outside \[-3, 3\]"):
+        wide.observe(GOOD._replace(action=np.float32([3.1])))
+    wide.observe(GOOD._replace(action=np.float32([1.5])))
+    wide.act(np.zeros(2))
+    stored = np.asarray(wide._online.storage.ring.action)[0, 0]
+    np.testing.assert_allclose(stored, wide.transform.action(np.float32([0.5])), rtol=1e-6)
+
+
+def test_bounds_need_not_be_symmetric(trained, source):
+    low, high = np.float32([1.0]), np.float32([5.0])
+    plain = Agent(ROW, source, trained[0], seed=SEED)
+    agent = Agent(ROW, source, trained[0], seed=SEED, action_low=low, action_high=high)
+    one = plain.act(np.ones(2), explore=False)
+    np.testing.assert_allclose(agent.act(np.ones(2), explore=False), 3.0 + 2.0 * one, rtol=1e-6)
+
+
+def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):
+    with Agent(ROW, source, trained[0], tmp_path, seed=SEED) as agent:
+        with pytest.raises(InputError, match="is at work in .*; an Agent holds its folder until"):
+            Agent(ROW, source, trained[0], tmp_path, seed=SEED)
+        agent.act(np.zeros(2))
+        agent.observe(GOOD)
+        agent.act(np.ones(2))
+        agent.save()
+    with pytest.raises(InputError, match="a closed one has let go of it"):
+        agent.save()
+    agent.close()  # nothing more to do
+    again = Agent(ROW, source, trained[0], tmp_path, seed=SEED)
+    assert again.steps == 1
+    del again  # nobody can close it any more
+    Agent(ROW, source, trained[0], tmp_path, seed=SEED).close()
+
+
+def test_an_agent_that_cannot_be_made_lets_go_of_the_folder(trained, source, tmp_path, monkeypatch):
+    def fails(*_):
+        raise RunError("no compiler")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Agent, "_compile", fails)
+        with pytest.raises(RunError, match="no compiler"):
+            Agent(ROW, source, trained[0], tmp_path, seed=SEED)
+    Agent(ROW, source, trained[0], tmp_path, seed=SEED).close()
+
+
+def test_other_data_of_the_same_size_are_refused(trained, source, tmp_path):
+    row = tiny("enoto_cql", online__replay="append", **CHANGES)
+    Agent(row, source, trained[0], tmp_path, seed=SEED).close()
+    other = reach_source(env_id="ReachShort-v0", seed=7)
+    with pytest.raises(InputError, match="with other data; give another folder"):
+        Agent(row, other, trained[0], tmp_path, seed=SEED)
+    bounds = {"action_low": -2, "action_high": 2}
+    with pytest.raises(InputError, match="with other action bounds"):
+        Agent(row, source, trained[0], tmp_path, seed=SEED, **bounds)
+    # What an agent of an earlier version wrote.
+    config = json.loads((tmp_path / "config.json").read_text())
+    older = {name: config[name] for name in ("recipe", "seeds")}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    Agent(row, source, trained[0], tmp_path, seed=SEED).close()
+
+
+def test_a_closed_agent_says_that_it_learns_no_more(hurried):
+    hurried.act(np.zeros(2))
+    hurried.close()
+    with pytest.raises(RunError, match="the agent is closed"):
+        hurried.observe(GOOD)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(trained, source, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"out: cannot write to {tmp_path}/file/out"):
+        Agent(ROW, source, trained[0], tmp_path / "file" / "out", seed=SEED)

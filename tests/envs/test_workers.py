@@ -1,5 +1,6 @@
 """Environments in several processes: the same numbers as in one, and nobody is left behind."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -69,7 +70,7 @@ def test_any_number_of_processes_shows_the_same(processes, used, made):
         alive, counts = np.ones(5, bool), []
         seen = one.reset(seeds), crew.reset(seeds)
         while alive.any():
-            for x, y in zip(*seen):
+            for x, y in zip(*seen, strict=True):
                 assert x.dtype == y.dtype
                 np.testing.assert_array_equal(x, y)
             counts.append(alive.sum())
@@ -124,13 +125,13 @@ def only_here() -> Reach:
     return Reach()
 
 
-def test_an_environment_that_another_process_cannot_make_is_refused(monkeypatch, made):
+def test_an_environment_that_another_process_cannot_make_is_refused_at_once(monkeypatch):
     monkeypatch.setenv("MAKES_IT", str(os.getpid()))
     if "OnlyHere-v0" not in gymnasium.registry:
         gymnasium.register("OnlyHere-v0", only_here)
-    crew = made(Crew, "OnlyHere-v0", names(2), 2)
     with pytest.raises(InputError, match="cannot make 'OnlyHere-v0': not in this process"):
-        crew.reset(STARTS[:2])
+        Crew("OnlyHere-v0", names(2), 2)
+    assert not multiprocessing.active_children()
 
 
 def test_an_environment_that_cannot_be_sent_is_refused():
@@ -149,7 +150,7 @@ def test_an_evaluation_scores_the_same():
     scores = []
     for processes in (1, 3):
         evaluator = Evaluator("ReachGoal-v0", 4, seeds, same, processes)
-        scores += [[evaluator(mode, 0.7, number) for number in (0, 1)]]
+        scores += [[evaluator(mode, 0.7, number).returns for number in (0, 1)]]
         evaluator.close()
     np.testing.assert_array_equal(*scores)
     assert np.shape(scores[0]) == (2, 2, 4) and len(np.unique(scores[0])) == 16

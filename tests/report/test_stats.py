@@ -170,6 +170,14 @@ def test_interval_is_taken_point_by_point():
         stats.interval(values[:1])
 
 
+def test_a_file_without_success_is_read(tmp_path):
+    columns = [column for column in EVALUATION_COLUMNS if column != "success"]
+    mine = rows(0, [1, 45, 40], ONLINE)
+    CsvLog(tmp_path / "evaluations.csv", columns).append(mine)
+    found = stats.read_evaluations(tmp_path)
+    assert len(found) == len(mine) and all(np.isnan(row["success"]) for row in found)
+
+
 def test_through_files(tmp_path):
     mine = rows(0, [1, 45, 40], ONLINE) + rows(1, [1, 2, 3], ONLINE)
     CsvLog(tmp_path / "evaluations.csv", EVALUATION_COLUMNS).append(mine)
@@ -177,7 +185,9 @@ def test_through_files(tmp_path):
     assert stats.summary(tmp_path) == stats.summary(mine)
     write_json(tmp_path / "summary.json", stats.summary(mine))
     assert json.loads((tmp_path / "summary.json").read_text()) == stats.summary(mine)
-    assert stats.read_evaluations(tmp_path)[1] == {
+    found = stats.read_evaluations(tmp_path)[1]
+    assert np.isnan(found.pop("success"))
+    assert found == {
         "phase": "offline",
         "step": 10,
         "env_steps": 0,

@@ -18,7 +18,7 @@ COLUMNS = ("step", "name", "value")
 
 def test_columns_are_the_commands_contract():
     assert ",".join(files.EVALUATION_COLUMNS) == (
-        "phase,step,env_steps,seed,return_mean,return_std,score,episodes,wall_s"
+        "phase,step,env_steps,seed,return_mean,return_std,score,success,episodes,wall_s"
     )
     assert files.METRIC_COLUMNS == ("step", "seed", "name", "value")
 
@@ -78,6 +78,19 @@ def test_csv_refuses_a_file_with_other_columns(tmp_path):
     with pytest.raises(InputError, match=r"a\.csv: has other columns than step,name,value"):
         files.CsvLog(tmp_path / "a.csv", COLUMNS)
     assert (tmp_path / "a.csv").read_text() == "step,value\n1,2\n"
+
+
+def test_csv_of_an_older_version_goes_on_with_the_columns_that_came_later(tmp_path):
+    older = "phase,step,env_steps,seed,return_mean,return_std,score,episodes,wall_s\n"
+    path = tmp_path / "a.csv"
+    path.write_text(older + "offline,5,0,1,2.0,0.5,,10,3.0\noffline,6,0,1,2")  # killed there
+    log = files.CsvLog(path, files.EVALUATION_COLUMNS)
+    log.append([{"phase": "offline", "step": 6, "seed": 1, "success": 0.25}])
+    assert [row["success"] for row in files.read_csv(path)] == ["", "0.25"]
+    assert log.cut_back(lambda row: row["step"] == "5") == 1
+    assert path.read_text().splitlines()[1:] == ["offline,5,0,1,2.0,0.5,,,10,3.0"]
+    files.CsvLog(path, files.EVALUATION_COLUMNS)
+    assert len(files.read_csv(path)) == 1
 
 
 def test_cut_back_removes_rows_and_goes_on(tmp_path):

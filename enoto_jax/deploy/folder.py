@@ -1,0 +1,61 @@
+"""The folder that an agent saves in: always the same agent's, and one at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from enoto_jax.recipes import registry, units
+from enoto_jax.runs import files
+from enoto_jax.runs.lock import locked
+from enoto_jax.types import InputError
+
+
+def hold(out: Path, config: Mapping[str, Any]) -> ExitStack:
+    """Make the folder, or check that it is this agent's, and hold it until the stack is closed.
+
+    Args:
+      out: the folder.
+      config: what makes the agent the same one: recipe, seeds, data, action bounds.
+
+    Raises:
+      InputError: it holds something else, another agent or run holds it, or nobody can write there.
+    """
+    config = json.loads(json.dumps(config))
+    if (out / "config.json").exists():
+        _check_same(out, files.read_config(out / "config.json"), config)
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out))
+            files.write_json(out / "config.json", config)
+        except OSError as error:
+            raise InputError(f"out: cannot write to {out}: {error.strerror}") from error
+        except InputError as error:
+            raise InputError(f"{error}; an Agent holds its folder until its close()") from error
+        return stack.pop_all()
+
+
+def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse a folder of something else; an older agent's does not say all of it."""
+    other = "holds another run or agent"
+    if old.keys() - new.keys() or "recipe" not in old:
+        raise InputError(f"out: {out} {other}; give another folder")
+    for name, value in new.items():
+        if name not in old or old[name] == value:
+            continue
+        if name == "recipe" and _completed(old[name]) == value:
+            continue
+        what = {"data_hash": "data", "action_bounds": "action bounds"}.get(name, name)
+        raise InputError(f"out: {out} {other}, with other {what}; give another folder")
+
+
+def _completed(recipe: Any) -> Any:
+    """A recipe of an older version with the defaults of what it did not know yet."""
+    try:
+        return json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
+    except InputError:
+        return recipe

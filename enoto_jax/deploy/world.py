@@ -1,0 +1,125 @@
+"""What an agent's caller hands in: checked, copied, and in one unit of actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from enoto_jax.envs import values
+from enoto_jax.envs.gym import Env, action_bounds
+from enoto_jax.types import Array, InputError, Spec, Transition
+
+OVERSHOOT = 1e-4  # actions may leave their bounds by this part (rounding) and are then clipped
+
+
+class World:
+    """The units of the world that an agent acts in.
+
+    Args:
+      spec: sizes.
+      low: the world's lowest action, a number or [A]; None: actions lie in [-1, 1].
+      high: its highest.
+
+    Raises:
+      InputError: bounds that are not finite, of another size, or without room between them.
+    """
+
+    def __init__(self, spec: Spec, low: Array | float | None = None, high: Any = None):
+        self._spec, self.bounded = spec, low is not None or high is not None
+        if (low is None) != (high is None):
+            raise InputError("action_low, action_high: give both, or none of them")
+        self.low = _bound("action_low", -1.0 if low is None else low, spec.action_size)
+        self.high = _bound("action_high", 1.0 if high is None else high, spec.action_size)
+        if not (self.low < self.high).all():
+            i = int(np.argmin(self.low < self.high))
+            raise InputError(
+                f"action_low, action_high: action {i} lies between {self.low[i]:g} and "
+                f"{self.high[i]:g}; the low one is below the high one"
+            )
+
+    def observation(self, value: Array, name: str = "observation") -> np.ndarray:
+        """A copy of an observation [D].
+
+        Raises:
+          InputError: another size, no numbers, or not finite.
+        """
+        return _row(name, value, self._spec.observation_size)
+
+    def transition(self, given: Transition) -> Transition:
+        """A copy of a step, its action in [-1, 1]; never terminated and truncated at once.
+
+        Raises:
+          InputError: sizes, numbers or flags that cannot be used, or an action beyond its bounds.
+        """
+        if not isinstance(given, Transition):
+            raise InputError(
+                f"observe: {type(given).__name__}; give a Transition(observation, action, reward, "
+                "terminated, truncated, next_observation)"
+            )
+        terminated = _taken("terminated", values.flag, given.terminated)
+        truncated = _taken("truncated", values.flag, given.truncated)
+        reward = np.float32(_taken("reward", values.number, given.reward))
+        return Transition(
+            self.observation(given.observation),
+            self._inner(given.action),
+            _finite("reward", reward),
+            np.bool_(terminated),
+            np.bool_(truncated and not terminated),
+            self.observation(given.next_observation, "next_observation"),
+        )
+
+    def action(self, inner: np.ndarray) -> np.ndarray:
+        """The world's action [A] for one in [-1, 1]."""
+        if not self.bounded:
+            return np.float32(inner)
+        middle, half = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
+        return np.float32(np.clip(middle + half * inner, self.low, self.high))
+
+    def _inner(self, value: Array) -> np.ndarray:
+        """The action in [-1, 1] for one of the world's."""
+        action = _row("action", value, self._spec.action_size)
+        inner = (action - 0.5 * (self.low + self.high)) / (0.5 * (self.high - self.low))
+        if (beyond := np.abs(inner) > 1.0 + OVERSHOOT).any():
+            i = int(np.argmax(beyond))
+            advice = "" if self.bounded else ", or give Agent your action_low and action_high"
+            raise InputError(
+                f"action {i} is {action[i]:g}, outside [{self.low[i]:g}, {self.high[i]:g}]; hand "
+                f"in what was done, within the bounds{advice}"
+            )
+        return np.clip(inner if self.bounded else action, -1.0, 1.0).astype(np.float32)
+
+
+def world_of(spec: Spec, low: Any, high: Any, env: Env | None) -> World:
+    """A world by its bounds, or by an environment that has them.
+
+    Raises:
+      InputError: both are given, they do not fit, or the environment cannot be made.
+    """
+    if env is None:
+        return World(spec, low, high)
+    if low is not None or high is not None:
+        raise InputError("env, action_low, action_high: give the environment or the bounds")
+    return World(spec, *action_bounds(env, spec.action_size))
+
+
+def _bound(name: str, value: Any, size: int) -> np.ndarray:
+    value = np.full(size, value) if np.ndim(value) == 0 else value
+    return _row(name, value, size, np.float64)
+
+
+def _row(name: str, value: Any, size: int, dtype: type = np.float32) -> np.ndarray:
+    return _finite(name, _taken(name, values.row, value, (size,), dtype))
+
+
+def _finite(name: str, array: np.ndarray) -> np.ndarray:
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} holds NaN or infinity; it was not used")
+    return array
+
+
+def _taken(name: str, take, value: Any, *how: Any) -> Any:
+    try:
+        return take(value, *how)
+    except ValueError as error:
+        raise InputError(f"{name} {error}") from error

@@ -1,0 +1,89 @@
+"""Which spaces the agents can work with, checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from gymnasium import spaces
+
+from enoto_jax.types import InputError
+
+
+def check_observation(space: spaces.Space, name: str, nested: bool = True) -> None:
+    """Refuse what is not one row of numbers, or a dictionary of such rows.
+
+    Args:
+      space: of the environment's observations.
+      name: of the environment, for the message.
+      nested: whether a dictionary is still allowed.
+
+    Raises:
+      InputError: it holds images, or is of another kind.
+    """
+    for where, part in _leaves(space):
+        if _is_image(part):
+            raise InputError(
+                f"--env: {name} observes images ({where}{_short(part)}); agents here take one row "
+                "of numbers; wrap it so that it observes its state, or features of the images"
+            )
+    if not (nested and isinstance(space, spaces.Dict)) and not _is_row(space):
+        raise InputError(
+            f"--env: {name} observes {_short(space)}; a flat Box is needed, or a Dict of them"
+        )
+
+
+def check_action(space: spaces.Space, name: str) -> None:
+    """Refuse what is not a flat box of bounded floats.
+
+    Args:
+      space: of the environment's actions.
+      name: of the environment, for the message.
+
+    Raises:
+      InputError: discrete, nested, of integers, without bounds, or with bounds that leave no room.
+    """
+    acts = f"--env: {name} acts in {_short(space)}"
+    if not isinstance(space, spaces.Box):
+        raise InputError(f"{acts}; continuous actions only: a flat Box of floats is needed")
+    if space.dtype.kind != "f":
+        raise InputError(
+            f"{acts}, whole numbers; continuous actions only: a flat Box of floats is needed"
+        )
+    if len(space.shape) != 1 or not space.shape[0]:
+        raise InputError(f"{acts}; a flat Box is needed")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise InputError(f"--env: {name} has unbounded actions; wrap it with bounds first")
+    if not (space.low < space.high).all():
+        i = int(np.argmin(space.low < space.high))
+        raise InputError(
+            f"--env: {name}: action {i} lies between {space.low[i]:g} and {space.high[i]:g}, which "
+            "leaves nothing to choose; wrap it so that the bounds have room, or without that action"
+        )
+
+
+def _leaves(space: spaces.Space, where: str = "") -> Iterator[tuple[str, spaces.Space]]:
+    """What a space consists of, each part with its place in it."""
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from _leaves(part, f"{where}{key}: ")
+    elif isinstance(space, spaces.Tuple):
+        for i, part in enumerate(space.spaces):
+            yield from _leaves(part, f"{where}{i}: ")
+    else:
+        yield where, space
+
+
+def _is_image(space: spaces.Space) -> bool:
+    if not isinstance(space, spaces.Box):
+        return False
+    return len(space.shape) >= 3 or (len(space.shape) == 2 and space.dtype == np.uint8)
+
+
+def _is_row(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and len(space.shape) == 1
+
+
+def _short(space: spaces.Space) -> str:
+    text = " ".join(str(space).split())
+    return text if len(text) <= 120 else text[:117] + "..."

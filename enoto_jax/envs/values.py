@@ -1,0 +1,73 @@
+"""Values that somebody else's code hands in: copied, and taken only where they mean one thing.
+
+Every function raises `ValueError` whose text completes a sentence: "reward is None, a number is
+needed". Whoever calls knows whose value it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+# What environments call it: OGBench, Meta-World, Gymnasium's Adroit and mazes; Fetch and
+# Stable-Baselines3; Isaac Lab; the first Adroit (D4RL's).
+SUCCESS = ("success", "is_success", "successes", "goal_achieved")
+
+
+def number(value: Any) -> float:
+    """One number: a scalar, or an array or a list with one element. It may be NaN or infinite."""
+    if isinstance(value, float):  # np.float64 is one
+        return float(value)
+    array = _array(value, "a number is")
+    if array.size != 1:
+        raise ValueError(f"has shape {list(array.shape)}, one number is needed")
+    return float(array.item())
+
+
+def row(value: Any, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> np.ndarray:
+    """A copy of an array, list or tuple of exactly this shape. It may hold NaN and infinity."""
+    array = _array(value, "numbers are")
+    if array.shape != shape:
+        raise ValueError(f"has shape {list(array.shape)}, {list(shape)} is needed")
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which callers look for
+        return array.astype(dtype, copy=False)
+
+
+def flag(value: Any) -> bool:
+    """True or false: a bool, 0 or 1, or an array or a list with one of those."""
+    if isinstance(value, (bool, np.bool_)):  # nearly always, in every step
+        return bool(value)
+    array = _array(value, "true or false is")
+    if array.size != 1 or array.item() not in (0, 1):
+        raise ValueError(f"is {_shown(value)}, true or false is needed")
+    return bool(array.item())
+
+
+def success(info: Mapping[str, Any]) -> bool | None:
+    """Whether a step's `info` tells success; None where it tells neither that nor the opposite."""
+    told = []
+    for name in SUCCESS:
+        if name in info:
+            with suppress(ValueError):  # a count, say, or a dictionary: not understood as success
+                told.append(flag(info[name]))
+    return any(told) if told else None
+
+
+def _array(value: Any, needed: str) -> np.ndarray:
+    try:
+        array = np.array(value)
+    except Exception as error:  # ragged lists; tensors of a device, whose errors are their own
+        raise ValueError(f"is {_shown(value)}, {needed} needed") from error
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"is {_shown(value)}, {needed} needed")
+    return array
+
+
+def _shown(value: Any) -> str:
+    """A value in a few words."""
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return " ".join(repr(value).split())[:40]
+    return f"of type {type(value).__name__}"

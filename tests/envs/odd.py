@@ -1,0 +1,83 @@
+"""Environments as people have them: careless, talkative, broken; all are Reach underneath."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+
+from tests.helpers import LIMIT, Reach
+
+
+class Careless(Reach):
+    """Returns one array again and again, and works in the array of the action."""
+
+    def __init__(self, **how):
+        super().__init__(**how)
+        self._buffer = np.zeros(2, np.float32)
+
+    def _observation(self):
+        self._buffer[:] = super()._observation()
+        return self._buffer
+
+    def step(self, action):
+        given = super().step(action)
+        action[:] = 9.0
+        return given
+
+
+class Telling(Reach):
+    """Tells success once the point is near the goal.
+
+    Args:
+      word: how it calls it.
+      always: whether it tells of failure too.
+      bound: as Reach's.
+    """
+
+    def __init__(self, word: str = "success", always: bool = True, bound: float = 1.0):
+        super().__init__(bound)
+        self._word, self._always = word, always
+
+    def step(self, action):
+        observation, reward, *ends, info = super().step(action)
+        near = reward > -0.1
+        return (
+            observation,
+            reward,
+            *ends,
+            info | ({self._word: near} if near | self._always else {}),
+        )
+
+
+class Returning(Reach):
+    """One of its steps returns what it is told to.
+
+    Args:
+      changes: of observation, reward, terminated, truncated, info, by position.
+      length: how many of the five it returns.
+      at: the step.
+    """
+
+    def __init__(self, changes: dict | None = None, length: int = 5, at: int = 2):
+        super().__init__()
+        self._changes, self._length, self._at = changes or {}, length, at
+
+    def step(self, action):
+        given = list(super().step(action))
+        if self._steps == self._at:
+            for place, value in self._changes.items():
+                given[place] = value
+            given = given[: self._length]
+        return tuple(given)
+
+
+def make_telling(word: str = "success", always: bool = True) -> gymnasium.Env:
+    """A function of a module, with arguments and wrappers."""
+    return gymnasium.wrappers.TimeLimit(Telling(word, always), LIMIT)
+
+
+class Fails(Reach):
+    """Cannot be made."""
+
+    def __init__(self):
+        raise ZeroDivisionError("no robot\nis connected")
