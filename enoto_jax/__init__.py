@@ -1,23 +1,42 @@
 """Offline-to-online reinforcement learning with Q-ensembles, in JAX and Flax."""
 
-from enoto_jax.data.source import Source as Source
-from enoto_jax.data.source import concatenate as concatenate
-from enoto_jax.data.source import from_arrays as from_arrays
-from enoto_jax.data.source import from_env as from_env
-from enoto_jax.data.source import load_source as load_source
-from enoto_jax.deploy.agent import Agent as Agent
-from enoto_jax.recipes.recipe import Phase as Phase
-from enoto_jax.recipes.recipe import Recipe as Recipe
-from enoto_jax.recipes.recipe import build as build
-from enoto_jax.recipes.registry import override as override
-from enoto_jax.recipes.table import RECIPES as RECIPES
-from enoto_jax.recipes.table import recipe as recipe
-from enoto_jax.recipes.units import Unit as Unit
-from enoto_jax.recipes.units import unit as unit
-from enoto_jax.training.record import Stopped as Stopped
-from enoto_jax.training.run import train as train
-from enoto_jax.types import InputError as InputError
-from enoto_jax.types import Spec as Spec
-from enoto_jax.types import Transition as Transition
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+# Public name -> its module, imported when the name is first used: `import enoto_jax` alone loads
+# neither JAX nor a simulator.
+_HOMES = {
+    "Agent": "deploy.agent",
+    "InputError": "types",
+    "Phase": "recipes.recipe",
+    "RECIPES": "recipes.table",
+    "Recipe": "recipes.recipe",
+    "Source": "data.source",
+    "Spec": "types",
+    "Stopped": "types",
+    "Transition": "types",
+    "Unit": "recipes.units",
+    "build": "recipes.recipe",
+    "concatenate": "data.source",
+    "from_arrays": "data.source",
+    "from_env": "data.source",
+    "load_source": "data.source",
+    "override": "recipes.registry",
+    "recipe": "recipes.table",
+    "train": "training.run",
+    "unit": "recipes.units",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from enoto_jax import core
-from enoto_jax.cli import command
+from enoto_jax.cli import command, plans
 from enoto_jax.data import minari
 from enoto_jax.data.source import from_env, load_source
 from enoto_jax.data.write import write_d4rl, write_minari
@@ -31,6 +31,7 @@ from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
+from enoto_jax.runs import provenance
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.training import online, resume, run
 from enoto_jax.training.seeds import SeedMap
@@ -56,7 +57,7 @@ def define() -> None:
     flags.DEFINE_string("minari", None, "Also as Minari data sets, MINARI/<kind>-v0, in its root.")
     flags.DEFINE_float("medium", 1.0 / 3.0, "Part of the way from random to expert.")
     flags.DEFINE_float("reference", None, "The expert's return; the run's best by default.")
-    flags.DEFINE_multi_string("set", [], "path=value of SAC's recipe, as in experiments.train.")
+    flags.DEFINE_multi_string("set", [], "path=value of SAC's recipe, as in enoto train.")
     flags.mark_flags_as_required(["out"])
 
 
@@ -121,7 +122,7 @@ def _train(out: Path) -> Training:
     }
     for path, value in settings.items():
         row = registry.override(row, path, value)
-    row = command.with_settings(row, FLAGS.set)
+    row = plans.with_settings(row, FLAGS.set)
     folder, bounds = out / "sac", row.online.algorithm.resolved()["log_std_range"]
     (out / "policies").mkdir(parents=True, exist_ok=True)
 
@@ -130,14 +131,13 @@ def _train(out: Path) -> Training:
         path = out / "policies" / f"{step}.npz"
         numpy_policy.from_params(actor, bounds).save(path, mean_return=returns[0].mean())
 
-    about = {"method": "sac", "versions": command.versions()}
     run.train(
         row,
         source,
         folder,
         seeds=[FLAGS.seed],
         eval_episodes=FLAGS.eval_episodes,
-        about=about,
+        about={"method": "sac"},
         signals=True,
         watch=keep,
         announce=f"training SAC in {FLAGS.env}",
@@ -187,7 +187,7 @@ def _make(kind: str, path: Path, training: Training, known: dict[str, Any]) -> N
         "ref_max_score": known["expert"],
         "seed": FLAGS.seed,
         **_simulator(),
-        "versions": json.dumps(command.versions()),
+        "versions": json.dumps(provenance.versions()),
     }
     if kind == "medium-expert":
         parts = [_rolled(part, training, known) for part in ("medium", "expert")]

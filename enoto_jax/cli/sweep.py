@@ -24,11 +24,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
-from enoto_jax.cli import command, grid, train, worker
+from enoto_jax.cli import command, grid, search, train, worker
 from enoto_jax.runs.files import read_csv
-from enoto_jax.training.record import Stopped
-from enoto_jax.types import InputError, RunError
-from experiments import search
+from enoto_jax.types import InputError, RunError, Stopped
 
 FLAGS = flags.FLAGS
 WORDS = {command.DONE: "done", command.BAD_INPUT: "refused", command.STOPPED: "stopped"}
@@ -80,7 +78,7 @@ def show(cells: Sequence[grid.Cell], out: Path) -> None:
     for cell in cells:
         state = "done" if grid.finished(cell, out) else "to do"
         print(f"{cell.name} ({state}{f', after {cell.after}' if cell.after else ''})")
-        call = ["python", "-m", "experiments.train", *cell.arguments, f"--out={out / cell.name}"]
+        call = ["enoto", "train", *cell.arguments, f"--out={out / cell.name}"]
         print(f"  {shlex.join(call)}")
     print(f"{len(cells)} runs, {sum(bool(c.after) for c in cells)} from a shared offline phase")
 

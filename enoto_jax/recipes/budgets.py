@@ -1,6 +1,6 @@
 """Budgets: the paper's, the same protocol cut to a laptop, and a smoke test.
 
-A preset is applied to a row before the flags are.
+A budget is applied to a method before the flags are.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 
-class Preset(NamedTuple):
+class Budget(NamedTuple):
     """Overrides of a row, and the run's own numbers.
 
     Attributes:
@@ -40,9 +40,9 @@ _FAST_CQL = {
     "algorithm.temperature_rate": 3e-4,
 }
 
-PRESETS = {
-    "paper": Preset("1M updates, 250k environment steps, 5 seeds", {}, 5, 10),
-    "cpu": Preset(
+BUDGETS = {
+    "paper": Budget("1M updates, 250k environment steps, 5 seeds", {}, 5, 10),
+    "cpu": Budget(
         "the same protocol in under an hour on two cores",
         {
             **_FAST_CQL,
@@ -60,7 +60,7 @@ PRESETS = {
         10,
         ensemble=4,
     ),
-    "demo": Preset(
+    "demo": Budget(
         "minutes on a laptop, for the data set that ships with the package",
         {
             **_FAST_CQL,
@@ -78,7 +78,7 @@ PRESETS = {
         10,
         ensemble=4,
     ),
-    "smoke": Preset(
+    "smoke": Budget(
         "every part once, in under a minute",
         {
             **_FAST_CQL,

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
 from enoto_jax.envs.workers import Crew
+from enoto_jax.runs import progress
 from enoto_jax.training.seeds import SeedMap, cores
 from enoto_jax.transforms import Transform
 
 SLOW_S, MANY = 5.0, 8  # an evaluation that takes longer is told; as many processes are advised
+
+
+def start_number(phase: str, step: int, offline_steps: int) -> int:
+    """The number that names an evaluation, and with it the start states of its episodes.
+
+    The evaluations just before and just after the hand-over have the same start states.
+
+    Args:
+      phase: offline or online.
+      step: of that phase.
+      offline_steps: length of the offline phase; 0 without one, and in a run that was restored.
+    """
+    switch = (phase, step) in (("offline", offline_steps), ("online", 0))
+    return 0 if switch else 2 * step + (phase == "online")
 
 
 class Evaluator:
@@ -79,7 +92,7 @@ class Evaluator:
         """Say once that more processes would shorten what takes long."""
         if self._more and seconds > SLOW_S:
             told = f"an evaluation takes {seconds:.0f} s; --eval_processes={self._more} may shorten"
-            tqdm.write(f"{told} it, to the same scores", file=sys.stderr)  # above a bar
+            progress.say(f"{told} it, to the same scores")
             self._more = 0
 
     def _starts(self, number: int) -> np.ndarray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from enoto_jax import core
+from enoto_jax.data.source import Dataset
 from enoto_jax.recipes.recipe import Built, Recipe, example_transition
 from enoto_jax.types import InputError, Spec
 
@@ -58,6 +60,23 @@ def available() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None
+
+
+def sizes(parts: dict[str, int], dataset: Dataset | None, folder: Path) -> str:
+    """How large a run is, in a line or two: device, data, memory, and where it goes.
+
+    Args:
+      parts: as `estimate` returns them.
+      dataset: what is loaded, or None.
+      folder: the run's.
+    """
+    limit = available()
+    words = [f"device {jax.device_count()} x {jax.devices()[0].device_kind}"]
+    if dataset is not None:
+        words.append(f"{len(dataset):,} transitions in {len(dataset.episode_ends):,} episodes")
+    of = "" if limit is None else f" of {limit / GIB:.1f}"
+    words.append(f"memory about {sum(parts.values()) / GIB:.2f}{of} GiB")
+    return f"{', '.join(words)}\nfolder {folder}"
 
 
 def check(parts: dict[str, int], capacity: int, limit: int | None) -> None:

@@ -16,7 +16,7 @@ from enoto_jax.nets import ensembles
 from enoto_jax.recipes.recipe import Phase
 from enoto_jax.replay import ring
 from enoto_jax.runs import hosts
-from enoto_jax.runs.progress import Progress
+from enoto_jax.runs.progress import Clock, Progress, at
 from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap, stream
 from enoto_jax.types import Array, Metrics, Transition
@@ -107,7 +107,11 @@ def train(
     zeros = jax.tree.map(lambda x: np.zeros(len(seeds.seeds), x.dtype), shapes)
     sums, since = (position["sums"], position["since"]) if position else (zeros, step)
     sums, mode, look = seeds.put(sums), seeds.compile(algorithm.mode), record.probe(algorithm)
-    progress = Progress(phase.steps, "offline", initial=step)
+    last = record.evaluator is None
+    clock = Clock(record.timing, record.wall, phase.eval_every, last=last)
+    progress = Progress("offline", phase.steps, step, clock)
+    if step:
+        progress.note(f"resumed at {at('offline', step)}")
     if step < phase.steps:
         run = record.compiled(program, state, *arguments, sums)
         progress.note(f"compiled in {record.timing['compile_s']:.1f} s")

@@ -21,7 +21,7 @@ from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.nets import ensembles
 from enoto_jax.recipes.recipe import Phase, example_batch, example_transition
 from enoto_jax.replay import Replay, Stored, ring
-from enoto_jax.runs.progress import Progress
+from enoto_jax.runs.progress import Clock, Progress, at
 from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap, stream
 from enoto_jax.types import Array, RunError, Spec, Transition
@@ -257,7 +257,10 @@ def train(
         here = {"action": action, "environments": envs.capture()}
         record.save("online", step, host, here)
 
-    progress = Progress(phase.steps, "online", initial=step)
+    clock = Clock(record.timing, record.wall, phase.eval_every, steady=phase.warmup + 1)
+    progress = Progress("online", phase.steps, step, clock)
+    if step:
+        progress.note(f"resumed at {at('online', step)}")
     if step < phase.steps:
         compiling = compile_overlapped if phase.overlap else compile_step
         advance = record.compiled(compiling(phase, algorithm, replay, seeds), *arguments())

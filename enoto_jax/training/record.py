@@ -16,24 +16,20 @@ import numpy as np
 from enoto_jax import core
 from enoto_jax.data.source import Source
 from enoto_jax.report import curves, stats
-from enoto_jax.runs import files, hosts
+from enoto_jax.runs import files, hosts, progress
 from enoto_jax.runs.checkpoint import Checkpoints, unpack
 from enoto_jax.runs.dashboards import Sink
-from enoto_jax.training.evaluate import Evaluator
+from enoto_jax.training.evaluate import Evaluator, start_number
 from enoto_jax.training.probe import Look
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, RunError
+from enoto_jax.types import InputError, RunError, Stopped
 
 SAVE_EVERY_S = 60.0
 SAVE_SHARE = 0.02  # saving less often keeps the time that it takes below about this part
 
 
 Watch = Callable[[str, int, Any, np.ndarray], None]
-
-
-class Stopped(Exception):
-    """A signal asked the run to stop; a checkpoint is saved."""
 
 
 class Record:
@@ -180,9 +176,10 @@ class Record:
             if not np.isfinite(x).all()
         }  # one of each network
         if broken:
+            which = ", ".join(broken.values())
             raise RunError(
-                f"{phase} step {step}: {', '.join(broken.values())} is no longer a number; the "
-                f"last good state is in {self.folder / 'checkpoints'}; lower the learning rates"
+                f"{progress.at(phase, step)}: {which} is no longer a number; the last good state "
+                f"is in {self.folder / 'checkpoints'}; lower the learning rates"
             )
 
     def evaluate(
@@ -209,9 +206,7 @@ class Record:
         if self.evaluator is None:
             return ""
         with self.timed("eval"):
-            # The same start states just before and just after the hand-over, others elsewhere.
-            switch = (phase, step) in (("offline", self._offline_steps), ("online", 0))
-            number = 0 if switch else 2 * step + (phase == "online")
+            number = start_number(phase, step, self._offline_steps)
             returns = self.evaluator(mode, state, number, lambda: self.stop)
         if hosts.any_of(returns is None):
             save()
@@ -304,20 +299,20 @@ class Record:
           Stopped: always.
         """
         self.checkpoints.wait()
-        raise Stopped(f"{phase} step {step}")
+        raise Stopped(progress.at(phase, step))
 
     def catch_signals(self) -> None:
         """SIGTERM and SIGINT finish the step and save; a second one ends the process at once."""
         numbers = (signal.SIGTERM, signal.SIGINT)
 
-        def handle(number, frame):
-            del number, frame
+        def handle(signum, frame):
+            del signum, frame
             self.stop = True
-            print("stopping after this step; a second signal stops at once", file=sys.stderr)
+            progress.say("stopping after this step; a second signal stops at once")
             for each in numbers:  # the system's own answer comes even while XLA compiles
                 signal.signal(each, signal.SIG_DFL)
 
-        self._handlers = {number: signal.signal(number, handle) for number in numbers}
+        self._handlers = {each: signal.signal(each, handle) for each in numbers}
 
     def finish(self) -> dict[str, Any]:
         """Statistics, timing and the picture, once training has ended; the summary."""
@@ -366,8 +361,9 @@ class Record:
         Raises:
           RunError: one of them could not be written.
         """
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        progress.release()
+        for each, handler in self._handlers.items():
+            signal.signal(each, handler)
         for sink in self._sinks:
             sink.close()
         if self.evaluator is not None:

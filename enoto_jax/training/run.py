@@ -20,15 +20,15 @@ from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Built, Recipe, build, switch
-from enoto_jax.runs import files, hosts
+from enoto_jax.runs import files, hosts, provenance
 from enoto_jax.runs.dashboards import check as check_sinks
 from enoto_jax.runs.dashboards import sinks as open_sinks
 from enoto_jax.runs.lock import locked
 from enoto_jax.training import deterministic, memory, offline, online, probe, resume
 from enoto_jax.training.evaluate import Evaluator
-from enoto_jax.training.record import Record, Stopped, Watch
+from enoto_jax.training.record import Record, Watch
 from enoto_jax.training.seeds import SeedMap, stream
-from enoto_jax.types import InputError, RunError, Transition
+from enoto_jax.types import InputError, RunError, Stopped, Transition
 
 # What must be the same for a start on a folder to be a resume.
 IDENTITY = (
@@ -101,7 +101,9 @@ def train(
         raise InputError("--env: this row trains online only and has no environment; give one")
     offline_needed = recipe.offline is not None and restored is None
     dataset = source.load() if offline_needed or built.replay.needs_data else None
+    before_hash = None if restored is None else resume.config(restored).get("data_hash")
     config = {
+        **provenance.found(),
         **(about or {}),
         "task": source.name,
         "env": env_id or "none",
@@ -109,7 +111,7 @@ def train(
         "eval_episodes": eval_episodes,
         "restore": restored and str(restored.resolve()),
         "recipe": units.to_json(recipe),
-        "data_hash": dataset and dataset.content_hash,
+        "data_hash": dataset.content_hash if dataset else before_hash,
         "reference": source.reference,
         "deterministic": deterministic.is_on(),
     }
@@ -139,6 +141,7 @@ def train(
         hosts.from_first(lambda: _claim(folder, stack))
         if announce:
             print(announce, file=sys.stderr)
+            print(memory.sizes(parts, dataset, folder), file=sys.stderr)
         if moved := resume.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
         evaluator = None
@@ -294,7 +297,7 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
         old["recipe"]["online"]["steps"] = steps
     for name in IDENTITY:
         one, two = old.get(name, new[name]), new[name]
-        if one == two:
+        if one == two or (name == "data_hash" and one is None):  # older runs did not always know
             continue
         while isinstance(one, Mapping) and isinstance(two, Mapping):
             key = next(k for k in {**one, **two} if one.get(k) != two.get(k))
