@@ -12,7 +12,9 @@ import pytest
 from enoto_jax import core
 from enoto_jax.recipes.recipe import Recipe, build
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.timing import Timing
 from enoto_jax.training import online, run
+from enoto_jax.training.carried import Online
 from enoto_jax.training.record import Record
 from tests.helpers import REACH, assert_same, tiny
 
@@ -33,7 +35,7 @@ class Killed(BaseException):
 class Finished(NamedTuple):
     folder: Any
     summary: dict
-    start: online.Online  # of the online phase
+    start: Online  # of the online phase
     calls: dict[str, int]  # how often each kind of work was done
 
 
@@ -46,21 +48,28 @@ def train(source, folder, row: Recipe = ROW, **changes):
 def watched(at: tuple[str, int] | None = None, kill: bool = False):
     """Counts what a run does; stops it, or kills it, after the n-th piece of one kind of work."""
     calls: dict[str, int] = {}
-    plain = Record.timed
+    records: list[Record] = []
+    timed, begin = Timing.timed, Record.__init__
 
     @contextmanager
-    def timed(self, what):
-        with plain(self, what) as seconds:
+    def counted(self, what):
+        with timed(self, what) as seconds:
             yield seconds
         calls[what] = calls.get(what, 0) + 1
         if at == (what, calls[what]):
             if kill:
-                self.checkpoints.wait()  # in one process the threads that write would live on
+                # In one process the threads that write would live on.
+                records[-1].saving.checkpoints.wait()
                 raise Killed
-            self.stop = True
+            records[-1].signals.stop = True
+
+    def known(self, *arguments):
+        begin(self, *arguments)
+        records.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Record, "timed", timed)
+        patch.setattr(Timing, "timed", counted)
+        patch.setattr(Record, "__init__", known)
         yield calls
 
 
@@ -86,7 +95,7 @@ def kept_handover(folder, row: Recipe = ROW, seeds: int = 2) -> core.TrainState:
     return state
 
 
-def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> online.Online:
+def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> Online:
     """The newest checkpoint, which is of the online phase."""
     built = build(row, REACH)
     begin = online.begin(built.online, built.replay, REACH, row.online.batch_size)

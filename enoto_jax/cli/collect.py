@@ -25,7 +25,7 @@ from enoto_jax.cli import command, plans
 from enoto_jax.data import minari
 from enoto_jax.data.source import from_env, load_source
 from enoto_jax.data.write import write_d4rl, write_minari
-from enoto_jax.envs import numpy_policy, rollout
+from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec, make_env, spec_of
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import build
@@ -33,8 +33,9 @@ from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
 from enoto_jax.runs import provenance
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.training import online, resume, run
-from enoto_jax.training.seeds import SeedMap
+from enoto_jax.runs.folder import config_of
+from enoto_jax.runs.templates import abstract, template
+from enoto_jax.training import carried, online, run
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, Transition
 
@@ -129,7 +130,8 @@ def _train(out: Path) -> Training:
     def keep(phase: str, step: int, state: core.TrainState, returns: np.ndarray) -> None:
         actor = jax.tree.map(lambda x: x[0], state.params["actor"])
         path = out / "policies" / f"{step}.npz"
-        numpy_policy.from_params(actor, bounds).save(path, mean_return=returns[0].mean())
+        policy = rollout.NumpyPolicy.from_params(actor, bounds)
+        policy.save(path, mean_return=returns[0].mean())
 
     run.train(
         row,
@@ -225,7 +227,7 @@ def _rolled(kind: str, training: Training, known: dict[str, Any]) -> tuple:
         act, metadata = rollout.uniform(env_spec(training.env_id).action_size), {}
     else:
         step = known[f"{kind}_step"]
-        policy = numpy_policy.load(training.folder.parent / "policies" / f"{step}.npz")
+        policy = rollout.NumpyPolicy.load(training.folder.parent / "policies" / f"{step}.npz")
         act, metadata = policy.act, _d4rl_policy(policy, step)
     made = rollout.rollout(training.env_id, act, FLAGS.rows, seed)
     mean = made.returns.mean() if len(made.returns) else float("nan")
@@ -233,7 +235,7 @@ def _rolled(kind: str, training: Training, known: dict[str, Any]) -> tuple:
     return made.transitions, made.infos, metadata
 
 
-def _d4rl_policy(policy: numpy_policy.NumpyPolicy, step: int) -> dict[str, Any]:
+def _d4rl_policy(policy: rollout.NumpyPolicy, step: int) -> dict[str, Any]:
     """The behaviour policy as D4RL v2's files hold it: torch's [out, in] weights."""
     layers = {f"fc{i}": layer for i, layer in enumerate(policy.trunk)}
     layers |= {"last_fc": policy.mean, "last_fc_log_std": policy.log_std}
@@ -277,10 +279,10 @@ def from_run(folder: Path, out: Path) -> None:
 
 def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.ActFn]]:
     """Of a finished run: its first seed's buffer in the world's numbers, config, and policy."""
-    config = resume.config(folder)
+    config = config_of(folder)
     spec = env_spec(config["env"])
     row = registry.from_json(config["recipe"])
-    built, seeds = build(row, spec), SeedMap(config["seeds"], jax.local_devices()[:1])
+    built = build(row, spec)
     checkpoints = Checkpoints(folder / "checkpoints")
     found = checkpoints.record()
     if found is None or found["phase"] != "online":
@@ -290,8 +292,8 @@ def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.
     if built.replay.feedback is not None:
         raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
-    shapes = resume.template(lambda: begin(resume.abstract(built.online), np.int32(0)), seeds)
-    saved = checkpoints.restore(online.saved_template(shapes, found["step"]))
+    shapes = template(lambda: begin(abstract(built.online), np.int32(0)), len(config["seeds"]))
+    saved = checkpoints.restore(carried.saved_template(shapes, found["step"]))
     checkpoints.close()
     one = jax.tree.map(lambda x: np.asarray(x)[0], saved)
     transform = Transform.from_json(found["transform"])

@@ -22,7 +22,7 @@ from enoto_jax.cli import plans, train
 from enoto_jax.data.source import split
 from enoto_jax.recipes import units
 from enoto_jax.recipes.table import recipe
-from enoto_jax.training import resume, run
+from enoto_jax.runs import folder as run_folder
 from enoto_jax.types import InputError
 
 FLAGS = flags.FLAGS
@@ -149,7 +149,7 @@ def tasks() -> list[str | None]:
 
 def finished(cell: Cell, out: Path) -> bool:
     """Whether nothing is left to do."""
-    return run.finished(out / cell.name, cell.plan.recipe.online.steps)
+    return run_folder.finished(out / cell.name, cell.plan.recipe.online.steps)
 
 
 def _products() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -180,7 +180,7 @@ def _name(*words: str) -> str:
 def _began_alone(folder: Path) -> bool:
     """Whether the run began before another one shared its offline phase: it keeps its own."""
     known = (folder / "config.json").exists()
-    return known and resume.config(folder).get("restore") is None
+    return known and run_folder.config_of(folder).get("restore") is None
 
 
 def _variation(text: str) -> Iterator[tuple[str, str]]:
@@ -210,7 +210,7 @@ def _behind(row: Cell, out: Path, after: str) -> Cell:
 def _check(folder: Path, plan: plans.Plan) -> None:
     """Refuse a folder that holds another run, before any of them starts."""
     if (folder / "config.json").exists():
-        old = resume.config(folder)
+        old = run_folder.config_of(folder)
         config: dict[str, Any] = {
             "task": plan.source.name,
             "env": plan.env_id or "none",
@@ -221,4 +221,4 @@ def _check(folder: Path, plan: plans.Plan) -> None:
             # What the worker alone knows is compared there.
             **{name: old.get(name) for name in ("data_hash", "deterministic")},
         }
-        run.same_run(folder, config)
+        run_folder.same_run(folder, config)

@@ -6,12 +6,12 @@ enoto report runs/hopper runs/walker2d --published=published.csv --out=report.ht
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from absl import flags
 
+from enoto_jax.atomic import written_whole
 from enoto_jax.cli import command
 from enoto_jax.report import page
 from enoto_jax.report.runs import find
@@ -57,13 +57,10 @@ def main() -> None:
         print(line, file=sys.stderr)
     text = page.build(runs, problems, over)
     out = Path(FLAGS.out)
-    part = out.with_name(out.name + ".part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, out)
+        with written_whole(out) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InputError(f"--out: {out} cannot be written: {error.strerror}") from None
     print(f"{out}: {len(runs)} runs, {len(text) / 1e6:.1f} MB")
 

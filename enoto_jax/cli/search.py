@@ -27,10 +27,9 @@ import yaml
 from absl import flags
 
 from enoto_jax.cli import grid, plans, train, worker
+from enoto_jax.runs.folder import finished
 from enoto_jax.training import deterministic
-from enoto_jax.training.record import Stopped
-from enoto_jax.training.run import finished
-from enoto_jax.types import InputError, RunError
+from enoto_jax.types import InputError, RunError, Stopped
 
 FLAGS = flags.FLAGS
 

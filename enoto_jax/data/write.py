@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +11,7 @@ import gymnasium
 import h5py
 import numpy as np
 
+from enoto_jax.atomic import written_whole
 from enoto_jax.envs.gym import known_warnings_ignored
 from enoto_jax.types import InputError, Transition
 
@@ -42,9 +42,7 @@ def write_d4rl(
         "timeouts": timeouts,
         **(more or {}),
     }
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(part, "w") as file:
+    with written_whole(path) as part, h5py.File(part, "w") as file:
         for name, array in arrays.items():
             if np.ndim(array):
                 file.create_dataset(name, data=array, compression="gzip", shuffle=True)
@@ -52,7 +50,6 @@ def write_d4rl(
                 file[name] = _plain(array)
         for name, value in attributes.items():
             file.attrs[name] = _plain(value)
-    os.replace(part, path)
 
 
 def write_minari(

@@ -29,7 +29,8 @@ from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe, build, example_transition
 from enoto_jax.runs import files
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.training import online, resume
+from enoto_jax.runs.folder import config_of
+from enoto_jax.training import carried, online, resume
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, InputError, RunError, Transition
 
@@ -92,7 +93,7 @@ class Agent:
         nothing = example_transition(source.spec, built.online)._replace(extras={})
         self._newest = jax.tree.map(np.asarray, nothing)
         if self.steps:
-            last = online.cut_off(self._online, self.steps, built.replay, seeds)
+            last = carried.cut_off(self._online, self.steps, built.replay, seeds)
             self._newest = jax.tree.map(lambda x: x[0], last)
         self._starts, self._waiting = True, False
         self.updates = self.skipped = 0
@@ -234,7 +235,7 @@ class Agent:
     def _write(self, step: int, behind: bool = False) -> None:
         del behind
         about = {"phase": "online", "step": step, "transform": self.transform.to_json()}
-        self._checkpoints.save(step, online.portable(self._online, step, self._seeds), about)
+        self._checkpoints.save(step, carried.portable(self._online, step, self._seeds), about)
 
     def _learn(self, newest: Transition, starts: bool, step: int, behind: bool) -> None:
         """In the background: store a transition, update if there is time, publish the result."""
@@ -274,7 +275,7 @@ class Agent:
     def _open(self, out: Path, recipe: Recipe, seed: int) -> None:
         """Make the folder, or go on from what it holds."""
         config = {"recipe": units.to_json(recipe), "seeds": [seed]}
-        if (out / "config.json").exists() and resume.config(out) != config:
+        if (out / "config.json").exists() and config_of(out) != config:
             raise InputError(f"out: {out} holds another run or agent; give another folder")
         out.mkdir(parents=True, exist_ok=True)
         files.write_json(out / "config.json", config)
@@ -282,11 +283,11 @@ class Agent:
         whole = jax.tree.map(np.zeros_like, self._seeds.get(self._online))
 
         def template(record):
-            return online.saved_template(whole, record["step"])
+            return carried.saved_template(whole, record["step"])
 
         if (found := self._checkpoints.newest(template)) is not None:
             record, saved = found
-            self._online = self._seeds.put(online.unpack(saved, whole))
+            self._online = self._seeds.put(carried.unpack(saved, whole))
             self.steps = record["step"]
 
     def _due(self) -> int:

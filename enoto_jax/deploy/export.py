@@ -2,7 +2,7 @@
 
 The bundle (a .zip) holds the whole acting computation, from the world's observation to its action:
 as StableHLO for several platforms, and as a list of operations on named arrays that the module
-`numpy_runtime`, which travels with it, computes in NumPy. Both come from the trace of
+`numpy_runtime`, which travels with it as policy.py, computes in NumPy. Both come from the trace of
 `Algorithm.mode`, so every row of the table is covered, and so is one's own algorithm.
 """
 
@@ -18,18 +18,18 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from enoto_jax import core
+from enoto_jax.atomic import written_whole
 from enoto_jax.deploy import numpy_runtime
 from enoto_jax.envs.gym import action_bounds
-from enoto_jax.runs import policies
 from enoto_jax.runs.files import plain, read_csv
+from enoto_jax.runs.policies import Kept, kept
 from enoto_jax.transforms import Transform
 from enoto_jax.types import Array, InputError
 
@@ -59,22 +59,6 @@ NO_ONNX = (
 )
 
 
-class Trained(NamedTuple):
-    """One seed of a run, as far as acting goes.
-
-    Attributes:
-      algorithm: whose `mode` acts.
-      state: its train state, host arrays.
-      transform: between the world's numbers and the agent's.
-      about: phase, step, seed, and what config.json says.
-    """
-
-    algorithm: core.Algorithm
-    state: core.TrainState
-    transform: Transform
-    about: dict[str, Any]
-
-
 def export(
     run: str | os.PathLike,
     out: str | os.PathLike,
@@ -90,7 +74,7 @@ def export(
       out: the .zip file.
       seed: which of the run's; its first by default.
       which: "last" (the newest checkpoint), "best" or "handover".
-      onnx: add numpy_runtime.onnx, by jax2onnx.
+      onnx: add policy.onnx, by jax2onnx.
 
     Raises:
       InputError: no such run, checkpoint or seed; a damaged one; an exporter that is missing.
@@ -98,21 +82,19 @@ def export(
     begun, out = time.perf_counter(), Path(out)
     if out.suffix != ".zip":
         raise InputError(f"--out: {out}; give the name of a .zip file")
-    found = trained(Path(run), seed, which)
-    low, high = action_bounds(found.about["env"], len(found.transform.action_shift))
-    bundle = files(found, low, high, onnx)
+    if which not in WHICH:
+        raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
+    found = kept(Path(run), which, seed)
+    low, high = action_bounds(found.config.get("env"), len(found.transform.action_shift))
+    bundle = files(found, described(Path(run), found), low, high, onnx)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in bundle.items():
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-    part = out.with_name(out.name + ".part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(stream.getvalue())
-        os.replace(part, out)
+        with written_whole(out) as part:
+            part.write_bytes(stream.getvalue())
     except OSError as error:
-        if part.is_file():
-            part.unlink()
         raise InputError(f"--out: cannot write {out}: {error.strerror}") from error
     about = json.loads(bundle[numpy_runtime.ABOUT])
     size = {"bytes": out.stat().st_size, "seconds": time.perf_counter() - begun}
@@ -131,21 +113,16 @@ def load(path: str | os.PathLike, stablehlo: bool = False) -> numpy_runtime.Poli
         raise InputError(str(error)) from error
 
 
-def trained(run: Path, seed: int | None = None, which: str = "last") -> Trained:
-    """One seed of a run's checkpoint.
-
-    Raises:
-      InputError: no such run, checkpoint or seed, or a damaged one.
-    """
-    if which not in WHICH:
-        raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
-    found = policies.kept(run, which, seed)
+def described(run: Path, found: Kept) -> dict[str, Any]:
+    """What a bundle says of where its policy comes from."""
     names = ("method", "task", "data_hash", "env", "recipe")
     about = {name: found.config.get(name) for name in names}
-    about |= {"which": which, "phase": found.phase, "step": found.step, "seed": found.seed}
+    about |= {"which": found.kind, "phase": found.phase, "step": found.step, "seed": found.seed}
     about |= {"evaluation": evaluation(run, found.phase, found.step, found.seed)}
-    about |= {"versions": found.config.get("versions"), "transform": found.transform.to_json()}
-    return Trained(found.algorithm, found.state, found.transform, about)
+    return about | {
+        "versions": found.config.get("versions"),
+        "transform": found.transform.to_json(),
+    }
 
 
 def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | None:
@@ -163,14 +140,17 @@ def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | 
     return {"phase": phase, "step": int(rows[-1]["step"]), **numbers}
 
 
-def files(found: Trained, low: np.ndarray, high: np.ndarray, onnx: bool) -> dict[str, bytes]:
+def files(
+    found: Kept, origin: Mapping[str, Any], low: np.ndarray, high: np.ndarray, onnx: bool
+) -> dict[str, bytes]:
     """The bundle's files by name, the checksums of the others last.
 
     Args:
       found: the policy.
+      origin: where it comes from; about.json says it.
       low: [A], of the environment's own actions.
       high: [A].
-      onnx: with numpy_runtime.onnx.
+      onnx: with policy.onnx.
     """
     act, size = acting(found, low, high), len(found.transform.observation_shift)
     whole = {"state": found.state, "transform": _arrays(found.transform), "low": low, "high": high}
@@ -188,7 +168,7 @@ def files(found: Trained, low: np.ndarray, high: np.ndarray, onnx: bool) -> dict
         "action_size": len(low),
         "action_low": low,
         "action_high": high,
-        **found.about,
+        **origin,
         "platforms": PLATFORMS,
         "exported_by": {name: metadata.version(name) for name in ("enoto_jax", "jax", "numpy")},
     }
@@ -220,7 +200,7 @@ def summed(made: Mapping[str, bytes]) -> dict[str, bytes]:
     return {**made, numpy_runtime.SUMS: "".join(sums).encode()}
 
 
-def acting(found: Trained, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Array], Array]:
+def acting(found: Kept, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Array], Array]:
     """(arrays, the world's observation [B, D]) -> the action in the environment's units [B, A]."""
 
     def act(given, observation):

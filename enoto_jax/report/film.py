@@ -18,10 +18,11 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from enoto_jax.atomic import written_whole
 from enoto_jax.data.scores import normalised_score
 from enoto_jax.envs.gym import make_env
 from enoto_jax.runs import policies
-from enoto_jax.training import resume
+from enoto_jax.runs.folder import config_of
 from enoto_jax.types import InputError
 
 BAND, MARGIN = 30, 8  # pixels of a line of text, and beside it
@@ -76,7 +77,7 @@ def before_and_after(
       InputError: the run, the environment or this machine cannot do it.
     """
     _check_writer(path)
-    config = resume.config(folder)
+    config = config_of(folder)
     seed = config["seeds"][0] if seed is None else seed
     shown = [policies.load(folder, which, seed) for which in ("before", kind)]
     titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")
@@ -208,7 +209,6 @@ def can_write_mp4() -> bool:
 
 def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
     """The film, whole or not at all."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
     how = (
         {"fps": fps, "macro_block_size": 2}
         if path.suffix == ".mp4"
@@ -218,17 +218,13 @@ def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
         }
     )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
+        with written_whole(path) as part, warnings.catch_warnings():
             # Its ffmpeg is a process of its own, begun in a way that JAX warns of.
             warnings.filterwarnings("ignore", message=".*os.fork")
             writer = imageio.get_writer(part, **how)
             for picture in pictures:
                 writer.append_data(picture)
             writer.close()
-        os.replace(part, path)
     except OSError as error:
         raise InputError(f"--out: {path}: cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from enoto_jax.atomic import written_whole
 from enoto_jax.types import InputError
 
 EVALUATION_COLUMNS = (
@@ -34,17 +35,8 @@ METRIC_COLUMNS = ("step", "seed", "name", "value")
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes the file whole or not at all: a reader never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
 
 
 def plain(tree: Any) -> Any:

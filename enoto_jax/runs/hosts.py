@@ -6,39 +6,35 @@ rows, scores and checkpoints are gathered, byte for byte, and the first host alo
 run's folder is therefore the one that a single process would have left, any number of hosts can go
 on from it, and only the first host's disk matters.
 
-With one process, everything here is the identity.
+With one process, everything here is the identity. The bytes travel in exchange.py; how a process
+ends, or notices that another one is lost, is in watchdog.py.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import jax
 import numpy as np
-from jax._src import distributed
-from jax.experimental import multihost_utils
 
+from enoto_jax.runs import watchdog
 from enoto_jax.runs.checkpoint import pack, unpack
+from enoto_jax.runs.exchange import (
+    broadcast,
+    exchange,
+    from_bytes,
+    gather_bytes,
+    gather_json,
+    to_bytes,
+)
 from enoto_jax.runs.files import plain
 from enoto_jax.types import InputError, RunError
 
 HEARTBEAT_S = 20  # a host that has not been heard of for so long is lost
-GRACE_S = 3.0  # for the main thread to end with a line of its own
-WRITING_S = 3600.0  # for the first host to write the last checkpoint
-CHUNK = 2**24  # bytes per exchange: all that it needs of a device's memory, times the hosts
-AGAIN = "give all hosts the same command again, it goes on from the last checkpoint"
-
-_watching = threading.Event()
-_ends_with = 1  # what the runtime's abort becomes
 
 
 class Nothing:
@@ -75,9 +71,7 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
             f"--distributed: {error}; start it by srun or on a TPU pod, or give every process "
             "--coordinator=host:port --num_processes and its own --process_id"
         ) from error
-    ctypes.CDLL(None).signal(signal.SIGABRT, _ABORTED)
-    _watching.set()
-    threading.Thread(target=_watch, name="hosts", daemon=True).start()
+    watchdog.start()
 
 
 def leave(code: int) -> None:
@@ -86,59 +80,8 @@ def leave(code: int) -> None:
     After success, or a save, the others wait for the first host to write: were they gone, it would
     take them for lost. It is watched meanwhile.
     """
-    if not jax.distributed.is_initialized():
-        return
-    global _ends_with
-    client, ends_well = distributed.global_state.client, code in (0, 75)
-    if not ends_well:
-        _watching.clear()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        client.wait_at_barrier("the end", int(1000 * (WRITING_S if ends_well else GRACE_S)))
-    except Exception:  # the others may have gone, or may never come
-        if ends_well and not first():
-            _end([0])
-    else:
-        _watching.clear()
-        _ends_with = code
-        with suppress(Exception):  # the first host answers until the others have heard of it
-            if not first():
-                client.key_value_set(f"heard {jax.process_index()}", "")
-            for index in range(1, count() if first() else 0):
-                client.blocking_key_value_get(f"heard {index}", int(1000 * GRACE_S))
-    os._exit(code)  # not even for the exit handlers of the runtime
-
-
-def _watch() -> None:
-    """End this process when another one is lost, also while it waits for that one's numbers."""
-    client, everyone = distributed.global_state.client, list(range(count()))
-    while _watching.is_set():
-        try:
-            lost = sorted(set(everyone) - set(client.get_live_nodes(everyone)))
-        except Exception:  # the first host keeps the list
-            lost = [0]
-        if lost:
-            time.sleep(GRACE_S)
-            if _watching.is_set():
-                _end(lost)
-        time.sleep(1.0)
-
-
-def _end(lost: Sequence[int]) -> None:
-    os.write(2, f"error: host {', '.join(map(str, lost))} is lost; {AGAIN}\n".encode())
-    os._exit(1)
-
-
-def _aborted(number: int) -> None:
-    """Without its first host the runtime aborts, whatever it is asked for; end as we do."""
-    del number
-    if _ends_with == 1:
-        _end([0])
-    os._exit(_ends_with)
-
-
-_ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
+    if jax.distributed.is_initialized():
+        watchdog.leave(code)
 
 
 def count() -> int:
@@ -182,7 +125,7 @@ def most(values: Sequence[float]) -> list[float]:
     """The largest of every host's values, place by place."""
     if count() == 1:
         return list(values)
-    everyone = _exchange(np.asarray(values, np.float64).view(np.uint8))
+    everyone = exchange(np.asarray(values, np.float64).view(np.uint8))
     return np.max(np.ascontiguousarray(everyone).view(np.float64), axis=0).tolist()
 
 
@@ -220,8 +163,7 @@ def gather(tree: Any) -> Any:
     if count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.tree.map(np.ascontiguousarray, tree))
-    parts = _gather_bytes(_bytes(leaves))
-    each = [_arrays(part, leaves) for part in parts]
+    each = [from_bytes(part, leaves) for part in gather_bytes(to_bytes(leaves))]
     return jax.tree.unflatten(structure, [np.concatenate(one) for one in zip(*each)])
 
 
@@ -230,12 +172,9 @@ def scatter(tree: Any) -> Any:
     if count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.tree.map(np.ascontiguousarray, tree))
-    data = _bytes(leaves)
-    for begin in range(0, data.size, CHUNK):
-        part = data[begin : begin + CHUNK]
-        with _Others():
-            data[begin : begin + CHUNK] = multihost_utils.broadcast_one_to_all(part)
-    return jax.tree.unflatten(structure, [x[own(x)] for x in _arrays(data, leaves)])
+    data = to_bytes(leaves)
+    broadcast(data)
+    return jax.tree.unflatten(structure, [x[own(x)] for x in from_bytes(data, leaves)])
 
 
 def from_first(function: Callable[[], Any]) -> Any:
@@ -252,7 +191,7 @@ def from_first(function: Callable[[], Any]) -> Any:
             answer = {"value": plain(function())}
         except (InputError, RunError) as error:
             answer = {type(error).__name__: str(error)}
-    answer = _objects(answer)[0]
+    answer = gather_json(answer)[0]
     for kind in (InputError, RunError):
         if kind.__name__ in answer:
             raise kind(answer[kind.__name__])
@@ -262,7 +201,7 @@ def from_first(function: Callable[[], Any]) -> Any:
 def gather_position(position: Any) -> Any:
     """What a loop goes on from, of every host's seeds together; packed as JSON has it."""
     position = pack(position)
-    return position if count() == 1 else _together(_objects(position))
+    return position if count() == 1 else _together(gather_json(position))
 
 
 def own_position(position: Any) -> Any:
@@ -286,54 +225,3 @@ def _together(parts: Sequence[Any]) -> Any:
     if "base64" in one:
         return pack(np.concatenate([unpack(part) for part in parts]))
     return {key: _together([part[key] for part in parts]) for key in one}
-
-
-def _bytes(leaves: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.zeros(0, np.uint8), *(x.reshape(-1).view(np.uint8) for x in leaves)])
-
-
-def _arrays(data: np.ndarray, like: Sequence[np.ndarray]) -> list[np.ndarray]:
-    ends = np.cumsum([x.nbytes for x in like])
-    return [data[e - x.nbytes : e].view(x.dtype).reshape(x.shape) for e, x in zip(ends, like)]
-
-
-def _objects(tree: Any) -> list[Any]:
-    """Every host's JSON."""
-    data = np.frombuffer(json.dumps(tree).encode(), np.uint8)
-    return [json.loads(part.tobytes()) for part in _gather_bytes(data)]
-
-
-def _gather_bytes(data: np.ndarray) -> list[np.ndarray]:
-    """Every host's bytes, of whatever lengths, in pieces of few sizes: each size is compiled."""
-    sizes = [int(size) for size in np.ravel(_gather_sizes(data.size))]
-    found = [np.empty(size, np.uint8) for size in sizes]
-    for begin in range(0, max(sizes), CHUNK):
-        width = min(CHUNK, 1 << (max(sizes) - begin - 1).bit_length())
-        part = np.zeros(width, np.uint8)
-        mine = data[begin : begin + width]
-        part[: mine.size] = mine
-        for whole, row in zip(found, _exchange(part)):
-            whole[begin : begin + width] = row[: max(0, whole.size - begin)]
-    return found
-
-
-def _gather_sizes(size: int) -> np.ndarray:
-    everyone = _exchange(np.asarray([size], np.int64).view(np.uint8))
-    return np.ascontiguousarray(everyone).view(np.int64)
-
-
-def _exchange(data: np.ndarray) -> np.ndarray:
-    """Every host's bytes [n] as [hosts, n]."""
-    with _Others():
-        return multihost_utils.process_allgather(data)
-
-
-class _Others:
-    """Turns the runtime's words for a lost host into ours."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, Exception):
-            raise RunError(f"another host is lost; {AGAIN}") from error

@@ -14,8 +14,9 @@ from enoto_jax import core
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import Built, build
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.training import resume
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.runs.folder import config_of
+from enoto_jax.runs.streams import stream
+from enoto_jax.runs.templates import abstract, template
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, Spec
 
@@ -29,6 +30,7 @@ class Kept(NamedTuple):
       algorithm: whose `mode` acts.
       state: its train state, host arrays.
       transform: between the world's numbers and the agent's.
+      kind: which of the run's checkpoints it is from.
       phase: offline or online.
       step: of that phase.
       seed: its number.
@@ -38,6 +40,7 @@ class Kept(NamedTuple):
     algorithm: core.Algorithm
     state: core.TrainState
     transform: Transform
+    kind: str
     phase: str
     step: int
     seed: int
@@ -69,23 +72,22 @@ def kept(folder: Path, kind: str = "last", seed: int | None = None) -> Kept:
     Raises:
       InputError: it has no such checkpoint or seed, or a damaged one.
     """
-    config = resume.config(folder)
+    config = config_of(folder)
     seed = config["seeds"][0] if seed is None else seed
     _check_seed(folder, config, seed)
-    seeds = SeedMap(config["seeds"], jax.local_devices()[:1])
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         found = _record(checkpoints, folder, kind)
         transform, built = _built(config, found)
         phase, step = found["phase"], found["step"]
         algorithm = getattr(built, phase)
-        template = resume.template(lambda: resume.abstract(algorithm), seeds)
+        shapes = template(lambda: abstract(algorithm), len(config["seeds"]))
         if kind == "last" and phase == "online":
-            state = checkpoints.restore_part({"train": template})["train"]
+            state = checkpoints.restore_part({"train": shapes})["train"]
         else:
-            state = checkpoints.restore(template, kind == "handover", kind == "best")
+            state = checkpoints.restore(shapes, kind == "handover", kind == "best")
     row = config["seeds"].index(seed)
     state = jax.tree.map(lambda x: np.asarray(x)[row], state)
-    return Kept(algorithm, state, transform, phase, step, seed, config)
+    return Kept(algorithm, state, transform, kind, phase, step, seed, config)
 
 
 def load(folder: Path, kind: str, seed: int) -> Policy:
@@ -100,7 +102,7 @@ def load(folder: Path, kind: str, seed: int) -> Policy:
     Raises:
       InputError: it has no such checkpoint or seed, or no environment.
     """
-    config = resume.config(folder)
+    config = config_of(folder)
     _check_seed(folder, config, seed)
     if config["env"] == "none":
         raise InputError(f"{folder}: was trained without an environment to act in")
@@ -111,7 +113,7 @@ def load(folder: Path, kind: str, seed: int) -> Policy:
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         transform, built = _built(config, _record(checkpoints, folder, "last"))
     state = built.handover(stream(np.int32(seed), "handover"), None, built.online)
-    return _policy(Kept(built.online, state, transform, "online", 0, seed, config))
+    return _policy(Kept(built.online, state, transform, kind, "online", 0, seed, config))
 
 
 def _check_seed(folder: Path, config: Mapping[str, Any], seed: int) -> None:

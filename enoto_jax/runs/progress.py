@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TextIO
+from typing import TextIO
+
+from enoto_jax.runs.timing import Timing
 
 UNITS = {"offline": "update", "online": "step"}
 _REDRAW_S = 0.1
@@ -24,9 +25,11 @@ def at(phase: str, step: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: "45 s", "12 min", "3 h 20 min", "2 days 5 h"."""
+    """Seconds as people say them: "45 s", "2 min 5 s", "12 min", "3 h 20 min", "2 days 5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
+    if seconds < 600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"
@@ -55,15 +58,13 @@ class Clock:
     """What a run knows about its own time.
 
     Attributes:
-      timing: seconds so far by kind, kept up to date by the run: update, env, save and eval.
-      wall: seconds that the run has taken, over all its starts.
+      timing: where its time has gone so far; it goes on counting.
       eval_every: steps of the phase between two evaluations.
       steady: the first step that costs what the later ones do; online, after the warm-up.
       last: no phase follows.
     """
 
-    timing: Mapping[str, Any]
-    wall: Callable[[], float]
+    timing: Timing
     eval_every: int
     steady: int = 0
     last: bool = True
@@ -149,7 +150,7 @@ class Progress:
             _shown = None
 
     def _timing(self, name: str) -> float:
-        return self._clock.timing[name] if self._clock else 0.0
+        return self._clock.timing.totals[name] if self._clock else 0.0
 
     def _seconds(self) -> float:
         """Seconds of stepping and saving, without compilation and evaluations."""
@@ -193,7 +194,7 @@ class Progress:
         if not self._clock.last:
             text += "; then the online phase"
         elif kind:
-            text += f"; the whole run takes about {duration(self._clock.wall() + left)}"
+            text += f"; the whole run takes about {duration(self._clock.timing.wall() + left)}"
         self.note(text)
 
     def _show(self) -> None:
@@ -235,7 +236,7 @@ class Progress:
         return f"{head} |{'#' * done}{'-' * (room - done)}|{line[len(head) :]}"
 
     def _elapsed(self) -> float:
-        return self._clock.wall() if self._clock else monotonic() - self._begun
+        return self._clock.timing.wall() if self._clock else monotonic() - self._begun
 
 
 def _hms(seconds: float) -> str:

@@ -15,20 +15,6 @@ from enoto_jax.transforms import Transform
 SLOW_S, MANY = 5.0, 8  # an evaluation that takes longer is told; as many processes are advised
 
 
-def start_number(phase: str, step: int, offline_steps: int) -> int:
-    """The number that names an evaluation, and with it the start states of its episodes.
-
-    The evaluations just before and just after the hand-over have the same start states.
-
-    Args:
-      phase: offline or online.
-      step: of that phase.
-      offline_steps: length of the offline phase; 0 without one, and in a run that was restored.
-    """
-    switch = (phase, step) in (("offline", offline_steps), ("online", 0))
-    return 0 if switch else 2 * step + (phase == "online")
-
-
 class Evaluator:
     """S x E environments that are stepped together, one policy call a step for all of them.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -62,21 +61,20 @@ def available() -> int | None:
         return None
 
 
-def sizes(parts: dict[str, int], dataset: Dataset | None, folder: Path) -> str:
-    """How large a run is, in a line or two: device, data, memory, and where it goes.
+def size_line(parts: dict[str, int], dataset: Dataset | None) -> str:
+    """How large a run is, in a line: device, data, memory.
 
     Args:
       parts: as `estimate` returns them.
       dataset: what is loaded, or None.
-      folder: the run's.
     """
-    limit = available()
+    limit, total = available(), sum(parts.values())
     words = [f"device {jax.device_count()} x {jax.devices()[0].device_kind}"]
     if dataset is not None:
         words.append(f"{len(dataset):,} transitions in {len(dataset.episode_ends):,} episodes")
-    of = "" if limit is None else f" of {limit / GIB:.1f}"
-    words.append(f"memory about {sum(parts.values()) / GIB:.2f}{of} GiB")
-    return f"{', '.join(words)}\nfolder {folder}"
+    need = f"{total / GIB:.1f} GiB" if total >= GIB else f"{max(1, total >> 20)} MiB"
+    words.append(f"memory about {need}" + (f" of {limit / GIB:.1f} GiB" if limit else ""))
+    return ", ".join(words)
 
 
 def check(parts: dict[str, int], capacity: int, limit: int | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,10 @@ from enoto_jax.recipes.recipe import Phase
 from enoto_jax.replay import ring
 from enoto_jax.runs import hosts
 from enoto_jax.runs.progress import Clock, Progress, at
+from enoto_jax.runs.saving import Place
+from enoto_jax.runs.streams import stream
 from enoto_jax.training.record import Record
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, Metrics, Transition
 
 BLOCK = 50  # at most so many updates in one scan of known length, which GPUs run without a pause
@@ -80,25 +81,23 @@ def train(
     algorithm: core.Algorithm,
     state: core.TrainState,
     data: Transition,
-    step: int,
     record: Record,
-    position: dict[str, Any] | None = None,
+    place: Place = Place(),
 ) -> core.TrainState:
-    """Train from update number `step` to the end of the phase, evaluating and saving on the way.
+    """Train to the end of the phase, evaluating and saving on the way.
 
     Args:
       phase: its budget.
       algorithm: what is trained.
       state: on the devices; its memory is reused.
       data: resident on the devices.
-      step: updates done before.
       record: files, evaluation and checkpoints.
-      position: as saved at `step`, where this step may not be reported yet; None: it is.
+      place: where it goes on. The position has the metrics' sums, and the step that they begin at.
 
     Returns:
       The state at the phase's end, on the devices.
     """
-    seeds = record.seeds
+    (step, position), seeds, timing = place, record.seeds, record.timing
     numbers, share = seeds.put(seeds.seeds), seeds.share
     length = block_length(phase.steps, phase.eval_every)
     program = compile_blocks(algorithm, phase.batch_size, length, seeds)
@@ -106,43 +105,45 @@ def train(
     _, shapes = jax.eval_shape(program, state, *arguments)
     zeros = jax.tree.map(lambda x: np.zeros(len(seeds.seeds), x.dtype), shapes)
     sums, since = (position["sums"], position["since"]) if position else (zeros, step)
-    sums, mode, look = seeds.put(sums), seeds.compile(algorithm.mode), record.probe(algorithm)
-    last = record.evaluator is None
-    clock = Clock(record.timing, record.wall, phase.eval_every, last=last)
+    sums, programs = seeds.put(sums), record.programs(algorithm)
+    clock = Clock(timing, phase.eval_every, last=record.looks.evaluator is None)
     progress = Progress("offline", phase.steps, step, clock)
     if step:
         progress.note(f"resumed at {at('offline', step)}")
     if step < phase.steps:
-        run = record.compiled(program, state, *arguments, sums)
-        progress.note(f"compiled in {record.timing['compile_s']:.1f} s")
+        run = timing.compiled(program, state, *arguments, sums)
+        progress.note(f"compiled in {timing.totals['compile_s']:.1f} s")
 
     def save():
         now = {"sums": seeds.get(sums), "since": since}
         record.save("offline", step, seeds.get(state), now)
 
-    blocks, reported = 1, position is None
-    while True:
+    def report():
+        nonlocal sums, since
         ends = step == phase.steps
-        if not reported:
-            if record.due(ends):
-                save()
-            if ends or step % phase.eval_every == 0:
-                record.metrics("offline", step, seeds.get(sums), step - since)
-                progress.score(record.evaluate(mode, look, state, "offline", step, save))
-                sums, since = seeds.put(zeros), step
-        if ends:
-            break
+        if record.due(ends):
+            save()
+        if ends or step % phase.eval_every == 0:
+            record.write("offline", step, seeds.get(sums), step - since)
+            progress.score(record.evaluate(programs, state, "offline", step, save))
+            sums, since = seeds.put(zeros), step
+
+    if position is not None:
+        report()
+    blocks = 1
+    while step < phase.steps:
         until = min(phase.steps, (step // phase.eval_every + 1) * phase.eval_every)
         blocks = min(blocks, (until - step) // length)
-        with record.timed("update") as took:
+        with timing.timed("update") as took:
             arguments = (numbers, share(np.int32(step)), share(np.int32(blocks)), data)
             state, sums = run(state, *arguments, sums)
             host = seeds.get(sums)
         step += blocks * length
         record.check("offline", step, host)
-        record.timing["updates"] += blocks * length * len(seeds.all)
+        timing.count("updates", blocks * length * len(seeds.all))
         progress.advance(blocks * length)
-        (seconds,), reported = hosts.most([took()]), False  # hosts keep in step
+        (seconds,) = hosts.most([took()])  # hosts keep in step
         blocks = max(1, int(PATIENCE_S / seconds * blocks))
+        report()
     progress.close()
     return state

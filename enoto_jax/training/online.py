@@ -6,11 +6,10 @@ actions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,28 +21,13 @@ from enoto_jax.nets import ensembles
 from enoto_jax.recipes.recipe import Phase, example_batch, example_transition
 from enoto_jax.replay import Replay, Stored, ring
 from enoto_jax.runs.progress import Clock, Progress, at
+from enoto_jax.runs.saving import Place
+from enoto_jax.runs.streams import stream
+from enoto_jax.training.carried import Online, cut_off, portable
+from enoto_jax.training.overlap import Overlapped
 from enoto_jax.training.record import Record
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, RunError, Spec, Transition
-
-
-@flax.struct.dataclass
-class Online:
-    """What a seed carries from step to step.
-
-    Attributes:
-      train: the train state.
-      storage: its replay.
-      memory: the exploration rule's, of the running episode.
-      totals: sums of the metrics over the updates since they were last read.
-      count: how many updates those are.
-    """
-
-    train: core.TrainState
-    storage: Stored
-    memory: Any
-    totals: Any
-    count: Array
 
 
 def begin(
@@ -162,39 +146,6 @@ def compile_step(
     return seeds.compile(step, shared=(5, 6, 7), donate=(0,))
 
 
-class Overlapped(NamedTuple):
-    """A step as two programs: the action is there while the update is still being computed.
-
-    It is that of the parameters before this call's update. Devices run a program when what it reads
-    is there, so nobody waits for the update but the next action, whoever reads its results, and
-    the end of the phase. May be lowered and compiled like a program.
-
-    Attributes:
-      choose: (train state, memory, seed, observation, starts, t) -> memory, action.
-      learn: `compile_step` without `acts`.
-    """
-
-    choose: Any
-    learn: Any
-
-    def __call__(self, *arguments):
-        (online, _), (memory, action) = self._each(lambda f, *own: f(*own), *arguments)
-        return online.replace(memory=memory), action
-
-    def lower(self, *arguments) -> Overlapped:
-        learn, choose = self._each(lambda f, *own: f.lower(*own), *arguments)
-        return Overlapped(choose, learn)
-
-    def compile(self) -> Overlapped:
-        return Overlapped(self.choose.compile(), self.learn.compile())
-
-    def _each(self, do, online, seed, transition, observation, starts, t, learn, data):
-        # In this order: the update reuses the memory of the parameters that the action reads.
-        chosen = do(self.choose, online.train, online.memory, seed, observation, starts, t)
-        rest = (seed, transition, observation, starts, t, learn, data)
-        return do(self.learn, online, *rest), chosen
-
-
 def compile_overlapped(
     phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap
 ) -> Overlapped:
@@ -210,18 +161,139 @@ def rounds(phase: Phase, step: int) -> int:
     return 1 + phase.catch_up * phase.warmup if step == phase.warmup + 1 else 1
 
 
+class Interaction:
+    """Environments and learner of all seeds, side by side; its arguments are those of `train`.
+
+    Attributes:
+      online: what the seeds carry now.
+      step: environment steps done.
+      action: that comes next, [S, A] on the host.
+    """
+
+    def __init__(
+        self,
+        phase: Phase,
+        algorithm: core.Algorithm,
+        replay: Replay,
+        online: Online,
+        data: Transition | None,
+        env_id: str,
+        record: Record,
+        step: int,
+    ):
+        self._phase, self._replay, self._data, self._env_id = phase, replay, data, env_id
+        self._record, self._seeds = record, record.seeds
+        self.online, self.step, self.action = online, step, None
+        self._numbers = self._seeds.put(self._seeds.seeds)
+        self._programs = record.programs(algorithm)
+        kind = PoolEnvs if phase.envs_backend == "envpool" else SeedEnvs
+        self._envs = kind(env_id, self._seeds.seeds, record.transform)
+        self._now = self._envs.begin(step)
+        clock = Clock(record.timing, phase.eval_every, steady=phase.warmup + 1)
+        self._progress = Progress("online", phase.steps, step, clock)
+        if step:
+            self._progress.note(f"resumed at {at('online', step)}")
+        if step < phase.steps:
+            compiling = compile_overlapped if phase.overlap else compile_step
+            program = compiling(phase, algorithm, replay, self._seeds)
+            self._advance = record.timing.compiled(program, *self._arguments(0))
+            seconds = record.timing.totals["compile_s"]
+            self._progress.note(f"compiled in {seconds:.1f} s, both phases together")
+
+    def begin(self, position: Mapping[str, Any] | None) -> None:
+        """Evaluate the hand-over, or go on where the run was saved; choose the first action."""
+        if self.step == 0:
+            leave = partial(self._record.leave, "online", 0)  # the hand-over is saved: that is all
+            self._evaluate(leave)
+        if position and position["environments"]:
+            self._envs.restore(position["environments"])
+            self.action = position["action"]
+        elif self.step < self._phase.steps:
+            if self.step > 0:
+                self._begin_new_episodes()
+            self.learn(rounds=0)  # there is nothing to learn from yet, or it is done
+        if self.step > 0 and position is not None:
+            self.report()
+        else:
+            self._record.leave_if_asked("online", self.step)
+
+    def act(self) -> None:
+        """Take the action that was chosen: one step of every environment.
+
+        Raises:
+          RunError: the action is no longer a number, or an environment fails.
+        """
+        if not np.isfinite(self.action).all():
+            raise RunError(f"online step {self.step}: an action of actor is no longer a number")
+        with self._record.timing.timed("env"):
+            self._now = self._envs.step(self.action)
+        self._record.timing.count("env_steps", len(self._seeds.all))
+        self.step += 1
+        self._progress.advance()
+
+    def learn(self, rounds: int) -> None:
+        """Insert what has happened, update `rounds` times UTD, and choose the next action."""
+        with self._record.timing.timed("update"):
+            self.online, action = self._advance(*self._arguments(rounds))
+            self.action = self._seeds.get(action)
+
+    def report(self) -> None:
+        """Save and evaluate, where it is time to."""
+        ends = self.step == self._phase.steps
+        if self._record.due(ends):
+            self._save()
+        if ends or self.step % self._phase.eval_every == 0:
+            self._write_metrics()
+            self._evaluate(self._save)
+
+    def close(self) -> None:
+        """Close the environments and the progress bar."""
+        self._progress.close()
+        self._envs.close()
+
+    def _arguments(self, rounds: int) -> tuple:
+        # Host arrays as they are: the program takes them faster than `put` would.
+        now = (*self._now, np.int32(self.step), np.int32(rounds))
+        return (self.online, self._numbers, *now, self._data)
+
+    def _evaluate(self, save: Callable[[], None]) -> None:
+        at = (self.online.train, "online", self.step)
+        self._progress.score(self._record.evaluate(self._programs, *at, save))
+
+    def _write_metrics(self) -> None:
+        """Write the means over the updates since they were last written, and begin new sums."""
+        totals, counts = self._seeds.get((self.online.totals, self.online.count))
+        if count := int(counts[0]):
+            self._record.write("online", self.step, totals, count)
+        self._record.timing.count("updates", count * len(self._seeds.all))
+        totals, counts = self._seeds.put(jax.tree.map(np.zeros_like, (totals, counts)))
+        self.online = self.online.replace(totals=totals, count=counts)
+
+    def _save(self) -> None:
+        with self._record.timing.timed("save"):
+            host = portable(self.online, self.step, self._seeds)
+        self._record.check("online", self.step, host.totals)
+        here = {"action": self.action, "environments": self._envs.capture()}
+        self._record.save("online", self.step, host, here)
+
+    def _begin_new_episodes(self) -> None:
+        where = f"new episodes begin at online step {self.step:,}"
+        self._progress.note(f"{self._env_id} cannot be saved: {where}")
+        last = cut_off(self.online, self.step, self._replay, self._seeds)
+        self._now = self._now._replace(transition=last)
+
+
 def train(
     phase: Phase,
     algorithm: core.Algorithm,
     replay: Replay,
     online: Online,
     data: Transition | None,
-    step: int,
     env_id: str,
     record: Record,
-    position: dict[str, Any] | None = None,
+    place: Place = Place(),
 ) -> Online:
-    """Step, learn, evaluate and save from environment step `step` to the end of the phase.
+    """Act, insert, update, evaluate and save to the end of the phase (ENOTO, algorithm 1, online).
 
     Args:
       phase: its budget.
@@ -229,120 +301,19 @@ def train(
       replay: where batches come from.
       online: on the devices; its memory is reused.
       data: the data set on the devices where the replay needs it.
-      step: environment steps done before; above 0 the run is resumed.
       env_id: Gymnasium id of the training environments.
       record: files, evaluation and checkpoints.
-      position: as saved at `step`, which may not be reported yet: the next action [S, A] and the
-        environments, None where they could not be saved. Without it, or them, new episodes begin.
+      place: where it goes on. The position has the next action [S, A] and the environments, None
+        where they could not be saved: without it, or them, new episodes begin.
 
     Returns:
       What the seeds carry at the phase's end, on the devices.
     """
-    seeds = record.seeds
-    put, get = seeds.put, seeds.get
-    numbers = put(seeds.seeds)
-    mode, look = seeds.compile(algorithm.mode), record.probe(algorithm)
-    kind = PoolEnvs if phase.envs_backend == "envpool" else SeedEnvs
-    envs = kind(env_id, seeds.seeds, record.transform)
-    now, learn = envs.begin(step), 0
-
-    def arguments():
-        # Host arrays as they are: the program takes them faster than `put` would.
-        return (online, numbers, *now, np.int32(step), np.int32(learn), data)
-
-    def save():
-        with record.timed("save"):
-            host = portable(online, step, seeds)
-        record.check("online", step, host.totals)
-        here = {"action": action, "environments": envs.capture()}
-        record.save("online", step, host, here)
-
-    clock = Clock(record.timing, record.wall, phase.eval_every, steady=phase.warmup + 1)
-    progress = Progress("online", phase.steps, step, clock)
-    if step:
-        progress.note(f"resumed at {at('online', step)}")
-    if step < phase.steps:
-        compiling = compile_overlapped if phase.overlap else compile_step
-        advance = record.compiled(compiling(phase, algorithm, replay, seeds), *arguments())
-        seconds = record.timing["compile_s"]
-        progress.note(f"compiled in {seconds:.1f} s, both phases together")
-    reported, action = step == 0 or position is None, None
-    if step == 0:
-        leave = partial(record.leave, "online", 0)  # the hand-over is saved, and all there is
-        progress.score(record.evaluate(mode, look, online.train, "online", 0, leave))
-    if position and position["environments"]:
-        envs.restore(position["environments"])
-        action = position["action"]
-    elif step < phase.steps:
-        if step > 0:
-            progress.note(f"{env_id} cannot be saved: new episodes begin at online step {step:,}")
-            now = now._replace(transition=cut_off(online, step, replay, seeds))
-        # No updates: there is nothing to learn from yet, or it is done.
-        with record.timed("update"):
-            online, action = advance(*arguments())
-            action = get(action)
-    while True:
-        ends = step == phase.steps
-        if not reported:
-            if record.due(ends):
-                save()
-            if ends or step % phase.eval_every == 0:
-                totals, count = get(online.totals), int(get(online.count)[0])
-                if count:
-                    record.metrics("online", step, totals, count)
-                progress.score(record.evaluate(mode, look, online.train, "online", step, save))
-                record.timing["updates"] += count * len(seeds.all)
-                zeros = jax.tree.map(np.zeros_like, (totals, get(online.count)))
-                online = online.replace(totals=put(zeros[0]), count=put(zeros[1]))
-        elif record.stops():
-            record.leave("online", step)
-        if ends:
-            break
-        if not np.isfinite(action).all():
-            raise RunError(f"online step {step}: an action of actor is no longer a number")
-        with record.timed("env"):
-            now = envs.step(action)
-        record.timing["env_steps"] += len(seeds.all)
-        step += 1
-        learn, reported = rounds(phase, step), False
-        with record.timed("update"):
-            online, action = advance(*arguments())
-            action = get(action)
-        progress.advance()
-    progress.close()
-    envs.close()
-    return online
-
-
-def cut_off(online: Online, step: int, replay: Replay, seeds: SeedMap) -> Transition:
-    """The newest stored transition [S, ...], cut off: what precedes the first of a new episode.
-
-    Brought again with its own count it is written to the same row, and its episode has ended.
-    """
-    newest = (step - 1) % replay.capacity
-    last = jax.tree.map(lambda x: x[:, newest], seeds.get(online.storage.ring))
-    return last._replace(extras={}, truncated=~last.terminated)
-
-
-def saved_template(whole: Online, step: int) -> Online:
-    """The shapes that `portable` saves at a step, of a template with the whole ring."""
-    ring = jax.tree.map(lambda x: x[:, :step], whole.storage.ring)
-    return whole.replace(storage=whole.storage._replace(ring=ring))
-
-
-def portable(online: Online, step: int, seeds: SeedMap) -> Online:
-    """Host arrays to save; the ring only as far as it is filled."""
-    filled = jax.tree.map(lambda x: np.asarray(x)[:, :step].copy(), online.storage.ring)
-    host = seeds.get(online.replace(storage=online.storage._replace(ring=())))
-    return host.replace(storage=host.storage._replace(ring=filled))
-
-
-def unpack(saved: Online, template: Online) -> Online:
-    """The other way: host arrays with the ring at its full capacity."""
-
-    def fill(whole, part):
-        whole[:, : part.shape[1]] = part
-        return whole
-
-    whole = jax.tree.map(fill, template.storage.ring, saved.storage.ring)
-    return saved.replace(storage=saved.storage._replace(ring=whole))
+    loop = Interaction(phase, algorithm, replay, online, data, env_id, record, place.step)
+    loop.begin(place.position)
+    while loop.step < phase.steps:
+        loop.act()
+        loop.learn(rounds(phase, loop.step))
+        loop.report()
+    loop.close()
+    return loop.online

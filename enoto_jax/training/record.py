@@ -1,50 +1,69 @@
-"""What a run writes and how it stops: rows, scores, timing, checkpoints, signals."""
+"""What a run writes and how it stops: metrics, checkpoints, timing and signals, tied together."""
 
 from __future__ import annotations
 
-import signal
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from enoto_jax import core
 from enoto_jax.data.source import Source
-from enoto_jax.report import curves, stats
-from enoto_jax.runs import files, hosts, progress
-from enoto_jax.runs.checkpoint import Checkpoints, unpack
+from enoto_jax.runs import hosts
 from enoto_jax.runs.dashboards import Sink
-from enoto_jax.training.evaluate import Evaluator, start_number
-from enoto_jax.training.probe import Look
+from enoto_jax.runs.diagnostics import check_finite
+from enoto_jax.runs.metrics import Metrics
+from enoto_jax.runs.progress import at, release
+from enoto_jax.runs.saving import Saved, Saving
+from enoto_jax.runs.signals import Signals
+from enoto_jax.runs.timing import Timing
+from enoto_jax.training.evaluate import Evaluator
+from enoto_jax.training.probe import Look, compile_probe
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, RunError, Stopped
-
-SAVE_EVERY_S = 60.0
-SAVE_SHARE = 0.02  # saving less often keeps the time that it takes below about this part
-
+from enoto_jax.types import Stopped, Transition
 
 Watch = Callable[[str, int, Any, np.ndarray], None]
 
 
+class Looks(NamedTuple):
+    """How states are looked at while they are trained.
+
+    Attributes:
+      evaluator: None without a simulator.
+      sample: transitions [M, ...] of the data set for the probe; None without data.
+      watch: called after every evaluation, see run.train.
+    """
+
+    evaluator: Evaluator | None = None
+    sample: Transition | None = None
+    watch: Watch | None = None
+
+
+class Programs(NamedTuple):
+    """What an evaluation computes, of all seeds.
+
+    Attributes:
+      mode: deterministic actions.
+      look: the probe.
+    """
+
+    mode: Callable
+    look: Look
+
+
 class Record:
-    """The open files of one run's folder.
+    """What one run writes.
 
     Args:
       folder: where everything is written.
       source: gives names and scores.
       seeds: the seeds that rows are of.
-      evaluator: or None, without a simulator.
+      transform: of the training data.
+      offline_steps: length of the offline phase.
+      looks: how states are looked at.
       sinks: dashboards beside the CSV files.
-      offline_steps: length of the offline phase; checkpoints are numbered over both phases.
-      transform: of the training data; saved with every checkpoint.
-      probe: a phase's algorithm -> what is to be known of its states beside their scores.
-      watch: called after every evaluation, see run.train.
       keep: how many of the newest checkpoints are kept.
     """
 
@@ -53,207 +72,77 @@ class Record:
         folder: Path,
         source: Source,
         seeds: SeedMap,
-        evaluator: Evaluator | None,
-        sinks: Sequence[Sink],
-        offline_steps: int,
         transform: Transform,
-        probe: Callable[[core.Algorithm], Look],
-        watch: Watch | None = None,
+        offline_steps: int,
+        looks: Looks = Looks(),
+        sinks: Sequence[Sink] = (),
         keep: int = 2,
     ):
-        self.folder, self.source, self.seeds, self.evaluator = folder, source, seeds, evaluator
-        self.checkpoints = self._evaluations = self._metrics = hosts.Nothing()
-        if hosts.first():
-            self.checkpoints = Checkpoints(folder / "checkpoints", keep)
-            evaluations, metrics = folder / "evaluations.csv", folder / "metrics.csv"
-            self._evaluations = files.CsvLog(evaluations, files.EVALUATION_COLUMNS)
-            self._metrics = files.CsvLog(metrics, files.METRIC_COLUMNS)
-        self._sinks, self._offline_steps = sinks, offline_steps
-        self.transform, self.probe, self._watch = transform, probe, watch
-        self.timing = dict.fromkeys(("compile_s", "update_s", "env_s", "eval_s", "save_s"), 0.0)
-        self.timing |= {"updates": 0, "env_steps": 0}
-        self._wall_before, self._started = 0.0, time.monotonic()
-        self._saved_at, self._next_save_s = time.monotonic(), SAVE_EVERY_S
-        self._saved_s, self._best = 0.0, -np.inf
-        self.stop, self._handlers = False, {}
-        self._agreed = hosts.NowAndThen()
+        self.folder, self.seeds, self.transform = folder, seeds, transform
+        self.timing, self.signals = Timing(), Signals()
+        self.metrics = Metrics(folder, seeds.all, sinks)
+        self.saving = Saving(folder, offline_steps, transform, self.timing, keep)
+        self._source, self.looks, self._offline_steps = source, looks, offline_steps
 
-    def resume(self, template: Callable) -> tuple[str, int, Any, dict[str, Any] | None] | None:
-        """Cut the files back to the newest checkpoint.
+    def resume(self, template: Callable) -> Saved | None:
+        """Go on from the newest checkpoint; see Saving.resume."""
+        return self.saving.resume(template, self.metrics.cut_back)
 
-        Args:
-          template: a checkpoint's record -> shapes of its arrays.
+    def programs(self, algorithm: core.Algorithm) -> Programs:
+        """What evaluations of a phase compute."""
+        look = compile_probe(algorithm, self.seeds, self.transform, self.looks.sample)
+        return Programs(self.seeds.compile(algorithm.mode), look)
 
-        Returns:
-          Its phase, step, host arrays [S, ...] and position; None without a checkpoint. Where there
-          is a position, the step's own rows are still to be written.
-        """
-        state = None
+    def check(self, phase: str, step: int, tree: Mapping[str, Any]) -> None:
+        """Refuse to go on with NaN or infinity in network -> arrays [S, ...]; see check_finite."""
+        check_finite(tree, at(phase, step), self.folder)
 
-        def here():
-            nonlocal state
-            found, state = self.checkpoints.newest(template) or ({}, None)
-            return found, self._cut_back(found)
-
-        found, self._best = hosts.from_first(here)
-        if self._best is None:
-            self._best = -np.inf
-        if not found:
-            return None
-        self._wall_before, timing = found.get("wall_s"), found.get("timing")
-        numbers = [self._wall_before, *(timing.values() if isinstance(timing, dict) else [None])]
-        if any(type(x) not in (int, float) for x in numbers) or "save_s" not in timing:
-            raise InputError(f"{self.folder}: the checkpoint's record has no times; it is damaged")
-        self.timing |= timing
-        self._saved_s = self.timing["save_s"]
-        state = hosts.scatter(template(found) if state is None else state)
-        position = hosts.own_position(unpack(found.get("position")))
-        return found["phase"], found["step"], state, position
-
-    def _cut_back(self, found: Mapping[str, Any]) -> float | None:
-        """Remove what the files say of later than a checkpoint; the best mean that is left."""
-        phase, step = found.get("phase", "offline"), found.get("step", -1)
-        last = step if found.get("position") is None else step - 1
-
-        def kept(of: str, at: int) -> bool:
-            return at <= last if of == phase else of == "offline"
-
-        self._evaluations.cut_back(lambda row: kept(row["phase"], int(row["step"])))
-        self._metrics.cut_back(lambda row: kept(row["name"].split("/")[0], int(row["step"])))
-        self.checkpoints.forget_best(self._number(phase, last))
-        best = self.checkpoints.record(best=True)
-        return best["mean"] if best else None
-
-    def _number(self, phase: str, step: int) -> int:
-        """Checkpoints are numbered over both phases."""
-        return step if phase == "offline" else self._offline_steps + 1 + step
-
-    @contextmanager
-    def timed(self, what: str):
-        """Count a block's seconds as compile, update, env, eval or save; yields a reader."""
-        begun = time.monotonic()
-        seconds = 0.0
-        yield lambda: seconds
-        seconds = time.monotonic() - begun
-        self.timing[f"{what}_s"] += seconds
-
-    def compiled(self, function: Callable, *arguments: Any) -> Callable:
-        """Compile ahead of time: compiling is never counted as running, and happens once."""
-        with self.timed("compile"):
-            return function.lower(*arguments).compile()
-
-    def metrics(
+    def write(
         self, phase: str, step: int, sums: Mapping[str, Mapping[str, Any]], count: int
     ) -> None:
-        """Write `<phase>/<network>/<quantity>` of every seed.
-
-        Args:
-          phase: offline or online.
-          step: of that phase.
-          sums: network -> quantity -> [S], summed over updates.
-          count: how many updates.
+        """Write means over so many updates of network -> quantity -> sums [S].
 
         Raises:
           RunError: one of them is no longer a number; the last good checkpoint stays.
         """
         self.check(phase, step, sums)
         sums = hosts.gather(sums)
-        flat = {f"{phase}/{u}/{q}": v / count for u, m in sums.items() for q, v in m.items()}
-        self._metrics.append(files.metric_rows(step, flat, self.seeds.all))
-        for sink in self._sinks:
-            sink.log(step, {name: float(v.mean()) for name, v in flat.items()})
-
-    def check(self, phase: str, step: int, tree: Mapping[str, Any]) -> None:
-        """Refuse to go on with what is no longer a number: network -> arrays [S, ...].
-
-        Raises:
-          RunError: it names the networks.
-        """
-        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-        broken = {
-            str(path[0]): jax.tree_util.keystr(path, simple=True, separator="/")
-            for path, x in leaves
-            if not np.isfinite(x).all()
-        }  # one of each network
-        if broken:
-            which = ", ".join(broken.values())
-            raise RunError(
-                f"{progress.at(phase, step)}: {which} is no longer a number; the last good state "
-                f"is in {self.folder / 'checkpoints'}; lower the learning rates"
-            )
+        means = {u: {q: x / count for q, x in m.items()} for u, m in sums.items()}
+        self.metrics.quantities(phase, step, means)
 
     def evaluate(
-        self,
-        mode: Callable,
-        look: Look,
-        state: Any,
-        phase: str,
-        step: int,
-        save: Callable[[], None],
+        self, programs: Programs, state: Any, phase: str, step: int, save: Callable[[], None]
     ) -> str:
         """Evaluate every seed, write the rows, and return the score in words.
 
         Args:
-          mode: deterministic actions, compiled for all seeds.
-          look: what the phase's probe is.
+          programs: of the phase.
           state: the seeds' train states, on the devices.
           phase: offline or online.
           step: of that phase.
           save: saves this step, and stops; called when a signal cuts the evaluation short.
         """
-        if seen := look(state):
-            self.metrics(phase, step, {"data": seen}, 1)
-        if self.evaluator is None:
+        if seen := programs.look(state):
+            self.write(phase, step, {"data": seen}, 1)
+        evaluator, watch = self.looks.evaluator, self.looks.watch
+        if evaluator is None:
             return ""
-        with self.timed("eval"):
-            number = start_number(phase, step, self._offline_steps)
-            returns = self.evaluator(mode, state, number, lambda: self.stop)
+        with self.timing.timed("eval"):
+            number = evaluation_number(phase, step, self._offline_steps)
+            returns = evaluator(programs.mode, state, number, lambda: self.signals.stop)
         if hosts.any_of(returns is None):
             save()
         returns = hosts.gather(returns)
-        if self._watch is not None:
-            self._watch(phase, step, hosts.gather(self.seeds.get(state)), returns)
-        means = returns.mean(axis=1)
-        scores = self.source.score(means) if self.source.scored else [None] * len(means)
-        self._evaluations.append(
-            {
-                "phase": phase,
-                "step": step,
-                "env_steps": 0 if phase == "offline" else step,
-                "seed": seed,
-                "return_mean": own.mean(),
-                "return_std": own.std(),
-                "score": score,
-                "episodes": len(own),
-                "wall_s": round(self.wall(), 2),
-            }
-            for seed, own, score in zip(self.seeds.all, returns, scores)
-        )
-        name = "score" if self.source.scored else "return"
-        value = float(np.mean(scores if self.source.scored else means))
-        for sink in self._sinks:
-            sink.log(step, {f"{phase}/evaluation/{name}": value})
-        if value > self._best:
-            self._best = value
-            about = {"phase": phase, "step": step, "transform": self.transform.to_json()}
-            about |= {"mean": value, "metric": name}
-            number = self._number(phase, step)
-            with self.timed("save"):
-                state = hosts.gather(self.seeds.get(state))
-                self.checkpoints.save(number, state, about, "best")
+        if watch is not None:
+            watch(phase, step, hosts.gather(self.seeds.get(state)), returns)
+        scores = self._source.score(returns.mean(axis=1)) if self._source.scored else None
+        name, value = self.metrics.evaluation(phase, step, returns, scores, self.timing.wall())
+        self.saving.save_best(phase, step, lambda: self.seeds.get(state), name, value)
         return f"{name} {value:.1f}"
 
-    def wall(self) -> float:
-        """Seconds that the run has taken, over all its starts."""
-        return self._wall_before + time.monotonic() - self._started
-
     def due(self, ends: bool) -> bool:
-        """Whether to save now: at the end, on a signal, or a minute after the last save.
-
-        Several hosts agree on it, but not in every call: to ask each other takes milliseconds.
-        """
-        late = time.monotonic() > self._saved_at + self._next_save_s
-        return ends or self._agreed.any_of(self.stop or late)
+        """Whether to save now: at the end, on a signal, or a minute after the last save."""
+        return ends or self.saving.due(self.signals.stop)
 
     def save(self, phase: str, step: int, state: Any, position: dict[str, Any]) -> None:
         """Save a step before its rows are written.
@@ -269,28 +158,17 @@ class Record:
           Stopped: after the save, when a signal has come.
         """
         self.check(phase, step, getattr(state, "train", state).params)
-        with self.timed("save"):
-            position = hosts.gather_position(position)
-            about = {"phase": phase, "step": step, "position": position, **self._about()}
-            self.checkpoints.save(self._number(phase, step), hosts.gather(state), about)
-        took, self._saved_s = self.timing["save_s"] - self._saved_s, self.timing["save_s"]
-        self._saved_at, self._next_save_s = time.monotonic(), max(SAVE_EVERY_S, took / SAVE_SHARE)
-        if self.stops():
+        self.saving.save(phase, step, state, position)
+        self.leave_if_asked(phase, step)
+
+    def leave_if_asked(self, phase: str, step: int) -> None:
+        """Leave if a signal has come, here or on another host, at a step that is saved.
+
+        Raises:
+          Stopped: a signal has come.
+        """
+        if self.signals.any_host():
             self.leave(phase, step)
-
-    def stops(self) -> bool:
-        """Whether a signal has come, here or on another host."""
-        return hosts.any_of(self.stop)
-
-    def save_handover(self, step: int, state: Any) -> None:
-        """Keep the end of the offline phase, host arrays [S, ...], for every row that shares it."""
-        with self.timed("save"):
-            about = {"phase": "offline", "step": step, **self._about()}
-            self.checkpoints.save_handover(hosts.gather(state), about)
-
-    def _about(self) -> dict[str, Any]:
-        transform = self.transform.to_json()
-        return {"wall_s": self.wall(), "timing": self.timing, "transform": transform}
 
     def leave(self, phase: str, step: int) -> None:
         """Wait until everything saved is on disk, and stop.
@@ -298,62 +176,8 @@ class Record:
         Raises:
           Stopped: always.
         """
-        self.checkpoints.wait()
-        raise Stopped(progress.at(phase, step))
-
-    def catch_signals(self) -> None:
-        """SIGTERM and SIGINT finish the step and save; a second one ends the process at once."""
-        numbers = (signal.SIGTERM, signal.SIGINT)
-
-        def handle(signum, frame):
-            del signum, frame
-            self.stop = True
-            progress.say("stopping after this step; a second signal stops at once")
-            for each in numbers:  # the system's own answer comes even while XLA compiles
-                signal.signal(each, signal.SIG_DFL)
-
-        self._handlers = {each: signal.signal(each, handle) for each in numbers}
-
-    def finish(self) -> dict[str, Any]:
-        """Statistics, timing and the picture, once training has ended; the summary."""
-        summary = hosts.from_first(self._summarise)
-        self.close()
-        seconds = self.timing["update_s"] or float("nan")
-        environment = self.timing["env_s"] or float("nan")
-        timing = {
-            **self.timing,
-            "wall_s": self.wall(),
-            "updates_per_s": self.timing["updates"] / seconds,
-            "env_steps_per_s": self.timing["env_steps"] / environment,
-        }
-        if hosts.first():
-            files.write_json(self.folder / "timing.json", timing)
-            files.write_json(self.folder / "summary.json", summary)
-        return summary
-
-    def _summarise(self) -> dict[str, Any]:
-        if self.evaluator is None:
-            return {}
-        curves.curve(self.folder, self.folder / "curve.png")
-        self._show()
-        return stats.summary(stats.read_evaluations(self.folder))
-
-    def _show(self) -> None:
-        """The curve and a film of the policy, on dashboards; none without a renderer."""
-        if not self._sinks:
-            return
-        from enoto_jax.report import film  # it needs libraries that nothing else does
-
-        pictures = {"curve": self.folder / "curve.png"}
-        self.checkpoints.wait()
-        try:
-            film = self.folder / "film.gif"
-            pictures["film"] = film.before_and_after(self.folder, film, fps=10, height=240)
-        except InputError as error:
-            print(f"no film on the dashboards: {error}", file=sys.stderr)
-        for sink in self._sinks:
-            for name, path in pictures.items():
-                sink.show(name, path)
+        self.saving.checkpoints.wait()
+        raise Stopped(at(phase, step))
 
     def close(self) -> None:
         """Close what is open, wait for the checkpoints, and answer signals as before.
@@ -361,11 +185,16 @@ class Record:
         Raises:
           RunError: one of them could not be written.
         """
-        progress.release()
-        for each, handler in self._handlers.items():
-            signal.signal(each, handler)
-        for sink in self._sinks:
-            sink.close()
-        if self.evaluator is not None:
-            self.evaluator.close()
-        self.checkpoints.close()
+        release()
+        self.signals.release()
+        self.metrics.close()
+        if self.looks.evaluator is not None:
+            self.looks.evaluator.close()
+        self.saving.checkpoints.close()
+
+
+def evaluation_number(phase: str, step: int, offline_steps: int) -> int:
+    """Name an evaluation: those just before and just after the hand-over begin from the same start
+    states, so that their difference is the policy's; all others begin from their own."""
+    switch = (phase, step) in (("offline", offline_steps), ("online", 0))
+    return 0 if switch else 2 * step + (phase == "online")

@@ -2,63 +2,87 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.data.source import Source
+from enoto_jax.data.source import Dataset, Source
 from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
-from enoto_jax.recipes import registry, units
+from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Built, Recipe, build, switch
-from enoto_jax.runs import files, hosts, provenance
-from enoto_jax.runs.dashboards import check as check_sinks
+from enoto_jax.runs import folder as run_folder
+from enoto_jax.runs import hosts, provenance
 from enoto_jax.runs.dashboards import sinks as open_sinks
-from enoto_jax.runs.lock import locked
+from enoto_jax.runs.saving import Place, Saved
+from enoto_jax.runs.streams import stream
+from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import deterministic, memory, offline, online, probe, resume
+from enoto_jax.training.carried import Online, saved_template, unpack
 from enoto_jax.training.evaluate import Evaluator
-from enoto_jax.training.record import Record, Watch
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.finish import finish
+from enoto_jax.training.record import Looks, Record
+from enoto_jax.training.seeds import SeedMap
+from enoto_jax.training.settings import Options, Settings
+from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, RunError, Stopped, Transition
 
-# What must be the same for a start on a folder to be a resume.
-IDENTITY = (
-    "task",
-    "env",
-    "seeds",
-    "eval_episodes",
-    "recipe",
-    "data_hash",
-    "restore",
-    "deterministic",
-)
+
+class Setup(NamedTuple):
+    """What a run is made of, once it is known to fit together.
+
+    Attributes:
+      recipe: what is trained.
+      built: its units.
+      source: of the data.
+      settings: how it is trained.
+      env_id: of the environments; None without a simulator.
+      dataset: None where nothing learns from it here.
+    """
+
+    recipe: Recipe
+    built: Built
+    source: Source
+    settings: Settings
+    env_id: str | None
+    dataset: Dataset | None
+
+    @property
+    def begins_offline(self) -> bool:
+        """Whether this run has an offline phase of its own."""
+        return self.recipe.offline is not None and self.settings.restore is None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json says."""
+        restored = self.settings.restored
+        data_hash = self.dataset and self.dataset.content_hash
+        if data_hash is None and restored is not None:  # what the restored phase has learned from
+            data_hash = run_folder.config_of(restored).get("data_hash")
+        return {
+            **provenance.found(),
+            **(self.settings.about or {}),
+            "task": self.source.name,
+            "env": self.env_id or "none",
+            "seeds": list(self.settings.seeds),
+            "eval_episodes": self.settings.eval_episodes,
+            "restore": restored and str(restored.resolve()),
+            "recipe": units.to_json(self.recipe),
+            "data_hash": data_hash,
+            "reference": self.source.reference,
+            "deterministic": deterministic.is_on(),
+        }
 
 
 def train(
-    recipe: Recipe,
-    source: Source,
-    out: str | os.PathLike,
-    *,
-    seeds: Sequence[int] = (0,),
-    env: str | None = None,
-    eval_episodes: int = 10,
-    restore: str | os.PathLike | None = None,
-    log: Sequence[str] = (),
-    about: Mapping[str, Any] | None = None,
-    signals: bool = False,
-    announce: str = "",
-    watch: Watch | None = None,
-    keep: int = 2,
-    eval_processes: int = 1,
+    recipe: Recipe, source: Source, out: str | os.PathLike, **options: Unpack[Options]
 ) -> dict[str, Any]:
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
@@ -68,18 +92,7 @@ def train(
       recipe: a row of the table, or one's own.
       source: the data set, with its environment and reference returns.
       out: the run's folder.
-      seeds: their numbers; trained together in one program.
-      env: Gymnasium id; the source's own by default; "none" stops at the hand-over.
-      eval_episodes: episodes per evaluation and seed.
-      restore: another run's folder: start from its hand-over instead of an offline phase.
-      log: "tensorboard", "wandb"; CSV files are always written.
-      about: further entries of config.json.
-      signals: SIGTERM and SIGINT save and raise Stopped.
-      announce: printed once everything is checked and training begins.
-      watch: called after every evaluation with (phase, step, train state on the host [S, ...],
-        returns [S, E]).
-      keep: how many of the newest checkpoints are kept.
-      eval_processes: that step the environments of an evaluation, see `envs.crew`.
+      **options: seeds, env, eval_episodes and more: see `settings.Settings`.
 
     Returns:
       What summary.json says.
@@ -90,84 +103,28 @@ def train(
       RunError: an environment, the numbers or the disk failed; the last checkpoint stays.
       Stopped: a signal came; everything is saved.
     """
-    folder = Path(out)
-    env_id = None if env == "none" else env or source.env_id
-    restored = None if restore is None else Path(restore)
-    built = build(recipe, source.spec)
-    if env_id is not None:
-        check_spec(env_id, source.spec, source.name)
-        pool.check(recipe.online.envs_backend, env_id)
-    elif recipe.offline is None:
-        raise InputError("--env: this row trains online only and has no environment; give one")
-    offline_needed = recipe.offline is not None and restored is None
-    dataset = source.load() if offline_needed or built.replay.needs_data else None
-    before_hash = None if restored is None else resume.config(restored).get("data_hash")
-    config = {
-        **provenance.found(),
-        **(about or {}),
-        "task": source.name,
-        "env": env_id or "none",
-        "seeds": [int(s) for s in seeds],
-        "eval_episodes": eval_episodes,
-        "restore": restored and str(restored.resolve()),
-        "recipe": units.to_json(recipe),
-        "data_hash": dataset.content_hash if dataset else before_hash,
-        "reference": source.reference,
-        "deterministic": deterministic.is_on(),
-    }
-    summary = hosts.from_first(lambda: _summary(folder, config))
+    folder, setup = Path(out), _set_up(recipe, source, Settings(**options))
+    config = setup.config
+    summary = hosts.from_first(lambda: run_folder.summary(folder, config))
     if summary is not None:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)
         return summary
-    if min(seeds) < 0 or max(seeds) >= 2**31:
-        raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
-    check_sinks(log)
-    seed_map = SeedMap(seeds)
-    before, transform = None, None
-    if restored is not None:
-        before, transform = resume.offline_state(restored, built.offline, seed_map)
-    transform = transform or recipe.transform.build()(source.spec, dataset)
-    on_device = len(seed_map.seeds) // len(seed_map.devices)
-    rows = 0 if dataset is None else len(dataset)
-    parts = memory.estimate(recipe, built, source.spec, on_device, rows)
-    memory.check(parts, built.replay.capacity, memory.available())
-    if keep < 1:
-        raise InputError(f"--keep: {keep}; at least 1 checkpoint is kept")
-    if eval_processes < 1:
-        raise InputError(f"--eval_processes: {eval_processes}; at least 1 steps environments")
-    learns_from_data = recipe.offline is not None or built.replay.needs_data
-    sample = source.sample(probe.ROWS) if learns_from_data else None
+    seeds = SeedMap(setup.settings.seeds)
+    before, transform, size = _start(setup, seeds)
     with ExitStack() as stack:
-        hosts.from_first(lambda: _claim(folder, stack))
-        if announce:
-            print(announce, file=sys.stderr)
-            print(memory.sizes(parts, dataset, folder), file=sys.stderr)
-        if moved := resume.moved(folder, config):
+        hosts.from_first(lambda: run_folder.claim(folder, stack))
+        if setup.settings.announce:
+            print(setup.settings.announce, size, f"folder {folder}", sep="\n", file=sys.stderr)
+        if moved := run_folder.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
-        evaluator = None
-        if env_id is not None:
-            evaluator = Evaluator(env_id, eval_episodes, seed_map, transform, eval_processes)
-        record = Record(
-            folder,
-            source,
-            seed_map,
-            evaluator,
-            open_sinks(log, folder, config) if hosts.first() else (),
-            recipe.offline.steps if offline_needed else 0,
-            transform,
-            partial(probe.compile_probe, seeds=seed_map, transform=transform, sample=sample),
-            watch,
-            keep,
-        )
+        record = _open(setup, folder, seeds, transform)
         try:
-            if hosts.first() and not _given(folder, recipe.online.steps):
-                (folder / "summary.json").unlink(missing_ok=True)  # of fewer online steps
-                files.write_json(folder / "config.json", config)
-            if signals:
-                record.catch_signals()
-            transitions = None if dataset is None else transform.transitions(dataset.transitions)
-            _phases(recipe, built, source, env_id, before, transitions, record)
-            return record.finish()
+            if hosts.first():
+                run_folder.begin(folder, config)
+            if setup.settings.signals:
+                record.signals.catch()
+            _phases(setup, before, record)
+            return finish(record)
         except (Stopped, RunError):
             record.close()
             raise
@@ -176,141 +133,117 @@ def train(
             raise RunError(f"{where}: cannot be written: {error.strerror or error}") from error
 
 
-def finished(folder: Path, steps: int) -> bool:
-    """Whether the folder's run has ended, and had at least so many online steps.
+def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
+    """Check that the recipe, the source and the environment fit, and load the data."""
+    built, env_id = build(recipe, source.spec), settings.env_id(source)
+    if env_id is not None:
+        check_spec(env_id, source.spec, source.name)
+        pool.check(recipe.online.envs_backend, env_id)
+    elif recipe.offline is None:
+        raise InputError("--env: this row trains online only and has no environment; give one")
+    setup = Setup(recipe, built, source, settings, env_id, None)
+    needed = setup.begins_offline or built.replay.needs_data
+    return setup._replace(dataset=source.load() if needed else None)
+
+
+def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transform, str]:
+    """The restored offline state, if any; the transform; the run's size in words.
 
     Raises:
-      InputError: its config.json cannot be read.
+      InputError: the run does not fit in memory.
     """
-    return (folder / "summary.json").exists() and _given(folder, steps)
+    recipe, built, source, settings, _, dataset = setup
+    before, transform = None, None
+    if settings.restored is not None:
+        before, transform = resume.offline_state(settings.restored, built.offline, seeds)
+    transform = transform or recipe.transform.build()(source.spec, dataset)
+    on_device = len(seeds.seeds) // len(seeds.devices)
+    rows = 0 if dataset is None else len(dataset)
+    parts = memory.estimate(recipe, built, source.spec, on_device, rows)
+    memory.check(parts, built.replay.capacity, memory.available())
+    return before, transform, memory.size_line(parts, dataset)
 
 
-def _given(folder: Path, steps: int) -> bool:
-    """Whether the folder holds a run of at least so many online steps, or one that is damaged."""
-    if not (folder / "config.json").exists():
-        return False
-    try:
-        return resume.config(folder)["recipe"]["online"]["steps"] >= steps
-    except (KeyError, TypeError):
-        return True
+def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> Record:
+    """The run's files, and the environments of its evaluations."""
+    recipe, built, source, settings, env_id, _ = setup
+    learns_from_data = recipe.offline is not None or built.replay.needs_data
+    sample = source.sample(probe.ROWS) if learns_from_data else None
+    evaluator = None
+    if env_id is not None:
+        how = (settings.eval_episodes, seeds, transform, settings.eval_processes)
+        evaluator = Evaluator(env_id, *how)
+    return Record(
+        folder,
+        source,
+        seeds,
+        transform,
+        recipe.offline.steps if setup.begins_offline else 0,
+        Looks(evaluator, sample, settings.watch),
+        open_sinks(settings.log, folder, setup.config) if hosts.first() else (),
+        settings.keep,
+    )
 
 
-def _summary(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """That of a run with nothing left to do; None if there is, or it has not begun."""
-    same_run(folder, config)
-    done = finished(folder, config["recipe"]["online"]["steps"])
-    return json.loads((folder / "summary.json").read_text()) if done else None
+def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> None:
+    """Train whatever is left, from the newest checkpoint on.
 
-
-def _claim(folder: Path, stack: ExitStack) -> None:
-    """Make the folder, before anything is computed for it, and hold it until the stack unwinds."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise InputError(f"--out: cannot write to {folder}: {error.strerror}") from error
-    stack.enter_context(locked(folder))
-
-
-def _phases(
-    recipe: Recipe,
-    built: Built,
-    source: Source,
-    env_id: str | None,
-    before: core.TrainState | None,
-    data: Transition | None,
-    record: Record,
-) -> None:
-    """Whatever is left to train, from the newest checkpoint on; `data` are host arrays [M, ...]."""
-    seeds = record.seeds
+    Args:
+      setup: of the run.
+      before: the restored offline state, on the devices; None: this run has its own, or needs none.
+      record: of the run.
+    """
+    recipe, built, source, _, env_id, dataset = setup
+    seeds, data = record.seeds, None
+    if dataset is not None:
+        data = record.transform.transitions(dataset.transitions)
     rows = len(data.reward) if built.replay.needs_data else 0
     begin = online.begin(built.online, built.replay, source.spec, recipe.online.batch_size, rows)
 
     @cache
-    def whole() -> online.Online:
-        return resume.template(lambda: begin(resume.abstract(built.online), np.int32(0)), seeds)
+    def whole() -> Online:
+        return template(lambda: begin(abstract(built.online), np.int32(0)), len(seeds.all))
 
-    def template(about):
+    def saved_shapes(about):
         if about["phase"] == "offline":
-            return resume.template(lambda: resume.abstract(built.offline), seeds)
-        return online.saved_template(whole(), about["step"])
+            return template(lambda: abstract(built.offline), len(seeds.all))
+        return saved_template(whole(), about["step"])
 
-    phase, step, saved, position = record.resume(template) or ("offline", 0, None, None)
+    saved = record.resume(saved_shapes)
     resident = None if data is None else seeds.share(data)
-    if phase == "online":
+    if saved is not None and saved.phase == "online":
         empty = jax.tree.map(lambda x: x[hosts.own(x)], whole())
-        carried = seeds.put(online.unpack(saved, empty))
+        carried, place = seeds.put(unpack(saved.state, empty)), saved.place
     else:
         if before is None and recipe.offline is not None:
             extras = resume.extras(built.offline, data, seeds, stored=False)
             resident = resident._replace(extras=extras)
-            before = _offline(recipe, built, resident, step, saved, position, record)
+            before = _offline(recipe, built, resident, saved, record)
         if env_id is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
-
-        carried, step, position = resume.hand_over(built, begin, seeds, before), 0, None
+        carried, place = resume.hand_over(built, begin, seeds, before), Place()
     if built.replay.needs_data:
         extras = resume.extras(built.online, data, seeds, stored=True)
         resident = resident._replace(extras=extras)
     else:
         resident = None
     parts = (recipe.online, built.online, built.replay, carried, resident)
-    online.train(*parts, step, env_id, record, position)
+    online.train(*parts, env_id, record, place)
 
 
 def _offline(
-    recipe: Recipe,
-    built: Built,
-    data: Transition,
-    step: int,
-    saved: core.TrainState | None,
-    position: dict[str, Any] | None,
-    record: Record,
+    recipe: Recipe, built: Built, data: Transition, saved: Saved | None, record: Record
 ) -> core.TrainState:
     """The end of the offline phase, kept for every row that shares it."""
-    seeds = record.seeds
+    seeds, place = record.seeds, Place()
     if saved is None:
         init = partial(core.init, built.offline)
         make = seeds.compile(lambda seed: init(stream(seed, "init")), once=True)
         state = make(seeds.put(seeds.seeds))
     else:
-        state = seeds.put(saved)
-    if step < recipe.offline.steps or position is not None:
-        state = offline.train(recipe.offline, built.offline, state, data, step, record, position)
-    record.save_handover(recipe.offline.steps, seeds.get(state))
+        state, place = seeds.put(saved.state), saved.place
+    if place.step < recipe.offline.steps or place.position is not None:
+        state = offline.train(recipe.offline, built.offline, state, data, record, place)
+    record.saving.save_handover(recipe.offline.steps, seeds.get(state))
     return state
-
-
-def same_run(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder of a run of other settings than these, fewer online steps excepted.
-
-    Raises:
-      InputError: it names the first that differs.
-    """
-    if not (folder / "config.json").exists():
-        return
-    old, new = resume.config(folder), json.loads(json.dumps(config))
-    old = {**old, "recipe": _completed(old.get("recipe"))}
-    if not _given(folder, steps := new["recipe"]["online"]["steps"]):
-        old["recipe"]["online"]["steps"] = steps
-    for name in IDENTITY:
-        one, two = old.get(name, new[name]), new[name]
-        if one == two or (name == "data_hash" and one is None):  # older runs did not always know
-            continue
-        while isinstance(one, Mapping) and isinstance(two, Mapping):
-            key = next(k for k in {**one, **two} if one.get(k) != two.get(k))
-            name, one, two = f"{name}.{key}", one.get(key), two.get(key)
-        raise InputError(
-            f"--out: {folder} holds another run: its {name} is {one!r}, now {two!r}; give another "
-            "folder, or the flags that it was started with"
-        )
-
-
-def _completed(recipe: Any) -> Any:
-    """A recipe of an older version with the defaults of what it did not know yet."""
-    try:
-        return json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
-    except InputError:
-        return recipe

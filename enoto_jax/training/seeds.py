@@ -23,21 +23,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from enoto_jax.runs import hosts
-from enoto_jax.types import Array, Key
 
 SEEDS, EACH = PartitionSpec("seeds"), PartitionSpec()  # a part for each device, or all of it
-
-# Independent streams of random numbers of one seed.
-STREAMS = ("init", "offline", "handover", "online", "act")
 
 # XLA's YNNPACK kernels multiply a batch of matrices more slowly than its own (docs/performance.md).
 OWN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
-def stream(seed: Array, name: str) -> Key:
-    """The key of one named stream of one seed; fold a step number in before use."""
-    return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
 
 
 def cores() -> int:

@@ -18,8 +18,9 @@ import numpy as np
 
 from enoto_jax import core
 from enoto_jax.recipes.recipe import Phase, Recipe, build, example_batch, example_transition
+from enoto_jax.runs.streams import stream
 from enoto_jax.training import offline, online
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Spec, Transition
 from experiments.benchmarks import flops
 

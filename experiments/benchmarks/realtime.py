@@ -23,7 +23,7 @@ from enoto_jax.cli import command, plans
 from enoto_jax.data.source import from_env, load_source
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.recipes import registry
-from enoto_jax.training import resume
+from enoto_jax.runs.folder import config_of
 from enoto_jax.types import InputError
 
 FLAGS = flags.FLAGS
@@ -46,7 +46,7 @@ def main() -> None:
     if not FLAGS.run or FLAGS.hz <= 0 or FLAGS.steps < 1 or FLAGS.save_every < 1:
         raise InputError("give the folder of a run, and --hz, --steps, --save_every above 0")
     run, tick = Path(FLAGS.run), 1.0 / FLAGS.hz
-    config = resume.config(run)
+    config = config_of(run)
     run = Path(config["restore"] or run)  # a run that was restored begins where that one ended
     row = registry.from_json(config["recipe"])
     row = plans.with_settings(row, FLAGS.set)

@@ -152,25 +152,24 @@ class _Loop:
             return self._program
 
         no, nothing = (lambda *_: False), (lambda *_: "")
+        timing = SimpleNamespace(
+            timed=timed, compiled=compiled, count=nothing, totals=defaultdict(float)
+        )
         record = SimpleNamespace(
             seeds=self._seeds,
             transform=world,
-            timed=timed,
-            compiled=compiled,
+            timing=timing,
+            programs=nothing,
             due=no,
-            stops=no,
-            probe=nothing,
             evaluate=nothing,
-            metrics=nothing,
-            check=nothing,
-            leave=nothing,
-            timing=defaultdict(float),
+            write=nothing,
+            leave_if_asked=nothing,
         )
         phase = dataclasses.replace(self._phase, steps=steps, eval_every=steps)
         built = self._built
         with contextlib.redirect_stderr(io.StringIO()):  # the progress bar
             self._online = online.train(
-                phase, built.online, built.replay, self._online, self._data, 0, FLAGS.env, record
+                phase, built.online, built.replay, self._online, self._data, FLAGS.env, record
             )
         jax.block_until_ready(self._online)
         return (time.perf_counter() - began[0]) / steps

@@ -25,6 +25,7 @@ from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import build
 from enoto_jax.report import curves
 from enoto_jax.runs.files import read_csv
+from enoto_jax.runs.folder import config_of
 from enoto_jax.training import resume
 from enoto_jax.training.probe import ROWS, action_distances
 from enoto_jax.training.seeds import SeedMap
@@ -61,7 +62,7 @@ def measure(place: Path) -> None:
     found, sample = {}, None
     for cell in OFFLINE:
         folder = place / cell.start
-        config = resume.config(folder)
+        config = config_of(folder)
         source = load_source(config["task_given"])
         algorithm = build(registry.from_json(config["recipe"]), source.spec).offline
         seeds = SeedMap(config["seeds"])

@@ -27,9 +27,10 @@ import orbax.checkpoint as ocp
 from absl import flags
 
 from enoto_jax.cli import command, train
+from enoto_jax.runs import saving
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.files import read_csv
-from enoto_jax.training import offline, record
+from enoto_jax.training import offline
 from enoto_jax.types import InputError, RunError
 
 FLAGS = flags.FLAGS
@@ -134,7 +135,7 @@ def _run(folder: Path, arguments: tuple[str, ...]) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder.parent.resolve() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    record.SAVE_EVERY_S, record.SAVE_SHARE, offline.PATIENCE_S = 0.5, 0.2, 0.2
+    saving.SAVE_EVERY_S, saving.SAVE_SHARE, offline.PATIENCE_S = 0.5, 0.2, 0.2
     for name in list(FLAGS):
         if FLAGS.find_module_defining_flag(name, "").startswith(("enoto_jax.", "experiments.")):
             delattr(FLAGS, name)

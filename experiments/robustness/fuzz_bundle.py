@@ -15,6 +15,7 @@ from enoto_jax import core
 from enoto_jax.deploy import export, numpy_runtime
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.table import RECIPES
+from enoto_jax.runs import policies
 from enoto_jax.transforms import transform
 from enoto_jax.types import InputError, Spec
 from experiments.robustness import mutations
@@ -28,8 +29,12 @@ def make(folder: Path) -> None:
     """The bundle of a policy that nobody has trained."""
     algorithm = ROW.offline.algorithm.build(SPEC)
     state = jax.tree.map(np.asarray, core.init(algorithm, jax.random.key(0)))
-    found = export.Trained(algorithm, state, transform()(SPEC, None), {"env": "none"})
-    _write(folder / NAME, export.files(found, np.float32([-1]), np.float32([1]), onnx=False))
+    same = transform()(SPEC, None)
+    found = policies.Kept(algorithm, state, same, "last", "online", 0, 0, {})
+    _write(
+        folder / NAME,
+        export.files(found, {"env": "none"}, np.float32([-1]), np.float32([1]), onnx=False),
+    )
 
 
 def use(folder: Path) -> None:

@@ -26,6 +26,7 @@ from enoto_jax.recipes.table import RECIPES
 from enoto_jax.report import curves, stats
 from enoto_jax.runs import files
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import resume
 from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap
@@ -375,7 +376,7 @@ def _algorithm() -> core.Algorithm:
 
 def _template(record: Mapping[str, Any]) -> Any:
     del record
-    return resume.template(lambda: resume.abstract(_algorithm()), SeedMap(_SEEDS))
+    return template(lambda: abstract(_algorithm()), len(_SEEDS))
 
 
 def _use_evaluations(folder: Path) -> None:
@@ -391,7 +392,7 @@ def _use_run(folder: Path) -> None:
         seeds = SeedMap(_SEEDS)
         resume.offline_state(folder, _algorithm(), seeds)
         source = Source("reach", "", SPEC, None, None, None)
-        record = Record(folder, source, seeds, None, (), 20, transform()(SPEC, None), None)
+        record = Record(folder, source, seeds, transform()(SPEC, None), 20)
         try:
             record.resume(_template)
         finally:

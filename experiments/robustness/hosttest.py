@@ -58,8 +58,9 @@ LONGEST_S = 600.0
 # The command itself, saving as often as it can.
 _TRAIN = """
 import runpy
-from enoto_jax.training import offline, record
-record.SAVE_EVERY_S, record.SAVE_SHARE, offline.PATIENCE_S = 0.5, 0.2, 0.2
+from enoto_jax.runs import saving
+from enoto_jax.training import offline
+saving.SAVE_EVERY_S, saving.SAVE_SHARE, offline.PATIENCE_S = 0.5, 0.2, 0.2
 runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 """
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax.cli import command, grid, sweep, worker
+from enoto_jax.runs import saving
 from enoto_jax.runs.files import read_csv
-from enoto_jax.training import offline, record
+from enoto_jax.training import offline
 from enoto_jax.types import RunError
 from experiments.robustness import crashtest
 
@@ -101,7 +102,7 @@ def train(folder: Path) -> list[str]:
 
 def quick_cell(*arguments) -> int:
     """What a worker does, with more to go on from."""
-    record.SAVE_EVERY_S, record.SAVE_SHARE, offline.PATIENCE_S = 0.5, 0.2, 0.2
+    saving.SAVE_EVERY_S, saving.SAVE_SHARE, offline.PATIENCE_S = 0.5, 0.2, 0.2
     return worker.run_cell(*arguments)
 
 

@@ -12,9 +12,10 @@ from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.exploration import gaussian, sunrise
 from enoto_jax.recipes import recipe, registry
 from enoto_jax.recipes.table import RECIPES
+from enoto_jax.runs.streams import stream
 from enoto_jax.training import offline
 from enoto_jax.training.evaluate import Evaluator
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError
 from tests.algorithms.test_losses import (
     KEY,

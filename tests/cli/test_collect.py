@@ -8,7 +8,7 @@ import pytest
 
 from enoto_jax import load_source
 from enoto_jax.cli import collect, command
-from enoto_jax.envs import numpy_policy, rollout
+from enoto_jax.envs import rollout
 from enoto_jax.training import run
 from tests.helpers import define_flags, quick_compiling, successor, tiny
 
@@ -162,11 +162,11 @@ def test_a_saved_policy_is_the_network(tmp_path):
     net = TanhGaussian(2, (8, 8), log_std_range=(-1.0, 0.5))
     observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     params = net.init(jax.random.key(0), observation)
-    numpy_policy.from_params(params, (-1.0, 0.5)).save(tmp_path / "policy.npz", mean_return=3.0)
-    policy = numpy_policy.load(tmp_path / "policy.npz")
+    made = rollout.NumpyPolicy.from_params(params, (-1.0, 0.5))
+    made.save(tmp_path / "policy.npz", mean_return=3.0)
+    policy = rollout.NumpyPolicy.load(tmp_path / "policy.npz")
     for one, two in zip(policy.moments(observation), net.apply(params, observation)):
         np.testing.assert_allclose(one, two, atol=1e-6)
     action, log_prob = policy.act(observation, np.random.default_rng(1))
     expected = distributions.log_prob(*net.apply(params, observation), action)
     np.testing.assert_allclose(log_prob, expected, atol=1e-3)
-    np.testing.assert_allclose(policy.mode(observation), np.tanh(policy.moments(observation)[0]))

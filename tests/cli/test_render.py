@@ -17,8 +17,8 @@ from enoto_jax.recipes.recipe import build
 from enoto_jax.report import film
 from enoto_jax.runs import dashboards, files, policies
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.streams import stream
 from enoto_jax.training import run
-from enoto_jax.training.seeds import stream
 from enoto_jax.types import InputError
 from tests.helpers import REACH, define_flags, quick_compiling, reach_source, tiny
 

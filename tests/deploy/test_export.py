@@ -19,6 +19,7 @@ from enoto_jax.cli import export as program
 from enoto_jax.deploy import export, numpy_runtime
 from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import RECIPES
+from enoto_jax.runs import policies
 from enoto_jax.training import run
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError
@@ -53,6 +54,10 @@ def expected(found, observation):
     return LOW + 0.5 * (action + 1.0) * (HIGH - LOW)
 
 
+def untrained(algorithm, state) -> policies.Kept:
+    return policies.Kept(algorithm, state, TRANSFORM, "last", "online", 0, 0, {})
+
+
 def write(folder, files):
     folder.mkdir()
     for name, data in files.items():
@@ -64,8 +69,8 @@ def write(folder, files):
 def test_every_row_acts_from_its_bundle(row, phase, spec, state_of, tmp_path):
     algorithm = getattr(build(tiny(row, layers=2), spec), phase)
     state = jax.tree.map(lambda x: x * np.float32(0.7), state_of(algorithm))  # not saturated
-    found = export.Trained(algorithm, state, TRANSFORM, {})
-    folder = write(tmp_path / "bundle", export.files(found, LOW, HIGH, onnx=False))
+    found = untrained(algorithm, state)
+    folder = write(tmp_path / "bundle", export.files(found, {}, LOW, HIGH, onnx=False))
     wanted = expected(found, SEEN)
     assert np.ptp(wanted, axis=0).max() > 0.01  # the actions do depend on what is seen
     one, two = numpy_runtime.load(folder), numpy_runtime.load_stablehlo(folder)
@@ -78,7 +83,7 @@ def test_every_row_acts_from_its_bundle(row, phase, spec, state_of, tmp_path):
 
 def test_networks_that_do_not_act_stay_behind(spec, state_of):
     algorithm = build(tiny("enoto_cql", layers=2), spec).online
-    found = export.Trained(algorithm, state_of(algorithm), TRANSFORM, {})
+    found = untrained(algorithm, state_of(algorithm))
     given = {"state": found.state, "transform": export._arrays(TRANSFORM), "low": LOW, "high": HIGH}
     arrays, _, _ = export.traced(export.acting(found, LOW, HIGH), given, 3)
     kept = {name for name in arrays if name.startswith("state.")}
@@ -90,8 +95,8 @@ def test_networks_that_do_not_act_stay_behind(spec, state_of):
 def test_what_numpy_cannot_compute_is_named(spec, state_of, tmp_path):
     algorithm = build(tiny("cql", layers=2), spec).online
     odd = algorithm._replace(mode=lambda s, o: jax.lax.erf(algorithm.mode(s, o)))
-    found = export.Trained(odd, state_of(algorithm), TRANSFORM, {})
-    folder = write(tmp_path / "odd", export.files(found, LOW, HIGH, onnx=False))
+    found = untrained(odd, state_of(algorithm))
+    folder = write(tmp_path / "odd", export.files(found, {}, LOW, HIGH, onnx=False))
     with pytest.raises(InputError, match="no operation erf; use load_stablehlo"):
         export.load(folder)
     acted = export.load(folder, stablehlo=True).act(SEEN)
@@ -103,8 +108,8 @@ def test_onnx(row, spec, state_of):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
     algorithm = build(tiny(row, layers=2), spec).online
-    found = export.Trained(algorithm, state_of(algorithm), TRANSFORM, {})
-    session = runtime.InferenceSession(export.files(found, LOW, HIGH, onnx=True)["policy.onnx"])
+    found = untrained(algorithm, state_of(algorithm))
+    session = runtime.InferenceSession(export.files(found, {}, LOW, HIGH, onnx=True)["policy.onnx"])
     (acted,) = session.run(None, {session.get_inputs()[0].name: SEEN})
     np.testing.assert_allclose(acted, expected(found, SEEN), rtol=0, atol=2e-6)
 
@@ -134,7 +139,7 @@ from policy import load
 import numpy as np
 policy = load()
 for observation in np.float32([[0.5, -0.2], [-1.0, 0.7]]):
-    print(*numpy_runtime.act(observation))
+    print(*policy.act(observation))
 assert not {"jax", "flax", "enoto_jax", "gymnasium"} & set(sys.modules)
 """
 
@@ -154,7 +159,7 @@ def test_a_robot_needs_the_bundle_and_numpy_alone(bundle, trained, tmp_path, unz
     )
     assert done.returncode == 0, done.stderr
     said = np.float32([line.split() for line in done.stdout.splitlines()])
-    found = export.trained(trained, seed=5)
+    found = policies.kept(trained, seed=5)
     seen = np.float32(found.transform.observation(np.float32([[0.5, -0.2], [-1.0, 0.7]])))
     action = np.asarray(found.algorithm.mode(found.state, seen))
     np.testing.assert_allclose(said, 3.0 * action, rtol=0, atol=3e-6)  # ReachWide: [-3, 3]
@@ -174,13 +179,13 @@ def test_what_a_bundle_says(bundle, trained):
 
 
 def test_every_kind_of_checkpoint(trained):
-    last, first = export.trained(trained), export.trained(trained, 0, "handover")
-    best = export.trained(trained, which="best")
-    assert (first.about["phase"], first.about["step"]) == ("offline", 20)
-    assert first.about["evaluation"]["step"] == 20
+    last, first, best = (policies.kept(trained, kind) for kind in ("last", "handover", "best"))
+    about = {found.kind: export.described(trained, found) for found in (first, best)}
+    assert (about["handover"]["phase"], about["handover"]["step"]) == ("offline", 20)
+    assert about["handover"]["evaluation"]["step"] == 20
     kernels = [x.state.params["actor"]["params"]["mean"]["kernel"] for x in (last, first)]
     assert kernels[0].shape == kernels[1].shape and (kernels[0] != kernels[1]).any()
-    assert best.about["evaluation"]["step"] == best.about["step"]
+    assert about["best"]["evaluation"]["step"] == best.step
 
 
 def _flipped(data: bytes, member: str) -> bytes:
@@ -326,7 +331,7 @@ def test_what_the_page_shows_runs(trained, bundle, tmp_path, monkeypatch, capsys
         arguments = [
             {"--hz=50": "--hz=1000", "--steps=1000": "--steps=30"}.get(a, a) for a in arguments
         ]
-        code = command.execute(called.main, [module, *arguments], positional)
+        code = command.execute(called.main, [module, *arguments], positional or "run")
         assert code in (command.DONE, command.BAD_INPUT if called is doctor else 0), line
     out = capsys.readouterr().out
     assert out.count("updates ") == 2 and out.count("late actions 0, ") >= 1

@@ -19,8 +19,10 @@ from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import Recipe, build, example_batch
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.streams import stream
 from enoto_jax.training import offline, online
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.carried import Online, portable, unpack
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, Spec, Transition
 from tests.helpers import assert_same, differ, quick_compiling, tiny
 
@@ -86,8 +88,8 @@ class Offline(NamedTuple):
 class Online(NamedTuple):
     algorithm: core.Algorithm
     start: core.TrainState
-    states: list[online.Online]  # after call 0, 1, ...
-    last_again: online.Online  # the last call once more, from a checkpoint
+    states: list[Online]  # after call 0, 1, ...
+    last_again: Online  # the last call once more, from a checkpoint
     actions: np.ndarray  # [CALLS, S, A]
     mode: np.ndarray  # [S, E, A]
     traces: tuple[Counter, Counter]
@@ -150,14 +152,14 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
         actions.append(SEEDS.get(action))
         once = Counter(traces) if t == 0 else once
     checkpoints = Checkpoints(folder)
-    saving = online.portable(SEEDS.put(states[-2]), CALLS - 2, SEEDS)
+    saving = portable(SEEDS.put(states[-2]), CALLS - 2, SEEDS)
     checkpoints.save(CALLS - 2, saving, {"phase": "online", "step": CALLS - 2})
     checkpoints.wait()
     template = jax.tree.map(np.zeros_like, states[-2])
     ring = jax.tree.map(lambda x: x[:, : CALLS - 2], template.storage.ring)
     saved = checkpoints.restore(template.replace(storage=template.storage._replace(ring=ring)))
     checkpoints.close()
-    restored = online.unpack(saved, template)
+    restored = unpack(saved, template)
     assert_same(restored, states[-2])
     again, _ = step(SEEDS.put(restored), *arguments(CALLS - 1))
     mode = SEEDS.compile(algorithm.mode)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from enoto_jax.runs import hosts, progress
+from enoto_jax.runs import exchange, hosts, progress, watchdog
 from enoto_jax.runs.checkpoint import unpack
 from enoto_jax.types import InputError
 from experiments.robustness import hosttest
@@ -41,7 +41,7 @@ def tree(seeds: int) -> dict[str, np.ndarray]:
 
 def program(index: int) -> None:
     """What each of two processes does; who they are, their environment variables say."""
-    hosts.CHUNK = 4096  # several exchanges
+    exchange.CHUNK = 4096  # several exchanges
     hosts.join(None, None, None)
     assert (hosts.count(), hosts.first()) == (2, index == 0)
     whole = tree(4)
@@ -122,7 +122,7 @@ def test_leaving(monkeypatch, capfd, code, first, lost):
     asked = []
 
     def wait_at_barrier(name, milliseconds):
-        asked.append((milliseconds / 1000, hosts._watching.is_set()))
+        asked.append((milliseconds / 1000, watchdog._watching.is_set()))
         if lost:
             raise RuntimeError("the others do not come")
 
@@ -131,17 +131,17 @@ def test_leaving(monkeypatch, capfd, code, first, lost):
 
     client = SimpleNamespace(wait_at_barrier=wait_at_barrier)
     monkeypatch.setattr(hosts.jax.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(hosts.distributed, "global_state", SimpleNamespace(client=client))
-    monkeypatch.setattr(hosts, "first", lambda: first)
-    monkeypatch.setattr(hosts.os, "_exit", leave)
-    monkeypatch.setattr(hosts, "_watching", hosts.threading.Event())
-    monkeypatch.setattr(hosts, "_ends_with", 1)
-    hosts._watching.set()
+    monkeypatch.setattr(watchdog.distributed, "global_state", SimpleNamespace(client=client))
+    monkeypatch.setattr(watchdog, "_first", lambda: first)
+    monkeypatch.setattr(watchdog.os, "_exit", leave)
+    monkeypatch.setattr(watchdog, "_watching", watchdog.threading.Event())
+    monkeypatch.setattr(watchdog, "_ends_with", 1)
+    watchdog._watching.set()
     without_the_first = lost and not first and code != 1
     with pytest.raises(Left, match="^1$" if without_the_first else f"^{code}$"):
         hosts.leave(code)
-    assert asked == [(hosts.GRACE_S, False) if code == 1 else (hosts.WRITING_S, True)]
-    assert hosts._ends_with == (1 if lost else code)
+    assert asked == [(watchdog.GRACE_S, False) if code == 1 else (watchdog.WRITING_S, True)]
+    assert watchdog._ends_with == (1 if lost else code)
     assert ("error: host 0 is lost" in capfd.readouterr().err) == without_the_first
 
 

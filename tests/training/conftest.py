@@ -30,7 +30,7 @@ def finished(source, tmp_path_factory) -> Finished:
     plain = online.train
 
     def train_online(phase, algorithm, replay, carried, *rest):
-        starts.append(rest[3].seeds.get(carried))
+        starts.append(rest[2].seeds.get(carried))
         return plain(phase, algorithm, replay, carried, *rest)
 
     with pytest.MonkeyPatch.context() as patch, watched() as calls:

@@ -10,9 +10,10 @@ import pytest
 from enoto_jax.cli import command
 from enoto_jax.data.source import from_env
 from enoto_jax.envs.vector import SeedEnvs
+from enoto_jax.runs import saving
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.lock import locked
-from enoto_jax.training import record, run
+from enoto_jax.training import run
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
@@ -118,12 +119,9 @@ def test_at_least_one_process_evaluates(tmp_path):
 
 SLEEP = """
 import time
-from enoto_jax.training.record import Record
-class Run(Record):
-    def __init__(self):
-        self.stop = False
-run = Run()
-run.catch_signals()
+from enoto_jax.runs.signals import Signals
+run = Signals()
+run.catch()
 print("ready", flush=True)
 while not run.stop:
     time.sleep(0.01)
@@ -146,8 +144,8 @@ def test_a_first_signal_is_answered_and_a_second_stops_at_once(number):
 def test_numbers_that_break_online_stop_the_run_and_leave_the_last_good_state(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(record, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(record, "SAVE_SHARE", np.inf)
+    monkeypatch.setattr(saving, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(saving, "SAVE_SHARE", np.inf)
     row = tiny("sac", online__algorithm__critic_rate=1e30)
     source = from_env("Reach-v0", REACH)
     with quick_compiling(), pytest.raises(RunError) as error:

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from enoto_jax.envs import state, vector
-from enoto_jax.runs import files
+from enoto_jax.runs import files, saving
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.training import record
 from enoto_jax.training.record import Record, Stopped
 from enoto_jax.types import InputError, RunError
 from tests.helpers import assert_same, largest_file, tiny
@@ -84,8 +83,8 @@ def test_with_overlap_actions_are_one_step_older_and_a_killed_run_goes_on(
 
     run_of(tmp_path / "whole", row)
     run_of(tmp_path / "plain", tiny("sac"))
-    monkeypatch.setattr(record, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(record, "SAVE_SHARE", np.inf)
+    monkeypatch.setattr(saving, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(saving, "SAVE_SHARE", np.inf)
     for at in (("env", 5), ("update", 4)):
         run_of(tmp_path / "killed", row, at)
     run_of(tmp_path / "killed", row)
@@ -146,7 +145,7 @@ def test_a_signal_cuts_an_evaluation_short(finished, source, tmp_path, number, w
 
     def evaluate(self, *arguments):
         begun.append(arguments)
-        self.stop = len(begun) == number
+        self.signals.stop = len(begun) == number
         return plain(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -160,8 +159,8 @@ def test_a_signal_cuts_an_evaluation_short(finished, source, tmp_path, number, w
 
 def test_saved_in_the_middle_and_killed(finished, source, tmp_path, monkeypatch):
     """Saves happen at any step, by the clock: here after every call."""
-    monkeypatch.setattr(record, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(record, "SAVE_SHARE", np.inf)
+    monkeypatch.setattr(saving, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(saving, "SAVE_SHARE", np.inf)
     for at in (("update", 3), ("env", 3), ("eval", 2)):
         with watched(at, kill=True), pytest.raises(Killed):
             train(source, tmp_path)

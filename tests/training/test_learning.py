@@ -14,9 +14,10 @@ from enoto_jax.algorithms.sac import sac
 from enoto_jax.envs.gym import make_env
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.table import RECIPES
+from enoto_jax.runs.streams import stream
 from enoto_jax.targets import mean_q, min_q
 from enoto_jax.training import offline, run
-from enoto_jax.training.seeds import SeedMap, stream
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Spec, Transition
 from tests.helpers import quick_compiling, reach_source
 

@@ -14,7 +14,7 @@ def starts_of(patch) -> list:
     found = []
 
     def capture(phase, algorithm, replay, carried, *rest):
-        found.append(rest[3].seeds.get(carried))
+        found.append(rest[2].seeds.get(carried))
         raise Killed
 
     patch.setattr(online, "train", capture)

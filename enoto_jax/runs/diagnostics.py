@@ -1,0 +1,35 @@
+"""Numbers that are no longer numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from enoto_jax.types import RunError
+
+
+def check_finite(tree: Any, where: str, folder: Path) -> None:
+    """Refuse to go on with NaN or infinity.
+
+    Args:
+      tree: network -> arrays [S, ...] on the host.
+      where: phase and step.
+      folder: of the run.
+
+    Raises:
+      RunError: it names the networks.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    broken = {
+        str(path[0]): jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, x in leaves
+        if not np.isfinite(x).all()
+    }  # one of each network
+    if broken:
+        raise RunError(
+            f"{where}: {', '.join(broken.values())} is no longer a number; the last good state is "
+            f"in {folder / 'checkpoints'}; lower the learning rates"
+        )

@@ -1,0 +1,84 @@
+"""Bytes from every host to every host: the only exchange that a run over several hosts makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax.experimental import multihost_utils
+
+from enoto_jax.runs.watchdog import AGAIN
+from enoto_jax.types import RunError
+
+CHUNK = 2**24  # bytes per exchange: all that it needs of a device's memory, times the hosts
+
+
+def exchange(data: np.ndarray) -> np.ndarray:
+    """Every host's bytes [n] as [hosts, n].
+
+    Raises:
+      RunError: a host is lost.
+    """
+    with _Others():
+        return multihost_utils.process_allgather(data)
+
+
+def broadcast(data: np.ndarray) -> None:
+    """Replace these bytes [n] by the first host's.
+
+    Raises:
+      RunError: a host is lost.
+    """
+    for begin in range(0, data.size, CHUNK):
+        part = data[begin : begin + CHUNK]
+        with _Others():
+            data[begin : begin + CHUNK] = multihost_utils.broadcast_one_to_all(part)
+
+
+def gather_bytes(data: np.ndarray) -> list[np.ndarray]:
+    """Every host's bytes, of whatever lengths, in pieces of few sizes: each size is compiled."""
+    sizes = [int(size) for size in np.ravel(_gather_sizes(data.size))]
+    found = [np.empty(size, np.uint8) for size in sizes]
+    for begin in range(0, max(sizes), CHUNK):
+        width = min(CHUNK, 1 << (max(sizes) - begin - 1).bit_length())
+        part = np.zeros(width, np.uint8)
+        mine = data[begin : begin + width]
+        part[: mine.size] = mine
+        for whole, row in zip(found, exchange(part)):
+            whole[begin : begin + width] = row[: max(0, whole.size - begin)]
+    return found
+
+
+def gather_json(tree: Any) -> list[Any]:
+    """Every host's JSON."""
+    data = np.frombuffer(json.dumps(tree).encode(), np.uint8)
+    return [json.loads(part.tobytes()) for part in gather_bytes(data)]
+
+
+def to_bytes(leaves: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays, one after the other."""
+    return np.concatenate([np.zeros(0, np.uint8), *(x.reshape(-1).view(np.uint8) for x in leaves)])
+
+
+def from_bytes(data: np.ndarray, like: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The other way; shapes and dtypes are those of `like`."""
+    ends = np.cumsum([x.nbytes for x in like])
+    return [data[e - x.nbytes : e].view(x.dtype).reshape(x.shape) for e, x in zip(ends, like)]
+
+
+def _gather_sizes(size: int) -> np.ndarray:
+    everyone = exchange(np.asarray([size], np.int64).view(np.uint8))
+    return np.ascontiguousarray(everyone).view(np.int64)
+
+
+class _Others:
+    """Turns the runtime's words for a lost host into ours."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, Exception):
+            raise RunError(f"another host is lost; {AGAIN}") from error

@@ -1,0 +1,115 @@
+"""The rows that a run writes: evaluations.csv, metrics.csv, and the same on dashboards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enoto_jax.runs import files, hosts
+from enoto_jax.runs.dashboards import Sink
+
+
+class Metrics:
+    """The rows of one run, of all its seeds; the first host writes them.
+
+    Args:
+      folder: of the run.
+      seeds: their numbers [S].
+      sinks: dashboards beside the CSV files.
+    """
+
+    def __init__(self, folder: Path, seeds: Sequence[int], sinks: Sequence[Sink] = ()):
+        self._seeds, self._sinks = seeds, sinks
+        self._evaluations = self._metrics = hosts.Nothing()
+        if hosts.first():
+            self._evaluations = files.CsvLog(folder / "evaluations.csv", files.EVALUATION_COLUMNS)
+            self._metrics = files.CsvLog(folder / "metrics.csv", files.METRIC_COLUMNS)
+
+    def cut_back(self, phase: str, last: int) -> None:
+        """Remove the rows of later than a step of a phase."""
+
+        def kept(of: str, at: int) -> bool:
+            return at <= last if of == phase else of == "offline"
+
+        self._evaluations.cut_back(lambda row: kept(row["phase"], int(row["step"])))
+        self._metrics.cut_back(lambda row: kept(row["name"].split("/")[0], int(row["step"])))
+
+    def quantities(
+        self, phase: str, step: int, means: Mapping[str, Mapping[str, np.ndarray]]
+    ) -> None:
+        """Write `<phase>/<network>/<quantity>` of every seed.
+
+        Args:
+          phase: offline or online.
+          step: of that phase.
+          means: network -> quantity -> [S].
+        """
+        flat = {
+            f"{phase}/{u}/{q}": x for u, quantities in means.items() for q, x in quantities.items()
+        }
+        self._metrics.append(files.metric_rows(step, flat, self._seeds))
+        self._tell(step, {name: float(x.mean()) for name, x in flat.items()})
+
+    def evaluation(
+        self,
+        phase: str,
+        step: int,
+        returns: np.ndarray,
+        scores: Sequence[float] | None,
+        wall_s: float,
+    ) -> tuple[str, float]:
+        """Write an evaluation of every seed.
+
+        Args:
+          phase: offline or online.
+          step: of that phase.
+          returns: [S, E].
+          scores: [S], or None where the task has no reference returns.
+          wall_s: of the run so far.
+
+        Returns:
+          "score" or "return", and its mean over seeds.
+        """
+        means = returns.mean(axis=1)
+        self._evaluations.append(
+            {
+                "phase": phase,
+                "step": step,
+                "env_steps": 0 if phase == "offline" else step,
+                "seed": seed,
+                "return_mean": own.mean(),
+                "return_std": own.std(),
+                "score": score,
+                "episodes": len(own),
+                "wall_s": round(wall_s, 2),
+            }
+            for seed, own, score in zip(
+                self._seeds, returns, [None] * len(means) if scores is None else scores
+            )
+        )
+        name = "return" if scores is None else "score"
+        value = float(np.mean(means if scores is None else scores))
+        self._tell(step, {f"{phase}/evaluation/{name}": value})
+        return name, value
+
+    def show(self, pictures: Mapping[str, Path]) -> None:
+        """Show pictures and films on the dashboards."""
+        for sink in self._sinks:
+            for name, path in pictures.items():
+                sink.show(name, path)
+
+    @property
+    def has_dashboards(self) -> bool:
+        return bool(self._sinks)
+
+    def close(self) -> None:
+        """Close the dashboards; CSV files are complete after every row."""
+        for sink in self._sinks:
+            sink.close()
+
+    def _tell(self, step: int, values: Mapping[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.log(step, values)

@@ -1,0 +1,153 @@
+"""What a run saves, and when; what it goes on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from enoto_jax.runs import hosts
+from enoto_jax.runs.checkpoint import Checkpoints, unpack
+from enoto_jax.runs.timing import Timing
+from enoto_jax.transforms import Transform
+
+SAVE_EVERY_S = 60.0
+SAVE_SHARE = 0.02  # saving less often keeps the time that it takes below about this part
+
+
+class Place(NamedTuple):
+    """Where a phase begins or goes on.
+
+    Attributes:
+      step: of the phase; above 0 it goes on.
+      position: what else the loop goes on from, where this step's own rows are still to be written;
+        None: they are written.
+    """
+
+    step: int = 0
+    position: dict[str, Any] | None = None
+
+
+class Saved(NamedTuple):
+    """What a run goes on from.
+
+    Attributes:
+      phase: offline or online.
+      place: in that phase.
+      state: host arrays [S, ...].
+    """
+
+    phase: str
+    place: Place
+    state: Any
+
+
+class Saving:
+    """The checkpoints of one run, over both phases; the first host writes them.
+
+    Args:
+      folder: of the run.
+      offline_steps: length of the offline phase; checkpoints are numbered over both phases.
+      transform: of the training data; every checkpoint's record has it.
+      timing: of the run; saved too.
+      keep: how many of the newest checkpoints are kept.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        offline_steps: int,
+        transform: Transform,
+        timing: Timing,
+        keep: int = 2,
+    ):
+        self.checkpoints = hosts.Nothing()
+        if hosts.first():
+            self.checkpoints = Checkpoints(folder / "checkpoints", keep)
+        self._folder, self._offline_steps = folder, offline_steps
+        self._transform, self._timing = transform, timing
+        self._saved_at, self._next_s = time.monotonic(), SAVE_EVERY_S
+        self._saved_s, self._best = 0.0, -np.inf
+        self._agreed = hosts.NowAndThen()
+
+    def resume(self, template: Callable, cut_back: Callable[[str, int], None]) -> Saved | None:
+        """The newest checkpoint, to which everything else is cut back; None without one.
+
+        Args:
+          template: a checkpoint's record -> shapes of its arrays.
+          cut_back: (phase, step) removes the rows of later steps.
+        """
+        state = None
+
+        def here():
+            nonlocal state
+            found, state = self.checkpoints.newest(template) or ({}, None)
+            phase, step = found.get("phase", "offline"), found.get("step", -1)
+            last = step if found.get("position") is None else step - 1
+            cut_back(phase, last)
+            self.checkpoints.forget_best(self._number(phase, last))
+            best = self.checkpoints.record(best=True)
+            return found, best["mean"] if best else None
+
+        found, best = hosts.from_first(here)
+        self._best = -np.inf if best is None else best
+        if not found:
+            return None
+        self._timing.resume(found, str(self._folder))
+        self._saved_s = self._timing.totals["save_s"]
+        state = hosts.scatter(template(found) if state is None else state)
+        position = hosts.own_position(unpack(found.get("position")))
+        return Saved(found["phase"], Place(found["step"], position), state)
+
+    def due(self, wished: bool) -> bool:
+        """Whether to save now: when it is wished, or a minute after the last save.
+
+        Several hosts agree on it, but not in every call: to ask each other takes milliseconds.
+        """
+        return self._agreed.any_of(wished or time.monotonic() > self._saved_at + self._next_s)
+
+    def save(self, phase: str, step: int, state: Any, position: Mapping[str, Any]) -> None:
+        """Save a step before its rows are written; see Record.save."""
+        with self._timing.timed("save"):
+            position = hosts.gather_position(position)
+            about = {"phase": phase, "step": step, "position": position, **self._about()}
+            self.checkpoints.save(self._number(phase, step), hosts.gather(state), about)
+        save_s = self._timing.totals["save_s"]
+        took, self._saved_s = save_s - self._saved_s, save_s
+        self._saved_at, self._next_s = time.monotonic(), max(SAVE_EVERY_S, took / SAVE_SHARE)
+
+    def save_handover(self, step: int, state: Any) -> None:
+        """Keep the end of the offline phase, host arrays [S, ...], for every row that shares it."""
+        with self._timing.timed("save"):
+            about = {"phase": "offline", "step": step, **self._about()}
+            self.checkpoints.save_handover(hosts.gather(state), about)
+
+    def save_best(
+        self, phase: str, step: int, state: Callable[[], Any], metric: str, mean: float
+    ) -> None:
+        """Keep a train state if its evaluation is the best so far.
+
+        Args:
+          phase: offline or online.
+          step: of that phase.
+          state: gives its host arrays [S, ...], if they are needed.
+          metric: "score" or "return".
+          mean: of it, over seeds.
+        """
+        if not mean > self._best:
+            return
+        self._best = mean
+        about = {"phase": phase, "step": step, "transform": self._transform.to_json()}
+        about |= {"mean": mean, "metric": metric}
+        with self._timing.timed("save"):
+            self.checkpoints.save(self._number(phase, step), hosts.gather(state()), about, "best")
+
+    def _number(self, phase: str, step: int) -> int:
+        """Checkpoints are numbered over both phases."""
+        return step if phase == "offline" else self._offline_steps + 1 + step
+
+    def _about(self) -> dict[str, Any]:
+        return {**self._timing.to_json(), "transform": self._transform.to_json()}

@@ -1,0 +1,15 @@
+"""The streams of random numbers of a seed: what a run computes depends on them and their order."""
+
+from __future__ import annotations
+
+import jax
+
+from enoto_jax.types import Array, Key
+
+# Independent streams of random numbers of one seed.
+STREAMS = ("init", "offline", "handover", "online", "act")
+
+
+def stream(seed: Array, name: str) -> Key:
+    """The key of one named stream of one seed; fold a step number in before use."""
+    return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))

@@ -1,0 +1,67 @@
+"""What a seed carries through the online phase, and how it is saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+from enoto_jax import core
+from enoto_jax.replay import Replay, Stored
+from enoto_jax.training.seeds import SeedMap
+from enoto_jax.types import Array, Transition
+
+
+@flax.struct.dataclass
+class Online:
+    """What a seed carries from step to step.
+
+    Attributes:
+      train: the train state.
+      storage: its replay.
+      memory: the exploration rule's, of the running episode.
+      totals: sums of the metrics over the updates since they were last read.
+      count: how many updates those are.
+    """
+
+    train: core.TrainState
+    storage: Stored
+    memory: Any
+    totals: Any
+    count: Array
+
+
+def cut_off(online: Online, step: int, replay: Replay, seeds: SeedMap) -> Transition:
+    """The newest stored transition [S, ...], cut off: what precedes the first of a new episode.
+
+    Brought again with its own count it is written to the same row, and its episode has ended.
+    """
+    newest = (step - 1) % replay.capacity
+    last = jax.tree.map(lambda x: x[:, newest], seeds.get(online.storage.ring))
+    return last._replace(extras={}, truncated=~last.terminated)
+
+
+def saved_template(whole: Online, step: int) -> Online:
+    """The shapes that `portable` saves at a step, of a template with the whole ring."""
+    ring = jax.tree.map(lambda x: x[:, :step], whole.storage.ring)
+    return whole.replace(storage=whole.storage._replace(ring=ring))
+
+
+def portable(online: Online, step: int, seeds: SeedMap) -> Online:
+    """Host arrays to save; the ring only as far as it is filled."""
+    filled = jax.tree.map(lambda x: np.asarray(x)[:, :step].copy(), online.storage.ring)
+    host = seeds.get(online.replace(storage=online.storage._replace(ring=())))
+    return host.replace(storage=host.storage._replace(ring=filled))
+
+
+def unpack(saved: Online, template: Online) -> Online:
+    """The other way: host arrays with the ring at its full capacity."""
+
+    def fill(whole, part):
+        whole[:, : part.shape[1]] = part
+        return whole
+
+    whole = jax.tree.map(fill, template.storage.ring, saved.storage.ring)
+    return saved.replace(storage=saved.storage._replace(ring=whole))
