@@ -169,6 +169,10 @@ def with_budget(row: Recipe, budget: Budget) -> Recipe:
     for path, value in budget.overrides.items():
         if path in ("online.warmup", "online.random_steps"):
             value = min(value, known[path])
+        if path == "online.utd":
+            value = max(value, known[path])
+        if path == "transform.reward_scale" and known[path] != 1.0:
+            continue
         if path in known or f"online.{path}" in known:
             row = registry.override(row, path, value)
     return row
