@@ -142,7 +142,7 @@ def _head(doc: str, width: int) -> list[str]:
         rows = [row.strip() for row in paragraph.splitlines()]
         if lines:
             lines.append("")
-        if rows[0].startswith(("enoto ", "python ")):
+        if rows[0].startswith(("enoto ", "python ", "MUJOCO_GL")):
             lines += [f"  {row}" for row in rows]
         else:
             lines += textwrap.wrap(" ".join(rows), width)
