@@ -1,6 +1,7 @@
 """Say what is in a data set and what is wrong with it; exit code 0 if it can be used, else 2.
 
 enoto check-data my_robot.hdf5
+enoto check-data minari:mujoco/hopper/medium-v0
 enoto check-data hopper-medium-v2 --env=Hopper-v4 --out=hopper.png
 
 With --env, recorded states and actions are also replayed in that environment, one step each, which
@@ -26,7 +27,7 @@ FLAGS = flags.FLAGS
 
 def define() -> None:
     """The command's flags."""
-    flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
+    flags.DEFINE_string("task", None, "As in enoto train; may be given without the flag.")
     flags.DEFINE_string("env", None, "Gymnasium id: compare sizes and replay steps; or none.")
     flags.DEFINE_bool("table", False, "A line of Markdown for each data set, and nothing else.")
     flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the histograms.")

@@ -118,11 +118,12 @@ def help_text(module: ModuleType, name: str) -> str:
         lines += ["", title]
         for each in names:
             lines += _flag(known[each], column, width)
-    if "enoto_jax.cli.train" in own and not named & {"method"}:
-        lines += ["", "The flags of `enoto train` count as well."]
+    last = []
+    if "method" in known and "method" not in named:
+        last.append("The flags of enoto train count as well.")
     if named:
-        lines += ["", f"Flags are written --name=value. {name} --helpfull lists all there are."]
-    return "\n".join(lines)
+        last.append(f"Flags are written --name=value. {name} --helpfull lists all there are.")
+    return "\n".join([*lines, *([""] if last else []), *textwrap.wrap(" ".join(last), width)])
 
 
 def _own_flags() -> dict[str, list[flags.Flag]]:

@@ -1,6 +1,8 @@
 """Draw the online curves of several runs on one axis, one colour a method.
 
 enoto compare --runs=runs/cql,runs/enoto --out=compare.png
+enoto compare --runs=runs/cql,runs/enoto --offline --out=both_phases.png
+enoto compare --runs=runs/hopper,runs/walker2d --title="two tasks" --out=compare.pdf
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class Cell(NamedTuple):
 
 def define() -> None:
     """The flags of a grid."""
-    flags.DEFINE_integer("seed_groups", 1, "Runs of --seeds seeds each, beginning at --seed.")
-    flags.DEFINE_multi_string("vary", [], "path=a|b or flag=a|b: a run for each value; repeatable.")
+    flags.DEFINE_integer("seed_groups", 1, "How many runs of --seeds seeds each, from --seed on.")
+    flags.DEFINE_multi_string("vary", [], "path=a|b or flag=a|b: a run for each value. Repeatable.")
     flags.DEFINE_string("grid", None, "YAML file with these flags; lists where they take several.")
 
 
