@@ -190,7 +190,7 @@ class Progress:
         self._announced.add(kind)
         left = self._left()
         text = f"{self._phase}: about {duration(left)} left"
-        text += f" with {count} evaluations" if kind else f", and {count} evaluations"
+        text += f"{' with' if kind else ', and'} {count} evaluation{'s' * (count > 1)}"
         if not self._clock.last:
             text += "; then the online phase"
         elif kind:
