@@ -8,6 +8,7 @@ GROUPS, title -> names of flags, the flags are listed under titles.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -38,7 +39,7 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     module = sys.modules[main.__module__]
     try:
         if any(argument in HELP for argument in argv[1:]):
-            print(help_text(module, argv[0]))
+            print(help_text(module))
             return DONE
         if "--helpfull" in argv[1:]:
             print(module.__doc__, flags.FLAGS.get_help(), sep="\n")
@@ -102,7 +103,7 @@ def one_line(error: Exception) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
 
 
-def help_text(module: ModuleType, name: str) -> str:
+def help_text(module: ModuleType) -> str:
     """What a command does, examples, and its flags in groups, to the terminal's width."""
     width = max(40, min(WIDEST, shutil.get_terminal_size().columns))
     own = _own_flags()
@@ -122,7 +123,7 @@ def help_text(module: ModuleType, name: str) -> str:
     if "method" in known and "method" not in named:
         last.append("The flags of enoto train count as well.")
     if named:
-        last.append(f"Flags are written --name=value. {name} --helpfull lists all there are.")
+        last.append("Flags are written --name=value; --helpfull lists all there are.")
     return "\n".join([*lines, *([""] if last else []), *textwrap.wrap(" ".join(last), width)])
 
 
@@ -153,6 +154,7 @@ def _head(doc: str, width: int) -> list[str]:
 def _flag(flag: flags.Flag, column: int, width: int) -> list[str]:
     """A flag, and what it is for beside it; below it where the name or the terminal is too wide."""
     name, text = f"  --{flag.name}", " ".join((flag.help or "").split())
+    text = re.sub(r"^<[^>]*>: ", "", text)  # absl's, of the choices
     text = text.removesuffix("; repeat this option to specify a list of values")
     if flag.default not in (None, False, [], ""):
         text += f" Default: {str(flag.default_as_str).strip(chr(39))}."

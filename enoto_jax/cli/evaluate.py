@@ -45,7 +45,7 @@ GROUPS = {
 def define() -> None:
     """Define the command's flags."""
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
-    flags.DEFINE_enum("which", "latest", list(WHICH), "latest, best or handover.")
+    flags.DEFINE_enum("which", "latest", list(WHICH), "Which policies: latest, best or handover.")
     flags.DEFINE_string("env", None, "Gymnasium id. Default: the run's own.")
     flags.DEFINE_integer("episodes", None, "Episodes of each seed. Default: the run's own number.")
     flags.DEFINE_string("out", None, "A new CSV file for a row of each seed.")

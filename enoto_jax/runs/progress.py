@@ -26,10 +26,11 @@ def at(phase: str, step: int) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: "45 s", "2 min 5 s", "12 min", "3 h 20 min", "2 days 5 h"."""
+    seconds = round(seconds)
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds} s"
     if seconds < 600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+        return f"{seconds // 60} min {seconds % 60} s"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"

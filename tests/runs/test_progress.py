@@ -150,7 +150,7 @@ def test_on_a_terminal_it_is_one_line(monkeypatch):
 
 
 def test_durations():
-    seconds = (45, 89, 125, 599, 720, 3 * 3600 + 1200, 53 * 3600)
+    seconds = (45, 89, 125, 599.4, 720, 3 * 3600 + 1200, 53 * 3600)
     words = ["45 s", "89 s", "2 min 5 s", "9 min 59 s", "12 min", "3 h 20 min", "2 days 5 h"]
     assert [progress.duration(s) for s in seconds] == words
     assert progress.at("offline", 42_000) == "offline update 42,000"
