@@ -8,13 +8,10 @@ flipped bit in an array. The phase is stored, never guessed from a step count.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import shutil
 import sys
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,14 +23,12 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 from enoto_jax.handover import differences
+from enoto_jax.runs.checksums import Damaged, checksums, one_checksum, verify
+from enoto_jax.runs.packing import pack
 from enoto_jax.types import InputError, RunError
 
 VERSION = 3
 READABLE = (1, 2, 3)  # 2 had one checksum of all, 1 had none and nothing of the environments
-
-
-class Damaged(Exception):
-    """A checkpoint that cannot be read as it was written."""
 
 
 class Checkpoints:
@@ -118,7 +113,7 @@ class Checkpoints:
         try:
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
                 found = checkpointer.restore(path, args=args)
-            _verify(_record(manager, number), found)
+            verify(_record(manager, number), found)
         except Exception as error:  # as in _state
             raise InputError(f"{path}: cannot restore: {_reason(error)}") from error
         if difference := differences(template, found):
@@ -191,33 +186,6 @@ class Checkpoints:
         return self._managers["best" if best else "handover" if handover else "latest"]
 
 
-def pack(tree: Any) -> Any:
-    """A tree whose arrays JSON can hold, to the last bit."""
-    if isinstance(tree, np.ndarray):
-        data = base64.b64encode(np.ascontiguousarray(tree).tobytes()).decode()
-        return {"dtype": tree.dtype.str, "shape": list(tree.shape), "base64": data}
-    if isinstance(tree, Mapping):
-        return {key: pack(value) for key, value in tree.items()}
-    return [pack(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
-
-
-def unpack(tree: Any) -> Any:
-    """The other way; tuples have become lists.
-
-    Raises:
-      InputError: an array that `pack` did not write.
-    """
-    if isinstance(tree, Mapping):
-        if set(tree) == {"dtype", "shape", "base64"}:
-            try:
-                data = base64.b64decode(tree["base64"])
-                return np.frombuffer(data, tree["dtype"]).reshape(tree["shape"]).copy()
-            except (TypeError, ValueError) as error:
-                raise InputError(f"an array of a checkpoint's record: {error}") from error
-        return {key: unpack(value) for key, value in tree.items()}
-    return [unpack(value) for value in tree] if isinstance(tree, list) else tree
-
-
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     folder.mkdir(parents=True, exist_ok=True)
     # Of several hosts, each reads and writes by itself: Orbax shall not wait for the others.
@@ -255,46 +223,8 @@ def _reason(error: Exception) -> str:
 
 def _save_args(state: Any, record: Mapping[str, Any]) -> ocp.args.Composite:
     record = {"version": VERSION, **pack(record)}
-    record["checksums"] = _checksums(record, state)
+    record["checksums"] = checksums(record, state)
     return ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
-
-
-def _record_checksum(record: Mapping[str, Any]) -> int:
-    """Of everything that a record says but checksums, of this version or of version 2."""
-    said = {k: v for k, v in record.items() if k not in ("checksums", "checksum")}
-    return zlib.crc32(json.dumps(said, sort_keys=True).encode())
-
-
-def _checksums(record: Mapping[str, Any], state: Any) -> dict[str, int]:
-    """Of the record and of each part of the state, by their names."""
-    sums = {"record": _record_checksum(record)}
-    for path, x in jax.tree.leaves_with_path(state):
-        part = jax.tree_util.keystr(path[:1], simple=True)
-        sums[part] = zlib.crc32(np.ascontiguousarray(x), sums.get(part, 0))
-    return sums
-
-
-def _verify(record: Mapping[str, Any], state: Any) -> None:
-    """Compare the record, and all parts of the state or some, with their checksums.
-
-    Before version 3 there are none; see `_checksum`.
-
-    Raises:
-      Damaged: one of them is another one.
-    """
-    if record["version"] < 3:
-        return
-    said = record.get("checksums", {})
-    if wrong := [k for k, v in _checksums(record, state).items() if said.get(k) != v]:
-        raise Damaged(f"the checksum of its {' and '.join(wrong)} is another one")
-
-
-def _checksum(record: Mapping[str, Any], state: Any) -> int:
-    """Of version 2: one of the record and the whole state."""
-    total = _record_checksum(record)
-    for x in jax.tree.leaves(state):
-        total = zlib.crc32(np.ascontiguousarray(x), total)
-    return total
 
 
 def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
@@ -330,7 +260,7 @@ def _state(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
     except Exception as error:  # of every kind, also of Orbax's own and TensorStore's
         raise Damaged(_reason(error)) from error
     record = _record(manager, step)
-    _verify(record, state)
-    if "checksum" in record and record["checksum"] != _checksum(record, state):
+    verify(record, state)
+    if "checksum" in record and record["checksum"] != one_checksum(record, state):
         raise Damaged("its checksum is another one")
     return state

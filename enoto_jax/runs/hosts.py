@@ -22,7 +22,6 @@ import jax
 import numpy as np
 
 from enoto_jax.runs import watchdog
-from enoto_jax.runs.checkpoint import pack, unpack
 from enoto_jax.runs.exchange import (
     broadcast,
     exchange,
@@ -32,6 +31,7 @@ from enoto_jax.runs.exchange import (
     to_bytes,
 )
 from enoto_jax.runs.files import plain
+from enoto_jax.runs.packing import pack, unpack
 from enoto_jax.types import InputError, RunError
 
 HEARTBEAT_S = 20  # a host that has not been heard of for so long is lost

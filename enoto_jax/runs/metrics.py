@@ -12,7 +12,7 @@ from enoto_jax.runs import files, hosts
 from enoto_jax.runs.dashboards import Sink
 
 
-class Metrics:
+class Rows:
     """The rows of one run, of all its seeds; the first host writes them.
 
     Args:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from enoto_jax.runs import hosts
-from enoto_jax.runs.checkpoint import Checkpoints, unpack
+from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.packing import unpack
 from enoto_jax.runs.timing import Timing
 from enoto_jax.transforms import Transform
 

@@ -30,9 +30,9 @@ def _summarise(record: Record) -> dict[str, Any]:
     if record.looks.evaluator is None:
         return {}
     curves.curve(record.folder, record.folder / "curve.png")
-    if record.metrics.has_dashboards:
+    if record.rows.has_dashboards:
         record.saving.checkpoints.wait()
-        record.metrics.show(_pictures(record.folder))
+        record.rows.show(_pictures(record.folder))
     return stats.summary(stats.read_evaluations(record.folder))
 
 

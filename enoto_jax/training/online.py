@@ -243,13 +243,24 @@ class Interaction:
         if self._record.due(ends):
             self._save()
         if ends or self.step % self._phase.eval_every == 0:
-            self._write_metrics()
-            self._evaluate(self._save)
+            self._write_and_evaluate()
 
     def close(self) -> None:
         """Close the environments and the progress bar."""
         self._progress.close()
         self._envs.close()
+
+    def _write_and_evaluate(self) -> None:
+        """Write the means over the updates since they were last written, and evaluate."""
+        seeds, record = self._seeds, self._record
+        sums = seeds.get((self.online.totals, self.online.count))
+        count = int(sums[1][0])
+        if count:
+            record.write("online", self.step, sums[0], count)
+        self._evaluate(self._save)  # a save that cuts it short still needs the sums
+        record.timing.count("updates", count * len(seeds.all))
+        totals, counts = seeds.put(jax.tree.map(np.zeros_like, sums))
+        self.online = self.online.replace(totals=totals, count=counts)
 
     def _arguments(self, rounds: int) -> tuple:
         # Host arrays as they are: the program takes them faster than `put` would.
@@ -259,15 +270,6 @@ class Interaction:
     def _evaluate(self, save: Callable[[], None]) -> None:
         at = (self.online.train, "online", self.step)
         self._progress.score(self._record.evaluate(self._programs, *at, save))
-
-    def _write_metrics(self) -> None:
-        """Write the means over the updates since they were last written, and begin new sums."""
-        totals, counts = self._seeds.get((self.online.totals, self.online.count))
-        if count := int(counts[0]):
-            self._record.write("online", self.step, totals, count)
-        self._record.timing.count("updates", count * len(self._seeds.all))
-        totals, counts = self._seeds.put(jax.tree.map(np.zeros_like, (totals, counts)))
-        self.online = self.online.replace(totals=totals, count=counts)
 
     def _save(self) -> None:
         with self._record.timing.timed("save"):

@@ -13,7 +13,7 @@ from enoto_jax.data.source import Source
 from enoto_jax.runs import hosts
 from enoto_jax.runs.dashboards import Sink
 from enoto_jax.runs.diagnostics import check_finite
-from enoto_jax.runs.metrics import Metrics
+from enoto_jax.runs.metrics import Rows
 from enoto_jax.runs.progress import at, release
 from enoto_jax.runs.saving import Saved, Saving
 from enoto_jax.runs.signals import Signals
@@ -80,13 +80,13 @@ class Record:
     ):
         self.folder, self.seeds, self.transform = folder, seeds, transform
         self.timing, self.signals = Timing(), Signals()
-        self.metrics = Metrics(folder, seeds.all, sinks)
+        self.rows = Rows(folder, seeds.all, sinks)
         self.saving = Saving(folder, offline_steps, transform, self.timing, keep)
         self._source, self.looks, self._offline_steps = source, looks, offline_steps
 
     def resume(self, template: Callable) -> Saved | None:
         """Go on from the newest checkpoint; see Saving.resume."""
-        return self.saving.resume(template, self.metrics.cut_back)
+        return self.saving.resume(template, self.rows.cut_back)
 
     def programs(self, algorithm: core.Algorithm) -> Programs:
         """What evaluations of a phase compute."""
@@ -108,7 +108,7 @@ class Record:
         self.check(phase, step, sums)
         sums = hosts.gather(sums)
         means = {u: {q: x / count for q, x in m.items()} for u, m in sums.items()}
-        self.metrics.quantities(phase, step, means)
+        self.rows.quantities(phase, step, means)
 
     def evaluate(
         self, programs: Programs, state: Any, phase: str, step: int, save: Callable[[], None]
@@ -136,7 +136,7 @@ class Record:
         if watch is not None:
             watch(phase, step, hosts.gather(self.seeds.get(state)), returns)
         scores = self._source.score(returns.mean(axis=1)) if self._source.scored else None
-        name, value = self.metrics.evaluation(phase, step, returns, scores, self.timing.wall())
+        name, value = self.rows.evaluation(phase, step, returns, scores, self.timing.wall())
         self.saving.save_best(phase, step, lambda: self.seeds.get(state), name, value)
         return f"{name} {value:.1f}"
 
@@ -187,7 +187,7 @@ class Record:
         """
         release()
         self.signals.release()
-        self.metrics.close()
+        self.rows.close()
         if self.looks.evaluator is not None:
             self.looks.evaluator.close()
         self.saving.checkpoints.close()

@@ -164,6 +164,7 @@ class _Loop:
             evaluate=nothing,
             write=nothing,
             leave_if_asked=nothing,
+            leave=nothing,
         )
         phase = dataclasses.replace(self._phase, steps=steps, eval_every=steps)
         built = self._built

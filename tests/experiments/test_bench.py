@@ -13,7 +13,8 @@ from enoto_jax.training import online
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
 from enoto_jax.types import Spec
-from experiments.benchmarks import all, evaluations, rates, scaling, step_parts, updates
+from experiments.benchmarks import all as whole
+from experiments.benchmarks import evaluations, rates, scaling, step_parts, updates
 from tests.helpers import define_flags, quick_compiling
 
 SPEC = Spec(17, 6)
@@ -71,7 +72,7 @@ def test_what_is_wrong_is_said_before_all_of_them_begin(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a file").touch()
-    assert run(all, "--method=bc", *flags) == command.BAD_INPUT
+    assert run(whole, "--method=bc", *flags) == command.BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert [x.name for x in tmp_path.iterdir()] == ["a file"]
@@ -119,7 +120,7 @@ def test_the_loop_that_is_measured_is_the_loop(overlap, monkeypatch):
         return train(phase, *rest)
 
     monkeypatch.setattr(online, "train", watched)
-    loop = online._Loop(row, seeds, SPEC, overlap)
+    loop = step_parts._Loop(row, seeds, SPEC, overlap)
     assert loop(transform()(SPEC, None), 5) > 0.0
     assert [phase.overlap for phase in given] == [overlap]
     assert np.asarray(loop._online.train.step).tolist() == [5, 5]
@@ -182,7 +183,7 @@ def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
     out = tmp_path / "all"
     (out / "scale").mkdir(parents=True)  # as if it were measured
     flags = ("--method=bc", "--seeds=1", "--precision=float32", f"--out={out}")
-    assert run(all, *flags, "--env=Nothing-v0") == command.FAILED
+    assert run(whole, *flags, "--env=Nothing-v0") == command.FAILED
     assert "experiments.benchmarks.step_parts has failed" in capfd.readouterr().err
     assert sorted(x.name for x in out.iterdir()) == [
         "about.json",
@@ -194,9 +195,9 @@ def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
     lines = [json.loads(line) for line in (out / "updates.jsonl").read_text().splitlines()]
     assert [(x["method"], x["phase"]) for x in lines] == [("bc", "offline"), ("bc", "online")]
     first = (out / "updates.jsonl").stat().st_mtime_ns
-    assert run(all, *flags, "--seeds=2") == command.BAD_INPUT
+    assert run(whole, *flags, "--seeds=2") == command.BAD_INPUT
     assert "updates.jsonl comes of python -m" in capfd.readouterr().err
-    assert run(all, *flags) == command.DONE
+    assert run(whole, *flags) == command.DONE
     assert (out / "updates.jsonl").stat().st_mtime_ns == first
     assert "updates.jsonl: there already" in capfd.readouterr().out
     assert json.loads((out / "online.jsonl").read_text())["method"] == "bc"

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax.runs import checkpoint
-from enoto_jax.runs.checkpoint import Checkpoints, pack, unpack
+from enoto_jax.runs import checkpoint, checksums
+from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.packing import pack, unpack
 from enoto_jax.types import InputError, RunError
 from tests.helpers import assert_same, largest_file
 
@@ -198,7 +199,7 @@ def test_version_2_is_compared_with_its_one_checksum(checkpoints, tmp_path):
     path = tmp_path / "latest" / "3" / "record" / "metadata"
     record = {**json.loads(path.read_text()), "version": 2}
     del record["checksums"]
-    path.write_text(json.dumps({**record, "checksum": checkpoint._checksum(record, large)}))
+    path.write_text(json.dumps({**record, "checksum": checksums.one_checksum(record, large)}))
     assert_same(checkpoints.restore(large), large)
     flip(largest(tmp_path / "latest" / "3" / "state"))
     with pytest.raises(InputError, match="its checksum is another one"):

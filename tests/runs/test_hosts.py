@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.runs import exchange, hosts, progress, watchdog
-from enoto_jax.runs.checkpoint import unpack
+from enoto_jax.runs.packing import unpack
 from enoto_jax.types import InputError
 from experiments.robustness import hosttest
 from tests.helpers import assert_same, python

@@ -105,42 +105,6 @@ def test_one_process_a_folder_and_no_lock_outlives_a_kill(tmp_path):
         pass
 
 
-def test_at_least_one_checkpoint_is_kept(tmp_path):
-    with pytest.raises(InputError, match="--keep: 0"):
-        run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "new", keep=0)
-    assert not (tmp_path / "new").exists()
-
-
-def test_at_least_one_process_evaluates(tmp_path):
-    with pytest.raises(InputError, match="--eval_processes: 0"):
-        run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "new", eval_processes=0)
-    assert not (tmp_path / "new").exists()
-
-
-SLEEP = """
-import time
-from enoto_jax.runs.signals import Signals
-run = Signals()
-run.catch()
-print("ready", flush=True)
-while not run.stop:
-    time.sleep(0.01)
-print("saving", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_first_signal_is_answered_and_a_second_stops_at_once(number):
-    process = python("-c", SLEEP)
-    for word in ("ready", "saving"):
-        assert process.stdout.readline() == f"{word}\n"
-        process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == -number
-    assert err == "stopping after this step; a second signal stops at once\n"
-
-
 def test_numbers_that_break_online_stop_the_run_and_leave_the_last_good_state(
     tmp_path, monkeypatch
 ):

@@ -9,7 +9,7 @@ import pytest
 from enoto_jax.runs import files
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.training import run
-from enoto_jax.training.record import Stopped
+from enoto_jax.training.record import Stopped, evaluation_number
 from enoto_jax.types import InputError
 from tests.helpers import assert_same, reach_source, successor, tiny
 from tests.small_runs import (
@@ -72,6 +72,17 @@ def test_evaluation_rows(finished):
         assert -40 < float(row["return_mean"]) < 0 <= float(row["return_std"])
     wall = [float(row["wall_s"]) for row in rows]
     assert wall == sorted(wall)
+
+
+def test_evaluations_around_the_handover_begin_from_the_same_states(finished):
+    """The policy is the same there, so its returns are; later starts are others."""
+    returns = {}
+    for row in table(finished.folder / "evaluations.csv"):
+        at = (row["phase"], int(row["step"]))
+        returns.setdefault(at, []).append(float(row["return_mean"]))
+    assert returns["online", 0] == pytest.approx(returns["offline", 20], rel=1e-5)
+    numbers = [evaluation_number(*at, offline_steps=20) for at in EVALUATED]
+    assert numbers == [20, 0, 0, 9, 17, 25]
 
 
 def test_metric_names_and_steps(finished):
