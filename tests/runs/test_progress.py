@@ -104,7 +104,7 @@ def test_the_online_estimate_waits_for_the_warm_up(spent):
     first, estimate, last = out.getvalue().splitlines()
     assert "?/s, ? left" in first
     # At step 201 of 1,000, after 100 steps of 0.1 s: 79.9 s and one evaluation.
-    assert estimate.startswith("online: about 90 s left with 1 evaluation; the whole run takes")
+    assert estimate.startswith("online: about 1 min 30 s left with 1 evaluation; the whole run")
     assert "301/1,000 steps, 10/s, 01:20 left" in last
 
 
