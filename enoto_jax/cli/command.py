@@ -74,12 +74,16 @@ def _parse(module: ModuleType, argv: Sequence[str], positional: str | None) -> N
     """Give the flags their values.
 
     Raises:
-      InputError: An unknown flag, or an argument that is none.
+      InputError: An unknown flag, one without its value, or an argument that is none.
     """
     try:
         rest = flags.FLAGS(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
         raise InputError(unknown_flag(module, error.flagname, argv[1:])) from None
+    except flags.Error as error:
+        if without := re.fullmatch(r"Missing value for flag --?(\S+)", str(error)):
+            raise InputError(f"--{without[1]} has no value; write --{without[1]}=VALUE") from None
+        raise
     if positional and rest and not flags.FLAGS[positional].present:
         several = isinstance(flags.FLAGS[positional].parser, flags.ListParser)
         count = len(rest) if several else 1

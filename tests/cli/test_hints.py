@@ -67,7 +67,7 @@ MISTAKES = {
         ["--set: algorithm.hidden has no value", "--set=algorithm.hidden=VALUE"],
     ),
     "a path alone": (["--set=algorithm.hidden"], ["--set", "path=value"]),
-    "nothing set": (["--set"], ["set"]),
+    "nothing set": (["--set"], ["--set has no value; write --set=VALUE"]),
 }
 
 
