@@ -15,7 +15,7 @@ import numpy as np
 
 from enoto_jax import core
 from enoto_jax.data.source import Source
-from enoto_jax.report import curves, stats
+from enoto_jax.report import curves, metrics, stats
 from enoto_jax.runs import files, hosts
 from enoto_jax.runs.checkpoint import Checkpoints, unpack
 from enoto_jax.runs.dashboards import Sink
@@ -337,6 +337,7 @@ class Record:
         return summary
 
     def _summarise(self) -> dict[str, Any]:
+        metrics.picture(self.folder)
         if self.evaluator is None:
             return {}
         curves.curve(self.folder, self.folder / "curve.png")
