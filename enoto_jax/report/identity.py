@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from enoto_jax.recipes import domains, registry, table, units
@@ -131,14 +132,14 @@ def _independent(found: Mapping[str, list[Any]]) -> Iterator[str]:
 
 
 def names(
-    configs: Sequence[Mapping[str, Any]], tasks: Sequence[str], folders: Sequence[str]
+    configs: Sequence[Mapping[str, Any]], tasks: Sequence[str], folders: Sequence[Path]
 ) -> list[str]:
     """Names of runs of one method that tell different ones apart, and are the same on every task.
 
     Args:
         configs: Of the runs.
         tasks: Where each was run; settings may differ between tasks.
-        folders: The runs' folder names; what a run is called where too much differs.
+        folders: Of the runs; what a run is called by where too much differs.
 
     Returns:
         A name a run: its `label`, with every other setting that differs on some task.
@@ -152,15 +153,26 @@ def names(
     added = []
     for config, own, start in zip(configs, known, base, strict=True):
         plain = {path: values[0] for path, values in _own(config).items()}
-        changed = {path: own[path] for path in differing if own.get(path) != plain.get(path)}
-        added.append([word for word in _words(changed) if word not in start.split(" · ")])
+        shown = [path for path in differing if path in own and own[path] != plain.get(path)]
+        added.append(
+            [
+                word
+                for word in _words({path: own[path] for path in shown})
+                if word not in start.split(" · ")
+            ]
+        )
     short = [" · ".join([start, *words]) for start, words in zip(base, added, strict=True)]
     keys = [json.dumps([own.get(path) for path in differing], sort_keys=True) for own in known]
     if len(set(zip(short, keys, strict=True))) == len(set(short)) and len(differing) <= _MOST:
         return short
     # Too much differs for a name: runs of the same settings are called by the first one's folder.
     first = dict(reversed(list(zip(keys, folders, strict=True))))
+    called = {key: folder.name for key, folder in first.items()}
+    if len(set(called.values())) < len(called):
+        called = {key: f"{folder.parent.name}/{folder.name}" for key, folder in first.items()}
+    if len(set(called.values())) < len(called):
+        called = {key: str(folder) for key, folder in first.items()}
     return [
-        start if first[key] in (start, str(config.get("method"))) else f"{start} · {first[key]}"
+        start if called[key] in (start, config["method"]) else f"{start} · {called[key]}"
         for start, key, config in zip(base, keys, configs, strict=True)
     ]

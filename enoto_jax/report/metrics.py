@@ -146,10 +146,10 @@ def draw(found: Metrics, path: str | os.PathLike, title: str) -> Figure:
             axes.set_visible(False)
         handles: list[Any] = []
         for axes, (name, phases) in zip(grid.flat, found.items(), strict=False):
-            for phase, own in phases.items():
-                begin, share = places[phase]
+            for phase, (begin, share) in places.items():
+                own = phases.get(phase, {})
                 shown = [(begin + share * x / max(1.0, ends[phase]), y) for x, y in own.values()]
-                drawn = curves.draw(axes, shown, curves.COLOURS[0], seeds=True)
+                drawn = curves.draw(axes, shown, curves.COLOURS[0], seeds=True) if own else []
                 handles = drawn if len(drawn) >= len(handles) else handles
             _scale(axes, ends, places)
             about = textwrap.fill(EXPLAINED.get(name, ""), 44)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from enoto_jax.report import identity
 from enoto_jax.report.evaluations import Row, read_evaluations
-from enoto_jax.runs.files import read_config
+from enoto_jax.runs.files import read_config, read_json
 from enoto_jax.types import InputError
 
 
@@ -79,10 +78,13 @@ def read(folder: Path) -> Run:
             raise InputError(f"{folder}: is not a run's folder: config.json has no {key}")
     rows = read_evaluations(folder)
     timing = folder / "timing.json"
-    timing = json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else {}
-    online = config.get("recipe", {}).get("online", {}).get("steps")
+    timing = read_json(timing) if timing.exists() else {}
+    for key in ("data_hash", "command"):
+        if not isinstance(config.get(key), (str, type(None))):
+            raise InputError(f"{folder / 'config.json'}: {key} is no text; is it a run's?")
+    online = identity.flat(config.get("recipe") or {}).get("online.steps")
     reached = max((row["step"] for row in rows if row["phase"] == "online"), default=-1)
-    finished = (folder / "summary.json").exists() or (online is not None and reached >= online)
+    finished = (folder / "summary.json").exists() or (isinstance(online, int) and reached >= online)
     start = start_of(folder, config)
     if config.get("data_hash") is None and start is not None:
         config = {**config, "data_hash": _hash_of(start)}
@@ -95,7 +97,10 @@ def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
         return None
     given = Path(config["restore"])
     moved = folder.parent / given.name
-    return (moved if moved.exists() and not given.exists() else given).resolve()
+    try:
+        return (moved if moved.exists() and not given.exists() else given).resolve()
+    except ValueError as error:  # no path at all
+        raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
 
 
 def _hash_of(start: Path) -> str | None:
@@ -143,7 +148,7 @@ def name(runs: list[Run]) -> None:
         found = identity.names(
             [run.config for run in own],
             [run.task for run in own],
-            [run.folder.name for run in own],
+            [run.folder for run in own],
         )
         for run, words in zip(own, found, strict=True):
             run.row = words + " (unfinished)" * (not run.finished)

@@ -27,6 +27,7 @@ FILES = {
     "checkpoints",
     "summary.json",
     "curve.png",
+    "training.png",
 }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_a_method_of_ones_own_has_its_name():
 
 def names(*configs, tasks=None):
     tasks = tasks or ["hopper"] * len(configs)
-    folders = [f"folder{index}" for index in range(len(configs))]
+    folders = [Path(f"top/folder{index}") for index in range(len(configs))]
     return identity.names(configs, tasks, folders)
 
 
@@ -89,6 +90,20 @@ def test_where_much_differs_the_folder_names_it():
         "enoto_cql · folder1",
         "enoto_cql · folder1",
     ]
+
+
+def test_folders_of_one_name_are_told_apart():
+    other = config(batch_size="32", offline__steps="5", online__steps="6", online__warmup="7")
+    folders = [Path("first/enoto_cql"), Path("longer/enoto_cql")]
+    found = identity.names([config(), other], ["hopper"] * 2, folders)
+    assert found == ["enoto_cql · first/enoto_cql", "enoto_cql · longer/enoto_cql"]
+
+
+def test_what_was_not_recorded_is_a_difference():
+    """What such a run had there is not known, so it is not pooled with others."""
+    old = copy.deepcopy(config())
+    del old["recipe"]["transform"]  # too old to be completed
+    assert len(set(names(config(), old))) == 2
 
 
 def test_an_older_recipe_has_the_defaults_of_what_it_did_not_know():
