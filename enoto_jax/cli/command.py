@@ -21,7 +21,6 @@ from enoto_jax.recipes import domains, registry, units
 from enoto_jax.recipes.budgets import PRESETS, Preset
 from enoto_jax.recipes.recipe import Recipe, build, switch
 from enoto_jax.recipes.table import recipe
-from enoto_jax.report import stats
 from enoto_jax.runs.files import read_config
 from enoto_jax.training import deterministic, memory, run
 from enoto_jax.training.record import Stopped, Watch
@@ -288,7 +287,20 @@ def train(plan: Plan, folder: Path, watch: Watch | None = None, signals: bool = 
         eval_processes=plan.eval_processes,
     )
     where = f" (in {plan.env_id})" if plan.env_id else ""  # a score names its physics
-    print(f"{folder}: {stats.headline(summary)}{where}")
+    print(f"{folder}: {_headline(summary)}{where}")
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    if not summary:
+        return "no evaluations"
+    metric = summary["metric"].replace("_mean", "")
+    parts = []
+    online = summary.get("online")
+    if online and online["handover"]["mean"] is not None:
+        parts.append(f"{metric} at the hand-over {online['handover']['mean']:.1f}")
+    final = summary["overall"]["final"]["mean"]
+    parts.append(f"final {metric} {final:.1f}" if final is not None else f"no final {metric}")
+    return ", ".join(parts)
 
 
 def describe(plan: Plan) -> str:

@@ -222,6 +222,12 @@ def title_of(source: Rows, seeds: Iterable[int]) -> str:
     return "\n".join([first, ", ".join([*second, seeds_in_words(seeds)])])
 
 
+def drawable(text: str) -> str:
+    """A text from a file as a picture can show it: no control characters, no mathematics."""
+    shown = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    return shown.replace("$", r"\$")
+
+
 def seeds_in_words(seeds: Iterable[int]) -> str:
     """ "seed 0", "seeds 0 and 2", "seeds 0 to 4"."""
     found = sorted(set(seeds))
@@ -235,7 +241,7 @@ def seeds_in_words(seeds: Iterable[int]) -> str:
 def finish(figure: Figure, title: str, handles: Sequence[Any], path: str | os.PathLike) -> Figure:
     """Add title and legend, and save the figure."""
     if title:
-        figure.suptitle(title, wrap=True)
+        figure.suptitle(drawable(title), wrap=True)
     _legend(figure, handles)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -338,7 +344,7 @@ def compare(
             for index, (label, own) in enumerate(zip(rows, curves[phase], strict=True)):
                 if own:
                     line, *_ = draw(axes, own, *look(index))
-                    line.set_label(f"{label} (n = {len(own)})")
+                    line.set_label(drawable(f"{label} (n = {len(own)})"))
                     handles[label] = line
         counts = [len(own) for own in curves["online"]]
         return finish(figure, title, [*handles.values(), *key(counts)], path)

@@ -153,9 +153,11 @@ def draw(found: Metrics, path: str | os.PathLike, title: str) -> Figure:
                 handles = drawn if len(drawn) >= len(handles) else handles
             _scale(axes, ends, places)
             about = textwrap.fill(EXPLAINED.get(name, ""), 44)
-            axes.set_title(f"{name}\n{about}".strip(), loc="left", fontsize=8.5)
+            axes.set_title(curves.drawable(f"{name}\n{about}".strip()), loc="left", fontsize=8.5)
         words = " | ".join(curves.AXIS[phase] for phase in places)
-        figure.suptitle(f"{title}\n{words}".strip(), y=1 - 0.12 / height, fontsize=11)
+        figure.suptitle(
+            curves.drawable(f"{title}\n{words}".strip()), y=1 - 0.12 / height, fontsize=11
+        )
         figure.legend(handles=handles, loc="lower center", ncols=len(handles))
         figure.savefig(path)
     return figure

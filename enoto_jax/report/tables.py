@@ -145,8 +145,8 @@ def provenance(runs: Sequence[Run]) -> dict[str, str]:
     for run in runs:
         libraries = run.config.get("versions") or {}
         own = {
-            "enoto_jax": run.config.get("version") or libraries.get("enoto_jax"),
-            "git commit": run.config.get("git_commit") or run.config.get("commit"),
+            "enoto_jax": run.config.get("package_version") or libraries.get("enoto_jax"),
+            "git commit": run.config.get("git_commit"),
             **{name: libraries.get(name) for name in ("jax", "gymnasium", "mujoco")},
         }
         for name, value in own.items():

@@ -201,6 +201,14 @@ def test_seeds_in_words(seeds, words):
     assert curves.seeds_in_words(seeds) == words
 
 
+def test_names_that_no_font_has_are_drawn(tmp_path):
+    """Control characters have no glyph, and a dollar sign begins mathematics."""
+    name = "a\tb$x"
+    figure = curves.compare({name: [rows(0)]}, tmp_path / "a.png", "two\nlines\x07")
+    assert legend(figure) == [r"a?b\$x (n = 1)"]
+    assert figure.get_suptitle() == "two\nlines?"
+
+
 def test_compare_joins_the_seeds_of_a_methods_runs(tmp_path):
     runs = {
         "enoto_cql": [rows(0), rows(0, shift=10.0)],

@@ -54,6 +54,7 @@ def make(
         "versions": {"jax": "0.0"},
         "device": "1 x cpu",
         "git_commit": "0123abc",
+        "package_version": "9.8",
         "command": f"enoto train --method={method} --task={task}",
     }
     folder.mkdir(parents=True)
@@ -186,7 +187,7 @@ def test_the_page_holds_what_was_read_and_loads_nothing(out):
     for word in (
         "PEX (published)",
         "probability of improvement",
-        "git commit 0123abc",
+        "enoto_jax 9.8; git commit 0123abc",
         "enoto train --method=cql --task=ant-medium",
         "not distinguishable (2 seeds; 5 are needed to tell)",
         "on the same rows at every evaluation",
