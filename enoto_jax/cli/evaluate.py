@@ -152,18 +152,10 @@ def rows_of(
 
 
 def _overall(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The mean over seeds, with its interval where there are enough, else the range."""
+    """Over all seeds, as the end of a run says it."""
     scored = rows[0]["score"] is not None
-    values = np.asarray([row["score"] if scored else row["return_mean"] for row in rows])
-    text = f"{'score' if scored else 'RETURN (no reference, so no score)'} {values.mean():.1f}"
-    summary = stats.summary([{"wall_s": 0.0, **row} for row in rows])["overall"]["final"]
-    if len(values) >= 5 and summary["low"] is not None:
-        return (
-            f"{text}, mean of {len(values)} seeds; 95% interval {summary['low']:.1f} to "
-            f"{summary['high']:.1f}"
-        )
-    span = f", {values.min():.1f} to {values.max():.1f}" if len(values) > 1 else ""
-    return f"{text}, mean of {len(values)} seed{'s' * (len(values) > 1)}{span}"
+    values = {str(row["seed"]): row["score" if scored else "return_mean"] for row in rows}
+    return f"{'score' if scored else 'RETURN (no reference, so no score)'} {stats.words(values)}"
 
 
 if __name__ == "__main__":

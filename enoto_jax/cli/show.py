@@ -17,10 +17,9 @@ from enoto_jax.recipes import units
 from enoto_jax.recipes.budgets import BUDGETS
 from enoto_jax.recipes.recipe import build, switch
 from enoto_jax.recipes.table import recipe
+from enoto_jax.report import stats
 from enoto_jax.runs.progress import duration
 from enoto_jax.training import deterministic, memory
-
-LEAST_SEEDS = 5  # for an interval
 
 
 def describe(plan: Plan) -> str:
@@ -79,11 +78,9 @@ def per_budget(method: str, path: str) -> list[str]:
 
 
 def ending(plan: Plan, folder: Path, summary: Mapping[str, Any]) -> str:
-    """What a run came to: its score, every seed's, how long it took, and what to do next."""
+    """What a run came to: its score with every seed, how long it took, and what to do next."""
     where = f" (in {plan.env_id})" if plan.env_id else ""  # a score names its physics
-    lines = [f"{folder}: {_headline(summary)}{where}"]
-    if summary:
-        lines.append(f"  {_seeds(summary)}")
+    lines = [f"{folder}: {stats.headline(summary)}{where}"]
     timing, picture = folder / "timing.json", folder / "curve.png"
     if timing.exists():
         took = json.loads(timing.read_text())["wall_s"]
@@ -91,34 +88,3 @@ def ending(plan: Plan, folder: Path, summary: Mapping[str, Any]) -> str:
     if summary:
         lines.append(f"  next: enoto report {folder} --out={folder / 'report.html'}")
     return "\n".join(lines)
-
-
-def _headline(summary: Mapping[str, Any]) -> str:
-    if not summary:
-        return "no evaluations"
-    metric = metric_of(summary)
-    parts = []
-    online = summary.get("online")
-    if online and online["handover"]["mean"] is not None:
-        parts.append(f"{metric} at the hand-over {online['handover']['mean']:.1f}")
-    final = summary["overall"]["final"]["mean"]
-    parts.append(f"final {metric} {final:.1f}" if final is not None else f"no final {metric}")
-    return ", ".join(parts)
-
-
-def metric_of(summary: Mapping[str, Any]) -> str:
-    """ "score", or "return" where the task has no reference returns."""
-    return summary["metric"].replace("_mean", "")
-
-
-def _seeds(summary: Mapping[str, Any]) -> str:
-    """The final score of every seed, and the interval of their mean where there are enough."""
-    final = summary["overall"]["final"]
-    each = [
-        f"seed {seed}: {'none' if value is None else f'{value:.1f}'}"
-        for seed, value in final["per_seed"].items()
-    ]
-    text = f"final {metric_of(summary)} of {', '.join(each)}"
-    if final["low"] is not None and len(each) >= LEAST_SEEDS:
-        text += f"; 95% interval of the mean {final['low']:.1f} to {final['high']:.1f}"
-    return text

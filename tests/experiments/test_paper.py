@@ -194,9 +194,9 @@ def test_every_figure_is_drawn_from_what_is_there(everything, task, monkeypatch,
         with Image.open(everything / f"{name}.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 50, name
     targets = ["MinQ", "MeanQ", "REM", "RandomMinPair", "WeightedMinPair"]
-    assert legends["fig3"] == [*targets, curves.BAND]
+    assert legends["fig3"] == [*targets, "each seed, n = 2"]
     assert legends["fig1c"] == ["CQL", "random"]
-    assert legends["fig5"][-2:] == ["ENOTO-CQL (published)", curves.BAND]
+    assert legends["fig5"][-2:] == ["ENOTO-CQL (published)", "each seed, n = 2"]
 
 
 def test_what_is_not_there_is_named_and_left_out(out, tmp_path, task, capsys):
