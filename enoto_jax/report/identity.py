@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enoto_jax.recipes import domains, registry, table, units
-from enoto_jax.recipes.budgets import PRESETS
+from enoto_jax.recipes.budgets import BUDGETS
 from enoto_jax.types import InputError
 
 # What a budget sets: it says how large a run is, and not which method.
@@ -65,7 +65,7 @@ def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:
     except (InputError, KeyError):
         return {}
     known: dict[str, list[Any]] = {path: [v] for path, v in flat(_plain(own)).items()}
-    for budget in PRESETS.values():
+    for budget in BUDGETS.values():
         changes = dict(budget.overrides)
         if budget.ensemble is not None:
             changes["algorithm.n"] = budget.ensemble
