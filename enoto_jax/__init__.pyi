@@ -27,6 +27,8 @@ from .data.source import from_arrays as from_arrays
 from .data.source import from_env as from_env
 from .data.source import load_source as load_source
 from .deploy.agent import Agent as Agent
+from .envs.choice import EnvChoice as EnvChoice
+from .envs.choice import env_choice as env_choice
 from .handover import carry as carry
 from .recipes.recipe import Phase as Phase
 from .recipes.recipe import Recipe as Recipe
@@ -35,10 +37,10 @@ from .recipes.registry import override as override
 from .recipes.registry import register as register
 from .recipes.table import RECIPES as RECIPES
 from .recipes.table import recipe as recipe
-from .training.record import Stopped as Stopped
 from .training.run import train as train
 from .types import InputError as InputError
 from .types import RunError as RunError
 from .types import Spec as Spec
+from .types import Stopped as Stopped
 from .types import Transition as Transition
 from .types import Unit as Unit

@@ -33,6 +33,10 @@ class RunError(RuntimeError):
     """A run cannot go on: its world, its numbers or its disk failed. Its text is one line."""
 
 
+class Stopped(Exception):
+    """A signal asked the run to stop; a checkpoint is saved."""
+
+
 class Spec(NamedTuple):
     """Sizes that the networks are built from. Actions live in [-1, 1]^A."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -17,7 +17,7 @@ from absl import flags
 from enoto_jax.cli import command
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe
-from enoto_jax.recipes.registry import KINDS
+from enoto_jax.recipes.registry import KINDS, named
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import Unit
 
@@ -29,29 +29,26 @@ TITLES = {
     "backup": "Backups: the value of the next state",
     "init": "Initialisers",
     "replay": "Replay: where online batches come from",
+    "term": "Critic terms: further losses on the critics",
     "handover": "Hand-overs: the offline state to the online one",
     "transform": "Transform: what a method wants done to the data",
 }
 
 
 def _algorithm(unit: Unit) -> str:
-    return f"{unit.name} ({unit.resolved().get('n', 0)})"
-
-
-def _name(unit: Unit | None, default: str) -> str:
-    return unit.name if unit is not None else default
+    return f"{unit.name} ({getattr(unit, 'n', 0)})"
 
 
 def row(name: str, recipe: Recipe) -> str:
     """One line of Markdown."""
-    online = recipe.online.algorithm.resolved()
+    online = recipe.online.algorithm
     cells = (
         f"`{name}`",
         _algorithm(recipe.offline.algorithm) if recipe.offline else "-",
         recipe.handover.name,
         _algorithm(recipe.online.algorithm),
-        _name(online["target"], "min_q") if "target" in online else "-",
-        str(online["exploration"]) if online["exploration"] else "policy",
+        online.target.name if hasattr(online, "target") else "-",
+        str(online.exploration).removesuffix("policy()") or "policy",
         recipe.online.replay.name,
         recipe.about,
     )
@@ -68,12 +65,12 @@ def table() -> str:
 def page(kind: str) -> str:
     """What there is of one kind of unit: meaning, hyper-parameters, the rows that name it."""
     sections = [f"# {TITLES[kind]}", "Written by `python -m experiments.table --pages=docs/units`."]
-    for make in KINDS[kind]:
+    for make in named(kind).values():
         sections += [f"## `{make.__name__}`", _prose(make)]
-        if parameters := units.parameters(make):
+        if options := units.options(make):
             lines = [
-                f"| `{name}` | `{_default(of.default)}` | {_cell(units.describe(make, name))} |"
-                for name, of in parameters.items()
+                f"| `{name}` | `{option.default!r}` | {_cell(option.about)} |"
+                for name, option in options.items()
             ]
             sections.append("\n".join(["| argument | default | |", "| --- | --- | --- |", *lines]))
         rows = [f"`{name}`" for name, recipe in RECIPES.items() if make in _makes(recipe)]
@@ -81,17 +78,13 @@ def page(kind: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _makes(recipe: Recipe) -> Iterator[Callable]:
-    return (value.make for _, value, _ in units.leaves(recipe) if isinstance(value, Unit))
+def _makes(recipe: Recipe) -> Iterator[type]:
+    return (type(value) for _, value, _ in units.leaves(recipe) if isinstance(value, Unit))
 
 
-def _prose(make: Callable) -> str:
+def _prose(make: type) -> str:
     """The docstring as far as its sections."""
     return _cell(re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(make) or "")[0])
-
-
-def _default(value: object) -> str:
-    return str(value) if isinstance(value, Unit) else repr(value)
 
 
 def _cell(text: str) -> str:

@@ -3,4 +3,4 @@
 from enoto_jax.cli import train
 
 if __name__ == "__main__":
-    train.run()
+    train.run_command()

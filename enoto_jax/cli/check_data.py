@@ -1,6 +1,7 @@
 """Say what is in a data set and what is wrong with it; exit code 0 if it can be used, else 2.
 
 enoto check-data my_robot.hdf5
+enoto check-data minari:mujoco/hopper/medium-v0
 enoto check-data hopper-medium-v2 --env=Hopper-v4 --out=hopper.png
 
 enoto check-data arm.npz --env=Arm-v0 --action_low=0 --action_high=1
@@ -29,7 +30,7 @@ FLAGS = flags.FLAGS
 
 def define() -> None:
     """The command's flags."""
-    flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
+    flags.DEFINE_string("task", None, "As in enoto train; may be given without the flag.")
     flags.DEFINE_string("env", None, "Gymnasium id: compare sizes and replay steps; or none.")
     for end in ("low", "high"):
         text = f"{end.capitalize()}est action that the data were recorded with; or env, its own."

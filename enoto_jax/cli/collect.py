@@ -1,11 +1,12 @@
 """Make data sets by D4RL's recipe: train SAC, then roll out random, medium and expert policies.
 
 enoto collect --env=Hopper-v4 --out=data/hopper
+enoto collect --env=Hopper-v4 --kinds=medium,expert --rows=1000000 --out=data/hopper
+enoto collect --run=runs/hopper --kinds=replay --out=data/hopper
 
-medium is the first policy of the training that reaches --medium of the way from random to the best
-evaluation (or to --reference); expert is the best. Replay sets are the training's own buffer, up to
-the medium policy or whole. The same command goes on where it was stopped and makes what is missing.
-With --run, instead, the buffer or the final policy of a run that is there already.
+Medium is the first policy that reaches --medium of the way from random to the best evaluation, or
+to --reference; expert is the best. A replay set is the training's own buffer, up to the medium
+policy or whole. The same command goes on where it was stopped and makes what is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from enoto_jax import core
-from enoto_jax.cli import command
+from enoto_jax.cli import command, plans
 from enoto_jax.data import minari
 from enoto_jax.data.source import from_env, load_source
 from enoto_jax.data.write import write_d4rl, write_minari
@@ -31,6 +32,7 @@ from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
+from enoto_jax.runs import provenance
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
 from enoto_jax.runs.templates import abstract, template
@@ -39,6 +41,11 @@ from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, Transition
 
 FLAGS = flags.FLAGS
+GROUPS = {
+    "Where data come from": ("env", "run", "steps", "set", "seed"),
+    "Which policies": ("medium", "reference", "eval_every", "eval_episodes"),
+    "Which data sets": ("kinds", "rows", "out", "minari"),
+}
 KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
 RANDOM_EPISODES = 100
 
@@ -46,18 +53,18 @@ RANDOM_EPISODES = 100
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_string("env", None, "Gymnasium id to train and collect in.")
-    flags.DEFINE_string("out", None, "Folder of the training and of the files.")
-    flags.DEFINE_string("run", None, "A run's folder to collect from, instead of training.")
-    flags.DEFINE_list("kinds", None, f"Which sets: {', '.join(KINDS)}; --run: replay, policy.")
+    flags.DEFINE_string("out", None, "The folder of the training and of the files.")
+    flags.DEFINE_string("run", None, "A run to collect from, instead of training.")
+    flags.DEFINE_list("kinds", None, f"Which sets: {', '.join(KINDS)}; of a run: replay, policy.")
     flags.DEFINE_integer("rows", 100_000, "Steps in each set that is rolled out.")
     flags.DEFINE_integer("steps", 1_000_000, "Environment steps of SAC's training.")
     flags.DEFINE_integer("eval_every", 5_000, "Steps between candidates for the policies.")
     flags.DEFINE_integer("eval_episodes", 10, "Episodes that judge a candidate.")
-    flags.DEFINE_integer("seed", 0, "Of everything.")
-    flags.DEFINE_string("minari", None, "Also as Minari data sets, MINARI/<kind>-v0, in its root.")
+    flags.DEFINE_integer("seed", 0, "The seed of everything.")
+    flags.DEFINE_string("minari", None, "Also write Minari data sets NAME/KIND-v0.")
     flags.DEFINE_float("medium", 1.0 / 3.0, "Part of the way from random to expert.")
-    flags.DEFINE_float("reference", None, "The expert's return; the run's best by default.")
-    flags.DEFINE_multi_string("set", [], "path=value of SAC's recipe, as in experiments.train.")
+    flags.DEFINE_float("reference", None, "The expert's return. Default: the run's best.")
+    flags.DEFINE_multi_string("set", [], "path=value of SAC's recipe, as in enoto train.")
     flags.mark_flags_as_required(["out"])
 
 
@@ -122,7 +129,7 @@ def _train(out: Path) -> Training:
     }
     for path, value in settings.items():
         row = registry.override(row, path, value)
-    row = command.with_settings(row, FLAGS.set)
+    row = plans.with_settings(row, FLAGS.set)
     folder, bounds = out / "sac", row.online.algorithm.log_std_range
     (out / "policies").mkdir(parents=True, exist_ok=True)
 
@@ -132,14 +139,13 @@ def _train(out: Path) -> Training:
         policy = rollout.NumpyPolicy.from_params(actor, bounds)
         policy.save(path, mean_return=returns[0].mean())
 
-    about = {"method": "sac", "versions": command.versions()}
     run.train(
         row,
         source,
         folder,
         seeds=[FLAGS.seed],
         eval_episodes=FLAGS.eval_episodes,
-        about=about,
+        about={"method": "sac"},
         signals=True,
         watch=keep,
         announce=f"training SAC in {FLAGS.env}",
@@ -189,7 +195,7 @@ def _make(kind: str, path: Path, training: Training, known: dict[str, Any]) -> N
         "ref_max_score": known["expert"],
         "seed": FLAGS.seed,
         **_simulator(),
-        "versions": json.dumps(command.versions()),
+        "versions": json.dumps(provenance.versions()),
     }
     if kind == "medium-expert":
         parts = [_rolled(part, training, known) for part in ("medium", "expert")]

@@ -1,9 +1,12 @@
-"""Say what this machine has and lacks, and the command that mends it; exit code 2: cannot train.
+"""Diagnose the installation: what works, what does not, and the command that mends it.
 
 enoto doctor
+MUJOCO_GL=egl enoto doctor
+enoto doctor && enoto train --budget=smoke
 
 Versions, devices, memory, MuJoCo's physics and rendering, data folders, optional packages, and one
-compiled update. What only some commands need is named and changes no exit code.
+compiled update. Exit code 2 means that nothing can be trained here; what only some commands need
+is named and does not change it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
@@ -34,17 +37,48 @@ from enoto_jax.training import memory
 from enoto_jax.types import InputError, Spec
 
 LEAST_MEMORY, LEAST_DISK = 2 * 2**30, 2**30  # bytes: a demo and its checkpoints fit
-# (package, what it is for, the command that installs it)
+IMPORT_S = 60  # for a package's modules
+
+
+class Extra(NamedTuple):
+    """A package that only some commands need.
+
+    Attributes:
+      name: of the package.
+      purpose: what it is for.
+      modules: what has to be importable for that.
+      mend: the command that installs it.
+    """
+
+    name: str
+    purpose: str
+    modules: tuple[str, ...]
+    mend: str
+
+
+_PIP = "python -m pip install"
 OPTIONAL = (
-    ("tensorboardX", "--log=tensorboard", "python -m pip install 'enoto_jax[tensorboard]'"),
-    ("wandb", "--log=wandb", "python -m pip install 'enoto_jax[wandb]'"),
-    ("minari", "to download Minari's data sets", "python -m pip install 'enoto_jax[minari]'"),
-    ("gymnasium-robotics", "its environments", "python -m pip install 'enoto_jax[robotics]'"),
-    (
+    Extra(
+        "tensorboardX", "--log=tensorboard", ("tensorboardX",), f"{_PIP} 'enoto_jax[tensorboard]'"
+    ),
+    Extra("wandb", "--log=wandb", ("wandb",), f"{_PIP} 'enoto_jax[wandb]'"),
+    Extra(
+        "minari",
+        "downloads of Minari's data sets",
+        ("minari", "h5py", "huggingface_hub"),
+        f"{_PIP} 'enoto_jax[minari]'",
+    ),
+    Extra(
+        "gymnasium-robotics",
+        "its environments",
+        ("gymnasium_robotics",),
+        f"{_PIP} 'enoto_jax[robotics]'",
+    ),
+    Extra(
         "jax2onnx",
         "enoto export --onnx",
-        "python -m pip install 'enoto_jax[onnx]' && "
-        "python -m pip install --no-deps jax2onnx==0.17.1",
+        ("jax2onnx", "onnx", "onnxruntime"),
+        f"{_PIP} 'enoto_jax[onnx]' && {_PIP} --no-deps jax2onnx==0.17.1",
     ),
 )
 RENDERERS = {  # MUJOCO_GL -> what installs it
@@ -99,7 +133,7 @@ def main() -> None:
                 missing.append(line.name)
     if missing:
         raise InputError(f"this machine cannot train yet: {', '.join(missing)}; see above")
-    print("ready to train: enoto train --preset=smoke")
+    print("ready to train: enoto train --budget=smoke")
 
 
 def python() -> Iterator[Line]:
@@ -197,10 +231,28 @@ def data_folders() -> Iterator[Line]:
 
 
 def extras() -> Iterator[Line]:
-    for name, purpose, mend in OPTIONAL:
+    """Whether what each needs can really be imported, in a process of its own."""
+    for name, purpose, modules, mend in OPTIONAL:
         found = version(name)
-        seen = f"{found or 'not installed'} ({purpose})"
-        yield Line(name, found is not None, seen, mend, False)
+        broken = None if found is None else unimportable(modules)
+        seen = f"{found or 'not installed'} ({purpose}{f'; {broken}' if broken else ''})"
+        yield Line(name, found is not None and broken is None, seen, mend, False)
+
+
+def unimportable(modules: Sequence[str]) -> str | None:
+    """What goes wrong when these modules are imported; None: nothing."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {', '.join(modules)}"],
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"its import takes more than {IMPORT_S} s"
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
 def update() -> Iterator[Line]:

@@ -1,10 +1,11 @@
 """Export a run's policy as one .zip file that acts without the training code.
 
 enoto export runs/hopper --out=hopper.zip
-enoto export runs/hopper --out=hopper.zip --which=best --seed=3 --onnx
+enoto export runs/hopper --out=hopper.zip --which=best --seed=3
+enoto export runs/hopper --out=hopper.zip --onnx
 
-In it: policy.py and its arrays, which need NumPy alone; StableHLO for CPU, CUDA and TPU; about.json
-with sizes, bounds, score, recipe and versions; checksums.
+The file holds policy.py and its arrays, which need NumPy alone; StableHLO for CPU, CUDA and TPU;
+about.json with sizes, bounds, score, recipe and versions; and checksums.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ FLAGS = flags.FLAGS
 
 def define() -> None:
     """The command's flags."""
-    flags.DEFINE_string("run", None, "Folder of a run; may be given without the flag.")
+    flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
     flags.DEFINE_string("out", None, "The .zip file.")
-    flags.DEFINE_integer("seed", None, "Which of the run's seeds; its first by default.")
+    flags.DEFINE_integer("seed", None, "Which of the run's seeds. Default: its first.")
     flags.DEFINE_string("which", "last", f"Which checkpoint: {', '.join(export.WHICH)}.")
     flags.DEFINE_bool("onnx", False, "Add policy.onnx, by jax2onnx.")
 

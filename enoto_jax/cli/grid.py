@@ -1,6 +1,6 @@
 """A grid of runs: rows x tasks x seed groups x variations; which of them share an offline phase.
 
-A cell is a call of experiments.train. Rows whose resolved offline phase, transform, data set and
+A cell is a call of `enoto train`. Rows whose resolved offline phase, transform, data set and
 seeds are equal get one more cell that trains it alone; they restore from that one.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import yaml
 from absl import flags
 
-from enoto_jax.cli import command, train
+from enoto_jax.cli import plans, train
 from enoto_jax.data.source import split
 from enoto_jax.recipes import units
 from enoto_jax.recipes.table import recipe
@@ -36,21 +36,21 @@ class Cell(NamedTuple):
 
     Attributes:
       name: of its folder.
-      arguments: of experiments.train.
+      arguments: of `enoto train`.
       plan: what they resolve to.
       after: the name of the cell whose offline phase it starts from.
     """
 
     name: str
     arguments: tuple[str, ...]
-    plan: command.Plan
+    plan: plans.Plan
     after: str | None = None
 
 
 def define() -> None:
     """The flags of a grid."""
-    flags.DEFINE_integer("seed_groups", 1, "Runs of --seeds seeds each, beginning at --seed.")
-    flags.DEFINE_multi_string("vary", [], "path=a|b or flag=a|b: a run for each value; repeatable.")
+    flags.DEFINE_integer("seed_groups", 1, "How many runs of --seeds seeds each, from --seed on.")
+    flags.DEFINE_multi_string("vary", [], "path=a|b or flag=a|b: a run for each value. Repeatable.")
     flags.DEFINE_string("grid", None, "YAML file with these flags; lists where they take several.")
 
 
@@ -116,22 +116,23 @@ def cell(name: str, arguments: tuple[str, ...]) -> Cell:
     return Cell(name, arguments, resolve(arguments))
 
 
-def resolve(arguments: tuple[str, ...]) -> command.Plan:
-    """What experiments.train would run, given these arguments."""
+def resolve(arguments: tuple[str, ...]) -> plans.Plan:
+    """What `enoto train` would run, given these arguments."""
     given = copy.deepcopy(FLAGS)
     for flag in given:
         given[flag].unparse()
-    given(["experiments.train", *arguments])
-    return command.resolve(given, train.PATHS, arguments)
+    given(["enoto train", *arguments])
+    return plans.resolve(given, train.PATHS, arguments)
 
 
 def common() -> tuple[str, ...]:
     """Arguments that all cells share."""
     lines = []
-    for name in FLAGS:
-        ours = FLAGS.find_module_defining_flag(name) == train.define.__module__
-        if ours and FLAGS[name].present and name not in _OWN:
-            lines += FLAGS[name].serialize().splitlines()
+    for flag in FLAGS.get_flags_for_module(train.define.__module__):
+        if flag.present and flag.name not in _OWN:
+            lines += flag.serialize().splitlines()
+    if FLAGS.budget is None and not FLAGS.config:  # a worker's device may be another one
+        lines.append(f"--budget={plans.fitting()}")
     return tuple(lines)
 
 
@@ -192,7 +193,7 @@ def _variation(text: str) -> Iterator[tuple[str, str]]:
         yield f"{path.split('.')[-1]}={value}", argument
 
 
-def _offline(plan: command.Plan) -> str:
+def _offline(plan: plans.Plan) -> str:
     """What an offline phase's end depends on."""
     recipe, source = units.to_json(plan.recipe), plan.source
     task = (source.name, source.version, str(source.path), plan.seeds)
@@ -205,7 +206,7 @@ def _behind(row: Cell, out: Path, after: str) -> Cell:
     return Cell(row.name, (*row.arguments, f"--restore={folder}"), restored, after)
 
 
-def _check(folder: Path, plan: command.Plan) -> None:
+def _check(folder: Path, plan: plans.Plan) -> None:
     """Refuse a folder that holds another run, before any of them starts."""
     if (folder / "config.json").exists():
         old = run_folder.config_of(folder)

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import NamedTuple
 
-from enoto_jax.cli import command
-from enoto_jax.recipes.units import nearest
-from enoto_jax.types import InputError
+from enoto_jax import __version__
 
-# command -> module, and the flag that positional arguments stand for
+
+class Command(NamedTuple):
+    """Where a command is written, the flag that its positional arguments mean, and its line."""
+
+    module: str
+    positional: str | None
+    about: str
+
+
 COMMANDS = {
-    "train": ("train", None),
-    "report": ("report", "runs"),
-    "compare": ("compare", None),
-    "check-data": ("check_data", "task"),
-    "collect": ("collect", None),
-    "render": ("render", "run"),
-    "export": ("export", "run"),
-    "doctor": ("doctor", None),
-    "sweep": ("sweep", None),
+    "train": Command("train", None, "train a method: offline on a data set, then online"),
+    "evaluate": Command("evaluate", "run", "evaluate the policies of a run again"),
+    "report": Command("report", "runs", "write one self-contained HTML page about runs"),
+    "compare": Command("compare", None, "draw the online curves of several runs together"),
+    "check-data": Command("check_data", "task", "say whether a data set can be used"),
+    "collect": Command("collect", None, "make data sets by D4RL's recipe"),
+    "render": Command("render", "run", "film a run before and after fine-tuning"),
+    "export": Command("export", "run", "export a policy as one file that needs NumPy alone"),
+    "doctor": Command("doctor", None, "diagnose the installation"),
+    "sweep": Command("sweep", None, "train a grid of runs, on one machine or a cluster"),
+    "methods": Command("methods", None, "list the methods"),
+    "tasks": Command("tasks", None, "list the data sets: known by name, and on this machine"),
 }
 
 
@@ -27,29 +37,55 @@ def module(name: str) -> str:
     """The module of a command.
 
     Raises:
-      InputError: there is no such command; the nearest names are listed.
+      InputError: There is no such command; the nearest names are listed.
     """
     if name not in COMMANDS:
+        from enoto_jax.recipes.units import nearest
+        from enoto_jax.types import InputError
+
+        if name.startswith("-"):
+            raise InputError(f"{name!r} is not a command; it comes first: enoto train {name}")
         raise InputError(f"no command {name!r}{nearest(name, COMMANDS)}")
-    return f"enoto_jax.cli.{COMMANDS[name][0]}"
+    return f"enoto_jax.cli.{COMMANDS[name].module}"
+
+
+def overview() -> str:
+    """Every command in a line."""
+    return "\n".join(
+        [
+            "enoto: offline-to-online reinforcement learning with Q-ensembles",
+            "",
+            *(f"  enoto {name:11} {each.about}" for name, each in COMMANDS.items()),
+            "",
+            "enoto COMMAND --help shows examples and flags; enoto --version, the version.",
+            "To begin: enoto train --budget=smoke",
+        ]
+    )
 
 
 def main() -> None:
     """Run `enoto COMMAND --flag=value ...` and leave with the contract's exit code."""
     name, *arguments = sys.argv[1:] or ["--help"]
-    if name in ("--help", "-h", "help"):
-        print(__doc__, *(f"  enoto {each}" for each in COMMANDS), sep="\n")
-        sys.exit(command.DONE)
+    if name in ("--help", "-h", "help", "--helpfull", "--helpshort"):
+        if not arguments:
+            print(overview())
+            sys.exit(0)
+        name, arguments = arguments[0], ["--help"]
+    if name == "--version":
+        print(f"enoto_jax {__version__}")
+        sys.exit(0)
+    from enoto_jax.cli import command
+
     try:
         program = import_module(module(name))
-    except InputError as error:
+    except command.InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(command.BAD_INPUT)
     sys.argv = [f"enoto {name}", *arguments]
     if name == "train":
-        program.run()
+        program.run_command()
     program.define()
-    sys.exit(command.execute(program.main, sys.argv, positional=COMMANDS[name][1]))
+    sys.exit(command.execute(program.main, sys.argv, positional=COMMANDS[name].positional))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Film a run: an episode before fine-tuning and one after it, side by side, from the same start.
 
 enoto render runs/hopper
+enoto render runs/hopper --fps=50
 enoto render runs/hopper --out=hopper.gif --which=best --seed=1
 """
 
@@ -24,9 +25,11 @@ FLAGS = flags.FLAGS
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
-    flags.DEFINE_string("out", None, "The .mp4 or .gif; RUN/film.mp4, or .gif, by default.")
-    flags.DEFINE_integer("seed", None, "Whose policy, and the start's; the first seed by default.")
-    flags.DEFINE_enum("which", "last", ["last", "best"], "The policy after fine-tuning.")
+    flags.DEFINE_string("out", None, "The .mp4 or .gif file. Default: RUN/film.mp4, or .gif.")
+    flags.DEFINE_integer("seed", None, "Which of the run's seeds acts. Default: its first.")
+    flags.DEFINE_enum(
+        "which", "last", ["last", "best"], "The policy after fine-tuning: last or best."
+    )
     flags.DEFINE_integer("fps", 25, "Pictures a second.", lower_bound=1)
 
 

@@ -1,6 +1,7 @@
-"""One self-contained page out of runs: curves, scores with intervals, aggregates, settings, data.
+"""Write one self-contained HTML report: curves, scores, differences, aggregates, settings.
 
 enoto report runs --out=report.html
+enoto report runs/hopper --out=hopper.html
 enoto report runs/hopper runs/walker2d --published=published.csv --out=report.html
 """
 

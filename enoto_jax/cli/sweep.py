@@ -1,11 +1,13 @@
-"""Many runs on Ray: rows x tasks x seed groups x variations, a folder each, resumable.
+"""Train a grid of runs on Ray: methods x tasks x seed groups x variations, a folder each.
 
 enoto sweep --method=cql,enoto_cql --task=hopper-medium-v2 --out=runs/hopper
+enoto sweep --method=enoto_cql "--vary=num_critics=2|5|10" --out=runs/critics --dry_run
+enoto sweep --search=search.yaml --method=enoto_cql --out=runs/search
 
-Takes train's flags. Without --ray_address it runs on this machine. Offline phases that rows share
-are trained once. A run whose worker or node is lost goes on elsewhere from its last checkpoint, so
-DIR must be a folder that every node mounts. SIGINT or SIGTERM: all runs save; the same command goes
-on. Exit codes: 0 all runs are done, 1 some failed, 2 bad input, 75 stopped.
+Without --ray_address the runs share this machine. Offline phases that methods have in common are
+trained once. A run whose worker or node is lost goes on elsewhere from its last checkpoint, so
+every node must mount --out. On SIGINT or SIGTERM all runs save, and the same command goes on. Exit
+codes: 0 all runs are done, 1 some failed, 2 bad input, 75 stopped.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
-from enoto_jax.cli import command, grid, train, worker
+from enoto_jax.cli import command, grid, hints, search, train, worker
 from enoto_jax.runs.files import read_csv
-from enoto_jax.training.record import Stopped
-from enoto_jax.types import InputError, RunError
-from experiments import search
+from enoto_jax.types import InputError, RunError, Stopped
 
 FLAGS = flags.FLAGS
+unknown_flag = hints.unknown_flag
+GROUPS = {
+    "Which runs": ("seed_groups", "vary", "grid", "search"),
+    "Where": ("ray_address", "cpus_per_run", "gpus_per_run", "retries"),
+}
 WORDS = {command.DONE: "done", command.BAD_INPUT: "refused", command.STOPPED: "stopped"}
 
 
@@ -38,10 +43,10 @@ def define() -> None:
     """The command's flags, and train's."""
     train.define()
     grid.define()
-    flags.DEFINE_string("ray_address", None, "Of a running cluster; default: this machine alone.")
+    flags.DEFINE_string("ray_address", None, "A running cluster. Default: this machine alone.")
     flags.DEFINE_float("cpus_per_run", 1.0, "CPU cores that Ray reserves for a run.")
     flags.DEFINE_float("gpus_per_run", 0.0, "GPUs, or a part of one, that Ray reserves for a run.")
-    flags.DEFINE_integer("retries", 3, "How often a run that is lost or fails begins again.")
+    flags.DEFINE_integer("retries", 3, "How often a run that is lost or has failed begins again.")
     flags.DEFINE_string("search", None, "YAML file: search hyper-parameters instead of a grid.")
 
 
@@ -80,7 +85,7 @@ def show(cells: Sequence[grid.Cell], out: Path) -> None:
     for cell in cells:
         state = "done" if grid.finished(cell, out) else "to do"
         print(f"{cell.name} ({state}{f', after {cell.after}' if cell.after else ''})")
-        call = ["python", "-m", "experiments.train", *cell.arguments, f"--out={out / cell.name}"]
+        call = ["enoto", "train", *cell.arguments, f"--out={out / cell.name}"]
         print(f"  {shlex.join(call)}")
     print(f"{len(cells)} runs, {sum(bool(c.after) for c in cells)} from a shared offline phase")
 

@@ -1,23 +1,32 @@
-"""Train a row of the table: offline on a data set, then online in an environment.
+"""Train a method: offline on a data set, then online in an environment.
 
-enoto train --method enoto_cql --task hopper-medium-v2 --seeds 5 --out runs/hopper
+enoto train --budget=smoke
+enoto train --method=iql --task=hopper-medium-v2 --seeds=5 --out=runs/hopper
+enoto train --method=enoto_cql --target=mean_q --set=online.algorithm.tau=0.01 --dry_run
+
+The same command on the same folder goes on where it was stopped.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 
-from enoto_jax.cli import command
-from enoto_jax.recipes import registry
-from enoto_jax.recipes.budgets import PRESETS
+from enoto_jax.cli import command, compiled, hints, plans, show
+from enoto_jax.data.source import split
+from enoto_jax.recipes.budgets import BUDGETS
 from enoto_jax.runs import hosts
-from enoto_jax.training import deterministic
+from enoto_jax.training import deterministic, run
+from enoto_jax.training.record import Watch
 from enoto_jax.training.seeds import use_cores
 
 FLAGS = flags.FLAGS
+unknown_flag = hints.unknown_flag
 
 # Flags that are short for a path of the recipe.
 PATHS = {
@@ -36,48 +45,90 @@ PATHS = {
     "envs_backend": "online.envs_backend",
 }
 
+GROUPS = {
+    "What is trained": ("method", "task", "env", "seeds", "seed", "restore", "config"),
+    "How long": (
+        "budget",
+        "offline_steps",
+        "online_steps",
+        "warmup",
+        "eval_every",
+        "eval_episodes",
+    ),
+    "What of the method is replaced": (
+        "num_critics",
+        "target",
+        "exploration",
+        "replay",
+        "batch_size",
+        "utd",
+        "set",
+    ),
+    "What is left behind": ("out", "log", "keep", "compilation_cache"),
+    "Speed and exactness": (
+        "precision",
+        "deterministic",
+        "overlap",
+        "envs_backend",
+        "eval_processes",
+    ),
+    "Several machines": ("distributed", "coordinator", "num_processes", "process_id"),
+    "Instead of training": ("dry_run", "explain"),
+}
+
 
 def define() -> None:
-    """The command's flags."""
-    flags.DEFINE_string("method", None, "Row of the table; default enoto_cql.")
-    flags.DEFINE_string(
+    """Define the command's flags."""
+    text, number, switch = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
+    text("method", None, "The method; see enoto methods. Default: enoto_cql.")
+    text(
         "task",
         None,
-        "D4RL id, minari:<id>, or path of an .hdf5, .h5 or .npz file; several joined by +. "
-        "Default: the shipped data set.",
+        "Data set: a D4RL id, minari:ID, or an .hdf5, .h5 or .npz file; several joined by +. "
+        "Default: the set in the package.",
     )
-    flags.DEFINE_string("env", None, "Gymnasium id; default: the task's own; none: no simulator.")
-    flags.DEFINE_integer("seeds", None, "How many seeds are trained together.")
-    flags.DEFINE_integer("seed", 0, "The first seed.")
-    flags.DEFINE_string("preset", "paper", f"Budget: {', '.join(PRESETS)}.")
-    flags.DEFINE_integer("offline_steps", None, "Gradient updates of the offline phase.")
-    flags.DEFINE_integer("online_steps", None, "Environment steps of the online phase.")
-    flags.DEFINE_integer("eval_every", None, "Steps between evaluations, in both phases.")
-    flags.DEFINE_integer("eval_episodes", None, "Episodes per evaluation and seed.")
-    flags.DEFINE_integer("batch_size", None, "Transitions per update, in both phases.")
-    flags.DEFINE_integer("utd", None, "Updates per environment step.")
-    flags.DEFINE_integer("warmup", None, "Environment steps before the first online update.")
-    flags.DEFINE_integer("num_critics", None, "N, in both phases.")
-    flags.DEFINE_string("target", None, "Online target rule.")
-    flags.DEFINE_string("exploration", None, "Online exploration rule.")
-    flags.DEFINE_string("replay", None, "Online replay.")
-    flags.DEFINE_multi_string("set", [], "path=value: any other hyper-parameter; repeatable.")
-    flags.DEFINE_string("precision", None, "float32, or bf16: hidden layers in bfloat16.")
-    flags.DEFINE_bool("overlap", None, "Environments step while the device updates.")
-    flags.DEFINE_string("envs_backend", None, "gymnasium or envpool: steps the training envs.")
-    flags.DEFINE_bool("deterministic", False, "The same bits in every run on the same device.")
-    flags.DEFINE_string("config", None, "A run's config.json, instead of method, preset and --set.")
-    flags.DEFINE_string("out", None, "The run's folder; starting again on it resumes.")
-    flags.DEFINE_string("restore", None, "Another run's folder: start from its hand-over.")
-    flags.DEFINE_bool("distributed", False, "One run over all processes of this job.")
-    flags.DEFINE_string("coordinator", None, "host:port of the first process, if by hand.")
-    flags.DEFINE_integer("num_processes", None, "How many there are, if by hand.")
-    flags.DEFINE_integer("process_id", None, "Which of them this is, if by hand.")
-    flags.DEFINE_integer("keep", 2, "How many of the newest checkpoints are kept.")
-    flags.DEFINE_integer("eval_processes", 1, "That step the environments of an evaluation.")
+    text("env", None, "Gymnasium id, or none. Default: the data set's own.")
+    number("seeds", None, "How many seeds are trained together.")
+    number("seed", 0, "The first of them.")
+    text("restore", None, "A run whose offline phase this one starts from.")
+    text("config", None, "A run's config.json, in place of method, budget and --set.")
+    text(
+        "budget",
+        None,
+        f"{', '.join(BUDGETS)}. Default: the one that fits the device.",
+        short_name="preset",  # its old name
+    )
+    number("offline_steps", None, "Gradient updates of the offline phase.")
+    number("online_steps", None, "Environment steps of the online phase.")
+    number("warmup", None, "Environment steps before the first online update.")
+    number("eval_every", None, "Updates or steps between two evaluations.")
+    number("eval_episodes", None, "Episodes of each seed in an evaluation.")
+    number("num_critics", None, "N, the size of the ensemble in both phases.")
+    text("target", None, "Target rule of the online phase.")
+    text("exploration", None, "Exploration rule of the online phase.")
+    text("replay", None, "Where the batches of the online phase come from.")
+    number("batch_size", None, "Transitions in an update, in both phases.")
+    number("utd", None, "Updates after each environment step.")
+    flags.DEFINE_multi_string("set", [], "path=value: any other hyper-parameter. Repeatable.")
+    text("out", None, "The run's folder. Default: runs/METHOD-TASK.")
     flags.DEFINE_list("log", ["csv"], "csv (always), tensorboard, wandb.")
-    flags.DEFINE_bool("dry_run", False, "Resolve, check and print everything; train nothing.")
-    flags.DEFINE_string("explain", None, "Path of a hyper-parameter to explain; train nothing.")
+    number("keep", 2, "How many of the newest checkpoints are kept.")
+    text(
+        "compilation_cache",
+        None,
+        "Where compiled programs are kept; none: nowhere.",
+    )
+    text("precision", None, "float32, or bf16: hidden layers compute in bfloat16.")
+    switch("deterministic", False, "Compute the same bits in every run on a device.")
+    switch("overlap", None, "Step the environments while the device updates.")
+    text("envs_backend", None, "gymnasium or envpool steps the training environments.")
+    number("eval_processes", 1, "Processes that step the environments of an evaluation.")
+    switch("distributed", False, "Make one run of all processes of this job.")
+    text("coordinator", None, "host:port of the first process, if set by hand.")
+    number("num_processes", None, "How many processes there are, if set by hand.")
+    number("process_id", None, "Which of them this is, if set by hand.")
+    switch("dry_run", False, "Resolve, check and print everything.")
+    text("explain", None, "A hyper-parameter's path, or its end: explain it.")
 
 
 def main() -> None:
@@ -91,21 +142,61 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
         hosts.join(given.coordinator, given.num_processes, given.process_id)
     if given.deterministic:
         deterministic.switch_on()
-    plan = command.resolve(given, PATHS, arguments)
+    plan = plans.resolve(given, PATHS, arguments)
     if not (given.distributed or given.coordinator):
         use_cores(len(plan.seeds))
     if given.explain:
-        print(registry.describe_path(plan.recipe, given.explain))
-        print("\n".join(command.per_preset(plan.method, given.explain)))
+        text, found = hints.explain(plan.recipe, given.explain)
+        print("\n".join([text, *(x for path in found for x in show.per_budget(plan.method, path))]))
     elif given.dry_run:
-        command.dry_run(plan)
+        show.dry_run(plan)
     else:
-        out = command.local(given.out) if given.out else command.default_out(plan)
+        out = command.local(given.out) if given.out else default_out(plan)
+        compiled.keep(given.compilation_cache)
         with hosts.quiet():
-            command.train(plan, out)
+            start(plan, out)
 
 
-def run(argv: Sequence[str] | None = None) -> None:
+def start(plan: plans.Plan, folder: Path, watch: Watch | None = None, signals: bool = True) -> None:
+    """Start or resume the run of this folder and bring it to its end."""
+    summary = run.train(
+        plan.recipe,
+        plan.source,
+        folder,
+        seeds=plan.seeds,
+        env=plan.env_id or "none",
+        eval_episodes=plan.eval_episodes,
+        restore=plan.restore,
+        log=plan.log,
+        about=about(plan),
+        signals=signals,
+        watch=watch,
+        announce=show.describe(plan),
+        keep=plan.keep,
+        eval_processes=plan.eval_processes,
+    )
+    print(show.ending(plan, folder, summary))
+
+
+def about(plan: plans.Plan) -> dict[str, Any]:
+    """What config.json says beside the settings: where they came from."""
+    task = plan.task_given
+    files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in split(task)]
+    return {
+        "method": plan.method,
+        "task_given": task and "+".join(files),
+        "data_version": plan.source.version,
+        "data_physics": plan.source.physics,
+        "command": shlex.join(["enoto", "train", *plan.arguments]),
+    }
+
+
+def default_out(plan: plans.Plan) -> Path:
+    """Where a run goes without --out."""
+    return Path("runs") / f"{plan.method}-{plan.source.name}".replace("/", "-")
+
+
+def run_command(argv: Sequence[str] | None = None) -> None:
     """Parse the flags, train, and leave with the contract's exit code."""
     define()
     code = command.execute(main, argv or sys.argv)
@@ -114,4 +205,4 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run()
+    run_command()

@@ -32,7 +32,7 @@ def run_cell(
     """Train, or go on with, one cell; the exit code.
 
     Args:
-      arguments: of experiments.train, without --out.
+      arguments: of `enoto train`, without --out.
       folder: the run's; `attempts.csv` and `log.txt` in it tell how it went.
       token: what the sweep has written into its folder, which must be this node's folder too.
       gpus: this run's part of a GPU.
@@ -57,7 +57,7 @@ def run_cell(
         ):
             delattr(flags.FLAGS, name)
     train.define()
-    sys.argv = ["experiments.train", *arguments, f"--out={folder}"]
+    sys.argv = ["enoto train", *arguments, f"--out={folder}"]
     with (
         open(folder / "log.txt", "a", buffering=1) as log,
         redirect_stdout(log),

@@ -1,6 +1,6 @@
 """Budgets: the paper's, the same protocol cut to a laptop, and a smoke test.
 
-A preset is applied to a row before the flags are.
+A budget is applied to a method before the flags are.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 
-class Preset(NamedTuple):
-    """Overrides of a row, and the run's own numbers.
+class Budget(NamedTuple):
+    """Overrides of a method, and the run's own numbers.
 
     Attributes:
       about: what it is for.
-      overrides: path -> value; a path that a row does not have is passed over, and warm-up and
-        random steps are cut, never lengthened.
+      overrides: path -> value; a path that a method does not have is passed over. Warm-up and
+        random steps are never lengthened, updates per step never made fewer, and a reward scale
+        that the method or its domain sets is kept.
       seeds: trained together.
       eval_episodes: per evaluation and seed.
-      ensemble: N of the phases that have more than two critics; None keeps the row's.
+      ensemble: N of the phases that have more than two critics; None keeps the method's.
     """
 
     about: str
@@ -40,9 +41,9 @@ _FAST_CQL = {
     "algorithm.temperature_rate": 3e-4,
 }
 
-PRESETS = {
-    "paper": Preset("1M updates, 250k environment steps, 5 seeds", {}, 5, 10),
-    "cpu": Preset(
+BUDGETS = {
+    "paper": Budget("1M updates, 250k environment steps, 5 seeds", {}, 5, 10),
+    "cpu": Budget(
         "the same protocol in under an hour on two cores",
         {
             **_FAST_CQL,
@@ -60,7 +61,7 @@ PRESETS = {
         10,
         ensemble=4,
     ),
-    "demo": Preset(
+    "demo": Budget(
         "minutes on a laptop, for the data set that ships with the package",
         {
             **_FAST_CQL,
@@ -78,23 +79,29 @@ PRESETS = {
         10,
         ensemble=4,
     ),
-    "smoke": Preset(
-        "every part once, in under a minute",
+    "smoke": Budget(
+        "under a minute; the score of enoto_cql rises on the data set in the package",
         {
             **_FAST_CQL,
             "algorithm.hidden": (32, 32),
             "algorithm.critic_hidden": None,
+            "algorithm.actor_rate": 1e-3,
+            "algorithm.critic_rate": 1e-3,
+            "algorithm.temperature_rate": 1e-3,
+            "algorithm.discount": 0.98,
+            "transform.reward_scale": 0.1,  # the pendulum's rewards are near 9
             "batch_size": 64,
-            "offline.steps": 400,
-            "offline.eval_every": 200,
-            "online.steps": 300,
-            "online.eval_every": 100,
+            "offline.steps": 2_000,
+            "offline.eval_every": 500,
+            "online.steps": 3_000,
+            "online.eval_every": 500,
             "online.warmup": 100,
             "online.random_steps": 100,
-            "online.replay.capacity": 1_000,
+            "online.utd": 4,
+            "online.replay.capacity": 5_000,
         },
         2,
-        2,
+        5,
         ensemble=3,
     ),
 }

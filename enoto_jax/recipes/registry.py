@@ -209,7 +209,9 @@ def _read_options(make: type, tree: Mapping[str, Any]) -> Any:
     known, found = units.options(make), {}
     for name, node in tree.items():
         if name not in known:
-            raise InputError(f"{make.__name__} has no argument {name!r}{nearest(name, known)}")
+            raise InputError(
+                f"--config: {make.__name__} has no argument {name!r}{nearest(name, known)}"
+            )
         value = _read(node)
         if value is None and _is_unit(known[name].type) and not known[name].optional:
             continue  # earlier versions wrote None for the default unit

@@ -1,11 +1,13 @@
 """Methods over many tasks, after Agarwal et al. (2021), "Deep RL at the Statistical Precipice".
 
 Scores are given as `[task][S]`: an array a task, one number a run (a seed); tasks may have
-different numbers of runs, and each run counts once. Intervals are 95% percentiles of the stratified
-bootstrap: runs are drawn again within each task, tasks are fixed.
+different numbers of runs, and each run counts once. Tasks are fixed: an interval speaks of other
+seeds on the same tasks.
 
-`scipy.stats.bootstrap` of several unpaired samples is just that. rliable, the paper's own package,
-asks for arch < 8, whose last release does not import beside pandas 3; SciPy is here with JAX.
+Their percentile bootstrap is too narrow with few seeds. Here the stratified bootstrap gives a
+standard error alone, from n - 1 of the n runs of each task (McCarthy and Snowden, 1985: so the
+variance of a mean is unbiased), and Student's t quantile makes it an interval. Its coverage of a
+nominal 95% is tested by simulation.
 """
 
 from __future__ import annotations
@@ -16,35 +18,42 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from enoto_jax.report import intervals
+
 Scores = Sequence[np.ndarray]
-SAMPLES = 2000
+SAMPLES = 1000
 TARGET = 100.0  # the score of an expert: where the optimality gap ends
+TASKS = 3  # fewer are no aggregate
 
 
 class Estimate(NamedTuple):
-    """A statistic, and its interval: None where a task has one run only."""
+    """A statistic, and its interval: None where a task has fewer than five runs."""
 
     value: np.ndarray
     low: np.ndarray | None
     high: np.ndarray | None
 
 
-def _bootstrap(statistic: Callable[..., np.ndarray], samples: Scores, seed: int) -> Estimate:
+def _estimate(
+    statistic: Callable[..., np.ndarray],
+    samples: Scores,
+    seed: int,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
     value = statistic(*samples, axis=-1)
-    if min(sample.shape[-1] for sample in samples) < 2:
+    counts = [sample.shape[-1] for sample in samples]
+    if min(counts) < intervals.ENOUGH:
         return Estimate(value, None, None)
-    found = stats.bootstrap(
-        samples,
-        statistic,
-        n_resamples=SAMPLES,
-        batch=200,  # what a curve's resamples take in memory
-        vectorized=True,
-        paired=False,
-        axis=-1,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Estimate(value, found.low, found.high)
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(SAMPLES // 100):  # what a curve's resamples take in memory
+        drawn = [
+            sample[..., rng.integers(n, size=(100, n - 1))]
+            for sample, n in zip(samples, counts, strict=True)
+        ]
+        found.append(statistic(*drawn, axis=-1))
+    degrees = sum(counts) - len(counts)
+    half = intervals.quantile(degrees) * np.concatenate(found, axis=-1).std(axis=-1, ddof=1)
+    return Estimate(value, np.maximum(value - half, bounds[0]), np.minimum(value + half, bounds[1]))
 
 
 def _mean(*tasks: np.ndarray, axis: int) -> np.ndarray:
@@ -62,19 +71,19 @@ def iqm(scores: Scores, seed: int = 0) -> Estimate:
         scores: `[task][..., S]`; leading axes (steps of a curve) are those of the result.
         seed: Of the resampling.
     """
-    return _bootstrap(_middle_half, [np.asarray(own, float) for own in scores], seed)
+    return _estimate(_middle_half, [np.asarray(own, float) for own in scores], seed)
 
 
 def optimality_gap(scores: Scores, target: float = TARGET, seed: int = 0) -> Estimate:
     """By how much runs fall short of the target on average: mean of target - min(score, target)."""
     short = [target - np.minimum(np.asarray(own, float), target) for own in scores]
-    return _bootstrap(_mean, short, seed)
+    return _estimate(_mean, short, seed, (0.0, np.inf))
 
 
 def profile(scores: Scores, levels: np.ndarray, seed: int = 0) -> Estimate:
     """Performance profile: the share of runs whose score is above each level; `[len(levels)]`."""
     above = [(np.asarray(own) > np.asarray(levels)[:, None]).astype(float) for own in scores]
-    return _bootstrap(_mean, above, seed)
+    return _estimate(_mean, above, seed, (0.0, 1.0))
 
 
 def improvement(ours: Scores, theirs: Scores, seed: int = 0) -> Estimate:
@@ -96,7 +105,7 @@ def improvement(ours: Scores, theirs: Scores, seed: int = 0) -> Estimate:
         return np.mean(found, axis=0)
 
     samples = [np.asarray(own, float) for own in (*ours, *theirs)]
-    return _bootstrap(statistic, samples, seed)
+    return _estimate(statistic, samples, seed, (0.0, 1.0))
 
 
 def complete_block(found: Mapping[str, set[str]]) -> tuple[list[str], list[str]]:

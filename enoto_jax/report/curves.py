@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,34 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, which chooses a backend for everyone
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from enoto_jax.report.stats import (
+from enoto_jax.report import identity, intervals
+from enoto_jax.report.evaluations import (
     PHASES,
+    SUCCESS,
     Row,
     Rows,
-    interval,
+    evaluation_at,
     metric_of,
     read_evaluations,
     series,
-    summary,
 )
+from enoto_jax.runs.files import read_config
 from enoto_jax.types import InputError
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; then again with other dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
-BAND = "95% interval of the mean"
-WORD = {"score": ("normalised score", "score"), "return_mean": ("return", "return")}
+BAND = intervals.T_INTERVAL
+WORD = {
+    "score": ("score (0 random, 100 expert)", "score"),
+    "return_mean": ("return", "return"),
+    SUCCESS: ("success rate", "success rate"),
+}
 AXIS = {"offline": "offline updates", "online": "online environment steps"}
 STYLE = {
     "font.size": 11,
@@ -50,7 +56,8 @@ STYLE = {
     "axes.axisbelow": True,
     "savefig.dpi": 200,
 }
-Curves = list[tuple[np.ndarray, np.ndarray]]  # a seed each: x [T], y [T]
+Curve = tuple[np.ndarray, np.ndarray]  # a seed's: x [T], y [T]
+Curves = list[Curve]
 
 
 def look(index: int) -> tuple[str, str]:
@@ -59,6 +66,9 @@ def look(index: int) -> tuple[str, str]:
 
 
 def phase_curves(rows: Sequence[Row], phase: str, metric: str) -> Curves:
+    """A curve a seed over one phase: updates or environment steps, and the metric."""
+    if metric == SUCCESS:  # some evaluations may not know it
+        rows = [row for row in rows if np.isfinite(row[SUCCESS])]
     found = series(rows, phase, metric).values()
     return [(step if phase == "offline" else env_steps, y) for step, env_steps, y in found]
 
@@ -75,32 +85,61 @@ def together(curves: Curves) -> tuple[np.ndarray, np.ndarray]:
     return grid, np.stack([np.interp(grid, x, y) for x, y in curves])
 
 
-def draw(axes: Axes, curves: Curves, colour: str, dash: str = "-", *, seeds: bool) -> list[Any]:
-    """Seeds thin (if asked for), their mean thick, its interval as a band; returns the handles."""
-    several = len(curves) > 1
+def draw(
+    axes: Axes, curves: Curves, colour: str, dash: str = "-", *, seeds: bool = False
+) -> list[Any]:
+    """The mean over seeds, thick, and how far it can be trusted; returns the handles.
+
+    With fewer than five seeds every seed is a thin line. From five there is the interval as a band,
+    and the seeds only if `seeds` asks for them.
+    """
+    several, enough = len(curves) > 1, len(curves) >= intervals.ENOUGH
     handles: list[Any] = []
-    if seeds and several:
+    if several and (seeds or not enough):
+        look = {"color": colour, "alpha": 0.35 if enough else 0.6, "linewidth": 0.9}
         for x, y in curves:
-            handles = axes.plot(x, y, color=colour, alpha=0.35, linewidth=0.9, label="each seed")
+            handles = axes.plot(x, y, linestyle=dash, label="each seed", **look)
+            if len(x) == 1:
+                handles[0].set(marker=".", clip_on=False)
     grid, y = together(curves)
     (mean,) = axes.plot(grid, y.mean(0), color=colour, linestyle=dash, linewidth=2.2)
     mean.set_label(f"mean of {len(curves)} seeds" if several else "one seed")
     if len(grid) == 1:  # a line through one evaluation would be invisible
         mean.set(marker="o", clip_on=False)
     handles = [mean, *handles]
-    if several:
+    if enough:
         look = {"color": colour, "alpha": 0.18, "linewidth": 0, "label": BAND}
-        handles.append(axes.fill_between(grid, *interval(y), **look))
+        handles.append(axes.fill_between(grid, *intervals.mean_interval(y), **look))
     return handles
 
 
-def _panels(figure: Figure, ends: Mapping[str, float], y_label: str) -> dict[str, Axes]:
+def key(counts: Iterable[int]) -> list[Any]:
+    """Handles that explain bands and thin lines where several methods share a legend.
+
+    Args:
+        counts: How many seeds each method has.
+    """
+    counts = list(counts)
+    found: list[Any] = []
+    if any(1 < n < intervals.ENOUGH for n in counts):
+        found.append(Line2D([], [], color="#888888", linewidth=0.9, label="each seed"))
+    if any(n >= intervals.ENOUGH for n in counts):
+        found.append(Patch(color="#888888", alpha=0.3, linewidth=0, label=BAND))
+    return found
+
+
+def _panels(
+    figure: Figure, ends: Mapping[str, float], y_labels: Sequence[str]
+) -> list[dict[str, Axes]]:
     """Axes side by side, one a phase that is there: x axes of their own, one y axis, no gap.
 
     Args:
         figure: Gets the axes.
         ends: phase -> its last step.
-        y_label: Of the shared axis.
+        y_labels: One a row of panels.
+
+    Returns:
+        For each row, phase -> its axes.
     """
     shown = [phase for phase in PHASES if phase in ends]
     widths = [1.0]
@@ -111,25 +150,38 @@ def _panels(figure: Figure, ends: Mapping[str, float], y_label: str) -> dict[str
         widths = [share, 1 - share]
     # No gap between the panels, so the margin around them is the rectangle's.
     figure.set_layout_engine("constrained", w_pad=0, wspace=0, rect=(0.01, 0, 0.98, 1))
-    grid = figure.subplots(1, len(shown), sharey=True, squeeze=False, width_ratios=widths)[0]
-    panels = dict(zip(shown, grid, strict=True))
-    for phase, axes in panels.items():
-        end = max(1.0, float(ends[phase]))
-        ticks = MaxNLocator(4 if phase == "offline" else 6).tick_values(0, end)
-        axes.set(xlim=(0, end), xlabel=AXIS[phase], xticks=[t for t in ticks if 0 <= t <= end])
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    grid[0].set_ylabel(y_label)
+    grid = figure.subplots(
+        len(y_labels), len(shown), sharey="row", sharex="col", squeeze=False, width_ratios=widths
+    )
+    for row, y_label in zip(grid, y_labels, strict=True):
+        for phase, axes in zip(shown, row, strict=True):
+            end = max(1.0, float(ends[phase]))
+            few = {"nbins": 3, "steps": [1, 2, 5, 10]}  # the last label moves towards the others
+            locator = MaxNLocator(**few) if phase == "offline" else MaxNLocator(6)
+            ticks = locator.tick_values(0, end)
+            axes.set(xlim=(0, end), xticks=[t for t in ticks if 0 <= t <= end])
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        row[0].set_ylabel(y_label)
+        if len(shown) == 2:
+            _mark_handover(*row)
+    for phase, axes in zip(shown, grid[-1], strict=True):
+        axes.set_xlabel(AXIS[phase])
     if len(shown) == 2:
-        _mark_handover(*grid)
-    return panels
+        _step_aside(*grid[-1])
+        _name_handover(grid[0][1])
+    return [dict(zip(shown, row, strict=True)) for row in grid]
 
 
 def _mark_handover(left: Axes, right: Axes) -> None:
-    """The line between the panels. Their outermost tick labels meet there, so each steps aside."""
+    """The line between the panels."""
     left.set_facecolor("#f6f6f6")
     right.spines["left"].set_visible(False)
     right.tick_params(axis="y", length=0)
     right.axvline(0, color="#444444", linewidth=1.4, clip_on=False, zorder=1.5, label="hand-over")
+
+
+def _step_aside(left: Axes, right: Axes) -> None:
+    """The outermost tick labels of two panels meet at the hand-over, so each moves a little."""
     aside = [(right.get_xticklabels()[0], "left", 3)]
     if left.get_xticks()[-1] > 0.9 * left.get_xlim()[1]:
         aside.append((left.get_xticklabels()[-1], "right", -3))
@@ -137,6 +189,9 @@ def _mark_handover(left: Axes, right: Axes) -> None:
         label.set_horizontalalignment(side)
         move = ScaledTranslation(points / 72, 0, right.get_figure().dpi_scale_trans)
         label.set_transform(label.get_transform() + move)
+
+
+def _name_handover(right: Axes) -> None:
     look = {"fontsize": 9.5, "color": "#444444", "ha": "center", "va": "bottom"}
     text = right.text(0, 1.01, "hand-over", transform=right.transAxes, **look)
     text.set_in_layout(False)  # else the panels would move apart to make room for it
@@ -151,19 +206,39 @@ def last_steps(curves: Mapping[str, Sequence[Curves]]) -> dict[str, float]:
     }
 
 
-def _title(source: Rows) -> str:
-    """Method and task, from the run's own config."""
+def title_of(source: Rows, seeds: Iterable[int]) -> str:
+    """Method with its changes and task, then environment and seeds, from the run's own config."""
     config = Path(source) / "config.json" if isinstance(source, (str, os.PathLike)) else None
     if config is None or not config.is_file():
         return ""
-    known = json.loads(config.read_text(encoding="utf-8"))
-    parts = [known.get("method"), known.get("task")]
-    return " on ".join(Path(str(part)).name for part in parts if part)
+    known = read_config(config)
+    parts = [identity.label(known), Path(str(known.get("task") or "")).name]
+    first = " on ".join(part for part in parts if part)
+    env = known.get("env")
+    second = [str(env)] if env not in (None, "none") else []
+    return "\n".join([first, ", ".join([*second, seeds_in_words(seeds)])])
+
+
+def drawable(text: str) -> str:
+    """A text from a file as a picture can show it: no control characters, no mathematics."""
+    shown = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    return shown.replace("$", r"\$")
+
+
+def seeds_in_words(seeds: Iterable[int]) -> str:
+    """ "seed 0", "seeds 0 and 2", "seeds 0 to 4"."""
+    found = sorted(set(seeds))
+    if len(found) == 1:
+        return f"seed {found[0]}"
+    if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+        return f"seeds {found[0]} to {found[-1]}"
+    return f"seeds {', '.join(map(str, found[:-1]))} and {found[-1]}"
 
 
 def finish(figure: Figure, title: str, handles: Sequence[Any], path: str | os.PathLike) -> Figure:
+    """Add title and legend, and save the figure."""
     if title:
-        figure.suptitle(title, wrap=True)
+        figure.suptitle(drawable(title), wrap=True)
     _legend(figure, handles)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -181,12 +256,14 @@ def _legend(figure: Figure, handles: Sequence) -> None:
 
 
 def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Figure:
-    """Draws one run: updates on the left, environment steps on the right, the hand-over between.
+    """Draw one run: updates on the left, environment steps on the right, the hand-over between.
+
+    Rates of success, where the environment tells them, are a second row of panels.
 
     Args:
-        source: As in `stats.read_evaluations`.
+        source: As in `read_evaluations`.
         path: The picture; its ending says which kind.
-        title: "method on task" out of the run's `config.json` when None.
+        title: Method, task, environment and seeds out of the run's `config.json` when None.
 
     Returns:
         The figure, saved.
@@ -195,23 +272,31 @@ def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Fi
         InputError: The evaluations cannot be read.
     """
     rows = read_evaluations(source)
-    metric = metric_of(rows)
-    curves = {phase: phase_curves(rows, phase, metric) for phase in PHASES}
+    metrics = [metric_of(rows)]
+    metrics += [SUCCESS] * any(np.isfinite(row[SUCCESS]) for row in rows)
+    found = [{phase: phase_curves(rows, phase, metric) for phase in PHASES} for metric in metrics]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.2))
-        ends = last_steps({phase: [own] for phase, own in curves.items()})
-        panels = _panels(figure, ends, WORD[metric][0])
-        handles = []
-        for phase, axes in panels.items():
-            handles = draw(axes, curves[phase], COLOURS[0], seeds=True)
-        if len(panels) == 2:
-            level = summary(rows, samples=1)["online"]["handover"]["mean"]
+        figure = Figure(figsize=(7.2, 4.4 + 2.4 * (len(metrics) - 1)))
+        ends = last_steps({phase: [own] for phase, own in found[0].items()})
+        labels = [WORD[metric][0] for metric in metrics]
+        panels = _panels(figure, ends, labels)
+        handles: list[Any] = []
+        for metric, own, row in zip(metrics, found, panels, strict=True):
+            for phase, axes in row.items():
+                drawn = draw(axes, own[phase], COLOURS[0], seeds=True) if own[phase] else []
+                handles = handles or (drawn if phase == list(row)[-1] else [])
+            if metric == SUCCESS:
+                row[next(iter(row))].set_ylim(-0.03, 1.03)
+        at = evaluation_at(rows, "handover")
+        if len(ends) == 2 and len(at) == len({row["seed"] for row in rows}):
+            level = float(np.mean([row[metrics[0]] for row in at]))
             look = {"color": COLOURS[1], "linestyle": "--", "linewidth": 1.3, "zorder": 1.8}
-            if level is not None:
-                lines = [axes.axhline(level, **look) for axes in panels.values()]
-                lines[0].set_label(f"{WORD[metric][1]} at the hand-over")
+            if np.isfinite(level):
+                lines = [axes.axhline(level, **look) for axes in panels[0].values()]
+                lines[0].set_label(f"{WORD[metrics[0]][1]} at the hand-over")
                 handles.append(lines[0])
-        return finish(figure, _title(source) if title is None else title, handles, path)
+        title = title_of(source, (row["seed"] for row in rows)) if title is None else title
+        return finish(figure, title, handles, path)
 
 
 def compare(
@@ -220,10 +305,10 @@ def compare(
     title: str = "",
     offline: bool = False,
 ) -> Figure:
-    """Draws methods together: the mean over all seeds of a method's runs, and its interval.
+    """Draw methods together: the mean over all seeds of a method's runs, and seeds or interval.
 
     Args:
-        runs: label -> its runs, each as in `stats.read_evaluations`.
+        runs: label -> its runs, each as in `read_evaluations`.
         path: The picture; its ending says which kind.
         title: Usually the task.
         offline: Whether the offline phases are drawn as well, on the left.
@@ -249,15 +334,14 @@ def compare(
     if not any(curves["online"]):
         raise InputError(f"{', '.join(runs) or 'no run'}: holds no online evaluation to compare")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.4))
-        panels = _panels(figure, last_steps(curves), WORD[metric][0])
+        figure = Figure(figsize=(7.2, 4.6))
+        (panels,) = _panels(figure, last_steps(curves), [WORD[metric][0]])
         handles: dict[str, Any] = {}
         for phase, axes in panels.items():
             for index, (label, own) in enumerate(zip(rows, curves[phase], strict=True)):
                 if own:
-                    line, *_ = draw(axes, own, *look(index), seeds=False)
-                    line.set_label(f"{label} ({len(own)} seed{'s' * (len(own) > 1)})")
+                    line, *_ = draw(axes, own, *look(index))
+                    line.set_label(drawable(f"{label} (n = {len(own)})"))
                     handles[label] = line
-        band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=BAND)]
-        several = any(len(own) > 1 for own in curves["online"])
-        return finish(figure, title, [*handles.values(), *band * several], path)
+        counts = [len(own) for own in curves["online"]]
+        return finish(figure, title, [*handles.values(), *key(counts)], path)

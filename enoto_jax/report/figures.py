@@ -14,8 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from enoto_jax.report import aggregate
 from enoto_jax.report import curves as lines
-from enoto_jax.report.curves import AXIS, last_steps, phase_curves, together
-from enoto_jax.report.stats import PHASES, Row, interval
+from enoto_jax.report.curves import AXIS, WORD, Curves, last_steps, phase_curves, together
+from enoto_jax.report.evaluations import PHASES, Row
+from enoto_jax.report.intervals import ENOUGH, mean_interval
+from enoto_jax.report.metrics import Metrics
 
 Figure = dict[str, Any]
 _DASH = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
@@ -66,10 +68,27 @@ def _line(x: Any, y: Any, row: str, style: Mapping[str, str], hover: Any, **more
     }
 
 
+def _short(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
+
+
 def _text(value: Any, low: Any = None, high: Any = None) -> list[str]:
     if low is None:
-        return [f"{y:.1f}" for y in value]
-    return [f"{y:.1f} [{a:.1f}, {b:.1f}]" for y, a, b in zip(value, low, high, strict=True)]
+        return [_short(y) for y in value]
+    return [
+        f"{_short(y)} [{_short(a)}, {_short(b)}]" for y, a, b in zip(value, low, high, strict=True)
+    ]
+
+
+def _over_seeds(y: np.ndarray) -> list[str]:
+    """Mean and interval, or every seed, at each step; y is [S, T]."""
+    if len(y) >= ENOUGH:
+        texts = _text(y.mean(0), *mean_interval(y))
+        return [f"{text}, n = {len(y)}" for text in texts]
+    if len(y) == 1:
+        return _text(y[0])
+    each = [", ".join(map(_short, own)) for own in y.T]
+    return [f"{_short(mean)} (seeds {own})" for mean, own in zip(y.mean(0), each, strict=True)]
 
 
 def _panels(ends: Mapping[str, float], y_label: str) -> tuple[dict[str, Any], dict[str, dict]]:
@@ -122,7 +141,9 @@ def curves(
     styles: Mapping[str, Mapping[str, str]],
     published: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """One task's learning curves: offline left, online right; seeds behind mean and band.
+    """One task's learning curves: offline left, online right; seeds behind their mean.
+
+    From five seeds the interval of the mean is a band.
 
     Args:
         found: row -> its runs' evaluations.
@@ -137,8 +158,46 @@ def curves(
         }
         for phase in PHASES
     }
+    return _lines(drawn, WORD[metric][0], styles, published)
+
+
+def quantities(
+    found: Mapping[str, Metrics], styles: Mapping[str, Mapping[str, str]]
+) -> dict[str, Figure]:
+    """Losses and values over time, drawn as the learning curves are.
+
+    Args:
+        found: row -> what its runs' metrics.csv hold.
+        styles: row -> `look`.
+
+    Returns:
+        quantity -> its figure.
+    """
+    return {
+        name: _lines(
+            {
+                phase: {
+                    row: list(own.get(name, {}).get(phase, {}).values())
+                    for row, own in found.items()
+                }
+                for phase in PHASES
+            },
+            name,
+            styles,
+        )
+        for name in dict.fromkeys(name for own in found.values() for name in own)
+    }
+
+
+def _lines(
+    drawn: Mapping[str, Mapping[str, Curves]],
+    y_label: str,
+    styles: Mapping[str, Mapping[str, str]],
+    published: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Figure:
+    """phase -> row -> a curve a seed, as a figure."""
     ends = last_steps({phase: list(own.values()) for phase, own in drawn.items()})
-    layout, axes = _panels(ends, "normalised score" if metric == "score" else "return")
+    layout, axes = _panels(ends, y_label)
     data = []
     for phase, where in axes.items():
         for row, own in drawn[phase].items():
@@ -153,7 +212,7 @@ def curves(
                         "x": _numbers(x),
                         "y": _numbers(y),
                         "line": style,
-                        "opacity": 0.4,
+                        "opacity": 0.35 if len(own) >= ENOUGH else 0.65,
                         "hoverinfo": "skip",
                         "legendgroup": row,
                         "meta": "seed",
@@ -161,13 +220,9 @@ def curves(
                     }
                 )
             grid, y = together(own)
-            low = high = None
-            if len(own) > 1:
-                low, high = interval(y)
-                data.append(_band(grid, low, high, row, styles[row]["color"], **where))
-            data.append(
-                _line(grid, y.mean(0), row, styles[row], _text(y.mean(0), low, high), **where)
-            )
+            if len(own) >= ENOUGH:
+                data.append(_band(grid, *mean_interval(y), row, styles[row]["color"], **where))
+            data.append(_line(grid, y.mean(0), row, styles[row], _over_seeds(y), **where))
     for name, points in (published or {}).items() if "online" in axes else ():
         x, y = np.array(sorted(points), float).T
         data.append(_line(x, y, name, styles[name], _text(y), opacity=0.8, **axes["online"]))
@@ -178,6 +233,8 @@ def aggregated(
     found: Mapping[str, Sequence[Sequence[Row]]], styles: Mapping[str, Mapping[str, str]]
 ) -> Figure:
     """IQM over runs and tasks at each step, up to where the shortest task ends.
+
+    Its interval is a band where every task has five runs.
 
     Args:
         found: row -> a task's evaluations (all its runs together) for each task.

@@ -1,5 +1,14 @@
 "use strict";
 const figures = JSON.parse(document.getElementById("figures").textContent);
+const training = JSON.parse(document.getElementById("training").textContent);
+const choices = [...document.querySelectorAll("select[data-id]")];
+
+function choose(select) {
+  figures[select.dataset.id] = training[select.dataset.id][select.value];
+  select.closest("figure").querySelector(".note").textContent = select.selectedOptions[0].dataset.about;
+}
+
+choices.forEach(choose);
 const plots = Object.keys(figures).map((id) => document.getElementById(id));
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const hidden = new Set();
@@ -47,7 +56,13 @@ function draw() {
   }
 }
 
-document.getElementById("legend").addEventListener("change", ({ target }) => {
+// A long legend would cover the figures that it stays above.
+const legend = document.getElementById("legend");
+const fit = () => legend.classList.toggle("long", legend.offsetHeight > innerHeight / 5);
+addEventListener("resize", fit);
+fit();
+
+legend.addEventListener("change", ({ target }) => {
   hidden[target.checked ? "delete" : "add"](target.value);
   for (const plot of plots) {
     Plotly.restyle(plot, { visible: plot.data.map((trace) => !hidden.has(trace.legendgroup)) });
@@ -78,6 +93,12 @@ for (const header of document.querySelectorAll(".sortable thead th")) {
   });
 }
 
+for (const select of choices) {
+  select.addEventListener("change", () => {
+    choose(select);
+    draw();
+  });
+}
 dark.addEventListener("change", draw);
 draw();
 document.body.dataset.drawn = "yes";

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enoto_jax.report.stats import Row, read_evaluations
+from enoto_jax.report import identity
+from enoto_jax.report.evaluations import Row, read_evaluations
+from enoto_jax.runs.files import read_config, read_json
 from enoto_jax.types import InputError
-
-_MOST = 3  # settings that a row's name can hold; with more it is named by its folder
 
 
 @dataclass
 class Run:
-    """One run's folder. `row` is its method, and settings where a method was run with several."""
+    """One run's folder. `row` is its method with what was changed in it; see `name`."""
 
     folder: Path
     config: dict[str, Any]
@@ -26,22 +25,10 @@ class Run:
     finished: bool
     row: str = ""
     task: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seeds(self) -> set[int]:
         return {row["seed"] for row in self.rows}
-
-
-def flat(tree: Any, path: str = "") -> dict[str, Any]:
-    """Leaves of a config by their dotted paths; a unit's name stands at the path of the unit."""
-    if not isinstance(tree, dict):
-        return {path: tree}
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = path if key == "unit" else f"{path}.{key}".lstrip(".")
-        found |= flat(value, inner)
-    return found
 
 
 def find(folders: Sequence[str | os.PathLike]) -> tuple[list[Run], list[str]]:
@@ -53,7 +40,7 @@ def find(folders: Sequence[str | os.PathLike]) -> tuple[list[Run], list[str]]:
     runs, problems = [], []
     for folder in _folders(folders):
         try:
-            runs.append(_read(folder))
+            runs.append(read(folder))
         except (InputError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
             what = str(error) if isinstance(error, InputError) else f"{folder}: damaged ({error!r})"
             problems.append(f"left out: {what}")
@@ -63,7 +50,7 @@ def find(folders: Sequence[str | os.PathLike]) -> tuple[list[Run], list[str]]:
             f"config.json and evaluations.csv){''.join('; ' + line for line in problems)}"
         )
     runs = _joined(runs)
-    _name(runs)
+    name(runs)
     return _without_duplicates(runs, problems), problems
 
 
@@ -79,40 +66,63 @@ def _folders(given: Iterable[str | os.PathLike]) -> list[Path]:
     return sorted(found.values())
 
 
-def _read(folder: Path) -> Run:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+def read(folder: Path) -> Run:
+    """One run's folder.
+
+    Raises:
+        InputError: A file in it is missing or damaged.
+    """
+    config = read_config(folder / "config.json")
+    for key in ("method", "task"):
+        if not isinstance(config.get(key), str):
+            raise InputError(f"{folder}: is not a run's folder: config.json has no {key}")
     rows = read_evaluations(folder)
     timing = folder / "timing.json"
-    timing = json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else {}
-    for name in ("method", "task"):
-        if not isinstance(config[name], str):
-            raise InputError(f"{folder}: config.json has no {name}")
-    online = config.get("recipe", {}).get("online", {}).get("steps")
+    timing = read_json(timing) if timing.exists() else {}
+    for key in ("data_hash", "command"):
+        if not isinstance(config.get(key), (str, type(None))):
+            raise InputError(f"{folder / 'config.json'}: {key} is no text; is it a run's?")
+    online = identity.flat(config.get("recipe") or {}).get("online.steps")
     reached = max((row["step"] for row in rows if row["phase"] == "online"), default=-1)
-    finished = (folder / "summary.json").exists() or (online is not None and reached >= online)
-    settings = flat(config.get("recipe", {})) | {"env": config.get("env")}
-    settings.pop("about", None)
-    return Run(folder, config, rows, timing, finished, task=config["task"], settings=settings)
+    finished = (folder / "summary.json").exists() or (isinstance(online, int) and reached >= online)
+    start = start_of(folder, config)
+    if config.get("data_hash") is None and start is not None:
+        config = {**config, "data_hash": _hash_of(start)}
+    return Run(folder, config, rows, timing, finished, task=config["task"])
+
+
+def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """The folder of the run that this one started from: as recorded, or moved along with it."""
+    if not config.get("restore"):
+        return None
+    given = Path(config["restore"])
+    moved = folder.parent / given.name
+    try:
+        return (moved if moved.exists() and not given.exists() else given).resolve()
+    except ValueError as error:  # no path at all
+        raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
+
+
+def _hash_of(start: Path) -> str | None:
+    """The data's hash that a run has recorded; older ones recorded none when they restored."""
+    path = start / "config.json"
+    return read_config(path).get("data_hash") if path.is_file() else None
 
 
 def _joined(runs: list[Run]) -> list[Run]:
     """A run that another one went on from is that one's offline phase, not a row of its own."""
     by_folder, used = {run.folder.resolve(): run for run in runs}, set()
     for run in runs:
-        if not run.config.get("restore"):
-            continue
-        given = Path(run.config["restore"])
-        for place in (given.resolve(), (run.folder.parent / given.name).resolve()):
-            if place in by_folder and by_folder[place].config["task"] == run.config["task"]:
-                offline = [
-                    row
-                    for row in by_folder[place].rows
-                    if row["phase"] == "offline" and row["seed"] in run.seeds
-                ]
-                if not any(row["phase"] == "offline" for row in run.rows):
-                    run.rows = offline + run.rows
-                used.add(place)
-                break
+        start = start_of(run.folder, run.config)
+        if start in by_folder and by_folder[start].config["task"] == run.config["task"]:
+            offline = [
+                row
+                for row in by_folder[start].rows
+                if row["phase"] == "offline" and row["seed"] in run.seeds
+            ]
+            if not any(row["phase"] == "offline" for row in run.rows):
+                run.rows = offline + run.rows
+            used.add(start)
     return [
         run
         for run in runs
@@ -120,10 +130,13 @@ def _joined(runs: list[Run]) -> list[Run]:
     ]
 
 
-def _name(runs: list[Run]) -> None:
-    """Tasks by name, with what tells them apart; rows by method, with the settings that differ."""
-    for name in {run.task for run in runs}:
-        own = [run for run in runs if run.task == name]
+def name(runs: list[Run]) -> None:
+    """Tasks by name, with what tells them apart; rows by method, with the settings that differ.
+
+    Runs are one row when they are the same: method, changes, task, environment, data and transform.
+    """
+    for task in {run.task for run in runs}:
+        own = [run for run in runs if run.task == task]
         for key, length in (("env", None), ("data_hash", 12)):
             values = {run.config.get(key) for run in own} - {None}
             for run in own if len(values) > 1 else ():
@@ -132,37 +145,35 @@ def _name(runs: list[Run]) -> None:
                     run.task += f" ({run.config[key].removeprefix('sha256:')[:length]})"
     for method in {run.config["method"] for run in runs}:
         own = [run for run in runs if run.config["method"] == method]
-        differing = set()
-        for task in {run.task for run in own}:
-            differing |= differences([run.settings for run in own if run.task == task]).keys()
-        for run in own:
-            words = [
-                f"{path.rpartition('.')[2]}={run.settings[path]}"
-                for path in sorted(differing)
-                if run.settings.get(path) is not None
-            ]
-            if len(differing) > _MOST:  # runs of the same settings are named by the first of them
-                first = next(other for other in own if other.settings == run.settings)
-                words = [first.folder.name] if first.folder.name != method else []
-            run.row = " · ".join([method, *words]) + " (unfinished)" * (not run.finished)
+        found = identity.names(
+            [run.config for run in own],
+            [run.task for run in own],
+            [run.folder for run in own],
+        )
+        for run, words in zip(own, found, strict=True):
+            run.row = words + " (unfinished)" * (not run.finished)
 
 
-def _without_duplicates(runs: list[Run], problems: list[str]) -> list[Run]:
+def twice(runs: Iterable[Run]) -> list[tuple[Run, Run]]:
+    """Runs of a row and task that hold a seed which an earlier one holds already: (it, that)."""
     kept: list[Run] = []
+    found = []
     for run in runs:
         same = [k for k in kept if (k.row, k.task) == (run.row, run.task) and k.seeds & run.seeds]
         if same:
-            seeds = ", ".join(map(str, sorted(same[0].seeds & run.seeds)))
-            problems.append(
-                f"left out: {run.folder}: the same row, task and seed ({seeds}) as {same[0].folder}"
-            )
+            found.append((run, same[0]))
         else:
             kept.append(run)
-    return kept
+    return found
 
 
-def differences(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Path -> the value in each; only where not all are the same."""
-    paths = dict.fromkeys(path for own in settings for path in own)
-    table = {path: [own.get(path) for own in settings] for path in paths}
-    return {p: v for p, v in table.items() if len({json.dumps(x, sort_keys=True) for x in v}) > 1}
+def counted_twice(run: Run, other: Run) -> str:
+    """The line that says so."""
+    seeds = ", ".join(map(str, sorted(other.seeds & run.seeds)))
+    return f"{run.folder}: the same row, task and seed ({seeds}) as {other.folder}"
+
+
+def _without_duplicates(runs: list[Run], problems: list[str]) -> list[Run]:
+    found = twice(runs)
+    problems += [f"left out: {counted_twice(*pair)}" for pair in found]
+    return [run for run in runs if all(run is not second for second, _ in found)]

@@ -5,111 +5,25 @@ The *last* evaluation is the result. The best of a run needs an oracle to pick i
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from enoto_jax.runs.files import ADDED_COLUMNS, EVALUATION_COLUMNS, read_csv
-from enoto_jax.types import InputError
+from enoto_jax.report import intervals
+from enoto_jax.report.evaluations import (
+    PHASES,
+    SUCCESS,
+    Row,
+    Rows,
+    evaluation_at,
+    metric_of,
+    read_evaluations,
+    series,
+    slope,
+)
 
-Row = dict[str, Any]
-Rows = str | os.PathLike | Iterable[Mapping[str, Any]]
-
-PHASES = ("offline", "online")
 EARLY = 0.2  # the part of the online phase in which a drop counts as the hand-over's
-_LARGEST = 1e30  # of a number in a table
-_WHOLE = {"step", "env_steps", "seed", "episodes"}
-
-
-def _value(column: str, cell: Any) -> Any:
-    if column == "phase":
-        if cell not in PHASES:
-            raise ValueError(f"phase is {cell!r}, not one of {', '.join(PHASES)}")
-        return str(cell)
-    if column in _WHOLE:
-        return int(cell)
-    value = float("nan") if cell is None or cell == "" else float(cell)
-    if abs(value) > _LARGEST:
-        raise ValueError(f"{column} is {cell}, which no run can have written")
-    return value
-
-
-def read_evaluations(source: Rows) -> list[Row]:
-    """Evaluations with numbers as numbers; an empty cell is NaN.
-
-    Args:
-        source: A run's folder, its `evaluations.csv`, or rows that are in memory already.
-
-    Raises:
-        InputError: There is no such file, no evaluation in it, or a cell that cannot be read.
-    """
-    where: Any = "evaluations"
-    if isinstance(source, (str, os.PathLike)):
-        where = Path(source)
-        where = where / "evaluations.csv" if where.is_dir() else where
-        source = read_csv(where)
-    rows = []
-    for number, row in enumerate(source, start=1):
-        row = {**dict.fromkeys(ADDED_COLUMNS, ""), **row}
-        try:
-            rows.append({column: _value(column, row[column]) for column in EVALUATION_COLUMNS})
-        except KeyError as error:
-            raise InputError(f"{where}: has no column {error}; is it a run's file?") from None
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{where}, row {number}: {error}; mend or remove the row") from None
-    if not rows:
-        raise InputError(f"{where}: holds no evaluation yet")
-    return rows
-
-
-def metric_of(rows: Sequence[Row]) -> str:
-    """The column to judge by: "score" where the task has reference returns, else "return_mean"."""
-    return "score" if any(np.isfinite(row["score"]) for row in rows) else "return_mean"
-
-
-def series(
-    rows: Sequence[Row], phase: str, metric: str
-) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """One phase seed by seed, in the order of its steps.
-
-    Returns:
-        seed -> steps of the phase [T], environment steps [T], the metric [T]; {} without the phase.
-    """
-    found: dict[int, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row["seed"], row["step"])):
-        if row["phase"] == phase:
-            found.setdefault(row["seed"], []).append(row)
-    return {
-        seed: tuple(np.array([row[name] for row in own]) for name in ("step", "env_steps", metric))
-        for seed, own in found.items()
-    }
-
-
-def interval(values: np.ndarray, samples: int = 2000, seed: int = 0) -> np.ndarray:
-    """The 95% percentile bootstrap interval of the mean over seeds.
-
-    Args:
-        values: [S, ...], S > 1: from one seed nothing is known about the others.
-        samples: Resamples of the seeds.
-        seed: The same seed gives the same interval.
-
-    Returns:
-        [2, ...], low and high.
-
-    Raises:
-        ValueError: Fewer than two seeds.
-    """
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        raise ValueError("an interval over seeds needs at least two seeds")
-    drawn = np.random.default_rng(seed).integers(len(values), size=(samples, len(values)))
-    # How often each seed was drawn, times the values: no [samples, S, ...] in memory.
-    counts = np.stack([(drawn == member).sum(1) for member in range(len(values))], axis=1)
-    means = np.tensordot(counts / len(values), values, axes=1)
-    return np.percentile(means, [2.5, 97.5], axis=0)
 
 
 def _online(env_steps: np.ndarray, y: np.ndarray, known: bool) -> dict[str, float | None]:
@@ -135,7 +49,55 @@ def _online(env_steps: np.ndarray, y: np.ndarray, known: bool) -> dict[str, floa
     return found
 
 
-def summary(rows: Rows, samples: int = 2000, seed: int = 0) -> dict[str, Any]:
+def _estimate(by_seed: Mapping[int, Any]) -> dict[str, Any]:
+    """A quantity over seeds: its mean, range, standard deviation, and interval from five seeds."""
+    known = {
+        str(member): None if value is None or not np.isfinite(value) else float(value)
+        for member, value in by_seed.items()
+    }
+    found = dict.fromkeys(("mean", "low", "high", "min", "max", "sd_between_seeds"))
+    values = np.array([value for value in known.values() if value is not None])
+    if len(values) == len(known):
+        found |= {"mean": values.mean(), "min": values.min(), "max": values.max()}
+        if len(values) > 1:
+            found["sd_between_seeds"] = values.std(ddof=1)
+        if len(values) >= intervals.ENOUGH:
+            found["low"], found["high"] = intervals.mean_interval(values)
+    found = {name: None if value is None else float(value) for name, value in found.items()}
+    return {**found, "per_seed": known}
+
+
+def _apart(estimate: Mapping[str, Any], rows: Sequence[Row], scale: float | None) -> dict[str, Any]:
+    """The variance over episodes and the one over seeds of one evaluation, a row a seed."""
+    found = dict.fromkeys(("sd_within_seeds", "sd_between_seeds_corrected"))
+    counts = np.array([row["episodes"] for row in rows], float)
+    deviations = np.array([row["return_std"] for row in rows])
+    if scale is None or np.any(counts < 2) or not np.isfinite(deviations).all():
+        return found
+    variances = (scale * deviations) ** 2 * counts / (counts - 1)  # it is the population's
+    found["sd_within_seeds"] = float(np.sqrt(variances.mean()))
+    if estimate["sd_between_seeds"] is not None:
+        left = estimate["sd_between_seeds"] ** 2 - np.mean(variances / counts)
+        found["sd_between_seeds_corrected"] = float(np.sqrt(max(0.0, left)))
+    return found
+
+
+def _success(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Success rates of one evaluation, a row a seed; None where they are not known."""
+    if not rows or any(np.isnan(row[SUCCESS]) for row in rows):
+        return None
+    estimate = _estimate({row["seed"]: row[SUCCESS] for row in rows})
+    wilson = {
+        str(row["seed"]): intervals.wilson(
+            round(row[SUCCESS] * row["episodes"]), row["episodes"]
+        ).tolist()
+        for row in rows
+        if row["episodes"]
+    }
+    return {**estimate, "wilson": wilson}
+
+
+def summary(rows: Rows) -> dict[str, Any]:
     """The content of `summary.json`.
 
     The hand-over's evaluation is the online one at step 0; in a run without an offline phase, the
@@ -149,14 +111,18 @@ def summary(rows: Rows, samples: int = 2000, seed: int = 0) -> dict[str, Any]:
       lowest one which is no worse than the hand-over's; 0 without a drop, null when never.
     * `area`: the area under the online curve (trapezoids) over its environment steps: a mean score.
 
-    Each is `{"mean", "low", "high", "per_seed"}`. One seed has no interval (null). Where a seed has
-    no value, for example because it never recovered, neither has the mean: leaving that seed out
-    would flatter the method.
+    Each is `{"mean", "low", "high", "min", "max", "sd_between_seeds", "per_seed"}`; `low` and
+    `high` are Student's t interval of the mean, null below five seeds. Where a seed has no value,
+    for example because it never recovered, neither has the mean: leaving that seed out would
+    flatter the method. What is a single evaluation (`final`, `handover`) also has
+    `sd_within_seeds`, the standard deviation over the episodes of one policy, and
+    `sd_between_seeds_corrected`, from which the episodes' share is taken out.
+
+    `success` has the rates of success at the hand-over and at the end, each with Wilson's interval
+    for every seed's policy; null where the environment tells of none.
 
     Args:
         rows: As in `read_evaluations`.
-        samples: Bootstrap resamples.
-        seed: Of the resampling; equal arguments give equal results.
 
     Raises:
         InputError: The evaluations cannot be read.
@@ -177,29 +143,67 @@ def summary(rows: Rows, samples: int = 2000, seed: int = 0) -> dict[str, Any]:
         best = np.concatenate(scores).max()
         found["overall"][member] = {"final": scores[-1][-1], "oracle_best": best}
 
-    def estimate(by_seed: dict[int, Any]) -> dict[str, Any]:
-        known = {
-            str(member): None if value is None or not np.isfinite(value) else float(value)
-            for member, value in by_seed.items()
-        }
-        values = list(known.values())
-        mean = low = high = None
-        if None not in values:
-            mean = float(np.mean(values))
-            if len(values) > 1:
-                low, high = (float(bound) for bound in interval(values, samples, seed))
-        return {"mean": mean, "low": low, "high": high, "per_seed": known}
-
     def phase(by_seed: dict[int, dict[str, Any]]) -> dict[str, Any] | None:
         names = next(iter(by_seed.values()), {})
         estimates = {
-            name: estimate({member: of[name] for member, of in by_seed.items()}) for name in names
+            name: _estimate({member: of[name] for member, of in by_seed.items()}) for name in names
         }
         return estimates or None
 
+    phases = {name: phase(by_seed) for name, by_seed in found.items()}
+    scale = slope(rows, metric)
+    for name, quantity, where in (
+        ("offline", "final", "offline"),
+        ("online", "handover", "handover"),
+        ("online", "final", "final"),
+        ("overall", "final", "final"),
+    ):
+        own = evaluation_at(rows, where)
+        if phases[name] is not None and len(own) == len(phases[name][quantity]["per_seed"]):
+            phases[name][quantity] |= _apart(phases[name][quantity], own, scale)
+    rates = {name: _success(evaluation_at(rows, name)) for name in ("handover", "final")}
     return {
         "metric": metric,
         "seeds": len(found["overall"]),
-        "interval": f"95% percentile bootstrap of the mean over seeds, {samples} samples",
-        **{name: phase(by_seed) for name, by_seed in found.items()},
+        "interval": f"{intervals.T_INTERVAL} over seeds, from {intervals.ENOUGH} seeds on",
+        **phases,
+        "success": rates if any(rates.values()) else None,
     }
+
+
+def words(per_seed: Mapping[str, float | None], digits: int = 1) -> str:
+    """A quantity over seeds as people read it.
+
+    Returns:
+        "51.7 [49.1, 54.3] (95% t interval, n = 5)"; below five seeds "51.7 (seeds 50.1, 53.3)";
+        "unknown" where a seed has no value.
+    """
+    values = list(per_seed.values())
+    if not values or None in values:
+        return "unknown"
+    mean = f"{np.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return f"{mean} (1 seed)"
+    if len(values) < intervals.ENOUGH:
+        return f"{mean} (seeds {', '.join(f'{value:.{digits}f}' for value in values)})"
+    low, high = (f"{bound:.{digits}f}" for bound in intervals.mean_interval(values))
+    return f"{mean} [{low}, {high}] (95% t interval, n = {len(values)})"
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """A summary in a line: the score at the hand-over and at the end, with every seed or n.
+
+    Args:
+        found: A `summary`, also one that an older version has written; {} without evaluations.
+    """
+    if not found:
+        return "no evaluations"
+    metric, parts = found["metric"].replace("_mean", ""), []
+    handover = (found.get("online") or {}).get("handover")
+    if handover and handover["mean"] is not None:
+        parts.append(f"{metric} at the hand-over {words(handover['per_seed'])}")
+    parts.append(f"final {metric} {words(found['overall']['final']['per_seed'])}")
+    if rates := (found.get("success") or {}).get("final"):
+        percent = {seed: rate and 100 * rate for seed, rate in rates["per_seed"].items()}
+        parts.append(f"final success in % {words(percent, 0)}")
+    return "; ".join(parts)

@@ -109,7 +109,7 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
         old["recipe"]["online"]["steps"] = steps
     for name in IDENTITY:
         one, two = old.get(name, new[name]), new[name]
-        if one == two:
+        if one == two or (name == "data_hash" and one is None):  # older restored runs had none
             continue
         while isinstance(one, Mapping) and isinstance(two, Mapping):
             key = next(k for k in {**one, **two} if one.get(k) != two.get(k))

@@ -33,7 +33,7 @@ class Kept(NamedTuple):
       kind: which of the run's checkpoints it is from.
       phase: offline or online.
       step: of that phase.
-      seed: its number.
+      seed: its number; None: all of the run's.
       config: the run's.
     """
 
@@ -43,7 +43,7 @@ class Kept(NamedTuple):
     kind: str
     phase: str
     step: int
-    seed: int
+    seed: int | None
     config: dict[str, Any]
 
 
@@ -75,6 +75,18 @@ def kept(folder: Path, kind: str = "last", seed: int | None = None) -> Kept:
     config = config_of(folder)
     seed = config["seeds"][0] if seed is None else seed
     _check_seed(folder, config, seed)
+    found = kept_seeds(folder, kind)
+    row = config["seeds"].index(seed)
+    return found._replace(state=jax.tree.map(lambda x: x[row], found.state), seed=seed)
+
+
+def kept_seeds(folder: Path, kind: str = "last") -> Kept:
+    """The same of all seeds: `state` has arrays [S, ...], and `seed` is None.
+
+    Raises:
+      InputError: it has no such checkpoint, or a damaged one.
+    """
+    config = config_of(folder)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         found = _record(checkpoints, folder, kind)
         transform, built = _built(config, found)
@@ -85,9 +97,8 @@ def kept(folder: Path, kind: str = "last", seed: int | None = None) -> Kept:
             state = checkpoints.restore_part({"train": shapes})["train"]
         else:
             state = checkpoints.restore(shapes, kind == "handover", kind == "best")
-    row = config["seeds"].index(seed)
-    state = jax.tree.map(lambda x: np.asarray(x)[row], state)
-    return Kept(algorithm, state, transform, kind, phase, step, seed, config)
+    state = jax.tree.map(np.asarray, state)
+    return Kept(algorithm, state, transform, kind, phase, step, None, config)
 
 
 def load(folder: Path, kind: str, seed: int) -> Policy:

@@ -1,84 +1,254 @@
-"""How far a run is: a bar on a terminal, plain lines elsewhere."""
+"""How far a run is, and how long it will take: one line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+from dataclasses import dataclass
 from time import monotonic
 from typing import TextIO
 
-from tqdm import tqdm
+from enoto_jax.runs.timing import Timing
+
+UNITS = {"offline": "update", "online": "step"}
+_REDRAW_S = 0.1
+_LEAST_BAR = 10
+# Enough to say how long a phase takes: so many seconds of so many steps, or many seconds.
+_MEASURED_S, _MEASURED_STEPS, _MEASURED_LONG_S = 2.0, 100, 10.0
+
+_shown: Progress | None = None  # whose line stands on the terminal
+
+
+def at(phase: str, step: int) -> str:
+    """A step of a run in words: "offline update 42,000", "online step 300"."""
+    return f"{phase} {UNITS[phase]} {step:,}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "45 s", "2 min 5 s", "12 min", "3 h 20 min", "2 days 5 h"."""
+    seconds = round(seconds)
+    if seconds < 90:
+        return f"{seconds} s"
+    if seconds < 600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def say(text: str) -> None:
+    """Print a line to stderr, above the progress line where there is one."""
+    if _shown is not None:
+        _shown.note(text)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def release() -> None:
+    """Leave the progress line as it stands; what is printed next begins a new line."""
+    if _shown is not None:
+        _shown.close()
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What a run knows about its own time.
+
+    Attributes:
+      timing: where its time has gone so far; it goes on counting.
+      eval_every: steps of the phase between two evaluations.
+      steady: the first step that costs what the later ones do; online, after the warm-up.
+      last: no phase follows.
+    """
+
+    timing: Timing
+    eval_every: int
+    steady: int = 0
+    last: bool = True
 
 
 class Progress:
-    """How far a phase is: a bar on a terminal; elsewhere (a log file) a plain line now and then.
+    """The progress of one phase.
+
+    A terminal shows one line, which is redrawn. A log file gets a plain line every `every_s`
+    seconds and after every evaluation. Compilation counts in neither the rate nor the time left.
 
     Args:
+        phase: "offline" or "online".
         total: Steps of the phase.
-        description: Its name.
         initial: Steps that an earlier start of the run has done already.
+        clock: The run's time; without it, the time since this object was made.
         stream: Where to write; stderr when None.
         every_s: Least seconds between two plain lines; an evaluation prints one at once.
     """
 
-    _TEXT = "{percentage:3.0f}% {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left{postfix}"
-
     def __init__(
         self,
+        phase: str,
         total: int,
-        description: str,
         initial: int = 0,
+        clock: Clock | None = None,
         stream: TextIO | None = None,
         every_s: float = 10.0,
     ) -> None:
+        global _shown
         self._stream = sys.stderr if stream is None else stream
-        self._scale = {"total": total, "initial": initial, "unit": " steps"}
-        self._description, self._n, self._score = description, initial, ""
-        self._every_s, self._start, self._shown = every_s, monotonic(), monotonic()
-        self._closed, self._bar = False, None
-        if self._stream.isatty():
-            bar = "{desc} |{bar}| " + self._TEXT
-            look = {"desc": description, "bar_format": bar, "dynamic_ncols": True}
-            self._bar = tqdm(file=self._stream, **look, **self._scale)
-
-    def _print(self) -> None:
-        self._shown = monotonic()
-        line = tqdm.format_meter(
-            self._n,
-            elapsed=self._shown - self._start,
-            prefix=self._description,
-            postfix=self._score,
-            bar_format="{desc} " + self._TEXT,
-            **self._scale,
-        )
-        print(line, file=self._stream, flush=True)
+        self._phase, self._total, self._n, self._score = phase, total, initial, ""
+        self._begun = monotonic()
+        self._clock = clock
+        self._every_s, self._shown_at, self._shown = every_s, self._begun, None
+        self._from, self._eval_s, self._announced = (initial, self._seconds()), None, set()
+        self._eval_before = self._timing("eval_s")
+        self._terminal, self._closed = self._stream.isatty(), False
+        if self._terminal:
+            _shown = self
+            self._draw()
 
     def advance(self, n: int = 1) -> None:
-        """Counts `n` more steps."""
+        """Count `n` more steps."""
         self._n += n
-        if self._bar is not None:
-            self._bar.update(n)
-        elif monotonic() - self._shown >= self._every_s:
-            self._print()
+        steady = self._clock.steady if self._clock else 0
+        if self._n - n < steady:
+            self._from = (self._n, self._seconds())
+        self._announce()
+        if monotonic() - self._shown_at >= (_REDRAW_S if self._terminal else self._every_s):
+            self._show()
 
     def score(self, text: str) -> None:
-        """Shows the newest evaluation, for example "score 44.6"."""
+        """Show the newest evaluation, for example "score 44.6"."""
         self._score = text
-        if self._bar is not None:
-            self._bar.set_postfix_str(text)
-        else:
-            self._print()
+        now = self._timing("eval_s")
+        if now > self._eval_before:  # the first one compiled, the newest is the best guess
+            self._eval_s, self._eval_before = now - self._eval_before, now
+        self._announce()
+        self._show()
 
     def note(self, text: str) -> None:
-        """Prints a line of its own, above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=self._stream)
+        """Print a line of its own, above the progress line."""
+        if self._terminal and not self._closed:
+            self._stream.write(f"\r\x1b[K{text}\n")
+            self._draw()
         else:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leaves the last state on the screen. A second call does nothing."""
-        if self._bar is not None:
-            self._bar.close()
-        elif not self._closed:
-            self._print()
+        """Leave the last state on the screen. A second call does nothing."""
+        global _shown
+        if self._closed:
+            return
+        if self._terminal:
+            self._draw()
+            self._stream.write("\n")
+            self._stream.flush()
+        elif self._shown != (self._n, self._score):
+            self._show()
         self._closed = True
+        if _shown is self:
+            _shown = None
+
+    def _timing(self, name: str) -> float:
+        return self._clock.timing.totals[name] if self._clock else 0.0
+
+    def _seconds(self) -> float:
+        """Seconds of stepping and saving, without compilation and evaluations."""
+        if self._clock is None:
+            return monotonic() - self._begun
+        return sum(self._timing(name) for name in ("update_s", "env_s", "save_s"))
+
+    def _pace(self) -> tuple[int, float]:
+        """Steps, and the seconds that they took."""
+        return self._n - self._from[0], self._seconds() - self._from[1]
+
+    def _evaluations_left(self) -> int:
+        if self._clock is None or self._n == self._total:
+            return 0
+        every = self._clock.eval_every
+        return self._total // every - self._n // every + (self._total % every > 0)
+
+    def _left(self) -> float | None:
+        """Seconds to the end of the phase, evaluations included once one has been measured."""
+        steps, seconds = self._pace()
+        if self._n >= self._total:
+            return 0.0
+        if steps <= 0:
+            return None
+        ahead = (self._total - self._n) * seconds / steps
+        return ahead + self._evaluations_left() * (self._eval_s or 0.0)
+
+    def _announce(self) -> None:
+        """Say once how long it will take, and once more when evaluations have been measured."""
+        steps, seconds = self._pace()
+        enough = seconds >= _MEASURED_S and steps >= _MEASURED_STEPS
+        if self._clock is None or not (enough or (seconds >= _MEASURED_LONG_S and steps)):
+            return
+        kind, count = self._eval_s is not None, self._evaluations_left()
+        if kind in self._announced or True in self._announced or not count:
+            return
+        self._announced.add(kind)
+        left = self._left()
+        text = f"{self._phase}: about {duration(left)} left"
+        text += f"{' with' if kind else ', and'} {count} evaluation{'s' * (count > 1)}"
+        if not self._clock.last:
+            text += "; then the online phase"
+        elif kind:
+            text += f"; the whole run takes about {duration(self._clock.timing.wall() + left)}"
+        self.note(text)
+
+    def _show(self) -> None:
+        if self._terminal:
+            self._draw()
+        else:
+            print(self._line(), file=self._stream, flush=True)
+        self._shown_at, self._shown = monotonic(), (self._n, self._score)
+
+    def _draw(self) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write(f"\r{self._line(width)}\x1b[K")
+        self._stream.flush()
+
+    def _line(self, width: int | None = None) -> str:
+        """The state in one line; a narrow one drops the bar first, then the least telling parts."""
+        percent = 100.0 * self._n / self._total if self._total else 100.0
+        steps, seconds = self._pace()
+        left, unit = self._left(), UNITS[self._phase] + "s"
+        rate = f"{_significant(steps / seconds)}/s" if steps > 0 and seconds > 0 else "?/s"
+        parts = {
+            "count": f"{self._n:,}/{self._total:,} {unit}",
+            "rate": rate,
+            "left": f"{'?' if left is None else _hms(left)} left",
+            "elapsed": f"{_hms(self._elapsed())} elapsed",
+            "score": self._score,
+        }
+        kept = [name for name in parts if parts[name]]
+        head = f"{self._phase} {percent:3.0f}%"
+        for least in ("", "elapsed", "rate", "count", "left"):
+            kept = [name for name in kept if name != least]
+            line = ", ".join([head, *(parts[name] for name in kept)])
+            if width is None or len(line) <= width:
+                break
+        room = 0 if width is None else width - len(line) - 3
+        if room < _LEAST_BAR:
+            return line if width is None else line[:width]
+        done = int(room * percent / 100.0)
+        return f"{head} |{'#' * done}{'-' * (room - done)}|{line[len(head) :]}"
+
+    def _elapsed(self) -> float:
+        return self._clock.timing.wall() if self._clock else monotonic() - self._begun
+
+
+def _hms(seconds: float) -> str:
+    """1:02:03, or 02:03 below an hour; days from two days on."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def _significant(rate: float) -> str:
+    """Three significant digits, whole numbers from 100 on."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"

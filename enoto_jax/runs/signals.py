@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import sys
 
 from enoto_jax.runs import hosts
+from enoto_jax.runs.progress import say
 
 
 class Signals:
@@ -25,7 +25,7 @@ class Signals:
         def handle(number, frame):
             del number, frame
             self.stop = True
-            print("stopping after this step; a second signal stops at once", file=sys.stderr)
+            say("stopping after this step; a second signal stops at once")
             for each in numbers:  # the system's own answer comes even while XLA compiles
                 signal.signal(each, signal.SIG_DFL)
 

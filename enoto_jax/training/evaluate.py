@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env
 from enoto_jax.envs.workers import Crew
+from enoto_jax.runs import progress
 from enoto_jax.training.seeds import SeedMap, cores
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError
@@ -81,10 +80,9 @@ class Evaluator:
         self._limit, self._tells, self._cut_told = max_steps, False, False
         if max_steps is None and self._envs.limit is None:
             self._limit = MAX_STEPS
-            print(
+            progress.say(
                 f"{self._name} has no time limit: an evaluation cuts an episode after {MAX_STEPS:,}"
-                " steps; --eval_max_steps sets another number",
-                file=sys.stderr,
+                " steps; --eval_max_steps sets another number"
             )
 
     def __call__(
@@ -122,7 +120,7 @@ class Evaluator:
         """Say once that more processes would shorten what takes long."""
         if self._more and seconds > SLOW_S:
             told = f"an evaluation takes {seconds:.0f} s; --eval_processes={self._more} may shorten"
-            tqdm.write(f"{told} it, to the same scores", file=sys.stderr)  # above a bar
+            progress.say(f"{told} it, to the same scores")
             self._more = 0
 
     def _tell_cut(self, cut: int, count: int) -> None:
@@ -130,7 +128,7 @@ class Evaluator:
         if cut and not self._cut_told:
             told = f"{cut} of {count} evaluation episodes in {self._name} were cut after"
             told = f"{told} {self._limit:,} steps; their returns are those so far"
-            tqdm.write(f"{told} (said once; --eval_max_steps)", file=sys.stderr)
+            progress.say(f"{told} (said once; --eval_max_steps)")
             self._cut_told = True
 
     def _starts(self, number: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from enoto_jax import core
+from enoto_jax.data.source import Dataset
 from enoto_jax.recipes.recipe import Built, Recipe, example_transition
 from enoto_jax.types import InputError, Spec
 
@@ -58,6 +59,22 @@ def available() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None
+
+
+def size_line(parts: dict[str, int], dataset: Dataset | None) -> str:
+    """How large a run is, in a line: device, data, memory.
+
+    Args:
+      parts: as `estimate` returns them.
+      dataset: what is loaded, or None.
+    """
+    limit, total = available(), sum(parts.values())
+    words = [f"device {jax.device_count()} x {jax.devices()[0].device_kind}"]
+    if dataset is not None:
+        words.append(f"{len(dataset):,} transitions in {len(dataset.episode_ends):,} episodes")
+    need = f"{total / GIB:.1f} GiB" if total >= GIB else f"{max(1, total >> 20)} MiB"
+    words.append(f"memory about {need}" + (f" of {limit / GIB:.1f} GiB" if limit else ""))
+    return ", ".join(words)
 
 
 def check(parts: dict[str, int], capacity: int, limit: int | None) -> None:

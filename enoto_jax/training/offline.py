@@ -14,7 +14,7 @@ from enoto_jax import core
 from enoto_jax.recipes.recipe import Phase
 from enoto_jax.replay import ring
 from enoto_jax.runs import hosts
-from enoto_jax.runs.progress import Progress
+from enoto_jax.runs.progress import Clock, Progress, at
 from enoto_jax.runs.saving import Place
 from enoto_jax.runs.streams import stream
 from enoto_jax.training.record import Record
@@ -106,7 +106,10 @@ def train(
     zeros = jax.tree.map(lambda x: np.zeros(len(seeds.seeds), x.dtype), shapes)
     sums, since = (position["sums"], position["since"]) if position else (zeros, step)
     sums, programs = seeds.put(sums), record.programs(algorithm)
-    progress = Progress(phase.steps, "offline", initial=step)
+    clock = Clock(timing, phase.eval_every, last=record.looks.evaluator is None)
+    progress = Progress("offline", phase.steps, step, clock)
+    if step:
+        progress.note(f"resumed at {at('offline', step)}")
     if step < phase.steps:
         run = timing.compiled(program, state, *arguments, sums)
         progress.note(f"compiled in {timing.totals['compile_s']:.1f} s")

@@ -20,7 +20,7 @@ from enoto_jax.envs.pool import PoolEnvs
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.recipes.recipe import Phase, example_batch, example_transition
 from enoto_jax.replay import Replay, Stored, ring
-from enoto_jax.runs.progress import Progress
+from enoto_jax.runs.progress import Clock, Progress, at
 from enoto_jax.runs.saving import Place
 from enoto_jax.runs.streams import stream
 from enoto_jax.training.carried import Online, cut_off, portable
@@ -190,7 +190,10 @@ class Interaction:
         kind = PoolEnvs if phase.envs_backend == "envpool" else SeedEnvs
         self._envs = kind(env, self._seeds.seeds, record.transform)
         self._now = self._envs.begin(step)
-        self._progress = Progress(phase.steps, "online", initial=step)
+        clock = Clock(record.timing, phase.eval_every, steady=phase.warmup + 1)
+        self._progress = Progress("online", phase.steps, step, clock)
+        if step:
+            self._progress.note(f"resumed at {at('online', step)}")
         if step < phase.steps:
             compiling = compile_overlapped if phase.overlap else compile_step
             program = compiling(phase, algorithm, replay, self._seeds)

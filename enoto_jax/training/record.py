@@ -14,6 +14,7 @@ from enoto_jax.runs import hosts
 from enoto_jax.runs.dashboards import Sink
 from enoto_jax.runs.diagnostics import check_finite
 from enoto_jax.runs.metrics import Rows
+from enoto_jax.runs.progress import at, release
 from enoto_jax.runs.saving import Saved, Saving
 from enoto_jax.runs.signals import Signals
 from enoto_jax.runs.timing import Timing
@@ -21,13 +22,9 @@ from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.probe import Look, compile_probe
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
-from enoto_jax.types import Transition
+from enoto_jax.types import Stopped, Transition
 
 Watch = Callable[[str, int, Any, np.ndarray], None]
-
-
-class Stopped(Exception):
-    """A signal asked the run to stop; a checkpoint is saved."""
 
 
 class Looks(NamedTuple):
@@ -98,7 +95,7 @@ class Record:
 
     def check(self, phase: str, step: int, tree: Mapping[str, Any]) -> None:
         """Refuse to go on with NaN or infinity in network -> arrays [S, ...]; see check_finite."""
-        check_finite(tree, f"{phase} step {step}", self.folder)
+        check_finite(tree, at(phase, step), self.folder)
 
     def write(
         self, phase: str, step: int, sums: Mapping[str, Mapping[str, Any]], count: int
@@ -184,7 +181,7 @@ class Record:
           Stopped: always.
         """
         self.saving.checkpoints.wait()
-        raise Stopped(f"{phase} step {step}")
+        raise Stopped(at(phase, step))
 
     def close(self) -> None:
         """Close what is open, wait for the checkpoints, and answer signals as before.
@@ -192,6 +189,7 @@ class Record:
         Raises:
           RunError: one of them could not be written.
         """
+        release()
         self.signals.release()
         self.rows.close()
         if self.looks.evaluator is not None:

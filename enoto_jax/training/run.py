@@ -20,7 +20,7 @@ from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Built, Recipe, build, switch
 from enoto_jax.runs import folder as run_folder
-from enoto_jax.runs import hosts
+from enoto_jax.runs import hosts, provenance
 from enoto_jax.runs.dashboards import sinks as open_sinks
 from enoto_jax.runs.saving import Place, Saved
 from enoto_jax.runs.streams import stream
@@ -29,11 +29,11 @@ from enoto_jax.training import deterministic, memory, offline, online, probe, re
 from enoto_jax.training.carried import Online, saved_template, unpack
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.finish import finish
-from enoto_jax.training.record import Looks, Record, Stopped
+from enoto_jax.training.record import Looks, Record
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.training.settings import Options, Settings
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, RunError, Transition
+from enoto_jax.types import InputError, RunError, Stopped, Transition
 
 
 class Setup(NamedTuple):
@@ -66,7 +66,11 @@ class Setup(NamedTuple):
     def config(self) -> dict[str, Any]:
         """What config.json says."""
         restored = self.settings.restored
+        data_hash = self.dataset and self.dataset.content_hash
+        if data_hash is None and restored is not None:  # what the restored phase has learned from
+            data_hash = run_folder.config_of(restored).get("data_hash")
         return {
+            **provenance.found(),
             **(self.settings.about or {}),
             "task": self.source.name,
             "env": "none" if self.env is None else self.env.text,
@@ -75,7 +79,7 @@ class Setup(NamedTuple):
             "eval_episodes": self.settings.eval_episodes,
             "restore": restored and str(restored.resolve()),
             "recipe": units.to_json(self.recipe),
-            "data_hash": self.dataset and self.dataset.content_hash,
+            "data_hash": data_hash,
             "reference": self.source.reference,
             "deterministic": deterministic.is_on(),
         }
@@ -110,11 +114,11 @@ def train(
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)
         return summary
     seeds = SeedMap(setup.settings.seeds)
-    before, transform = _start(setup, seeds)
+    before, transform, size = _start(setup, seeds)
     with ExitStack() as stack:
         hosts.from_first(lambda: run_folder.claim(folder, stack))
         if setup.settings.announce:
-            print(setup.settings.announce, file=sys.stderr)
+            print(setup.settings.announce, size, f"folder {folder}", sep="\n", file=sys.stderr)
         if moved := run_folder.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
         record = _open(setup, folder, seeds, transform)
@@ -148,8 +152,12 @@ def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
     return setup._replace(dataset=source.load() if needed else None)
 
 
-def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transform]:
-    """The restored offline state, if any, and the transform; checks that the run fits in memory."""
+def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transform, str]:
+    """The restored offline state, if any; the transform; the run's size in words.
+
+    Raises:
+      InputError: the run does not fit in memory.
+    """
     recipe, built, source, settings, _, _, dataset = setup
     before, transform = None, None
     if settings.restored is not None:
@@ -159,7 +167,7 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transf
     rows = 0 if dataset is None else len(dataset)
     parts = memory.estimate(recipe, built, source.spec, on_device, rows)
     memory.check(parts, built.replay.capacity, memory.available())
-    return before, transform
+    return before, transform, memory.size_line(parts, dataset)
 
 
 def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> Record:

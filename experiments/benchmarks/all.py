@@ -27,6 +27,7 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax.cli import command
+from enoto_jax.runs import provenance
 from enoto_jax.runs.files import read_json, write_json
 from enoto_jax.training.seeds import cores
 from enoto_jax.types import InputError, RunError
@@ -136,7 +137,7 @@ def _about(parts: dict[str, list[str]]) -> dict:
         "devices": devices,
         "driver": _said(ask) if shutil.which(ask[0]) else [],
         "cores": os.cpu_count(),
-        "versions": command.versions(),
+        "versions": provenance.versions(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "commands": {name: shlex.join(arguments) for name, arguments in parts.items()},
     }

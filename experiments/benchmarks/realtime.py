@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from enoto_jax import Agent, Transition
-from enoto_jax.cli import command
+from enoto_jax.cli import command, plans
 from enoto_jax.data.source import from_env, load_source
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.recipes import registry
@@ -49,7 +49,7 @@ def main() -> None:
     config = config_of(run)
     run = Path(config["restore"] or run)  # a run that was restored begins where that one ended
     row = registry.from_json(config["recipe"])
-    row = command.with_settings(row, FLAGS.set)
+    row = plans.with_settings(row, FLAGS.set)
     env = make_env(config["env"])
     replay = row.online.replay
     needed = replay.needs_data and config.get("task_given")

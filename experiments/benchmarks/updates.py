@@ -24,7 +24,7 @@ from absl import flags
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from enoto_jax.cli import command
+from enoto_jax.cli import command, plans
 from enoto_jax.envs import gym
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import Recipe
@@ -126,7 +126,7 @@ def row(method: str, n: int | None, batch_size: int) -> Recipe:
     found = registry.override(found, "online.replay.capacity", rates.ROWS)
     if n is not None:
         found = registry.override(found, "algorithm.n", n)
-    return command.with_settings(found, FLAGS.set)
+    return plans.with_settings(found, FLAGS.set)
 
 
 def report(lines: Sequence[dict[str, Any]]) -> None:

@@ -8,14 +8,15 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from absl import flags
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
-from enoto_jax.report import curves
-from enoto_jax.report.stats import metric_of, read_evaluations
+from enoto_jax.report import curves, intervals, metrics
+from enoto_jax.report.aggregate import TASKS
+from enoto_jax.report.evaluations import metric_of, read_evaluations
 from enoto_jax.runs.files import read_csv
 from enoto_jax.types import InputError
 from experiments.paper.grid import Folders
@@ -36,6 +37,8 @@ def scores(folders: Folders, path: Path) -> list[Path]:
 def aggregate(folders: Folders, path: Path) -> list[Path]:
     """Tasks together: a seed's curve is its mean over the tasks that every line has.
 
+    Fewer than three tasks are no aggregate, and have a panel each.
+
     Raises:
       InputError: no task has all lines, or one of several tasks has no score.
     """
@@ -43,6 +46,8 @@ def aggregate(folders: Folders, path: Path) -> list[Path]:
     whole = {task: own for task, own in folders.items() if len(own) == len(labels)}
     if not whole:
         raise InputError(f"{path}: no task has a run of every line; train the others")
+    if 1 < len(whole) < TASKS:
+        return scores(whole, path)
     word = _word(whole)
     if len(whole) > 1 and word != curves.WORD["score"][0]:
         raise InputError(
@@ -77,11 +82,8 @@ def score_curves(run: Path) -> tuple[str, curves.Curves]:
 
 def metric_curves(run: Path, quantity: str) -> curves.Curves:
     """One quantity of a run's metrics.csv, a curve each seed."""
-    seeds: dict[str, list[tuple[int, float]]] = {}
-    for row in read_csv(run / "metrics.csv"):
-        if row["name"] == quantity:
-            seeds.setdefault(row["seed"], []).append((int(row["step"]), float(row["value"])))
-    return [tuple(np.array(column) for column in zip(*sorted(own))) for own in seeds.values()]
+    phase, _, name = quantity.partition("/")
+    return list(metrics.read(run).get(name, {}).get(phase, {}).values())
 
 
 def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
@@ -102,7 +104,7 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
             for label, found in lines.items():
                 if found:
                     look = curves.look(labels.index(label))
-                    line, *_ = curves.draw(axes, found, *look, seeds=False)
+                    line, *_ = curves.draw(axes, found, *look)
                     line.set_label(label)
                     handles.setdefault(label, line)
             end = max((x[-1] for own in lines.values() for x, _ in own), default=1)
@@ -110,15 +112,25 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             handles |= _overlay(axes, task, labels, published)
         for row in grid:
-            row[0].set_ylabel(y_label)
+            row[0].set_ylabel(y_label if len(tasks) == 1 else y_label.replace(" (", "\n("))
         for axes in grid[-1]:
             axes.set_xlabel("online environment steps")
         if not handles:
             raise InputError(f"{path}: no run has this quantity; train with this version")
-        several = any(len(own) > 1 for lines in tasks.values() for own in lines.values())
-        band = [Patch(color="#888888", alpha=0.3, linewidth=0, label=curves.BAND)]
-        curves.finish(figure, "", [*handles.values(), *band * several], path)
+        counts = [len(own) for lines in tasks.values() for own in lines.values()]
+        curves.finish(figure, "", [*handles.values(), *_key(counts)], path)
     return path
+
+
+def _key(counts: Sequence[int]) -> list[Artist]:
+    """What bands and thin lines are, with the number of seeds."""
+    handles = curves.key(counts)
+    for handle in handles:
+        banded = handle.get_label() == curves.BAND
+        own = sorted({n for n in counts if n > 1 and (n >= intervals.ENOUGH) == banded})
+        seeds = str(own[0]) if len(own) == 1 else f"{own[0]} to {own[-1]}"
+        handle.set_label(f"{handle.get_label()}, n = {seeds}")
+    return handles
 
 
 def _overlay(axes: Axes, task: str, labels: Sequence[str], published) -> dict[str, Line2D]:

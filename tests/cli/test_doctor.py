@@ -23,7 +23,14 @@ def only_one_renderer(monkeypatch):
 def test_this_machine_can_train(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     (tmp_path / "one.hdf5").touch()
-    monkeypatch.setattr(doctor, "OPTIONAL", (("no-such-package", "nothing", "pip install it"),))
+    monkeypatch.setattr(
+        doctor,
+        "OPTIONAL",
+        (
+            doctor.Extra("no-such-package", "nothing", ("x",), "pip install it"),
+            doctor.Extra("numpy", "numbers", ("numpy", "no_such_module"), "pip install more"),
+        ),
+    )
     monkeypatch.setattr(doctor, "packages", lambda: iter(()))  # they are another test's
     code, found = call(capsys)
     assert code == command.DONE and "MISSING" not in found
@@ -32,6 +39,8 @@ def test_this_machine_can_train(capsys, monkeypatch, tmp_path):
     assert any(line.endswith("one.hdf5, 1 files") or ", 1 files" in line for line in found["OK"])
     assert any("none works" in x and "buy a display" in x for x in found["optional"])
     assert "no-such-package: not installed (nothing); pip install it" in found["optional"]
+    (line,) = [x for x in found["optional"] if x.startswith("numpy: ")]
+    assert "No module named 'no_such_module'" in line and line.endswith("; pip install more")
 
 
 def test_what_is_missing_is_said_and_ends_with_2(capsys, monkeypatch):

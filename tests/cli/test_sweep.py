@@ -89,6 +89,17 @@ def test_equal_offline_phases_are_trained_once(cells, tmp_path):
     assert [c.after for c in found[2:]] == [found[0].name, found[1].name] * 2
 
 
+def test_the_budget_is_settled_where_the_sweep_begins(tmp_path, monkeypatch):
+    """A worker on an accelerator must not take another one than this machine has planned."""
+    define_flags(sweep)
+    sweep.FLAGS(["enoto_jax.cli.sweep", *SMALL[1:]])
+    monkeypatch.setattr(grid.plans, "fitting", lambda: "demo")
+    (cell,) = grid.cells(tmp_path / "out")
+    assert "--budget=demo" in cell.arguments
+    monkeypatch.setattr(grid.plans, "fitting", lambda: "paper")
+    assert grid.resolve(cell.arguments).recipe == cell.plan.recipe
+
+
 def test_a_grid_from_a_file(cells, tmp_path):
     file = tmp_path / "grid.yaml"
     file.write_text(

@@ -12,9 +12,11 @@ import h5py
 import numpy as np
 import pytest
 
-from enoto_jax.cli import command, train
+import enoto_jax
+from enoto_jax.cli import command, compiled, evaluate, plans, train
 from enoto_jax.recipes import units
 from enoto_jax.recipes.table import RECIPES
+from enoto_jax.runs import progress
 from enoto_jax.training import offline, online, run
 from tests.helpers import define_flags, python, reach_data
 
@@ -27,7 +29,19 @@ FILES = {
     "checkpoints",
     "summary.json",
     "curve.png",
+    "training.png",
 }
+
+
+SHORT = (
+    "--budget=smoke",
+    "--offline_steps=400",
+    "--online_steps=300",
+    "--set=offline.eval_every=200",
+    "--set=online.eval_every=100",
+    "--eval_episodes=2",
+    "--utd=1",
+)
 
 
 class Called(NamedTuple):
@@ -47,6 +61,7 @@ def call(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(offline, "compile_blocks", begins)
     monkeypatch.setattr(online, "compile_step", begins)
+    monkeypatch.setattr(compiled, "keep", lambda given: None)  # this process has its own
 
     def call(*arguments) -> Called:
         arguments = [MODULE, *map(str, arguments)]
@@ -125,7 +140,7 @@ BAD = {
     "unknown flag": (["--metod=sac"], ["metod"]),
     "no flag at all": (["sac"], ["'sac'", "--name=value"]),
     "flag's type": (["--batch_size=many"], ["batch_size", "many"]),
-    "unknown preset": (["--preset=smoky"], ["--preset", "smoky", "smoke"]),
+    "unknown budget": (["--preset=smoky"], ["--budget", "smoky", "smoke"]),
     "unknown path": (
         ["--set=online.algorithm.exploration.ubc=1"],
         ["--set", "exploration.ubc", "online.algorithm.exploration.ucb"],
@@ -243,7 +258,7 @@ def test_dry_run(call, tmp_path):
     assert "precision bf16; deterministic" in called.out
     assert "online.algorithm.n = 5" in called.out
     assert "online.algorithm.exploration.ucb = 10.0" in called.out
-    assert "offline.steps = 400" in called.out
+    assert "offline.steps = 2000" in called.out
     assert "parameters" in called.out and "MiB" in called.out
     assert "cql -> sac" in called.out  # what the switch changes
     assert not list(tmp_path.iterdir())
@@ -280,7 +295,7 @@ def test_help(call):
     """The first thing that anybody types."""
     called = call("--help")
     assert called.code == 0
-    assert "--method" in called.out and "Row of the table" in called.out
+    assert "--method" in called.out and "see enoto methods" in called.out
 
 
 # What the flags come to.
@@ -349,12 +364,12 @@ def test_several_files_are_one_task(plan, files):
 
 
 def test_an_environment_completes_the_task_of_a_file(files):
-    source = command._source(str(files / "nameless.hdf5"), "Reach-v0", RECIPES["cql"])
+    source = plans._source(str(files / "nameless.hdf5"), "Reach-v0", RECIPES["cql"])
     assert (source.env_id, source.max_episode_steps) == ("Reach-v0", 20)
 
 
 def test_paper_is_the_row_itself(plan):
-    given = plan()
+    given = plan("--budget=paper")
     assert given["recipe"] == RECIPES["enoto_cql"]
     assert given["seeds"] == (0, 1, 2, 3, 4) and given["eval_episodes"] == 10
     assert given["folder"].parts[0] == "runs" and "enoto_cql" in given["folder"].name
@@ -363,6 +378,23 @@ def test_paper_is_the_row_itself(plan):
 def test_an_online_row_needs_no_data(plan):
     given = plan("--method=sac", "--env=Hopper-v4")
     assert given["task"] == given["env"] == "Hopper-v4"
+
+
+def test_the_budget_that_fits_the_device(plan, call, monkeypatch):
+    """A bare command on a CPU never begins the paper's million updates, and says so."""
+    given = plan()
+    assert given["recipe"].offline.steps == 60_000 and given["seeds"] == (0,)
+    assert "budget cpu, which fits a CPU: " in given["announce"]
+    assert "--budget=paper" in given["announce"]
+    monkeypatch.setattr(plans, "fitting", lambda: "paper")  # as on an accelerator
+    given = plan()
+    assert given["recipe"] == RECIPES["enoto_cql"]
+    assert "budget paper, which fits an accelerator: " in given["announce"]
+    assert "budget" not in plan("--budget=smoke")["announce"]
+
+
+def test_the_old_name_of_the_budget(plan):
+    assert plan("--preset=demo")["recipe"] == plan("--budget=demo")["recipe"]
 
 
 # Whole runs, in processes of their own.
@@ -379,7 +411,7 @@ def smoke(tmp_path_factory):
     }
 
     def start(*arguments):
-        return python("-m", MODULE, "--preset=smoke", *arguments, env=environment)
+        return python("-m", MODULE, *SHORT, *arguments, env=environment)
 
     process = start(f"--out={folder / 'run'}")
     out, err = process.communicate(timeout=600)
@@ -401,16 +433,61 @@ def test_smoke(smoke):
     assert called.code == 0, called.err
     assert {path.name for path in folder.iterdir()} == FILES
     assert rows(folder) == ROWS
-    headline = called.out.splitlines()[-1]
+    headline, took, following = called.out.splitlines()
     assert headline.startswith(f"{folder}: score at the hand-over") and "final score" in headline
     assert headline.rstrip().endswith("(in InvertedDoublePendulum-v5)")
+    assert headline.count("(seeds ") == 2 and "interval" not in headline
+    assert took.startswith("  took ") and took.endswith(f"curve: {folder / 'curve.png'}")
+    assert following.startswith(f"  next: enoto report {folder} ")
     assert "Traceback" not in called.err and "Warning" not in called.err
+    assert "10,000 transitions in 429 episodes, memory about" in called.err
+    assert f"folder {folder}" in called.err
+
+
+def test_where_a_run_comes_from(smoke):
+    _, folder, _ = smoke
+    config = json.loads((folder / "config.json").read_text())
+    assert config["package_version"] == enoto_jax.__version__
+    assert config["git_commit"] is None or len(config["git_commit"].split("-")[0]) == 40
+    assert config["command"].startswith("enoto train --budget=smoke --offline_steps=400")
+
+
+def test_an_evaluation_again_gives_the_runs_own_numbers(smoke, capsys, tmp_path):
+    _, folder, _ = smoke
+    kept = [line.split(",") for line in (folder / "evaluations.csv").read_text().splitlines()[1:]]
+    for which, phase, step in (("latest", "online", "300"), ("handover", "offline", "400")):
+        out = tmp_path / f"{which}.csv"
+        define_flags(evaluate)
+        arguments = ["evaluate", str(folder), f"--which={which}", f"--out={out}"]
+        assert command.execute(evaluate.main, arguments, "run") == command.DONE, capsys.readouterr()
+        own = [row for row in kept if row[:2] == [phase, step]]
+        again = [line.split(",") for line in out.read_text().splitlines()[1:]]
+        for one, two in zip(own, again, strict=True):
+            assert one[:4] == two[:4] and one[7] == two[7]
+            np.testing.assert_allclose(np.float64(two[4:7]), np.float64(one[4:7]), rtol=1e-3)
+    said = capsys.readouterr().out
+    assert "  seed 1: score " in said and " (seeds " in said
+
+
+def test_an_evaluation_of_what_is_no_run(smoke, capsys, tmp_path):
+    _, folder, _ = smoke
+    for arguments, words in (
+        ([str(tmp_path)], "config.json"),
+        ([str(folder), "--episodes=0"], "--episodes"),
+        ([str(folder), f"--out={folder / 'evaluations.csv'}"], "is there already"),
+        ([str(folder), "--env=Hopper-v4"], "observation size 11"),
+        ([str(folder), "--which=first"], "--which"),
+    ):
+        define_flags(evaluate)
+        code = command.execute(evaluate.main, ["evaluate", *arguments], "run")
+        err = capsys.readouterr().err
+        assert code == command.BAD_INPUT and words in err and err.count("\n") == 1, err
 
 
 def test_a_finished_run_says_so(smoke, call):
     _, folder, _ = smoke
     before = (folder / "evaluations.csv").stat().st_mtime_ns
-    called = call("--preset=smoke", f"--out={folder}")
+    called = call(*SHORT, f"--out={folder}")
     assert called.code == 0 and "is finished" in called.err
     assert called.out.startswith(f"{folder}: ")
     assert (folder / "evaluations.csv").stat().st_mtime_ns == before
@@ -418,26 +495,27 @@ def test_a_finished_run_says_so(smoke, call):
 
 def test_other_flags_on_the_same_folder_are_refused(smoke, call):
     _, folder, _ = smoke
-    called = call("--preset=smoke", "--batch_size=32", f"--out={folder}")
+    called = call(*SHORT, "--batch_size=32", f"--out={folder}")
     assert called.code == 2
     assert "batch_size is 64, now 32" in called.err
     assert called.err.startswith("error: --out") and called.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    "method, warmup, random_steps",
-    [("sac", 100, 0), ("cal_ql", 0, 0), ("rlpd", 100, 100), ("wsrl", 100, 0)],
+    "method, warmup, random_steps, utd",
+    [("sac", 100, 0, 4), ("cal_ql", 0, 0, 4), ("rlpd", 100, 100, 20), ("wsrl", 100, 0, 4)],
 )
-def test_a_preset_cuts_first_steps_and_never_adds_any(plan, method, warmup, random_steps):
+def test_a_budget_cuts_first_steps_and_never_updates(plan, method, warmup, random_steps, utd):
     row = plan("--preset=smoke", f"--method={method}")["recipe"]
     assert (row.online.warmup, row.online.random_steps) == (warmup, random_steps)
+    assert row.online.utd == utd
     options = units.children(row.online.algorithm)
     assert options["hidden"] == (32, 32) and options["critic_hidden"] is None
 
 
 def test_config_gives_the_same_run(smoke, plan, call, monkeypatch):
     _, folder, _ = smoke
-    ours = plan("--preset=smoke")
+    ours = plan(*SHORT)
     theirs = plan(f"--config={folder / 'config.json'}")
     same = ("recipe", "task", "seeds", "env", "eval_episodes", "restore")
     for name in same[1:]:
@@ -489,13 +567,14 @@ def test_stopped_by_a_signal_and_started_again(smoke, tmp_path, phase):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=400)
     assert process.returncode == 75, err
-    assert f"stopped at {phase} step" in err and "Traceback" not in err
+    assert f"stopped at {phase} {progress.UNITS[phase]} " in err and "Traceback" not in err
     assert not (folder / "summary.json").exists()
     stopped = rows(folder)
     assert stopped == ROWS[: len(stopped)] and len(stopped) < len(ROWS)
     process = start(f"--out={folder}")
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
+    assert f"resumed at {phase} {progress.UNITS[phase]} " in err or phase == "offline"
     assert rows(folder) == ROWS
     assert "final score" in out
     assert {path.name for path in folder.iterdir()} == FILES

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "WORKSPACE.md", "docs/index.md"]
 # Budgets and files that a test cannot afford, and what stands for them.
 STAND_INS = {
-    "--preset=paper": "--preset=smoke",
-    "--preset=cpu": "--preset=smoke",
+    "--budget=paper": "--budget=smoke",
+    "--budget=cpu": "--budget=smoke",
     "--rows=10000": "--rows=30",
 }
 LEFT_OUT = ("--task=hopper-medium-v2",)  # a gigabyte from the network

@@ -50,7 +50,7 @@ def test_the_grid_is_one(tmp_path):
 
 def test_the_search_is_one(tmp_path):
     tune = pytest.importorskip("ray.tune")
-    from experiments import search
+    from enoto_jax.cli import search
 
     (tmp_path / "search.yaml").write_text(blocks("yaml")[1])
     samples, space = search.read(tmp_path / "search.yaml", tune)

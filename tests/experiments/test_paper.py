@@ -13,7 +13,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from enoto_jax.cli import command, train
+from enoto_jax.cli import command, plans, train
 from enoto_jax.data.write import write_d4rl
 from enoto_jax.report import curves
 from enoto_jax.training import offline, online
@@ -194,9 +194,9 @@ def test_every_figure_is_drawn_from_what_is_there(everything, task, monkeypatch,
         with Image.open(everything / f"{name}.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 50, name
     targets = ["MinQ", "MeanQ", "REM", "RandomMinPair", "WeightedMinPair"]
-    assert legends["fig3"] == [*targets, curves.BAND]
+    assert legends["fig3"] == [*targets, "each seed, n = 2"]
     assert legends["fig1c"] == ["CQL", "random"]
-    assert legends["fig5"][-2:] == ["ENOTO-CQL (published)", curves.BAND]
+    assert legends["fig5"][-2:] == ["ENOTO-CQL (published)", "each seed, n = 2"]
 
 
 def test_what_is_not_there_is_named_and_left_out(out, tmp_path, task, capsys):
@@ -213,7 +213,7 @@ def test_what_is_not_there_is_named_and_left_out(out, tmp_path, task, capsys):
 
 def test_cells_that_share_a_folder_are_the_same_run(task):
     """And an offline phase is that of every row which starts from it."""
-    plans, phases = {}, {}
+    recipes, phases = {}, {}
     for figure in figures():
         for arguments in grid.runs(figure, str(task), Path("out")):
             given = flags.FlagValues()
@@ -221,14 +221,14 @@ def test_cells_that_share_a_folder_are_the_same_run(task):
                 given[flag.name] = _fresh(flag)
             given(["train", *arguments, *TINY[:1]])
             restore, given.restore = given.restore, None
-            plan = command.resolve(given, train.PATHS, arguments)
-            assert plans.setdefault(given.out, plan.recipe) == plan.recipe, given.out
+            plan = plans.resolve(given, train.PATHS, arguments)
+            assert recipes.setdefault(given.out, plan.recipe) == plan.recipe, given.out
             phase = (plan.recipe.offline, plan.recipe.transform)
             if restore is None:
                 phases[given.out] = phase
             else:
                 assert phases[restore] == phase, given.out
-    assert len(plans) > 35
+    assert len(recipes) > 35
 
 
 def _fresh(flag):
@@ -239,7 +239,7 @@ def _fresh(flag):
 
 @pytest.mark.parametrize(
     "wrong, said",
-    [("--method=sac", "--method"), ("--restore=x", "--restore"), ("--preset=laptop", "--preset")],
+    [("--method=sac", "--method"), ("--restore=x", "--restore"), ("--budget=laptop", "--budget")],
 )
 def test_bad_flags(task, tmp_path, capsys, wrong, said):
     assert call("fig3", wrong, f"--task={task}", f"--out={tmp_path}") == command.BAD_INPUT

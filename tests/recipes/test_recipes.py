@@ -273,7 +273,7 @@ def test_handover_carries_everything_that_is_used(offline_row):
     if offline_row.recipe.handover.name != "carry":
         pytest.skip("does not carry; see test_handover")
     before, start = offline_row.offline.four, offline_row.online.start
-    if offline_row.recipe.handover.make is handover.expand_policy:
+    if offline_row.recipe.handover == handover.expand_policy():
         kept = {name: x for name, x in start.params.items() if name != "actor"}
         assert kept.keys() == {"critic", "value"}
         assert_same(kept, {name: before.params[name] for name in kept})

@@ -42,19 +42,17 @@ def refusal(function, *arguments):
 
 
 def test_names_of_units_are_unique_and_each_says_what_it_is():
-    makes = [make for kind in registry.KINDS.values() for make in kind]
-    assert len(registry.UNITS) == len(makes)
-    assert [make.__name__ for make in makes if len(units.source_line(make)) < 8] == []
+    for name, make in registry.UNITS.items():
+        assert name == make.__name__ and registry.named(registry.kind_of(make))[name] is make
+        assert len(units.summary(make)) >= 8, name
 
 
 def test_every_hyper_parameter_of_every_unit_has_a_line():
-    owners = [*registry.UNITS.values(), Phase, Recipe]
-    fields = {Phase: Phase.__dataclass_fields__, Recipe: Recipe.__dataclass_fields__}
     without = [
         f"{owner.__name__}.{name}"
-        for owner in owners
-        for name in fields.get(owner) or units.parameters(owner)
-        if len(units.describe(owner, name)) < 4
+        for owner in [*registry.UNITS.values(), Phase, Recipe]
+        for name, option in units.options(owner).items()
+        if len(option.about) < 4
     ]
     assert without == []
 
@@ -65,14 +63,14 @@ def test_every_path_of_a_row_is_explained(row):
         first, meaning, *rest = registry.describe_path(RECIPES[row], path).split("\n")
         assert first == f"{path} = {value}"
         assert len(meaning.strip()) > 3, path
-        make = owner.make if isinstance(owner, Unit) else type(owner)
-        assert rest[-1] == f"  (of {make.__name__}: {units.source_line(make)})"
+        make = type(owner)
+        assert rest[-1] == f"  (of {make.__name__}: {units.summary(make)})"
 
 
 def test_explaining_a_unit_says_where_it_comes_from():
     text = registry.describe_path(ENOTO, "online.algorithm.target")
     assert "weighted_min_pair: The mean over all pairs of critics" in text
-    assert "rule that reduces the target critics; min_q by default." in text
+    assert "rule that reduces the target critics." in text
     message = refusal(registry.describe_path, ENOTO, "online.algorithm.targte")
     assert message.startswith("--explain: no hyper-parameter 'online.algorithm.targte'; nearest: ")
     assert "online.algorithm.target" in message
@@ -80,9 +78,10 @@ def test_explaining_a_unit_says_where_it_comes_from():
 
 @pytest.mark.parametrize("row", RECIPES)
 def test_every_unit_of_a_row_can_be_named_on_the_command_line(row):
-    for path, value, _ in units.leaves(RECIPES[row]):
+    for path, value, owner in units.leaves(RECIPES[row]):
         if isinstance(value, Unit):
-            assert registry.parse(path, value, value.name) == value.make()
+            option = units.options(type(owner))[path.rpartition(".")[2]]
+            assert registry.parse(path, option, value, value.name) == type(value)()
 
 
 # Overrides.
@@ -249,8 +248,8 @@ def test_changed_values_survive_config_json():
     ("path", "value", "message"),
     [
         (("handover", "unit"), "cary", "--config: no unit 'cary'; nearest: carry"),
-        (("handover", "speed"), 1, "carry has no argument 'speed'; known: "),
-        (("online", "stepps"), 1, "--config: not a recipe of this version: "),
+        (("handover", "speed"), 1, "--config: carry has no argument 'speed'; known: "),
+        (("online", "stepps"), 1, "--config: Phase has no argument 'stepps'; nearest: steps"),
         (("handover", "unit"), ["carry"], "--config: not a recipe of this version: "),
         (("online",), ["steps"], "--config: not a recipe of this version: "),
         (("online",), None, "--config: not a recipe of this version: "),
@@ -278,8 +277,8 @@ def test_a_config_without_a_part_is_refused():
 def test_changes_in_words():
     assert registry.changes(ENOTO.online, ENOTO.online) == []
     lines = registry.changes(ENOTO.offline.algorithm, ENOTO.online.algorithm)
-    assert "exploration: None -> sunrise()" in lines
-    assert "target: None -> weighted_min_pair()" in lines
+    assert "exploration: policy() -> sunrise()" in lines
+    assert "target: min_q() -> weighted_min_pair()" in lines
     assert "weight: 5.0 -> -" in lines
     assert "exploration.ucb: - -> 10.0" in lines
     assert not any(line.startswith(("n:", "actor_rate:")) for line in lines)

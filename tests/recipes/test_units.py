@@ -1,6 +1,7 @@
-"""Units: constructors with their arguments written down."""
+"""Units: frozen dataclasses whose options are described, found by path, and written as data."""
 
 import dataclasses
+from typing import Annotated
 
 import pytest
 
@@ -8,118 +9,68 @@ from enoto_jax.recipes import units
 from enoto_jax.types import InputError, Unit
 
 
-def leg(*, length: float = 1.0, knees: int = 1):
+class leg(Unit):
     """A leg.
 
     More about legs.
-
-    Args:
-      length: from hip to foot,
-        in metres.
-      knees: how many.
-
-    Returns:
-      A tuple.
     """
-    return ("leg", length, knees)
+
+    length: Annotated[float, "from hip to foot, in metres."] = 1.0
+    knees: Annotated[int, "how many."] = 1
 
 
-def animal(spec, *, legs: tuple = (), front: object = None, name: str = "cat"):
-    """An animal.
+class animal(Unit):
+    """An animal."""
 
-    Args:
-      spec: comes first.
-      legs: all of them.
-      front: the leg in front.
-      name: what it is called.
-    """
-    return (spec, legs, front, name)
+    legs: Annotated[tuple, "all of them."] = ()
+    front: Annotated[leg | None, "the leg in front."] = None
+    name_of_it: Annotated[str, "what it is called."] = "cat"
 
 
-def horse(spec, *, speed: float = 2.0, **options):
-    """A horse.
+class horse(animal):
+    """A horse."""
 
-    Args:
-      speed: of the gallop.
-      **options: see animal.
-    """
-    return (speed, *animal(spec, **options))
-
-
-horse.extends = animal
+    speed: Annotated[float, "of the gallop."] = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Stable:
-    """A stable.
+    """A stable."""
 
-    Args:
-      first: the animal by the door.
-      places: how many animals fit.
-    """
-
-    first: Unit
-    places: int = 3
+    first: Annotated[animal, "the animal by the door."]
+    places: Annotated[int, "how many animals fit."] = 3
 
 
 STABLE = Stable(horse(front=leg(length=0.5)))
 
 
-# Build.
-
-
-def test_building_is_calling_with_units_built_first():
-    made = animal(legs=(leg(), leg(knees=2)), front=leg(length=3.0))
-    expected = animal("spec", legs=(leg(), leg(knees=2)), front=leg(length=3.0))
-    assert made.build("spec") == expected
-    assert leg(length=2.0).build() == ("leg", 2.0, 1)
-    assert STABLE.first.build("s") == (2.0, "s", (), ("leg", 0.5, 1), "cat")
-
-
-def test_an_unknown_argument_is_refused_when_written():
-    with pytest.raises(InputError, match=r"^leg has no argument 'lenght'; nearest: length$"):
-        leg(lenght=1.0)
-    with pytest.raises(InputError, match=r"^leg has no argument 'zzz'; known: knees, length$"):
-        leg(zzz=1.0)
-    with pytest.raises(InputError, match=r"^animal has no argument 'spec'"):
-        animal(spec=1)
-
-
-def test_a_unit_is_not_changed_by_replace():
-    one = leg(length=2.0)
-    assert one.replace(knees=3) == leg(length=2.0, knees=3)
-    assert one == leg(length=2.0) != leg()
+def test_a_unit_is_immutable_data():
+    assert leg(length=2.0) == leg(length=2.0) != leg() and len({leg(), leg(knees=1)}) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
-        one.make = animal
+        leg().knees = 2
+    with pytest.raises(TypeError, match="lenght"):
+        leg(lenght=1.0)
+    with pytest.raises(TypeError, match="positional"):
+        leg(1.0)
+    assert dataclasses.replace(leg(length=2.0), knees=3) == leg(length=2.0, knees=3)
 
 
-def test_names_defaults_and_text():
+def test_names_and_text():
     assert STABLE.first.name == "horse"
-    assert leg(knees=2).resolved() == {"length": 1.0, "knees": 2}
-    assert list(units.parameters(horse)) == ["legs", "front", "name", "speed"]
-    assert horse(name="Bo").resolved() == {
-        "legs": (),
-        "front": None,
-        "name": "Bo",
-        "speed": 2.0,
-    }
-    assert str(animal(name="a", front=leg(length=2.0))) == (
-        "animal(name='a', front=leg(length=2.0))"
+    assert str(animal(name_of_it="a", front=leg(length=2.0))) == (
+        "animal(front=leg(length=2.0), name_of_it='a')"
     )
     assert str(leg()) == "leg()"
 
 
-# Explain.
-
-
-def test_describe_reads_the_docstring():
-    assert units.describe(leg, "length") == "from hip to foot, in metres."
-    assert units.describe(leg, "knees") == "how many."
-    assert units.describe(horse, "speed") == "of the gallop."
-    assert units.describe(horse, "front") == "the leg in front."
-    assert units.describe(Stable, "places") == "how many animals fit."
-    assert units.describe(leg, "toes") == units.describe(leg, "length:") == ""
-    assert units.source_line(leg) == "A leg."
+def test_options_are_what_the_class_declares():
+    found = units.options(horse)
+    assert list(found) == ["legs", "front", "name_of_it", "speed"]
+    assert found["front"].type is leg and found["front"].optional
+    assert found["speed"] == (float, False, "of the gallop.", 2.0)
+    assert units.options(Stable)["first"].default is dataclasses.MISSING
+    assert [str(found[name]) for name in ("front", "speed")] == ["leg | None", "float"]
+    assert units.summary(leg) == "A leg."
 
 
 def test_nearest():
@@ -138,12 +89,12 @@ def test_leaves_in_order_with_their_owners():
         "first.front",
         "first.front.length",
         "first.front.knees",
-        "first.name",
+        "first.name_of_it",
         "first.speed",
         "places",
     ]
     owners = {path: owner for path, _, owner in found}
-    assert owners["places"] is STABLE and owners["first.front.knees"].make is leg
+    assert owners["places"] is STABLE and type(owners["first.front.knees"]) is leg
     values = {path: value for path, value, _ in found}
     assert values["first.front.length"] == 0.5 and values["first.speed"] == 2.0
 
@@ -153,9 +104,7 @@ def test_replace_at_changes_one_value_of_a_copy():
     assert changed == Stable(horse(front=leg(length=0.7)))
     assert Stable(horse(front=leg(length=0.5))) == STABLE
     assert units.replace_at(STABLE, "places", 9) == Stable(STABLE.first, 9)
-    defaulted = units.replace_at(STABLE, "first.name", "Bo")
-    assert defaulted.first.arguments["name"] == "Bo"
-    assert units.replace_at(STABLE, "first.front", None).first.build("s")[3] is None
+    assert units.replace_at(STABLE, "first.front", None).first.front is None
 
 
 @pytest.mark.parametrize(
@@ -178,14 +127,12 @@ def test_to_json_is_plain_and_complete():
             "unit": "horse",
             "legs": [],
             "front": {"unit": "leg", "length": 0.5, "knees": 1},
-            "name": "cat",
+            "name_of_it": "cat",
             "speed": 2.0,
         },
         "places": 3,
     }
-    assert units.to_json(animal(legs=(1, leg()))) == {
-        "unit": "animal",
-        "legs": [1, {"unit": "leg", "length": 1.0, "knees": 1}],
-        "front": None,
-        "name": "cat",
-    }
+    assert units.to_json(animal(legs=(1, leg())))["legs"] == [
+        1,
+        {"unit": "leg", "length": 1.0, "knees": 1},
+    ]

@@ -1,5 +1,6 @@
 """The pictures, by the artists that they are made of."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -46,6 +47,10 @@ def lines(axes, width):
     return [line.get_ydata() for line in axes.lines if line.get_linewidth() == width]
 
 
+def bands(axes):
+    return [band for band in axes.collections if isinstance(band, FillBetweenPolyCollection)]
+
+
 MEAN, SEED = 2.2, 0.9  # line widths
 
 
@@ -59,20 +64,47 @@ def test_curve_of_two_seeds(tmp_path):
     np.testing.assert_allclose(lines(right, SEED), [ONLINE, np.add(ONLINE, 10)])
     assert left.get_xlabel() == "offline updates"
     assert right.get_xlabel() == "online environment steps"
-    assert left.get_ylabel() == "normalised score"
+    assert left.get_ylabel() == "score (0 random, 100 expert)"
     assert left.get_xlim() == (0, 2000) and right.get_xlim() == (0, 3000)
     assert figure.get_suptitle() == "enoto_cql on hopper"
     assert legend(figure) == [
         "mean of 2 seeds",
         "each seed",
-        "95% interval of the mean",
         "score at the hand-over",
     ]
+    assert not bands(right)
     assert "hand-over" in [line.get_label() for line in right.lines]
     assert "hand-over" in [text.get_text() for text in right.texts]
     for axes in figure.axes:
         dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert [line.get_ydata()[0] for line in dashed] == [45.0]
+
+
+def test_five_seeds_have_a_band(tmp_path):
+    mine = [row for seed in range(5) for row in rows(seed, shift=seed)]
+    figure = curves.curve(mine, tmp_path / "a.png")
+    assert legend(figure)[:3] == ["mean of 5 seeds", "each seed", "95% t interval of the mean"]
+    (band,) = bands(figure.axes[1])
+    half = 2.776 * np.sqrt(2.5 / 5)  # of shifts 0 to 4, 4 degrees of freedom
+    box = band.get_datalim(figure.axes[1].transData)
+    np.testing.assert_allclose(box.intervaly, [22 - half, 62 + half], atol=1e-3)
+
+
+def test_rates_of_success_have_panels_of_their_own(tmp_path):
+    mine = [row | {"success": 0.5} for row in rows(0) + rows(1)]
+    mine[1]["success"] = None  # an evaluation without is left out
+    figure = curves.curve(mine, tmp_path / "a.png")
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == [
+        "score (0 random, 100 expert)",
+        "success rate",
+    ]
+    np.testing.assert_array_equal(lines(figure.axes[3], MEAN), [[0.5] * 4])
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "",
+        "",
+        "offline updates",
+        "online environment steps",
+    ]
 
 
 def test_panels_touch_and_share_their_y_axis(tmp_path):
@@ -98,6 +130,15 @@ def test_labels_at_the_handover_do_not_touch(tmp_path):
     last, first = left.get_xticklabels()[-1], right.get_xticklabels()[0]
     assert (last.get_text(), first.get_text()) == ("200k", "0")
     assert last.get_window_extent().x1 < first.get_window_extent().x0
+
+
+@pytest.mark.parametrize("every", [500, 30_000, 100_000, 200_000, 450_000])
+def test_labels_of_one_axis_do_not_touch(tmp_path, every):
+    figure = curves.curve(rows(0, every=every, online=[40.0, 50.0, 60.0]), tmp_path / "a.png")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert all(one.x1 < next_one.x0 for one, next_one in itertools.pairwise(boxes))
 
 
 def test_one_seed_has_no_band(tmp_path):
@@ -140,11 +181,32 @@ def test_seeds_are_averaged_up_to_where_the_shortest_ends(tmp_path):
 def test_a_folder_gives_its_title(tmp_path):
     CsvLog(tmp_path / "evaluations.csv", EVALUATION_COLUMNS).append(rows(0))
     assert curves.curve(tmp_path, tmp_path / "curve.png").get_suptitle() == ""
-    config = {"method": "enoto_cql", "task": "sets/walker2d.hdf5"}
+    config = {"method": "enoto_cql", "task": "sets/walker2d.hdf5", "env": "Walker2d-v4"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     figure = curves.curve(tmp_path, tmp_path / "curve.png")
-    assert figure.get_suptitle() == "enoto_cql on walker2d.hdf5"
+    assert figure.get_suptitle() == "enoto_cql on walker2d.hdf5\nWalker2d-v4, seed 0"
     assert is_png(tmp_path / "curve.png")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ([3], "seed 3"),
+        ([1, 0], "seeds 0 and 1"),
+        ([0, 1, 2], "seeds 0 to 2"),
+        ([0, 2, 5], "seeds 0, 2 and 5"),
+    ],
+)
+def test_seeds_in_words(seeds, words):
+    assert curves.seeds_in_words(seeds) == words
+
+
+def test_names_that_no_font_has_are_drawn(tmp_path):
+    """Control characters have no glyph, and a dollar sign begins mathematics."""
+    name = "a\tb$x"
+    figure = curves.compare({name: [rows(0)]}, tmp_path / "a.png", "two\nlines\x07")
+    assert legend(figure) == [r"a?b\$x (n = 1)"]
+    assert figure.get_suptitle() == "two\nlines?"
 
 
 def test_compare_joins_the_seeds_of_a_methods_runs(tmp_path):
@@ -157,13 +219,20 @@ def test_compare_joins_the_seeds_of_a_methods_runs(tmp_path):
     means = lines(axes, MEAN)
     np.testing.assert_allclose(means[0], [45, 25, 55, 65])
     np.testing.assert_allclose(means[1], [0, 30])
-    bands = [band for band in axes.collections if isinstance(band, FillBetweenPolyCollection)]
-    assert len(bands) == 1
-    assert bands[0].get_datalim(axes.transData).intervaly.tolist() == [20, 70]
-    assert legend(figure) == ["enoto_cql (2 seeds)", "scratch (1 seed)", curves.BAND]
+    assert not bands(axes)
+    np.testing.assert_allclose(lines(axes, SEED), [ONLINE, np.add(ONLINE, 10)])
+    assert legend(figure) == ["enoto_cql (n = 2)", "scratch (n = 1)", "each seed"]
     assert len({line.get_color() for line in axes.lines}) == 2
     assert figure.get_suptitle() == "hopper"
     assert is_png(tmp_path / "a.png")
+
+
+def test_compare_draws_a_band_from_five_seeds(tmp_path):
+    many = [row for seed in range(5) for row in rows(seed, shift=seed)]
+    figure = curves.compare({"a": [many], "b": [rows(0)]}, tmp_path / "a.png")
+    (axes,) = figure.axes
+    assert len(bands(axes)) == 1 and lines(axes, SEED) == []
+    assert legend(figure) == ["a (n = 5)", "b (n = 1)", curves.BAND]
 
 
 def test_a_legend_is_no_wider_than_its_figure(tmp_path):
@@ -212,8 +281,8 @@ def test_the_callers_matplotlib_is_left_alone(tmp_path):
     script = (
         "import json, sys, matplotlib\n"
         "before = matplotlib.rcParams.copy()  # dict() would ask for a backend\n"
-        "from enoto_jax import plot\n"
-        "plot.curve(json.loads(sys.argv[1]), sys.argv[2])\n"
+        "from enoto_jax.report import curves\n"
+        "curves.curve(json.loads(sys.argv[1]), sys.argv[2])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert matplotlib.rcParams.copy() == before\n"
     )

@@ -13,22 +13,36 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import command, report
-from enoto_jax.report import page
-from enoto_jax.report.runs import find, flat
-from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog, read_csv
+from enoto_jax.report import page, tables
+from enoto_jax.report.runs import find
+from enoto_jax.runs.files import EVALUATION_COLUMNS, METRIC_COLUMNS, CsvLog, read_csv
 from enoto_jax.types import InputError
 from tests.browser import chromium, requests, size
 from tests.helpers import ROOT, define_flags
 
 DAMAGED, COPY = "c/damaged", "c/copy"
+TASKS = ("hopper-medium-v2", "walker2d-medium", "ant-medium")
 
 
 def make(
-    folder, method, task, seeds, target=None, online=3000, summary=True, restore=None, shift=0
+    folder,
+    method,
+    task,
+    seeds,
+    target=None,
+    online=3000,
+    summary=True,
+    restore=None,
+    shift=0,
+    score=True,
 ):
     rng = np.random.default_rng(sum(seeds) + shift)
-    offline = {"algorithm": {"unit": "cql", "hidden": [8, 8]}, "steps": 2000}
-    algorithm = {"unit": "sac", "target": target and {"unit": target}}
+    offline = {
+        "algorithm": {"unit": "edac" if method == "edac" else "cql", "hidden": [8, 8]},
+        "steps": 2000,
+    }
+    unit = method if method in ("cql", "edac") else "sac"
+    algorithm = {"unit": unit} | ({"target": {"unit": target}} if target else {})
     config = {
         "method": method,
         "task": task,
@@ -39,6 +53,9 @@ def make(
         "recipe": {"offline": offline, "online": {"algorithm": algorithm, "steps": 3000}},
         "versions": {"jax": "0.0"},
         "device": "1 x cpu",
+        "git_commit": "0123abc",
+        "package_version": "9.8",
+        "command": f"enoto train --method={method} --task={task}",
     }
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
@@ -54,7 +71,7 @@ def make(
             "seed": seed,
             "return_mean": 1.0,
             "return_std": 0.0,
-            "score": 40 + shift + rng.normal(),
+            "score": 40 + shift + rng.normal() if score else None,
             "episodes": 2,
             "wall_s": 1.0,
         }
@@ -63,19 +80,27 @@ def make(
         for seed in seeds
     ]
     CsvLog(folder / "evaluations.csv", EVALUATION_COLUMNS).append(rows)
+    metrics = [
+        {"step": step, "seed": seed, "name": f"online/{name}", "value": step + seed}
+        for name in ("critic/loss", "data/q_mean")
+        for step in (0, 1000)
+        for seed in seeds
+    ]
+    CsvLog(folder / "metrics.csv", METRIC_COLUMNS).append(metrics)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two tasks, three rows, seeds in several folders, and everything that can be wrong."""
+    """Four tasks, one without scores, seeds in several folders, and everything that can be wrong."""
     top = tmp_path_factory.mktemp("runs")
-    for shift, task in enumerate(("hopper-medium-v2", "walker2d-medium")):
-        make(top / task / "cql-a", "cql", task, (0, 1), shift=shift)
+    for shift, task in enumerate(TASKS):
+        make(top / task / "cql-a", "cql", task, (0, 1, 3, 4), shift=shift)
         make(top / task / "cql-b", "cql", task, (2,), shift=shift)
-        make(top / task / "enoto", "enoto_cql", task, (0, 1), shift=10 + shift)
+        make(top / task / "enoto", "enoto_cql", task, range(5), shift=10 + shift)
         path = Path("elsewhere") / "cql-a"  # the runs were moved together
         make(top / task / "min", "to_sac", task, (0, 1), restore=str(path), shift=5)
         make(top / task / "rem", "to_sac", task, (0, 1), target="rem", restore=str(path), shift=5)
+    make(top / "raw", "cql", "reach", (0, 1), score=False)
     make(top / "c/stopped", "edac", "walker2d-medium", (0,), online=1000, summary=False)
     shutil.copytree(top / "walker2d-medium/enoto", top / "c" / "copy")
     make(top / DAMAGED, "iql", "walker2d-medium", (0,))
@@ -102,27 +127,16 @@ def out(folder, tmp_path_factory):
 def test_runs_are_found_named_and_pooled(folder):
     runs, problems = find([folder])
     counts = Counter((run.row, run.task.split("-")[0]) for run in runs)
-    assert counts == {
-        ("cql", "hopper"): 2,
-        ("cql", "walker2d"): 2,
-        ("edac (unfinished)", "walker2d"): 1,
-        ("enoto_cql", "hopper"): 1,
-        ("enoto_cql", "walker2d"): 1,
-        ("to_sac", "hopper"): 1,
-        ("to_sac", "walker2d"): 1,
-        ("to_sac · target=rem", "hopper"): 1,
-        ("to_sac · target=rem", "walker2d"): 1,
-    }
+    rows = {"cql": 2, "enoto_cql": 1, "to_sac": 1, "to_sac · target=rem": 1}
+    tasks = ("hopper", "walker2d", "ant")
+    expected = {(row, task): n for row, n in rows.items() for task in tasks}
+    assert counts == expected | {("edac (unfinished)", "walker2d"): 1, ("cql", "reach"): 1}
     assert [run.folder for run in runs] == sorted(run.folder for run in runs)
     restored = next(run for run in runs if run.row == "to_sac")
     assert {row["phase"] for row in restored.rows} == {"offline", "online"}
     assert len(problems) == 2
     assert any(DAMAGED in line for line in problems)
-    assert any("the same row, task and seed (0, 1)" in line for line in problems)
-
-
-def test_paths_of_settings():
-    assert flat({"a": {"unit": "sac", "n": 2}, "b": None}) == {"a": "sac", "a.n": 2, "b": None}
+    assert any("the same row, task and seed (0, 1, 2, 3, 4)" in line for line in problems)
 
 
 def test_an_offline_run_that_others_went_on_from_is_no_row_of_its_own(tmp_path):
@@ -173,7 +187,11 @@ def test_the_page_holds_what_was_read_and_loads_nothing(out):
     for word in (
         "PEX (published)",
         "probability of improvement",
-        "41.2",
+        "enoto_jax 9.8; git commit 0123abc",
+        "enoto train --method=cql --task=ant-medium",
+        "not distinguishable (2 seeds; 5 are needed to tell)",
+        "on the same rows at every evaluation",
+        "t interval",
         DAMAGED,
         "edac (unfinished)",
     ):
@@ -184,15 +202,51 @@ def test_figures_are_what_plotly_knows(folder):
     graph_objects = pytest.importorskip("plotly.graph_objects")
     runs, _ = find([folder])
     text = page.build(runs)
-    shown = json.loads(text.split('type="application/json">')[1].split("</script>")[0])
-    assert set(shown) == {"task-0", "task-1", "aggregated", "intervals", "profiles"}
-    for figure in shown.values():
+    shown = json.loads(text.split('id="figures" type="application/json">')[1].split("</script>")[0])
+    drawn = {"aggregated", "intervals", "profiles"}
+    assert set(shown) == {"task-0", "task-1", "task-2", "task-3"} | drawn
+    quantities = json.loads(text.split('id="training" type="application/json">')[1].split("</s")[0])
+    assert set(quantities) == {"training-0", "training-1", "training-2", "training-3"}
+    assert list(quantities["training-0"]) == ["data/q_mean", "critic/loss"]
+    kinds = [t["meta"] for t in shown["task-0"]["data"] if t["legendgroup"] == "enoto_cql"]
+    assert kinds.count("band") == 2 and kinds.count("seed") == 10  # two phases
+    kinds = [t["meta"] for t in shown["task-0"]["data"] if t["legendgroup"] == "to_sac"]
+    assert "band" not in kinds and kinds.count("seed") == 4
+    for figure in [*shown.values(), *quantities["training-0"].values()]:
         graph_objects.Figure(figure)  # refuses a property that does not exist
+
+
+def test_raw_returns_and_scores_are_in_tables_of_their_own(folder):
+    text = page.build(find([folder])[0])
+    parts = {part.partition("</h2>")[0]: part for part in text.split("<section><h2>")}
+    assert "ant-medium" in parts["Scores"] and "reach" not in parts["Scores"]
+    assert "reach" in parts["Raw returns"] and "ant-medium" not in parts["Raw returns"]
+    assert "regret" not in parts["Around the hand-over, and after: raw returns"].lower()
+
+
+def test_fewer_than_three_tasks_are_no_aggregate(folder):
+    runs = [run for run in find([folder])[0] if run.task in TASKS[:2]]
+    text = page.build(runs)
+    assert "Nothing to aggregate: that needs 3 tasks" in text
+    assert '"aggregated"' not in text and "Probability of improvement" not in text
+
+
+def test_probabilities_are_of_rows_with_five_seeds(folder):
+    text = page.build(find([folder])[0])
+    table = text.split("Probability of improvement, %")[1].split("</table>")[0]
+    assert "enoto_" in table and "to_<wbr>sac" not in table
+
+
+def test_damaged_losses_are_left_out_and_named(folder, tmp_path):
+    make(tmp_path / "a", "cql", "reach", (0,))
+    (tmp_path / "a/metrics.csv").write_text("step,seed,name,value\n1,0,online/critic/loss,x\n")
+    text = page.build(find([tmp_path])[0])
+    assert "losses left out" in text and "line 2: could not convert" in text
 
 
 def test_regret_is_what_an_expert_would_have_had_more(folder):
     runs = [run for run in find([folder])[0] if run.row == "enoto_cql"][:1]
-    found = page._summary(runs[0].task, "enoto_cql", runs, runs)["values"]
+    found = tables.summary(runs[0].task, "enoto_cql", runs, runs)["values"]
     assert found["regret"]["mean"] == pytest.approx(100 - found["area"]["mean"])
     assert found["regret"]["low"] == pytest.approx(100 - found["area"]["high"])
 
@@ -234,10 +288,27 @@ def test_the_page_in_a_browser(browser, out, folder, width):
     wanted = read_csv(folder / "walker2d-medium/enoto/evaluations.csv")
     assert [float(row["score"]) for row in mine] == [float(row["score"]) for row in wanted]
 
-    final = "return [...document.querySelectorAll('.sortable')][0].rows[1].cells[6].dataset.value"
-    ask("document.querySelectorAll('.sortable thead th')[6].querySelector('button').click()")
+    if width < 600:
+        ask("document.querySelector('.sortable').scrollIntoView()")
+        seen = """return [...document.querySelectorAll('.sortable')[0].rows[1].cells].map(cell => {
+            const box = cell.getBoundingClientRect();
+            return box.width > 0 && box.left >= 0 && box.right <= innerWidth; })"""
+        assert ask(seen)[0] and sum(ask(seen)[3:]) >= 3  # the row's name and three results
+    legend = browser.find_element("css selector", "#legend")
+    assert ask("return arguments[0].scrollHeight <= arguments[0].clientHeight + 1", legend)
+    pick = browser.find_element("css selector", "select[data-id=training-0]")
+    first = ask("return document.getElementById('training-0').data[0].y")
+    pick.send_keys("critic/loss")
+    assert ask("return document.querySelector('select').value") == "critic/loss"
+    assert (
+        ask("return document.getElementById('training-0').layout.yaxis.title.text") == "critic/loss"
+    )
+    assert first
+
+    final = "return [...document.querySelectorAll('.sortable')][0].rows[1].cells[3].dataset.value"
+    ask("document.querySelectorAll('.sortable thead th')[3].querySelector('button').click()")
     lowest = float(ask(final))
-    ask("document.querySelectorAll('.sortable thead th')[6].querySelector('button').click()")
+    ask("document.querySelectorAll('.sortable thead th')[3].querySelector('button').click()")
     assert float(ask(final)) > lowest
 
 
@@ -254,6 +325,6 @@ def test_the_command_of_the_page_on_results(folder, tmp_path, monkeypatch):
     lines = (ROOT / "docs/report.md").read_text().split("```sh\n")[1].split("```")[0].splitlines()
     for line in lines:
         program = line.split()
-        assert program[:3] == ["python", "-m", "enoto_jax.cli.report"]
-        assert run(*program[3:]) == command.DONE
+        assert program[:2] == ["enoto", "report"]
+        assert run(*program[2:]) == command.DONE
     assert (tmp_path / "report.html").exists()

@@ -3,7 +3,6 @@
 import json
 import math
 
-import numpy as np
 import pytest
 
 from enoto_jax.report import stats
@@ -64,19 +63,88 @@ def test_the_best_overall_may_be_offline():
 
 def test_one_seed_has_no_interval():
     drop = stats.summary(rows(0, [1], ONLINE))["online"]["drop"]
-    assert drop == {"mean": 20.0, "low": None, "high": None, "per_seed": {"0": 20.0}}
+    assert drop == {
+        "mean": 20.0,
+        "low": None,
+        "high": None,
+        "min": 20.0,
+        "max": 20.0,
+        "sd_between_seeds": None,
+        "per_seed": {"0": 20.0},
+    }
 
 
-def test_two_seeds_have_a_mean_and_an_interval():
+def test_two_seeds_have_their_range_and_no_interval():
     found = stats.summary(rows(3, [1], ONLINE) + rows(4, [1], [50, 45, 50, *ONLINE[3:]]))
-    # Half of the resamples mix the seeds, a quarter each draw one of them twice.
     assert found["online"]["drop"] == {
         "mean": 12.5,
-        "low": 5.0,
-        "high": 20.0,
+        "low": None,
+        "high": None,
+        "min": 5.0,
+        "max": 20.0,
+        "sd_between_seeds": pytest.approx(15 / math.sqrt(2)),
         "per_seed": {"3": 20.0, "4": 5.0},
     }
     assert found["online"]["steps_to_recover"]["per_seed"] == {"3": 50.0, "4": 20.0}
+
+
+def test_five_seeds_have_students_interval():
+    finals = [40.0, 42.0, 44.0, 46.0, 48.0]  # mean 44, sd sqrt(10), t quantile 2.776 of 4 degrees
+    mine = [row for seed, y in enumerate(finals) for row in rows(seed, [1], [40, y])]
+    final = stats.summary(mine)["online"]["final"]
+    assert final["low"] == pytest.approx(44 - 2.776 * math.sqrt(10 / 5), abs=1e-3)
+    assert final["high"] == pytest.approx(44 + 2.776 * math.sqrt(10 / 5), abs=1e-3)
+
+
+def test_episodes_and_seeds_vary_apart():
+    """Scores are a tenth of returns, so an sd of 1 over 10 episodes is 0.1, unbiased by 10 / 9."""
+    mine = rows(0, [1, 5], [40, 41]) + rows(1, [1, 5], [40, 43])
+    online = stats.summary(mine)["online"]
+    assert online["final"]["sd_between_seeds"] == pytest.approx(math.sqrt(2))
+    assert online["final"]["sd_within_seeds"] == pytest.approx(0.1 * math.sqrt(10 / 9))
+    left = math.sqrt(2 - 0.01 * 10 / 9 / 10)
+    assert online["final"]["sd_between_seeds_corrected"] == pytest.approx(left)
+    assert online["handover"]["sd_between_seeds_corrected"] == 0.0  # the episodes tell it all
+    assert "sd_within_seeds" not in online["area"]
+    one_episode = [row | {"episodes": 1} for row in mine]
+    assert stats.summary(one_episode)["online"]["final"]["sd_within_seeds"] is None
+
+
+def test_success_is_summarised_where_it_is_known(tmp_path):
+    assert stats.summary(rows(0, [1], ONLINE))["success"] is None
+    mine = [row | {"success": 0.3} for row in rows(0, [1], [40, 50])]
+    mine += [row | {"success": 0.0} for row in rows(1, [1], [40, 50])]
+    found = stats.summary(mine)["success"]
+    assert found["final"]["per_seed"] == {"0": 0.3, "1": 0.0}
+    assert found["final"]["mean"] == pytest.approx(0.15) and found["final"]["low"] is None
+    assert found["final"]["wilson"]["0"] == pytest.approx([0.1078, 0.6032], abs=1e-4)
+    columns = (*EVALUATION_COLUMNS, "success")
+    CsvLog(tmp_path / "evaluations.csv", tuple(dict.fromkeys(columns))).append(mine)
+    assert stats.summary(tmp_path)["success"] == found
+    with pytest.raises(InputError, match="success is 3.0, and a share"):
+        stats.summary([mine[0] | {"success": 3.0}])
+    assert "final success in % 15 (seeds 30, 0)" in stats.headline(stats.summary(mine))
+
+
+def test_the_headline_has_every_seed_or_n():
+    two = stats.summary(rows(0, [1], [40, 50]) + rows(1, [1], [40, 60]))
+    assert stats.headline(two) == (
+        "score at the hand-over 40.0 (seeds 40.0, 40.0); final score 55.0 (seeds 50.0, 60.0)"
+    )
+    five = stats.summary([row for seed in range(5) for row in rows(seed, [1], [40, 50 + seed])])
+    assert "final score 52.0 [50.0, 54.0] (95% t interval, n = 5)" in stats.headline(five)
+    assert stats.headline({}) == "no evaluations"
+    one = stats.summary(rows(0, [1], [40, 50], score=False))
+    assert "final return 500.0 (1 seed)" in stats.headline(one)
+
+
+def test_never_recovering_is_null_and_so_is_the_mean():
+    never = [40, 30, *[39] * 9]
+    recovery = stats.summary(rows(0, [1], ONLINE) + rows(1, [1], never))["online"]
+    steps = recovery["steps_to_recover"]
+    assert steps.pop("per_seed") == {"0": 50.0, "1": None}
+    assert set(steps.values()) == {None}
+    assert recovery["drop"]["mean"] == 15.0
 
 
 def test_a_gain_is_a_negative_drop_and_needs_no_recovery():
@@ -91,18 +159,6 @@ def test_a_gain_is_a_negative_drop_and_needs_no_recovery():
 def test_recovery_counts_from_the_lowest_point():
     values = [40, 41, 20, 39, 40, 10, 10, 10, 10, 10, 10]
     assert one(stats.summary(rows(0, [1], values))["online"])["steps_to_recover"] == 40
-
-
-def test_never_recovering_is_null_and_so_is_the_mean():
-    never = [40, 30, *[39] * 9]
-    recovery = stats.summary(rows(0, [1], ONLINE) + rows(1, [1], never))["online"]
-    assert recovery["steps_to_recover"] == {
-        "mean": None,
-        "low": None,
-        "high": None,
-        "per_seed": {"0": 50.0, "1": None},
-    }
-    assert recovery["drop"]["mean"] == 15.0
 
 
 def test_rare_evaluations_still_show_a_drop():
@@ -148,26 +204,9 @@ def test_a_diverged_evaluation_is_unknown_not_ignored():
     assert found["final"]["mean"] == 60
 
 
-def test_order_of_rows_does_not_matter_and_the_result_is_deterministic():
+def test_order_of_rows_does_not_matter():
     mine = rows(0, [1, 2], ONLINE) + rows(1, [3, 4], ONLINE[::-1]) + rows(2, [0, 9], ONLINE)
-    found = stats.summary(mine)
-    assert stats.summary(mine[::-1]) == found
-    assert stats.summary(mine, samples=3, seed=1) != found
-
-
-def test_interval_of_many_seeds_is_the_normal_one():
-    values = np.arange(101.0)  # mean 50, standard error sqrt(850 / 101) = 2.901
-    low, high = stats.interval(values, samples=20_000)
-    assert low == pytest.approx(50 - 1.96 * 2.901, abs=0.15)
-    assert high == pytest.approx(50 + 1.96 * 2.901, abs=0.15)
-
-
-def test_interval_is_taken_point_by_point():
-    values = np.array([[0.0, 10.0], [1.0, 30.0]])
-    np.testing.assert_array_equal(stats.interval(values), [[0, 10], [1, 30]])
-    np.testing.assert_array_equal(stats.interval(values)[:, 1], stats.interval(values[:, 1]))
-    with pytest.raises(ValueError, match="two seeds"):
-        stats.interval(values[:1])
+    assert stats.summary(mine[::-1]) == stats.summary(mine)
 
 
 def test_a_file_without_success_is_read(tmp_path):
@@ -175,7 +214,7 @@ def test_a_file_without_success_is_read(tmp_path):
     mine = rows(0, [1, 45, 40], ONLINE)
     CsvLog(tmp_path / "evaluations.csv", columns).append(mine)
     found = stats.read_evaluations(tmp_path)
-    assert len(found) == len(mine) and all(np.isnan(row["success"]) for row in found)
+    assert len(found) == len(mine) and all(math.isnan(row["success"]) for row in found)
 
 
 def test_through_files(tmp_path):
@@ -185,9 +224,9 @@ def test_through_files(tmp_path):
     assert stats.summary(tmp_path) == stats.summary(mine)
     write_json(tmp_path / "summary.json", stats.summary(mine))
     assert json.loads((tmp_path / "summary.json").read_text()) == stats.summary(mine)
-    found = stats.read_evaluations(tmp_path)[1]
-    assert np.isnan(found.pop("success"))
-    assert found == {
+    second = stats.read_evaluations(tmp_path)[1]
+    assert math.isnan(second.pop("success"))
+    assert second == {
         "phase": "offline",
         "step": 10,
         "env_steps": 0,

@@ -1,6 +1,5 @@
 """What a run writes: nothing lost, nothing half written, nothing unreadable in a log file."""
 
-import io
 import json
 import math
 import os
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from enoto_jax.runs import dashboards, files, progress
+from enoto_jax.runs import dashboards, files
 from enoto_jax.types import InputError
 
 COLUMNS = ("step", "name", "value")
@@ -173,61 +172,6 @@ def test_json_stays_whole_when_writing_fails(tmp_path, monkeypatch):
         files.write_json(path, {"new": 2})
     assert json.loads(path.read_text()) == {"old": 1}
     assert os.listdir(tmp_path) == ["a.json"]
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    now = SimpleNamespace(s=100.0)
-    monkeypatch.setattr(progress, "monotonic", lambda: now.s)
-    return now
-
-
-def test_progress_off_a_terminal_prints_plain_lines_now_and_then(clock):
-    out = io.StringIO()
-    bar = progress.Progress(1000, "online", initial=100, stream=out)
-    for _ in range(30):  # 30 s: a line at 10, 20 and 30
-        clock.s += 1.0
-        bar.advance(10)
-    bar.note("compiled in 3.2 s")
-    bar.score("score 44.6")
-    bar.close()
-    bar.close()
-    assert out.getvalue().splitlines() == [
-        "online  20% 200/1000, 10.00 steps/s, 01:20 left",
-        "online  30% 300/1000, 10.00 steps/s, 01:10 left",
-        "online  40% 400/1000, 10.00 steps/s, 01:00 left",
-        "compiled in 3.2 s",
-        "online  40% 400/1000, 10.00 steps/s, 01:00 left, score 44.6",
-        "online  40% 400/1000, 10.00 steps/s, 01:00 left, score 44.6",
-    ]
-    assert "\r" not in out.getvalue()
-
-
-def test_progress_writes_to_stderr(capsys, clock):
-    bar = progress.Progress(10, "offline")
-    bar.score("score 1.0")
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err == "offline   0% 0/10, ? steps/s, ? left, score 1.0\n"
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_on_a_terminal_is_one_bar():
-    out = Terminal()
-    bar = progress.Progress(10, "offline", initial=4, stream=out)
-    bar.advance(6)
-    bar.score("score 44.6")
-    bar.note("saved a checkpoint")
-    bar.close()
-    bar.close()
-    assert "\nsaved a checkpoint" in out.getvalue().replace("\r", "\n")
-    last = out.getvalue().rstrip("\n").rsplit("\r", 1)[1]
-    assert last.startswith("offline |") and "100% 10/10" in last and "score 44.6" in last
-    assert out.getvalue().count("\n") == 2  # after the note and at the end
 
 
 def test_no_sinks_but_csv():

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from enoto_jax.runs import exchange, hosts, watchdog
+from enoto_jax.runs import exchange, hosts, progress, watchdog
 from enoto_jax.runs.packing import unpack
 from enoto_jax.types import InputError
 from experiments.robustness import hosttest
@@ -162,8 +162,9 @@ def test_the_files_of_one_process_also_after_a_stop_and_a_loss(tmp_path, monkeyp
         stopped, lost = csv.DictReader(file)
     assert (stopped["exit_codes"], lost["exit_codes"]) == ("75 75", "1 -9")
     # The hand-over is the end of the one phase and the start of the other.
-    saved = stopped["resumed_from"].replace(" ", " step ")
-    names = {saved, "online step 0"} if saved == "offline step 1000" else {saved}
+    phase, step = stopped["resumed_from"].split()
+    saved = progress.at(phase, int(step))
+    names = {saved, "online step 0"} if saved == "offline update 1,000" else {saved}
     assert any(f"stopped at {name};" in stopped["last_line"] for name in names)
     assert "is lost; give all hosts the same command again" in lost["last_line"]
 

@@ -41,6 +41,7 @@ def test_a_run_writes_the_files_of_the_contract(finished):
         "checkpoints",
         "summary.json",
         "curve.png",
+        "training.png",
     }
     assert (finished.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((finished.folder / "summary.json").read_text()) == finished.summary

@@ -32,9 +32,9 @@ from tests.small_runs import (
 @pytest.mark.parametrize(
     "at, where",
     [
-        (("update", 1), "offline step 5"),
-        (("update", 2), "offline step 10"),
-        (("update", 4), "offline step 20"),
+        (("update", 1), "offline update 5"),
+        (("update", 2), "offline update 10"),
+        (("update", 4), "offline update 20"),
         (("eval", 3), "online step 0"),
         (("env", 5), "online step 5"),
         (("update", 11), "online step 6"),
@@ -138,7 +138,7 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode(
     assert went_on.train.step.tolist() == [UTD * (STEPS - WARMUP)] * 2
 
 
-@pytest.mark.parametrize("number, where", [(1, "offline step 10"), (4, "online step 4")])
+@pytest.mark.parametrize("number, where", [(1, "offline update 10"), (4, "online step 4")])
 def test_a_signal_cuts_an_evaluation_short(finished, source, tmp_path, number, where):
     """Evaluations may take minutes; the step is saved and evaluated later."""
     begun, plain = [], Record.evaluate

@@ -1,8 +1,11 @@
 """Runs that begin from another run's hand-over."""
 
+import json
+
 import jax
 import pytest
 
+import enoto_jax
 from enoto_jax.training import online
 from enoto_jax.types import InputError
 from tests.helpers import assert_same, tiny
@@ -48,6 +51,14 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
     ]
     assert [row["phase"] for row in mine] == ["online"] * 2
     assert [row["return_mean"] for row in mine] == [row["return_mean"] for row in whole]
+    # It has learned from the data of the run that it restored, and says so ...
+    config = json.loads((tmp_path / "config.json").read_text())
+    known = json.loads((finished.folder / "config.json").read_text())
+    assert config["data_hash"] == known["data_hash"] and config["data_hash"] is not None
+    assert config["package_version"] == enoto_jax.__version__
+    # ... which older runs did not; such a folder goes on, too.
+    (tmp_path / "config.json").write_text(json.dumps({**config, "data_hash": None}))
+    train(source, tmp_path, restore=finished.folder, row=row)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from enoto_jax.cli import command
+from enoto_jax.cli import plans
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe
 from enoto_jax.types import Spec
@@ -48,7 +48,7 @@ class Case(NamedTuple):
 
     def row(self) -> Recipe:
         """Ours; its batch of 256 is everyone's."""
-        return command.with_settings(recipe(self.method), self.sets)
+        return plans.with_settings(recipe(self.method), self.sets)
 
 
 _EPOCHS = "--env_name=d --num_updates_on_epoch={updates} --eval_every=1 --eval_episodes=1"

@@ -9,7 +9,7 @@ import sys
 
 import jax
 
-from enoto_jax.cli import command
+from enoto_jax.cli import plans
 from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import recipe
 from enoto_jax.training.seeds import SeedMap, use_cores
@@ -26,7 +26,7 @@ def main(method: str, seeds: int, updates: int, sets: list[str]) -> None:
     """
     turns = script.Turns()
     use_cores(seeds)
-    ours = command.with_settings(recipe(method), sets)
+    ours = plans.with_settings(recipe(method), sets)
     built, seed_map = build(ours, SPEC), SeedMap(range(seeds))
     run, once, _ = rates.offline_updates(built, ours.offline, seed_map, SPEC, script.ROWS)
     if updates % once:

@@ -26,11 +26,10 @@ from typing import Any
 import yaml
 from absl import flags
 
-from enoto_jax.cli import command, grid, train, worker
+from enoto_jax.cli import grid, plans, train, worker
 from enoto_jax.runs.folder import finished
 from enoto_jax.training import deterministic
-from enoto_jax.training.record import Stopped
-from enoto_jax.types import InputError, RunError
+from enoto_jax.types import InputError, RunError, Stopped
 
 FLAGS = flags.FLAGS
 
@@ -124,13 +123,13 @@ def _trial(drawn: dict[str, Any], given: tuple[str, ...], out: Path) -> None:
     folder = out / f"run-{tune.get_context().get_trial_id()}"
     worker.keep_compiled(out)
     worker.until_free(folder)
-    sys.argv = ["experiments.train", *given]
+    sys.argv = ["enoto train", *given]
     FLAGS(sys.argv)
     sys.argv += arguments(drawn)
     FLAGS(sys.argv)
     if FLAGS.deterministic:
         deterministic.switch_on()
-    plan = command.resolve(FLAGS, train.PATHS, sys.argv[1:])
+    plan = plans.resolve(FLAGS, train.PATHS, sys.argv[1:])
 
     def tell(score: float, phase: str, step: int) -> None:
         tune.report({"score": score, "phase": phase, "step": step, "run": folder.name})
@@ -140,7 +139,7 @@ def _trial(drawn: dict[str, Any], given: tuple[str, ...], out: Path) -> None:
         value = float(returns.mean())
         tell(float(plan.source.score(value)) if plan.source.scored else value, phase, step)
 
-    command.train(plan, folder, watch=watch, signals=False)
+    train.start(plan, folder, watch=watch, signals=False)
     # Once more: a run may have ended just before Tune was stopped, and then evaluates nothing now.
     summary = json.loads((folder / "summary.json").read_text())
     tell(summary["overall"]["final"]["mean"], "end", plan.recipe.online.steps)

@@ -1,0 +1,114 @@
+"""Help where people will err: names that are nearly right, or right elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from enoto_jax.data.download import catalogue
+from enoto_jax.recipes import registry, units
+from enoto_jax.recipes.recipe import Recipe
+from enoto_jax.recipes.table import RECIPES, recipe
+from enoto_jax.types import InputError
+
+# What other programs call a hyper-parameter -> how the last word of its path ends here.
+_ELSEWHERE = {
+    "learning_rate": "_rate",
+    "lr": "_rate",
+    "gamma": "discount",
+    "polyak": "tau",
+    "layers": "hidden",
+    "hidden_dim": "hidden",
+    "ensemble_size": "n",
+    "buffer_size": "capacity",
+}
+
+
+def paths_of(row: Recipe, name: str, near: bool = False) -> list[str]:
+    """Paths of hyper-parameters that end in a name.
+
+    Args:
+      row: whose.
+      name: the last words of a path, such as `ucb` or `exploration.ucb`.
+      near: the name may be the end of a word, as `_rate` is of `actor_rate`.
+    """
+    known = [path for path, _, _ in units.leaves(row)]
+    return [p for p in known if f".{p}".endswith(name if near else f".{name}")]
+
+
+def shortened(paths: Sequence[str]) -> list[str]:
+    """The same paths, without a phase where both phases have it."""
+    both = {p.partition(".")[2] for p in paths if p.startswith("offline.")}
+    both &= {p.partition(".")[2] for p in paths if p.startswith("online.")}
+    short = [p.partition(".")[2] if p.partition(".")[2] in both else p for p in paths]
+    return list(dict.fromkeys(short))
+
+
+def unknown_flag(name: str, arguments: Sequence[str]) -> str | None:
+    """What to add to "there is no such flag" where a hyper-parameter was meant; else None.
+
+    Args:
+      name: of the flag.
+      arguments: all that were given; the method is among them.
+    """
+    given = [x.partition("=")[2] for x in arguments if x.startswith("--method=")]
+    row = recipe(given[-1] if given and given[-1] in RECIPES else "enoto_cql")
+    ending = _ELSEWHERE.get(name)
+    paths = paths_of(row, ending, near=ending.startswith("_")) if ending else paths_of(row, name)
+    if not paths:
+        return None
+    first, *others = shortened(paths)
+    also = f"; also {', '.join(others)}" if others else ""
+    return f", but a hyper-parameter: --set={first}=VALUE{also}"
+
+
+def check_path(flag: str, row: Recipe, path: str, method: str) -> None:
+    """Refuse a flag whose hyper-parameter the method does not have.
+
+    Raises:
+      InputError: it says why the method has none.
+    """
+    known = {p for p, _, _ in units.leaves(row)}
+    if {path, f"offline.{path}", f"online.{path}"} & known:
+        return
+    if path.startswith("offline.") and row.offline is None:
+        raise InputError(f"{flag}: {method} has no offline phase, so there is no {path}")
+    why = "it learns no critics" if path.endswith((".n", ".target")) else "it is not a part of it"
+    raise InputError(f"{flag}: {method} has no {path}: {why}")
+
+
+def environment_as_task(task: str | None) -> str | None:
+    """What to say where --task names an environment instead of a data set; else None."""
+    import gymnasium
+
+    if task not in gymnasium.registry:
+        return None
+    family = task.partition("-")[0].partition("_")[0].lower()
+    there = [name for name in catalogue() if name.partition("-")[0] == family]
+    there = sorted(there, key=lambda name: ("medium" not in name, name.endswith("v0"), name))
+    data = f"data sets of it: {', '.join(there[:3])}" if there else "`enoto tasks` lists data sets"
+    return (
+        f"--task: {task} is an environment, and a task is a data set; {data}; "
+        f"without data: --method=sac --env={task}"
+    )
+
+
+def explain(row: Recipe, path: str) -> tuple[str, list[str]]:
+    """What a hyper-parameter is, or the list of those that a name may mean.
+
+    Args:
+      row: whose.
+      path: whole, or its last words.
+
+    Returns:
+      The text, and the path that it explains, alone in a list; an empty list if several are listed.
+
+    Raises:
+      InputError: there is none; the nearest are listed.
+    """
+    known = {p: value for p, value, _ in units.leaves(row)}
+    found = [path] if path in known else paths_of(row, path)
+    if len(found) > 1:
+        lines = [f"{path} may be one of {len(found)}; give the whole path:"]
+        return "\n".join([*lines, *(f"  {each} = {known[each]}" for each in found)]), []
+    chosen = found[0] if found else path
+    return registry.describe_path(row, chosen), [chosen]

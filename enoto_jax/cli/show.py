@@ -1,0 +1,90 @@
+"""What `enoto train` says before a run, instead of one, and after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from enoto_jax import core
+from enoto_jax.cli.plans import Plan, with_budget
+from enoto_jax.envs import pool
+from enoto_jax.envs.gym import check_spec
+from enoto_jax.recipes import units
+from enoto_jax.recipes.budgets import BUDGETS
+from enoto_jax.recipes.recipe import build, switch
+from enoto_jax.recipes.table import recipe
+from enoto_jax.report import stats
+from enoto_jax.runs.progress import duration
+from enoto_jax.training import deterministic, memory
+
+
+def describe(plan: Plan) -> str:
+    """A few lines on what will run."""
+    row, source = plan.recipe, plan.source
+    lines = [
+        f"{plan.method}: {row.about}",
+        f"data {source.name}, environment {plan.env_id or 'none'}, seeds {list(plan.seeds)}",
+        f"precision {row.precision}; {deterministic.words()}",
+    ]
+    if plan.chosen:
+        device = "a CPU" if plan.chosen == "cpu" else "an accelerator"
+        other = "; --budget=paper is the paper's own" if plan.chosen != "paper" else ""
+        lines.append(
+            f"budget {plan.chosen}, which fits {device}: {BUDGETS[plan.chosen].about}{other}"
+        )
+    if not source.scored:
+        lines.append("no reference returns for this task: RAW RETURNS are reported, not scores")
+    online = f"online {row.online.steps:,} steps: {row.online.algorithm.name}"
+    if row.offline is None:
+        return "\n".join([*lines, online])
+    offline = f"offline {row.offline.steps:,} updates: {row.offline.algorithm.name}"
+    return "\n".join([*lines, f"{offline}; {online}"])
+
+
+def dry_run(plan: Plan) -> None:
+    """Print the resolved configuration, sizes and memory; train nothing."""
+    built = build(plan.recipe, plan.source.spec)
+    if plan.env_id is not None:
+        check_spec(plan.env_id, plan.source.spec, plan.source.name)
+        pool.check(plan.recipe.online.envs_backend, plan.env_id)
+    print(describe(plan))
+    print("\n".join(switch(plan.recipe)))
+    for path, value, _ in units.leaves(plan.recipe):
+        if not isinstance(value, units.Unit) and not hasattr(value, "algorithm"):
+            print(f"  {path} = {value!r}")
+    for name, algorithm in (("offline", built.offline), ("online", built.online)):
+        if algorithm is not None:
+            state = jax.eval_shape(lambda a=algorithm: core.init(a, jax.random.key(0)))
+            print(f"{name}: {memory.tree_bytes(state.params) // 4:,} parameters a seed")
+    rows = len(plan.source.load()) if plan.recipe.offline or built.replay.needs_data else 0
+    spec = plan.source.spec
+    parts = memory.estimate(plan.recipe, built, spec, len(plan.seeds), rows)
+    for name, size in parts.items():
+        print(f"memory, {name}: {size / 2**20:.1f} MiB")
+    memory.check(parts, built.replay.capacity, memory.available())
+
+
+def per_budget(method: str, path: str) -> list[str]:
+    """A hyper-parameter's value in every budget, a line each."""
+    lines = []
+    for name, budget in BUDGETS.items():
+        row = with_budget(recipe(method), budget)
+        lines += [f"  --budget={name}: {v}" for p, v, _ in units.leaves(row) if p == path]
+    return lines
+
+
+def ending(plan: Plan, folder: Path, summary: Mapping[str, Any]) -> str:
+    """What a run came to: its score with every seed, how long it took, and what to do next."""
+    where = f" (in {plan.env_id})" if plan.env_id else ""  # a score names its physics
+    lines = [f"{folder}: {stats.headline(summary)}{where}"]
+    timing, picture = folder / "timing.json", folder / "curve.png"
+    if timing.exists():
+        took = json.loads(timing.read_text())["wall_s"]
+        lines.append(f"  took {duration(took)}" + f"; curve: {picture}" * picture.exists())
+    if summary:
+        lines.append(f"  next: enoto report {folder} --out={folder / 'report.html'}")
+    return "\n".join(lines)

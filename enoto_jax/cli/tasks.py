@@ -1,0 +1,73 @@
+"""List the data sets that --task takes: by name, and those that are on this machine.
+
+enoto tasks
+enoto check-data hopper-medium-v2
+enoto train --task=minari:mujoco/hopper/medium-v0
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+from enoto_jax.cli import command
+from enoto_jax.data import minari
+from enoto_jax.data.download import cache_dir, catalogue
+from enoto_jax.data.source import locate
+
+
+def define() -> None:
+    """Define no flags."""
+
+
+def main() -> None:
+    """Print what there is, a paragraph a kind."""
+    d4rl, others = cached()
+    families: dict[str, list[str]] = {}
+    for name in catalogue():
+        families.setdefault(name.partition("-")[0], []).append(name)
+    print(f"Without --task: {locate('').name}, which ships with the package.\n")
+    print("D4RL ids, fetched when first used:")
+    _print(", ".join(names) for names in families.values())
+    print(f"\nIn {cache_dir()}: {'nothing' if not d4rl + others else ''}".rstrip())
+    _print([*d4rl, *others])
+    found = in_minari()
+    print(f"\nIn Minari's {minari.root()}: {'nothing' if not found else ''}".rstrip())
+    _print(found)
+    print("\nOther Minari ids, as minari:ID, are fetched when first used (they need its package).")
+    print("Files: the path of an .hdf5, .h5 or .npz file in D4RL's layout; several joined by +.")
+
+
+def cached() -> tuple[list[str], list[str]]:
+    """D4RL ids whose files are in D4RL's folder, and the paths of other data files there."""
+    folder, names = cache_dir(), {file.name: task for task, file in catalogue().items()}
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    d4rl = [names[path.name] for path in there if path.name in names]
+    ours = (".hdf5", ".h5", ".npz")
+    others = [str(x) for x in there if x.name not in names and x.suffix.lower() in ours]
+    return d4rl, others
+
+
+def in_minari(root: Path | None = None) -> list[str]:
+    """The data sets in Minari's folder, as --task takes them."""
+    root = minari.root() if root is None else root
+    found = sorted(root.glob("**/data/main_data.hdf5")) if root.is_dir() else []
+    return [minari.PREFIX + path.parents[1].relative_to(root).as_posix() for path in found]
+
+
+def _print(lines: Iterable[str]) -> None:
+    width = max(40, shutil.get_terminal_size().columns)
+    for line in lines:
+        # A name breaks at spaces alone: else it could not be copied.
+        wrapped = textwrap.wrap(
+            line, width - 2, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        print(*(f"  {row}" for row in wrapped), sep="\n")
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))

@@ -1,0 +1,178 @@
+"""What a run is: its method, what was changed in it, and what it learned from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from enoto_jax.recipes import domains, registry, table, units
+from enoto_jax.recipes.budgets import BUDGETS
+from enoto_jax.types import InputError
+
+# What a budget sets: it says how large a run is, and not which method.
+_BUDGET = (
+    "steps",
+    "batch_size",
+    "eval_every",
+    "warmup",
+    "random_steps",
+    "capacity",
+    "decay_steps",
+    "hidden",
+    "critic_hidden",
+    "overlap",
+    "envs_backend",
+)
+_MOST = 3  # changes that a name can hold
+
+
+def flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Leaves of a config by their dotted paths; a unit's name stands at the path of the unit."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = path if key == "unit" else f"{path}.{key}".lstrip(".")
+        found |= flat(value, inner)
+    return found
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting of the recipe by its path.
+
+    A recipe of an older version gets the defaults of what it did not know yet.
+    """
+    recipe = config.get("recipe") or {}
+    try:
+        recipe = json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
+    except InputError:
+        pass  # one's own units, or settings that are gone: as it was written
+    found = flat(recipe)
+    found.pop("about", None)
+    return found
+
+
+def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """path -> the values that are the method's own; {} for one that is not in the table.
+
+    The first is the table's, with the constants of the task's domain; then come the budgets'.
+    """
+    try:
+        own = table.recipe(config["method"])
+        own = domains.for_task(own, config["method"], str(config.get("task", "")))
+    except (InputError, KeyError):
+        return {}
+    known: dict[str, list[Any]] = {path: [v] for path, v in flat(_plain(own)).items()}
+    for budget in BUDGETS.values():
+        changes = dict(budget.overrides)
+        if budget.ensemble is not None:
+            changes["algorithm.n"] = budget.ensemble
+        for path, value in changes.items():
+            for name in (path, f"offline.{path}", f"online.{path}"):
+                if name in known:
+                    known[name].append(_plain(value))
+    return known
+
+
+def overrides(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What was changed in the method: path -> value, budgets left aside.
+
+    A method that is not in the table has no changes that could be named.
+    """
+    known = _own(config)
+    return {
+        path: value
+        for path, value in settings(config).items()
+        if path in known and value not in known[path] and path.rpartition(".")[2] not in _BUDGET
+    }
+
+
+def label(config: Mapping[str, Any]) -> str:
+    """The method's name with what was changed in it: "enoto_cql · target=mean_q"."""
+    words = _words(overrides(config))
+    more = [f"{len(words) - _MOST} more changes"] if len(words) > _MOST + 1 else words[_MOST:]
+    return " · ".join([str(config.get("method", "")), *words[:_MOST], *more])
+
+
+def _words(changes: Mapping[str, Any]) -> list[str]:
+    """Each change as name=value; units first, and a change of both phases once."""
+    text = {path: f"{path.rpartition('.')[2]}={_text(value)}" for path, value in changes.items()}
+    ordered = sorted(changes, key=lambda path: (not isinstance(changes[path], str), path))
+    return list(dict.fromkeys(text[path] for path in ordered))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "default"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(units.to_json(value)))
+
+
+def differences(tables: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Path -> the value in each; only where not all are the same."""
+    paths = dict.fromkeys(path for own in tables for path in own)
+    found = {path: [own.get(path) for own in tables] for path in paths}
+    return {p: v for p, v in found.items() if len({json.dumps(x, sort_keys=True) for x in v}) > 1}
+
+
+def _independent(found: Mapping[str, list[Any]]) -> Iterator[str]:
+    """Paths of differences that are not told by another one: a unit brings its own arguments."""
+    for path, values in found.items():
+        above = [found[unit] for unit in found if path.startswith(f"{unit}.")]
+        pairs = {json.dumps([*units, value]) for *units, value in zip(*above, values, strict=True)}
+        if not above or len(pairs) > len({json.dumps(pair) for pair in zip(*above, strict=True)}):
+            yield path
+
+
+def names(
+    configs: Sequence[Mapping[str, Any]], tasks: Sequence[str], folders: Sequence[Path]
+) -> list[str]:
+    """Names of runs of one method that tell different ones apart, and are the same on every task.
+
+    Args:
+        configs: Of the runs.
+        tasks: Where each was run; settings may differ between tasks.
+        folders: Of the runs; what a run is called by where too much differs.
+
+    Returns:
+        A name a run: its `label`, with every other setting that differs on some task.
+    """
+    known = [settings(config) for config in configs]
+    differing: dict[str, None] = {}
+    for task in dict.fromkeys(tasks):
+        here = [own for own, where in zip(known, tasks, strict=True) if where == task]
+        differing |= dict.fromkeys(_independent(differences(here)))
+    base = [label(config) for config in configs]
+    added = []
+    for config, own, start in zip(configs, known, base, strict=True):
+        plain = {path: values[0] for path, values in _own(config).items()}
+        shown = [path for path in differing if path in own and own[path] != plain.get(path)]
+        added.append(
+            [
+                word
+                for word in _words({path: own[path] for path in shown})
+                if word not in start.split(" · ")
+            ]
+        )
+    short = [" · ".join([start, *words]) for start, words in zip(base, added, strict=True)]
+    keys = [json.dumps([own.get(path) for path in differing], sort_keys=True) for own in known]
+    if len(set(zip(short, keys, strict=True))) == len(set(short)) and len(differing) <= _MOST:
+        return short
+    # Too much differs for a name: runs of the same settings are called by the first one's folder.
+    first = dict(reversed(list(zip(keys, folders, strict=True))))
+    called = {key: folder.name for key, folder in first.items()}
+    if len(set(called.values())) < len(called):
+        called = {key: f"{folder.parent.name}/{folder.name}" for key, folder in first.items()}
+    if len(set(called.values())) < len(called):
+        called = {key: str(folder) for key, folder in first.items()}
+    return [
+        start if called[key] in (start, config["method"]) else f"{start} · {called[key]}"
+        for start, key, config in zip(base, keys, configs, strict=True)
+    ]

@@ -1,0 +1,82 @@
+"""Intervals that hold what they promise with few seeds, or none at all.
+
+Coverage of the nominal 95% interval of a mean, measured by simulation on normal data: a percentile
+bootstrap covers the mean in 50, 75, 84 and 91% of cases with 2, 3, 5 and 10 seeds; Student's t in
+94 to 96%. With fewer than five seeds that interval is too wide to say anything, so every seed and
+their range are shown instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+ENOUGH = 5  # seeds from which an interval is shown
+LEVEL = 0.95
+T_INTERVAL = "95% t interval of the mean"
+INDISTINGUISHABLE = "not distinguishable"
+
+
+def mean_interval(values: np.ndarray) -> np.ndarray:
+    """Student's t interval of the mean over seeds.
+
+    Args:
+        values: [S, ...].
+
+    Returns:
+        [2, ...], low and high.
+
+    Raises:
+        ValueError: Fewer than five seeds.
+    """
+    values = np.asarray(values, float)
+    n = len(values)
+    if n < ENOUGH:
+        raise ValueError(f"an interval over seeds needs at least {ENOUGH} of them, not {n}")
+    half = quantile(n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return np.stack([values.mean(axis=0) - half, values.mean(axis=0) + half])
+
+
+def quantile(degrees: float) -> float:
+    """The two-sided quantile of Student's t distribution."""
+    return float(stats.t.ppf(0.5 + LEVEL / 2, degrees))
+
+
+def wilson(successes: np.ndarray, trials: np.ndarray) -> np.ndarray:
+    """Wilson's score interval of a success rate.
+
+    Args:
+        successes: [...], how many of the episodes succeeded.
+        trials: [...], how many episodes there were, at least 1.
+
+    Returns:
+        [2, ...], low and high, within [0, 1].
+
+    Raises:
+        ValueError: No trials, or more successes than trials.
+    """
+    k, n = np.asarray(successes, float), np.asarray(trials, float)
+    if np.any(n < 1) or np.any(k < 0) or np.any(k > n):
+        raise ValueError(f"{successes} successes in {trials} trials")
+    z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+    centre = (k + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    # Without a failure (or a success) the interval ends at 1 (or 0); rounding would miss it.
+    low, high = np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half)
+    return np.stack([low, high])
+
+
+def verdict(values: np.ndarray) -> str:
+    """What differences per seed tell about the sign of their mean.
+
+    Args:
+        values: [S], a difference a seed.
+
+    Returns:
+        "higher", "lower" or "not distinguishable", the last with its reason where seeds are few.
+    """
+    n = len(values)
+    if n < ENOUGH:
+        return f"{INDISTINGUISHABLE} ({n} seed{'s' * (n != 1)}; {ENOUGH} are needed to tell)"
+    low, high = mean_interval(values)
+    return "higher" if low > 0 else "lower" if high < 0 else INDISTINGUISHABLE
