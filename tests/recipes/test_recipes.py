@@ -15,7 +15,7 @@ import pytest
 from enoto_jax import core, handover
 from enoto_jax.data.returns import returns_to_go
 from enoto_jax.data.source import Dataset
-from enoto_jax.recipes import registry
+from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Recipe, build, example_batch
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs.checkpoint import Checkpoints

@@ -7,13 +7,13 @@ import pytest
 from enoto_jax.algorithms.bellman import best_of, sampled
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
-from enoto_jax.exploration import oac
+from enoto_jax.exploration import oac, sunrise
 from enoto_jax.handover import fresh
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Phase, Recipe
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.replay import append, mixed
-from enoto_jax.targets import mean_q
+from enoto_jax.targets import mean_q, min_q
 from enoto_jax.types import InputError, Unit
 
 ENOTO = RECIPES["enoto_cql"]
@@ -142,6 +142,15 @@ def test_a_phase_that_a_row_lacks_has_no_paths():
 # Values from text.
 
 
+def option_at(path):
+    """The option of a unit, phase or recipe that has this name."""
+    name = path.rpartition(".")[2]
+    for make in (Recipe, Phase, cql, sunrise):
+        if name in (known := units.options(make)):
+            return known[name]
+    raise KeyError(path)
+
+
 @pytest.mark.parametrize(
     ("path", "old", "text", "value"),
     [
@@ -154,7 +163,6 @@ def test_a_phase_that_a_row_lacks_has_no_paths():
         ("online.algorithm.hidden", (8, 8), "64,32", (64, 32)),
         ("online.algorithm.hidden", (8, 8), "[64, 32]", (64, 32)),
         ("online.algorithm.hidden", (8, 8), "64", (64,)),
-        ("online.algorithm.hidden", (8, 8), [64], [64]),  # not text: as it is
         ("online.algorithm.order", "temperature,critic,actor", "x,y", "x,y"),
         ("online.algorithm.exploration.scope", "transition", "batch", "batch"),
         ("online.algorithm.exploration.ucb", 10.0, "none", None),
@@ -163,17 +171,16 @@ def test_a_phase_that_a_row_lacks_has_no_paths():
         ("offline.algorithm.clip", None, "(-200, 1e6)", (-200, 1e6)),
         ("offline.algorithm.lagrange", None, "None", None),
         ("online.algorithm.exploration", oac(), "oac", oac()),
-        ("online.algorithm.target", None, "mean_q", mean_q()),
-        ("online.algorithm.actor_value", None, "mean_q", mean_q()),
+        ("online.algorithm.target", min_q(), "mean_q", mean_q()),
+        ("online.algorithm.actor_value", min_q(), "mean_q", mean_q()),
         ("offline.algorithm.backup", sampled(), "best_of", best_of()),
         ("online.replay", mixed(), "append", append()),
         ("handover", fresh(), "fresh", fresh()),
         ("offline.algorithm", sac(), "cql", cql()),
-        ("steps", 10, 4, 4),
     ],
 )
 def test_parse(path, old, text, value):
-    parsed = registry.parse(path, old, text)
+    parsed = registry.parse(path, option_at(path), old, text)
     assert parsed == value and type(parsed) is type(value)
 
 
@@ -194,7 +201,7 @@ def test_parse(path, old, text, value):
         ("layer_norm", False, "1", "layer_norm: '1' should be true or false, like False"),
         ("hidden", (8,), "wide", "hidden: 'wide' should be a tuple, like (8,)"),
         ("lagrange", None, "much", "lagrange: 'much' should be a number or None, like None"),
-        ("a.target", None, "min", "a.target: no target 'min'; nearest: min_q, mix"),
+        ("a.target", min_q(), "min", "a.target: no target 'min'; nearest: min_q, mix"),
         (
             "handover",
             fresh(),
@@ -205,7 +212,7 @@ def test_parse(path, old, text, value):
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path, old, text, message):
-    assert refusal(registry.parse, path, old, text) == message
+    assert refusal(registry.parse, path, option_at(path), old, text) == message
 
 
 # config.json.
