@@ -1,4 +1,4 @@
-"""Print the table of recipes, as the README and the docs show it; or write the pages on units.
+"""Print the table of methods, as the docs show it; or write the pages on units.
 
 python -m experiments.table
 python -m experiments.table --pages=docs/units
@@ -17,21 +17,21 @@ from absl import flags
 from enoto_jax.cli import command
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe
-from enoto_jax.recipes.registry import KINDS, named
+from enoto_jax.recipes.registry import KINDS, UNITS, named
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import Unit
 
 FLAGS = flags.FLAGS
 TITLES = {
-    "algorithm": "Algorithms: networks and one loss for each",
-    "target": "Target rules: N target critics to one Bellman target",
-    "exploration": "Exploration: how an agent acts online, and weighs what it learns from",
+    "algorithm": "Algorithms: networks, and a loss for each",
+    "target": "Target rules: from N target critics to one Bellman target",
+    "exploration": "Exploration: how an agent acts online and weighs transitions",
     "backup": "Backups: the value of the next state",
-    "init": "Initialisers",
+    "init": "Initialisers: how networks start",
     "replay": "Replay: where online batches come from",
     "term": "Critic terms: further losses on the critics",
-    "handover": "Hand-overs: the offline state to the online one",
-    "transform": "Transform: what a method wants done to the data",
+    "handover": "Hand-overs: from the offline state to the online one",
+    "transform": "Transforms: what a method does to the data",
 }
 
 
@@ -57,25 +57,39 @@ def row(name: str, recipe: Recipe) -> str:
 
 def table() -> str:
     """The whole table."""
-    head = "| row | offline (N) | hand-over | online (N) | target | exploration | replay | what |"
+    head = (
+        "| method | offline (N) | hand-over | online (N) | target | exploration | replay | what |"
+    )
     lines = [head, "|" + " --- |" * (head.count("|") - 1)]
     return "\n".join(lines + [row(name, recipe) for name, recipe in RECIPES.items()])
 
 
 def page(kind: str) -> str:
-    """What there is of one kind of unit: meaning, hyper-parameters, the rows that name it."""
+    """A page on all units of a kind: meaning, options, and the methods that use them."""
     sections = [f"# {TITLES[kind]}", "Written by `python -m experiments.table --pages=docs/units`."]
     for make in named(kind).values():
-        sections += [f"## `{make.__name__}`", _prose(make)]
-        if options := units.options(make):
-            lines = [
-                f"| `{name}` | `{option.default!r}` | {_cell(option.about)} |"
-                for name, option in options.items()
-            ]
-            sections.append("\n".join(["| argument | default | |", "| --- | --- | --- |", *lines]))
-        rows = [f"`{name}`" for name, recipe in RECIPES.items() if make in _makes(recipe)]
-        sections.append(f"Rows that name it: {', '.join(rows) or 'none'}.")
+        sections += [f"## `{make.__name__}`", _prose(make), *_options(make)]
+        methods = [f"`{name}`" for name, recipe in RECIPES.items() if make in _makes(recipe)]
+        sections.append(f"Methods that use it: {', '.join(methods) or 'none'}.")
     return "\n\n".join(sections) + "\n"
+
+
+def _options(make: type[Unit]) -> Iterator[str]:
+    """The table of a unit's options; of a derived unit, those that differ from its base's."""
+    base = next(
+        (parent for parent in make.__mro__[1:] if UNITS.get(parent.__name__) is parent), None
+    )
+    known = units.options(base) if base else {}
+    found = {n: option for n, option in units.options(make).items() if known.get(n) != option}
+    if found:
+        lines = [
+            f"| `{name}` | `{option.default!r}` | {_cell(option.about)} |"
+            for name, option in found.items()
+        ]
+        yield "\n".join(["| option | default | what it is |", "| --- | --- | --- |", *lines])
+    if base:
+        other = "All other options" if found else "All options"
+        yield f"{other} are those of [`{base.__name__}`](#{base.__name__})."
 
 
 def _makes(recipe: Recipe) -> Iterator[type]:
@@ -83,7 +97,7 @@ def _makes(recipe: Recipe) -> Iterator[type]:
 
 
 def _prose(make: type) -> str:
-    """The docstring as far as its sections."""
+    """The docstring up to its first section."""
     return _cell(re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(make) or "")[0])
 
 
