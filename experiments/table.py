@@ -1,6 +1,7 @@
-"""Print the table of methods, as the docs show it; or write the pages on units.
+"""Print the table of methods, as the docs show it, or of domains; or write the pages on units.
 
 python -m experiments.table
+python -m experiments.table --domains
 python -m experiments.table --pages=docs/units
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax.cli import command
-from enoto_jax.recipes import units
+from enoto_jax.recipes import domains, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.registry import KINDS, UNITS, named
 from enoto_jax.recipes.table import RECIPES
@@ -64,6 +65,27 @@ def table() -> str:
     return "\n".join(lines + [row(name, recipe) for name, recipe in RECIPES.items()])
 
 
+def domains_table() -> str:
+    """What domains and data sets change in each method."""
+    lines = ["| domain or data sets | method | changes |", "| --- | --- | --- |"]
+    named_domains = {name: changes for name, (_, changes) in domains.DOMAINS.items()}
+    for where, methods in {**named_domains, **domains.TASKS}.items():
+        for name, changes in methods.items():
+            text = ", ".join(f"`{path}={_plain(value)}`" for path, value in changes.items())
+            about = where if where in named_domains else f"`{_escaped(where)}`"
+            lines.append(f"| {about} | `{name}` | {text} |")
+    return "\n".join(lines)
+
+
+def _plain(value: object) -> str:
+    """A value as --set takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def page(kind: str) -> str:
     """A page on all units of a kind: meaning, options, and the methods that use them."""
     sections = [f"# {TITLES[kind]}", "Written by `python -m experiments.table --pages=docs/units`."]
@@ -109,12 +131,13 @@ def _cell(text: str) -> str:
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_string("pages", None, "Write a page per kind of unit into this folder.")
+    flags.DEFINE_bool("domains", False, "Print what domains change instead.")
 
 
 def main() -> None:
     """Print, or write."""
     if FLAGS.pages is None:
-        print(table())
+        print(domains_table() if FLAGS.domains else table())
         return
     folder = Path(FLAGS.pages)
     folder.mkdir(parents=True, exist_ok=True)
