@@ -1,6 +1,6 @@
-"""Print the table of recipes, as the README and the docs show it; or write the pages on units.
+"""Print the page on methods, docs/methods.md; or write the pages on units.
 
-python -m experiments.table
+python -m experiments.table > docs/methods.md
 python -m experiments.table --pages=docs/units
 """
 
@@ -19,7 +19,7 @@ from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.registry import KINDS, named
 from enoto_jax.recipes.table import RECIPES
-from enoto_jax.types import Unit
+from enoto_jax.types import InputError, Unit
 
 FLAGS = flags.FLAGS
 TITLES = {
@@ -35,6 +35,33 @@ TITLES = {
 }
 
 
+ABOUT = """\
+# Methods
+
+A method is an entry of one table: an offline phase, a hand-over, and an online phase.
+`enoto methods` prints the list, and `--method` takes a name from it. Columns:
+
+- **offline (N)**, **online (N)**: the algorithm of the phase, and its number of critics.
+  `-`: no offline phase.
+- **hand-over**: what the online phase takes over from the offline phase.
+- **target**: how N target critics become one Bellman target online.
+- **exploration**: how the agent acts online, and how it weights transitions.
+- **replay**: where online batches come from.
+
+Each name links to a page with the equations, the constants, and what the paper, the authors'
+code and this package do."""
+REPLACE = """\
+`--num_critics`, `--target`, `--exploration`, `--replay` and `--set` replace a part of any method:
+
+{units}
+
+The constants are those of locomotion. For AntMaze, Adroit, Kitchen and single data sets,
+`enoto_jax/recipes/domains.py` changes what the authors change, by the name of the data set.
+
+Written by `python -m experiments.table > docs/methods.md`."""
+ROWS = Path(__file__).resolve().parents[1] / "docs" / "rows"
+
+
 def _algorithm(unit: Unit) -> str:
     return f"{unit.name} ({getattr(unit, 'n', 0)})"
 
@@ -43,7 +70,7 @@ def row(name: str, recipe: Recipe) -> str:
     """One line of Markdown."""
     online = recipe.online.algorithm
     cells = (
-        f"`{name}`",
+        f"[`{name}`](rows/{_page_of(name)})",
         _algorithm(recipe.offline.algorithm) if recipe.offline else "-",
         recipe.handover.name,
         _algorithm(recipe.online.algorithm),
@@ -55,9 +82,28 @@ def row(name: str, recipe: Recipe) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _page_of(name: str) -> str:
+    """The file in docs/rows whose title names the method."""
+    for path in sorted(ROWS.glob("*.md")):
+        if f"`{name}`" in path.read_text().splitlines()[0]:
+            return path.name
+    raise InputError(f"docs/rows: no page has {name} in its title; write one")
+
+
+def methods() -> str:
+    """Return docs/methods.md."""
+    lines = (
+        f"- {kind}: {', '.join(f'`{unit}`' for unit in named(kind))} ([page](units/{kind}.md))"
+        for kind in ("target", "exploration", "replay")
+    )
+    return "\n\n".join([ABOUT, table(), REPLACE.format(units="\n".join(lines))]) + "\n"
+
+
 def table() -> str:
     """The whole table."""
-    head = "| row | offline (N) | hand-over | online (N) | target | exploration | replay | what |"
+    head = (
+        "| method | offline (N) | hand-over | online (N) | target | exploration | replay | what |"
+    )
     lines = [head, "|" + " --- |" * (head.count("|") - 1)]
     return "\n".join(lines + [row(name, recipe) for name, recipe in RECIPES.items()])
 
@@ -100,7 +146,7 @@ def define() -> None:
 def main() -> None:
     """Print, or write."""
     if FLAGS.pages is None:
-        print(table())
+        print(methods(), end="")
         return
     folder = Path(FLAGS.pages)
     folder.mkdir(parents=True, exist_ok=True)
