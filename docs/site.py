@@ -1,15 +1,19 @@
-"""What the site adds to the folder docs: the pages of the results, and its lists of pages.
+"""Build the site from the folder docs: pages of results, lists of pages, links and equations.
 
-The documents are written to be read where they lie: a link that leaves docs becomes one to the page
-that shows it here, or plain text where the site has none.
+The documents can also be read in the repository. A link that leaves docs becomes one to the page
+that shows its target here, or plain text where the site has none. Equations become MathML, which
+browsers typeset without a script.
 """
 
 from __future__ import annotations
 
+import html
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -19,19 +23,23 @@ RESULTS = "experiments/results"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill in the sections that are whatever lies in a folder."""
+    """Fill in the sections that list a folder, and make ```math fences equations."""
+    math = {"name": "math", "class": "math", "format": _display}
+    config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = [math]
     for entry in config.nav:
         for title, pages in entry.items():
             if isinstance(pages, str) and pages.endswith("/*"):
                 folder = pages.removesuffix("/*")
                 source = ROOT / (RESULTS if folder == "results" else f"docs/{folder}")
                 found = (path.relative_to(source).as_posix() for path in source.rglob("*.md"))
-                entry[title] = sorted(f"{folder}/{path}" for path in found)
+                # An index comes first: it is the page of the section itself.
+                key = lambda path: (not path.endswith("index.md"), path)  # noqa: E731
+                entry[title] = sorted((f"{folder}/{path}" for path in found), key=key)
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Documents and pictures of the results."""
+    """Add the documents and pictures of the results."""
     for path in sorted((ROOT / RESULTS).rglob("*")):
         if path.suffix in (".md", ".png", ".svg", ".html"):
             here = f"results/{path.relative_to(ROOT / RESULTS).as_posix()}"
@@ -61,3 +69,25 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         )
 
     return re.sub(r"\[([^\]\n]+)\]\(([^)\s]+)\)", link, markdown)
+
+
+def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn inline equations into MathML."""
+
+    def inline(match: re.Match) -> str:
+        return _mathml(html.unescape(match[1]), "inline")
+
+    return re.sub(
+        r'<span class="arithmatex">\\\((.*?)\\\)</span>', inline, content, flags=re.DOTALL
+    )
+
+
+def _display(source: str, *_: Any, **__: Any) -> str:
+    """A fenced block of LaTeX, for superfences."""
+    return f'<div class="math">{_mathml(source, "block")}</div>'
+
+
+def _mathml(latex: str, display: str) -> str:
+    # latex2mathml knows the environment by its other name, and \\sim as a plain letter.
+    aligned = re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{split}", latex.strip())
+    return convert(aligned, display=display).replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")

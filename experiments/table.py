@@ -1,6 +1,6 @@
-"""Print the page on methods, docs/methods.md; or write the pages on units.
+"""Print the page on methods, docs/methods/index.md; or write the pages on units.
 
-python -m experiments.table > docs/methods.md
+python -m experiments.table > docs/methods/index.md
 python -m experiments.table --pages=docs/units
 """
 
@@ -17,21 +17,21 @@ from absl import flags
 from enoto_jax.cli import command
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe
-from enoto_jax.recipes.registry import KINDS, named
+from enoto_jax.recipes.registry import KINDS, UNITS, named
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import InputError, Unit
 
 FLAGS = flags.FLAGS
 TITLES = {
-    "algorithm": "Algorithms: networks and one loss for each",
-    "target": "Target rules: N target critics to one Bellman target",
-    "exploration": "Exploration: how an agent acts online, and weighs what it learns from",
+    "algorithm": "Algorithms: networks, and a loss for each",
+    "target": "Target rules: from N target critics to one Bellman target",
+    "exploration": "Exploration: how an agent acts online and weighs transitions",
     "backup": "Backups: the value of the next state",
-    "init": "Initialisers",
+    "init": "Initialisers: how networks start",
     "replay": "Replay: where online batches come from",
     "term": "Critic terms: further losses on the critics",
-    "handover": "Hand-overs: the offline state to the online one",
-    "transform": "Transform: what a method wants done to the data",
+    "handover": "Hand-overs: from the offline state to the online one",
+    "transform": "Transforms: what a method does to the data",
 }
 
 
@@ -58,8 +58,8 @@ REPLACE = """\
 The constants are those of locomotion. For AntMaze, Adroit, Kitchen and single data sets,
 `enoto_jax/recipes/domains.py` changes what the authors change, by the name of the data set.
 
-Written by `python -m experiments.table > docs/methods.md`."""
-ROWS = Path(__file__).resolve().parents[1] / "docs" / "rows"
+Written by `python -m experiments.table > docs/methods/index.md`."""
+PAGES = Path(__file__).resolve().parents[1] / "docs" / "methods"
 
 
 def _algorithm(unit: Unit) -> str:
@@ -70,7 +70,7 @@ def row(name: str, recipe: Recipe) -> str:
     """One line of Markdown."""
     online = recipe.online.algorithm
     cells = (
-        f"[`{name}`](rows/{_page_of(name)})",
+        f"[`{name}`]({_page_of(name)})",
         _algorithm(recipe.offline.algorithm) if recipe.offline else "-",
         recipe.handover.name,
         _algorithm(recipe.online.algorithm),
@@ -83,17 +83,17 @@ def row(name: str, recipe: Recipe) -> str:
 
 
 def _page_of(name: str) -> str:
-    """The file in docs/rows whose title names the method."""
-    for path in sorted(ROWS.glob("*.md")):
-        if f"`{name}`" in path.read_text().splitlines()[0]:
+    """The file in docs/methods whose title names the method."""
+    for path in sorted(PAGES.glob("*.md")):
+        if f"`{name}`" in path.read_text().partition("\n")[0]:
             return path.name
-    raise InputError(f"docs/rows: no page has {name} in its title; write one")
+    raise InputError(f"docs/methods: no page has {name} in its title; write one")
 
 
 def methods() -> str:
-    """Return docs/methods.md."""
+    """Return docs/methods/index.md."""
     lines = (
-        f"- {kind}: {', '.join(f'`{unit}`' for unit in named(kind))} ([page](units/{kind}.md))"
+        f"- {kind}: {', '.join(f'`{unit}`' for unit in named(kind))} ([page](../units/{kind}.md))"
         for kind in ("target", "exploration", "replay")
     )
     return "\n\n".join([ABOUT, table(), REPLACE.format(units="\n".join(lines))]) + "\n"
@@ -109,19 +109,31 @@ def table() -> str:
 
 
 def page(kind: str) -> str:
-    """What there is of one kind of unit: meaning, hyper-parameters, the rows that name it."""
+    """A page on all units of a kind: meaning, options, and the methods that use them."""
     sections = [f"# {TITLES[kind]}", "Written by `python -m experiments.table --pages=docs/units`."]
     for make in named(kind).values():
-        sections += [f"## `{make.__name__}`", _prose(make)]
-        if options := units.options(make):
-            lines = [
-                f"| `{name}` | `{option.default!r}` | {_cell(option.about)} |"
-                for name, option in options.items()
-            ]
-            sections.append("\n".join(["| argument | default | |", "| --- | --- | --- |", *lines]))
-        rows = [f"`{name}`" for name, recipe in RECIPES.items() if make in _makes(recipe)]
-        sections.append(f"Rows that name it: {', '.join(rows) or 'none'}.")
+        sections += [f"## `{make.__name__}`", _prose(make), *_options(make)]
+        methods = [f"`{name}`" for name, recipe in RECIPES.items() if make in _makes(recipe)]
+        sections.append(f"Methods that use it: {', '.join(methods) or 'none'}.")
     return "\n\n".join(sections) + "\n"
+
+
+def _options(make: type[Unit]) -> Iterator[str]:
+    """The table of a unit's options; of a derived unit, those that differ from its base's."""
+    base = next(
+        (parent for parent in make.__mro__[1:] if UNITS.get(parent.__name__) is parent), None
+    )
+    known = units.options(base) if base else {}
+    found = {n: option for n, option in units.options(make).items() if known.get(n) != option}
+    if found:
+        lines = [
+            f"| `{name}` | `{option.default!r}` | {_cell(option.about)} |"
+            for name, option in found.items()
+        ]
+        yield "\n".join(["| option | default | what it is |", "| --- | --- | --- |", *lines])
+    if base:
+        other = "All other options" if found else "All options"
+        yield f"{other} are those of [`{base.__name__}`](#{base.__name__})."
 
 
 def _makes(recipe: Recipe) -> Iterator[type]:
@@ -129,7 +141,7 @@ def _makes(recipe: Recipe) -> Iterator[type]:
 
 
 def _prose(make: type) -> str:
-    """The docstring as far as its sections."""
+    """The docstring up to its first section."""
     return _cell(re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(make) or "")[0])
 
 

@@ -2,8 +2,8 @@
 
 Where the paper (ENOTO, Zhao et al., IJCAI 2024) is silent its released code is followed: N = 10,
 3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one update per step. Constants
-here are those of locomotion; what other domains change is in `data/presets.py`. `docs/rows` has a
-page for every row.
+here are those of locomotion; `recipes/domains.py` has those of other domains, `docs/methods` a
+page for every method.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from enoto_jax.types import Array, Key
 
-# Measured for 1.25M rows and batches of 256 (docs/rows/br.md): near the fastest, in few levels.
+# Measured for 1.25M rows and batches of 256 (docs/methods/br.md): near the fastest, in few levels.
 FANOUT = 16
 Levels = tuple[Array, ...]
 

@@ -108,7 +108,7 @@ def test_links_and_pictures_exist(document):
 
 @pytest.mark.parametrize("row", RECIPES)
 def test_every_row_has_a_page(row):
-    titles = [path.read_text().splitlines()[0] for path in (ROOT / "docs/rows").glob("*.md")]
+    titles = [path.read_text().splitlines()[0] for path in (ROOT / "docs/methods").glob("*.md")]
     assert any(f"`{row}`" in title or title == f"# {row}" for title in titles)
 
 
