@@ -21,7 +21,7 @@ from absl import flags
 from enoto_jax.cli import command
 from enoto_jax.recipes.table import recipe
 from enoto_jax.report import curves
-from enoto_jax.report.evaluations import Row, evaluation_at, read_evaluations
+from enoto_jax.report.evaluations import evaluation_at, read_evaluations, series
 from enoto_jax.runs.files import read_config
 from enoto_jax.types import InputError
 
@@ -45,28 +45,26 @@ class Setting(NamedTuple):
       data: Their data set.
       folder: Holds a folder per method, under experiments/results.
       critics: N of the methods that have an ensemble.
-      about: The offline phase that the methods start from.
+      budget: Updates, environment steps, and the networks' hidden layers.
     """
 
     data: str
     folder: str
     critics: int
-    about: str
+    budget: str
 
 
 SETTINGS = (
-    Setting("halfcheetah-medium", "longer", 4, "60k updates, 2 x 256"),
-    Setting("walker2d-medium", "longer/walker2d", 4, "60k updates, 2 x 256"),
-    Setting("halfcheetah-medium", "pilot", 10, "380k updates, 2 x 128"),
+    Setting("halfcheetah-medium", "longer", 4, "60k updates, 30k steps, 2 x 256"),
+    Setting("walker2d-medium", "longer/walker2d", 4, "60k updates, 30k steps, 2 x 256"),
+    Setting("halfcheetah-medium", "pilot", 10, "380k updates, 20k steps, 2 x 128"),
 )
 
 
 def results() -> str:
-    """Scores at the hand-over and at the last evaluation, as a Markdown table."""
-    lines = [
-        "| data set | offline phase | method | N | n | at the hand-over | last | steps |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    """Scores at the hand-over, after it, and at the last evaluation, as a Markdown table."""
+    head = ("data set", "budget", "method", "N", "n", "hand-over", "lowest after", "mean after")
+    lines = [f"| {' | '.join(head)} | last |", "| --- " * (len(head) + 1) + "|"]
     for setting in SETTINGS:
         for method in METHODS:
             folder = RESULTS / setting.folder / method
@@ -74,27 +72,26 @@ def results() -> str:
                 continue
             rows = read_evaluations(folder)
             start, last = evaluation_at(rows, "handover"), evaluation_at(rows, "final")
-            critics = 2 if recipe(method).online.algorithm.n == 2 else setting.critics
-            steps = max(row["env_steps"] for row in last)
+            after = [y[step > 0] for step, _, y in series(rows, "online", "score").values()]
             cells = (
                 f"[{setting.data}](experiments/results/{setting.folder.split('/')[0]}/README.md)",
-                setting.about,
+                setting.budget,
                 f"`{method}`",
-                critics,
-                len(last),
-                _scores(start),
-                _scores(last),
-                f"{steps:,}",
+                str(2 if recipe(method).online.algorithm.n == 2 else setting.critics),
+                str(len(last)),
+                _scores([row["score"] for row in start]),
+                _scores([y.min() for y in after]),
+                _scores([y.mean() for y in after]),
+                _scores([row["score"] for row in last]),
             )
-            lines.append(f"| {' | '.join(map(str, cells))} |")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _scores(rows: Sequence[Row]) -> str:
+def _scores(each: Sequence[float]) -> str:
     """The mean over seeds, and every seed where there are several."""
-    scores = [row["score"] for row in rows]
-    each = f" ({', '.join(f'{score:.1f}' for score in scores)})" if len(scores) > 1 else ""
-    return f"{np.mean(scores):.1f}{each}"
+    seeds = f" ({', '.join(f'{score:z.0f}' for score in each)})" if len(each) > 1 else ""
+    return f"{np.mean(each):.1f}{seeds}"
 
 
 def speed() -> str:
