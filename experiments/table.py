@@ -1,6 +1,7 @@
-"""Print the table of methods, as the docs show it, or of domains; or write the pages on units.
+"""Print the page on methods, docs/methods/index.md, or the table of docs/domains.md; or write the
+pages on units.
 
-python -m experiments.table
+python -m experiments.table > docs/methods/index.md
 python -m experiments.table --domains
 python -m experiments.table --pages=docs/units
 """
@@ -20,7 +21,7 @@ from enoto_jax.recipes import domains, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.registry import KINDS, UNITS, named
 from enoto_jax.recipes.table import RECIPES
-from enoto_jax.types import Unit
+from enoto_jax.types import InputError, Unit
 
 FLAGS = flags.FLAGS
 TITLES = {
@@ -36,6 +37,46 @@ TITLES = {
 }
 
 
+ABOUT = """\
+# Methods
+
+A method is an entry of one table: an offline phase, a hand-over, and an online phase.
+`enoto methods` prints the list, and `--method` takes a name from it. Columns:
+
+- **offline (N)**, **online (N)**: the algorithm of the phase, and its number of critics.
+  `-`: no offline phase.
+- **hand-over**: what the online phase takes over from the offline phase.
+- **target**: how N target critics become one Bellman target online.
+- **exploration**: how the agent acts online, and how it weights transitions.
+- **replay**: where online batches come from.
+
+Each name links to a page with the equations, the constants, and what the paper, the authors'
+code and this package do."""
+REPLACE = """\
+`--num_critics`, `--target`, `--exploration`, `--replay` and `--set` replace a part of any method:"""
+NOTATION = r"""The constants are those of locomotion. For AntMaze, Adroit, Kitchen and single data sets see
+[Domains and data sets](../domains.md).
+
+A path such as `algorithm.tau` is what `--set` takes. It applies to both phases.
+`offline.algorithm.tau` and `online.algorithm.tau` apply to one.
+
+## Notation
+
+| symbol | meaning |
+| --- | --- |
+| $s, a, r, s'$ | observation, action, reward and next observation of a transition |
+| $d$ | 1 if the transition terminated the task, else 0; a time limit is no termination |
+| $\gamma$ | discount factor |
+| $Q_i$, $\bar Q_i$ | critic $i$ of $N$ and its target network |
+| $\pi$, $T$ | policy and temperature |
+| $\tilde a$, $a'$ | an action sampled from $\pi(\cdot \mid s)$, and one from $\pi(\cdot \mid s')$ |
+| $A$ | number of action entries |
+| $\mathbb{E}_B$ | mean over the batch |
+
+Written by `python -m experiments.table > docs/methods/index.md`."""
+PAGES = Path(__file__).resolve().parents[1] / "docs" / "methods"
+
+
 def _algorithm(unit: Unit) -> str:
     return f"{unit.name} ({getattr(unit, 'n', 0)})"
 
@@ -44,7 +85,7 @@ def row(name: str, recipe: Recipe) -> str:
     """One line of Markdown."""
     online = recipe.online.algorithm
     cells = (
-        f"`{name}`",
+        f"[`{name}`]({_page_of(name)})",
         _algorithm(recipe.offline.algorithm) if recipe.offline else "-",
         recipe.handover.name,
         _algorithm(recipe.online.algorithm),
@@ -56,8 +97,25 @@ def row(name: str, recipe: Recipe) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _page_of(name: str) -> str:
+    """The file in docs/methods whose title names the method."""
+    for path in sorted(PAGES.glob("*.md")):
+        if f"`{name}`" in path.read_text().partition("\n")[0]:
+            return path.name
+    raise InputError(f"docs/methods: no page has {name} in its title; write one")
+
+
+def methods() -> str:
+    """Return docs/methods/index.md."""
+    lines = (
+        f"- {kind}: {', '.join(f'`{unit}`' for unit in named(kind))} ([page](../units/{kind}.md))"
+        for kind in ("target", "exploration", "replay")
+    )
+    return "\n\n".join([ABOUT, table(), REPLACE, "\n".join(lines), NOTATION]) + "\n"
+
+
 def table() -> str:
-    """The whole table."""
+    """Return the table."""
     head = (
         "| method | offline (N) | hand-over | online (N) | target | exploration | replay | what |"
     )
@@ -129,7 +187,7 @@ def _cell(text: str) -> str:
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("pages", None, "Write a page per kind of unit into this folder.")
     flags.DEFINE_bool("domains", False, "Print what domains change instead.")
 
@@ -137,7 +195,7 @@ def define() -> None:
 def main() -> None:
     """Print, or write."""
     if FLAGS.pages is None:
-        print(domains_table() if FLAGS.domains else table())
+        print(domains_table() if FLAGS.domains else methods().rstrip("\n"))
         return
     folder = Path(FLAGS.pages)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,27 +1,32 @@
-"""Every command in the documents runs, and what they say of the code is what the code says."""
+"""Every block of the first pages runs, and what they say of the code is what the code says."""
 
+import ast
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.recipes import registry
 from enoto_jax.recipes.table import RECIPES
 from experiments import table
+from experiments.paper import readme
 from tests.helpers import define_flags, parse_shell, quick_compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "WORKSPACE.md", "docs/index.md"]
-# Budgets and files that a test cannot afford, and what stands for them.
+# Budgets and files that a test cannot afford, and what stands in for them.
 STAND_INS = {
     "--budget=paper": "--budget=smoke",
     "--budget=cpu": "--budget=smoke",
     "--rows=10000": "--rows=30",
 }
-LEFT_OUT = ("--task=hopper-medium-v2",)  # a gigabyte from the network
+# A gigabyte from the network; without it a command takes the data set in the package.
+LEFT_OUT = ("--task=hopper-medium-v2", "hopper-medium-v2")
 TINY = {
     "enoto_jax.cli.train": (
         "--set=algorithm.hidden=8,8",
@@ -32,27 +37,55 @@ TINY = {
         "--eval_episodes=1",
         "--seeds=1",
     ),
-    "experiments.benchmarks.updates": (
-        "--rounds=1",
-        "--seconds=0.01",
-        "--set=algorithm.hidden=8,8",
-    ),
     "enoto_jax.cli.collect": (
         "--set=online.algorithm.hidden=8,8",
         "--set=online.warmup=10",
     ),
-    "enoto_jax.cli.check_data": (),
-    "enoto_jax.cli.compare": (),
-    "enoto_jax.cli.report": (),
-    "experiments.table": (),
+    "enoto_jax.cli.evaluate": ("--episodes=1",),
+}
+PYTHON_STAND_INS = {
+    'load_source("hopper-medium-v2")': "load_source(None)",
+    'budget="paper", seeds=5': 'budget="smoke", seeds=1, eval_episodes=1, overrides=TINY',
+    "episodes=20": "episodes=1",
+}
+TINY_OVERRIDES = {
+    "algorithm.hidden": (8, 8),
+    "offline.steps": 20,
+    "offline.eval_every": 20,
+    "online.steps": 30,
+    "online.eval_every": 20,
+    "online.warmup": 10,
 }
 
 
-def commands(document: str) -> list[str]:
-    """The lines of its shell blocks that start one of our programs."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith(("python -m ", "enoto "))]
+def blocks(document: str) -> Iterator[tuple[str, str]]:
+    """Language and text of every block of shell or Python."""
+    return re.findall(r"```(sh|python)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+def run_shell(line: str) -> None:
+    """Run one line of a shell block, with the stand-ins above."""
+    if line.startswith("make "):
+        assert make(line.split()[1])  # itself installs from the network
+    elif line.startswith("source "):
+        folder = line.removeprefix("source ").removesuffix("/bin/activate")
+        assert f"VENV := {folder}\n" in (ROOT / "Makefile").read_text()
+    else:
+        module, positional, arguments = parse_shell(line)  # refuses any other program
+        arguments = [STAND_INS.get(a, a) for a in arguments if a not in LEFT_OUT]
+        scratch = "--method=sac" in arguments  # has no offline phase
+        extra = TINY.get(module, ())
+        extra = [a for a in extra if not (scratch and a.startswith("--offline_steps"))]
+        assert call(module, positional, [*arguments, *extra]) == command.DONE, line
+
+
+def make(target: str) -> str:
+    """The commands of a target of the Makefile, not run."""
+    found = subprocess.run(
+        ["make", "--dry-run", "--always-make", target], cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
 
 
 def call(module: str, positional: str | None, arguments: list[str]) -> int:
@@ -62,35 +95,46 @@ def call(module: str, positional: str | None, arguments: list[str]) -> int:
     return command.execute(program.main, [module, *arguments], positional)
 
 
+def run_python(text: str) -> None:
+    """Run a Python block, with the stand-ins above."""
+    for there, here in PYTHON_STAND_INS.items():
+        text = text.replace(there, here)
+    assert "paper" not in text, "the paper's budget takes days"
+    exec(text, {"TINY": TINY_OVERRIDES})
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_command_runs(document, tmp_path, monkeypatch):
+def test_every_block_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = commands(document)
-    assert lines, f"{document} shows no command"
+    monkeypatch.setattr(registry, "UNITS", dict(registry.UNITS))  # a page registers its own
+    found = list(blocks(document))
+    assert found, f"{document} shows no block"
     with quick_compiling(tmp_path / "compiled"):
-        for line in lines:
-            module, positional, arguments = parse_shell(line)
-            arguments = [STAND_INS.get(a, a) for a in arguments if a not in LEFT_OUT]
-            if module == "experiments.table":
-                assert table.table()
+        for language, text in found:
+            if language == "python":
+                run_python(text)
                 continue
-            scratch = "--method=sac" in arguments  # a row without an offline phase
-            extra = [a for a in TINY[module] if not (scratch and a.startswith("--offline_steps"))]
-            assert call(module, positional, [*arguments, *extra]) == command.DONE, line
+            for line in text.replace("\\\n", " ").splitlines():
+                run_shell(line)
 
 
-def test_the_table_of_the_readme_is_the_codes():
-    assert table.table() in (ROOT / "README.md").read_text()
+def test_blocks_are_in_languages_that_run():
+    """No block of the first pages escapes the test above by another name of its language."""
+    for document in DOCUMENTS:
+        fences = re.findall(r"^```(\w*)$", (ROOT / document).read_text(), re.MULTILINE)
+        assert set(fences[::2]) <= {"sh", "python", "bibtex"}, document
 
 
-@pytest.mark.parametrize("target", ["demo", "test"])
-def test_the_readme_and_ci_use_the_makefiles_targets(target):
-    makefile = (ROOT / "Makefile").read_text()
-    assert f"\n{target}: setup" in makefile
-    assert f"make {target}" in (ROOT / "README.md").read_text()
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+@pytest.mark.parametrize("written", [readme.results, readme.speed])
+def test_the_tables_of_the_readme_are_those_of_the_results(written):
+    assert written() in (ROOT / "README.md").read_text()
 
 
+def test_the_page_on_methods_is_the_codes():
+    assert (ROOT / "docs/methods/index.md").read_text() == table.methods()
+
+
+PUBLIC = ["README.md", "WORKSPACE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES = sorted(
     str(path.relative_to(ROOT))
     for folder in ("docs", "experiments/results")
@@ -98,7 +142,7 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("document", ["README.md", "WORKSPACE.md", *PAGES])
+@pytest.mark.parametrize("document", [*PUBLIC, *PAGES])
 def test_links_and_pictures_exist(document):
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -112,11 +156,50 @@ def test_every_row_has_a_page(row):
     assert any(f"`{row}`" in title or title == f"# {row}" for title in titles)
 
 
-def test_the_map_names_what_is_there():
-    for name in re.findall(
-        r"`((?:enoto_jax|experiments|tests)/[\w/.]*)`", (ROOT / "WORKSPACE.md").read_text()
-    ):
+MAP_TEXT = (ROOT / "WORKSPACE.md").read_text().partition("\n## Map\n")[2].partition("\n## ")[0]
+MAP = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", MAP_TEXT, re.MULTILINE))
+
+
+@pytest.mark.parametrize("where", MAP)
+def test_the_map_names_what_is_there(where):
+    assert (ROOT / where).exists()
+    if where.startswith(("enoto_jax/", "experiments/")) and where.endswith("/"):
+        for name in re.findall(r"`([a-z_0-9]+)`", MAP[where].partition("write")[0]):
+            inside = (ROOT / where / f"{name}.py", ROOT / where / name)
+            commands = (ROOT / "enoto_jax/cli" / f"{name}.py",)
+            assert any(path.exists() for path in (*inside, *commands)), name
+
+
+@pytest.mark.parametrize("document", PUBLIC)
+def test_paths_in_the_text_exist(document):
+    text = (ROOT / document).read_text().partition("## Upgrade")[0]
+    found = re.findall(r"`((?:enoto_jax|experiments|tests|docs|examples)/[\w/.]*)`", text)
+    for name in found:
         assert (ROOT / name).exists(), name
+
+
+def test_every_room_is_on_the_map():
+    for path in (ROOT / "enoto_jax").rglob("*.py"):
+        assert room(path.relative_to(ROOT).as_posix()) or path.parent.name == "enoto_jax", path
+
+
+def room(path: str) -> str | None:
+    """The entry of the map that a file belongs to: the longest that fits."""
+    return max((w for w in MAP if path == w or path.startswith(w)), key=len, default=None)
+
+
+def test_imports_go_down_the_map():
+    order = list(MAP)
+    for path in (ROOT / "enoto_jax").rglob("*.py"):
+        here = room(path.relative_to(ROOT).as_posix())
+        for node in ast.walk(ast.parse(path.read_text())):
+            if here is None or not isinstance(node, ast.ImportFrom) or node.module is None:
+                continue
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                file = ROOT / f"{name.replace('.', '/')}.py"
+                if file.exists():
+                    there = room(file.relative_to(ROOT).as_posix())
+                    assert order.index(here) <= order.index(there), f"{path} imports {name}"
 
 
 def test_the_shell_of_the_page_on_long_runs(tmp_path):
@@ -127,7 +210,7 @@ echo "$(basename "$0") $*" >> called
 left=$(cat left); echo $((left - 1)) > left
 [ "$left" -gt 1 ] && exit 75; exit $(cat last)
 """
-    for name in ("python", "srun", "scontrol"):
+    for name in ("enoto", "srun", "scontrol"):
         (tmp_path / name).write_text(stand_in)
         (tmp_path / name).chmod(0o755)
     page = (ROOT / "docs" / "long_runs.md").read_text()
@@ -141,6 +224,6 @@ left=$(cat left); echo $((left - 1)) > left
         return [line.split()[0] for line in (tmp_path / "called").read_text().splitlines()]
 
     for last in (0, 2):
-        assert called(loop, 2, last) == ["python"] * 3
+        assert called(loop, 2, last) == ["enoto"] * 3
         assert called(job, 0, last) == ["srun"]
     assert called(job, 1, 0) == ["srun", "scontrol"]

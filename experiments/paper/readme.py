@@ -1,0 +1,167 @@
+"""Draw the README's figure from the folders of runs on one task, or print the README's tables.
+
+python -m experiments.paper.readme
+python -m experiments.paper.readme runs/enoto_cql runs/cql_to_sac --out=runs/handover.png
+python -m experiments.paper.readme --tables
+
+Every number comes from files under experiments/results. Runs of one method count as seeds of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from enoto_jax.cli import command
+from enoto_jax.recipes.table import recipe
+from enoto_jax.report import curves
+from enoto_jax.report.evaluations import evaluation_at, read_evaluations, series
+from enoto_jax.runs.files import read_config
+from enoto_jax.types import InputError
+
+FLAGS = flags.FLAGS
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "experiments" / "results"
+METHODS = ("enoto_cql", "cql_n_to_sac_n", "cql_to_sac")
+FIGURE = [str(RESULTS / "longer" / method) for method in METHODS]
+PEERS = {
+    "CORL": "CORL (PyTorch)",
+    "JAX-CORL": "JAX-CORL",
+    "sac-n-jax": "sac-n-jax",
+    "unifloral": "Unifloral",
+}
+
+
+class Setting(NamedTuple):
+    """Runs that the README's table of results shows together.
+
+    Attributes:
+      data: Their data set.
+      folder: Holds a folder per method, under experiments/results.
+      critics: N of the methods that have an ensemble.
+      budget: Updates, environment steps, and the networks' hidden layers.
+    """
+
+    data: str
+    folder: str
+    critics: int
+    budget: str
+
+
+SETTINGS = (
+    Setting("halfcheetah-medium", "longer", 4, "60k updates, 30k steps, 2 x 256"),
+    Setting("walker2d-medium", "longer/walker2d", 4, "60k updates, 30k steps, 2 x 256"),
+    Setting("halfcheetah-medium", "pilot", 10, "380k updates, 20k steps, 2 x 128"),
+)
+
+
+def results() -> str:
+    """Scores at the hand-over, after it, and at the last evaluation, as a Markdown table."""
+    head = ("data set", "budget", "method", "N", "n", "hand-over", "lowest after", "mean after")
+    lines = [f"| {' | '.join(head)} | last |", "| --- " * (len(head) + 1) + "|"]
+    for setting in SETTINGS:
+        for method in METHODS:
+            folder = RESULTS / setting.folder / method
+            if not folder.is_dir():
+                continue
+            rows = read_evaluations(folder)
+            start, last = evaluation_at(rows, "handover"), evaluation_at(rows, "final")
+            after = [y[step > 0] for step, _, y in series(rows, "online", "score").values()]
+            cells = (
+                f"[{setting.data}](experiments/results/{setting.folder.split('/')[0]}/README.md)",
+                setting.budget,
+                f"`{method}`",
+                str(2 if recipe(method).online.algorithm.n == 2 else setting.critics),
+                str(len(last)),
+                _scores([row["score"] for row in start]),
+                _scores([y.min() for y in after]),
+                _scores([y.mean() for y in after]),
+                _scores([row["score"] for row in last]),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _scores(each: Sequence[float]) -> str:
+    """The mean over seeds, and every seed where there are several."""
+    seeds = f" ({', '.join(f'{score:z.0f}' for score in each)})" if len(each) > 1 else ""
+    return f"{np.mean(each):.1f}{seeds}"
+
+
+def speed() -> str:
+    """Updates per second beside the scripts of other libraries, as a Markdown table."""
+    text = (RESULTS / "peers" / "peers.jsonl").read_text()
+    lines = [
+        f"| updates/s | enoto_jax | enoto_jax, two seeds | {' | '.join(PEERS.values())} |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    found: dict[str, dict[str, float]] = {}
+    for line in map(json.loads, text.splitlines()):
+        case = found.setdefault(line["case"], {})
+        who = line["who"].split("/")[0]
+        case[who] = max(case.get(who, 0.0), line["updates_per_s"])  # sac-n-jax has two scripts
+    for case, rate in found.items():
+        method, comma, rest = case.partition(",")
+        cells = [f"`{method}`{comma}{rest}"]
+        for who in ("ours", "ours, two seeds", *PEERS):
+            cells.append(f"{rate[who]:.1f}" if who in rate else "-")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw(runs: Sequence[str], title: str | None, out: str) -> None:
+    """Draw the offline phase, the hand-over and the online phase of runs on one task.
+
+    Args:
+      runs: Folders, each with evaluations.csv. Without config.json a run is called by its folder.
+      title: None: the data set and the environment, from the first config.json.
+      out: The picture.
+
+    Raises:
+      InputError: A folder cannot be read, the runs have different tasks, or a seed comes twice.
+    """
+    found: dict[str, list[str]] = {}
+    seeds: set[tuple[str, int]] = set()
+    tasks: dict[str, None] = {}
+    for run in runs:
+        config = Path(run) / "config.json"
+        known = read_config(config) if config.exists() else {}
+        method = known.get("method", Path(run).name)
+        found.setdefault(method, []).append(run)
+        if known:
+            tasks[f"{known['task']} in {known['env']}"] = None
+        for seed in sorted({row["seed"] for row in read_evaluations(run)}):
+            if (method, seed) in seeds:
+                raise InputError(f"{run}: seed {seed} of {method} is in another run already")
+            seeds.add((method, seed))
+    if len(tasks) > 1:
+        raise InputError(f"--runs: {', '.join(tasks)}: a figure shows one task")
+    curves.compare(found, out, title or next(iter(tasks), ""), offline=True)
+
+
+def define() -> None:
+    """Define the command's flags."""
+    flags.DEFINE_list("runs", FIGURE, "Folders of runs on one task.")
+    flags.DEFINE_string("title", None, "Title. Default: data set and environment.")
+    flags.DEFINE_string("out", str(ROOT / "docs" / "handover.png"), "The picture.")
+    flags.DEFINE_boolean("tables", False, "Print the tables instead of drawing.")
+
+
+def main() -> None:
+    """Draw, or print."""
+    if FLAGS.tables:
+        print(results(), speed(), sep="\n\n")
+        return
+    draw(FLAGS.runs, FLAGS.title, FLAGS.out)
+    print(FLAGS.out)
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv, positional="runs"))

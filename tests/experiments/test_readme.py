@@ -1,0 +1,67 @@
+"""The script of the README's figure and tables: it draws what it is given, and refuses nonsense."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from enoto_jax.cli import command
+from experiments.paper import readme
+from tests.helpers import define_flags
+
+HEADER = "phase,step,env_steps,seed,return_mean,return_std,score,episodes,wall_s\n"
+
+
+def run(folder, seed=0, config=None, slope=1):
+    """A folder with one seed's evaluations."""
+    folder.mkdir(parents=True)
+    rows = (
+        f"{phase},{step},{step},{seed},0,0,{slope * step},10,1\n"
+        for phase in ("offline", "online")
+        for step in (0, 5, 10)
+    )
+    (folder / "evaluations.csv").write_text(HEADER + "".join(rows))
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def call(*arguments):
+    define_flags(readme)
+    return command.execute(readme.main, ["readme", *arguments], positional="runs")
+
+
+def test_runs_of_one_method_are_its_seeds(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(readme.curves, "compare", lambda runs, *rest, **more: drawn.update(runs))
+    config = {"method": "enoto_cql", "task": "reach", "env": "Reach-v0"}
+    folders = [run(tmp_path / f"enoto_cql-s{seed}", seed, config) for seed in (0, 1)]
+    folders.append(run(tmp_path / "cql"))
+    assert call(*folders, "--out=x.png") == command.DONE
+    assert drawn == {"enoto_cql": folders[:2], "cql": folders[2:]}
+
+
+def test_it_draws(tmp_path):
+    out = tmp_path / "out.png"
+    assert call(run(tmp_path / "a"), run(tmp_path / "b", slope=2), f"--out={out}") == command.DONE
+    with Image.open(out) as picture:
+        assert picture.width == 1440
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    for colour in readme.curves.COLOURS[:2]:  # a line of each method
+        assert (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=1).sum() > 500
+
+
+@pytest.mark.parametrize(
+    "second, words",
+    [
+        ({"method": "enoto_cql", "task": "reach", "env": "Reach-v0"}, "is in another run already"),
+        ({"method": "cql", "task": "other", "env": "Reach-v0"}, "a figure shows one task"),
+    ],
+)
+def test_it_refuses(second, words, tmp_path, capsys):
+    first = {"method": "enoto_cql", "task": "reach", "env": "Reach-v0"}
+    folders = run(tmp_path / "a", 0, first), run(tmp_path / "b", 0, second)
+    assert call(*folders, f"--out={tmp_path / 'out.png'}") == command.BAD_INPUT
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
