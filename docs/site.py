@@ -20,6 +20,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = "experiments/results"
+PUBLIC = ROOT / "enoto_jax/__init__.pyi"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -48,8 +49,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links of the repository into links of the site."""
+    """Turn links of the repository into links of the site; complete the reference."""
     here = page.file.src_uri
+    if here == "reference.md":
+        return markdown + _other_names(markdown)
     if here.startswith("results/"):
         folder = posixpath.dirname(f"experiments/{here}")
     else:
@@ -69,6 +72,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         )
 
     return re.sub(r"\[([^\]\n]+)\]\(([^)\s]+)\)", link, markdown)
+
+
+def _other_names(reference: str) -> str:
+    """A last section with the public names that the reference does not place by itself."""
+    public = re.findall(r" as (\w+)$", PUBLIC.read_text(), re.MULTILINE)
+    others = [name for name in public if f"::: enoto_jax.{name}\n" not in reference]
+    blocks = "".join(f"\n::: enoto_jax.{name}\n" for name in others)
+    return f"\n## More\n{blocks}" if blocks else ""
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:

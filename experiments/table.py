@@ -53,9 +53,10 @@ A method is an entry of one table: an offline phase, a hand-over, and an online 
 Each name links to a page with the equations, the constants, and what the paper, the authors'
 code and this package do."""
 REPLACE = """\
-`--num_critics`, `--target`, `--exploration`, `--replay` and `--set` replace a part of any method:"""
-NOTATION = r"""The constants are those of locomotion. For AntMaze, Adroit, Kitchen and single data sets see
-[Domains and data sets](../domains.md).
+`--num_critics`, `--target`, `--exploration`, `--replay` and `--set` replace a part of any
+method:"""
+NOTATION = r"""The constants are those of locomotion. For AntMaze, Adroit, Kitchen and single data
+sets see [Domains and data sets](../domains.md).
 
 A path such as `algorithm.tau` is what `--set` takes. It applies to both phases.
 `offline.algorithm.tau` and `online.algorithm.tau` apply to one.
