@@ -99,6 +99,8 @@ def _display(source: str, *_: Any, **__: Any) -> str:
 
 
 def _mathml(latex: str, display: str) -> str:
-    # latex2mathml knows the environment by its other name, and \\sim as a plain letter.
+    # latex2mathml knows the environment by its other name, and sets \sim and \log too close.
     aligned = re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{split}", latex.strip())
-    return convert(aligned, display=display).replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
+    found = convert(aligned, display=display)
+    found = found.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
+    return found.replace("<mi>log</mi>", '<mo lspace="0.17em" rspace="0.17em">log</mo>')

@@ -338,7 +338,7 @@ def test_what_the_page_shows_runs(trained, bundle, tmp_path, monkeypatch, capsys
     zipfile.ZipFile("hopper.zip").extractall("bundle")
     monkeypatch.syspath_prepend(tmp_path / "bundle")
     source = reach_source(env_id="ReachWide-v0")
-    given = {"observation": np.zeros(2), "row": ROW, "source": source, "enoto_jax": enoto_jax}
+    given = {"observation": np.zeros(2), "recipe": ROW, "source": source, "enoto_jax": enoto_jax}
     for block in _blocks(text, "python"):
         exec(block, given)
     assert given["action"].shape == (1,)

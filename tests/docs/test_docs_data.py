@@ -39,13 +39,11 @@ def test_own_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, pushed = blocks("own_data.md", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 22
-    tiny = 'row = enoto_jax.override(row, "algorithm.hidden", "8,8")\nenoto_jax.train('
+    tiny = 'recipe = enoto_jax.override(recipe, "algorithm.hidden", "8,8")\nenoto_jax.train('
     with quick_compiling():
         exec(code.replace("enoto_jax.train(", tiny), {})
-        smaller = (
-            'row = enoto_jax.override(row, "algorithm.hidden", "8,8")\nrow = enoto_jax.override('
-        )
-        smaller += 'row, "online.replay.capacity", 100)\nagent ='
+        smaller = 'recipe = enoto_jax.override(recipe, "algorithm.hidden", "8,8")\n'
+        smaller += 'recipe = enoto_jax.override(recipe, "online.replay.capacity", 100)\nagent ='
         exec(pushed.replace("agent =", smaller), {})
         assert (tmp_path / "runs/on_the_robot/checkpoints/latest").is_dir()
         assert (tmp_path / "runs/my_robot/metrics.csv").read_text().count("\n") > 1
@@ -54,15 +52,6 @@ def test_own_data(tmp_path, monkeypatch):
         assert len(lines) == 2
         for line in lines:
             assert run(line) == command.DONE, line
-
-
-def test_commands_of_the_page_on_data(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    lines = "".join(blocks("data.md", "sh")).splitlines()
-    assert lines
-    for line in lines:
-        assert run(line) == command.DONE, line
-    assert (tmp_path / "pictures" / "pendulum-replay.png").exists()
 
 
 @pytest.mark.parametrize("page", ["data.md", "own_data.md"])

@@ -10,14 +10,14 @@ import pytest
 
 from enoto_jax.recipes.registry import KINDS
 from experiments import table
-from tests.helpers import quick_compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    pytest.importorskip("mkdocs")
+    for needed in ("mkdocs", "mkdocstrings", "latex2mathml"):
+        pytest.importorskip(needed)
     out = tmp_path_factory.mktemp("site")
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", out],
@@ -60,16 +60,34 @@ def test_pages_of_units_are_the_codes(kind):
     assert (ROOT / f"docs/units/{kind}.md").read_text() == table.page(kind)
 
 
-def test_own_algorithm(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs/own_algorithm.md").read_text()
-    algorithm, use = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    lines = algorithm.partition("def crr")[2].splitlines()
-    assert len([line for line in lines if line.strip()]) <= 46
-    for budget in ("1_000", "500", "250", "100"):
-        assert f"={budget}" in use
-        use = use.replace(f"={budget}", "=20" if budget != "100" else "=10")
-    with quick_compiling():
-        exec(algorithm + use, {})
-    assert float(capsys.readouterr().out) > 0.0
-    assert (tmp_path / "runs/crr/summary.json").exists()
+def test_the_table_of_domains_is_the_codes():
+    assert table.domains_table() in (ROOT / "docs/domains.md").read_text()
+
+
+def test_a_derived_unit_lists_what_differs_from_its_base():
+    page = (ROOT / "docs/units/algorithm.md").read_text()
+    edac = page.partition("## `edac`")[2].partition("\n## ")[0]
+    assert edac.count("\n| `") == 1 and "those of [`sac`](#sac)" in edac
+
+
+def test_equations_are_typeset(site):
+    page = (site / "methods/enoto_cql/index.html").read_text()
+    assert 'class="math"><math' in page and "<mtable" in page
+    for path in site.rglob("*.html"):
+        text = path.read_text()
+        assert "arithmatex" not in text and "\\mathrm" not in text, path
+
+
+def test_every_public_name_is_in_the_reference(site):
+    reference = (site / "reference/index.html").read_text()
+    stub = (ROOT / "enoto_jax/__init__.pyi").read_text()
+    for name in re.findall(r" as (\w+)$", stub, re.MULTILINE):
+        assert re.search(rf'id="enoto_jax\.([\w.]+\.)?{name}"', reference), name
+
+
+def test_every_page_is_in_the_menu(site):
+    menu = (site / "index.html").read_text()
+    for path in (ROOT / "docs").rglob("*.md"):
+        page = path.relative_to(ROOT / "docs").with_suffix("").as_posix()
+        where = "." if page == "index" else f"{page.removesuffix('index').rstrip('/')}/"
+        assert f'href="{where}" class="md-nav__link' in menu, page

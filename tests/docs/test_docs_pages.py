@@ -1,0 +1,172 @@
+"""Every block of Python and shell on the pages is executed, here or where EXECUTED says."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from enoto_jax.cli import command
+from enoto_jax.recipes import registry, units
+from enoto_jax.recipes.table import RECIPES
+from enoto_jax.report.metrics import EXPLAINED
+from enoto_jax.runs import files
+from tests.helpers import define_flags, parse_shell, quick_compiling
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+# Where the blocks of a page are executed that the first tests below do not run in order.
+EXECUTED = {
+    "clusters.md": "tests/docs/test_docs_clusters.py",
+    "deploy.md": "tests/deploy/test_export.py",
+    "figures.md": "tests/experiments/test_paper.py",
+    "index.md": "tests/docs/test_docs.py",
+    "long_runs.md": "tests/experiments/test_crashtest.py",
+    "own_data.md": "tests/docs/test_docs_data.py",
+}
+IN_ORDER = ("data.md", "domains.md", "ideas.md", "own_algorithm.md", "own_env.md", "run_folder.md")
+HERE = ("measuring.md", "report.md")
+TINY_TRAIN = (
+    "--set=algorithm.hidden=8,8",
+    "--offline_steps=20",
+    "--online_steps=30",
+    "--warmup=10",
+    "--eval_every=20",
+    "--eval_episodes=1",
+    "--seeds=1",
+)
+TINY = {"enoto_jax.cli.train": TINY_TRAIN, "enoto_jax.cli.evaluate": ("--episodes=1",)}
+
+
+def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
+    """(language, text) of a page's blocks, in order."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+    return [(language, text) for language, text in found if language in languages or not languages]
+
+
+def lines(text: str) -> list[str]:
+    return text.replace("\\\n", " ").splitlines()
+
+
+def run(line: str) -> None:
+    """A command of a page, with a tiny budget."""
+    module, positional, arguments = parse_shell(line)
+    extra = TINY.get(module, ())
+    if "--method=sac" in arguments:  # it has no offline phase
+        extra = [a for a in extra if not a.startswith("--offline_steps")]
+    program = import_module(module)
+    define_flags(program)
+    assert command.execute(program.main, [module, *arguments, *extra], positional) == 0, line
+
+
+def parsed(line: str) -> flags.FlagValues:
+    """A command that a test cannot afford: its program takes these flags and values."""
+    module, _, arguments = parse_shell(line)
+    define_flags(import_module(module))
+    assert flags.FLAGS([module, *arguments]) == [module], line
+    return flags.FLAGS
+
+
+@pytest.fixture
+def own_units(monkeypatch):
+    """What a page registers is forgotten after it."""
+    monkeypatch.setattr(registry, "UNITS", dict(registry.UNITS))
+
+
+def test_no_page_is_forgotten():
+    pages = sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
+    found = {page: blocks(page) for page in pages}
+    shown = {page for page in pages if {"python", "sh", "bash"} & {of for of, _ in found[page]}}
+    assert shown == {*EXECUTED, *IN_ORDER, *HERE}
+    for page, where in EXECUTED.items():
+        assert page in (ROOT / where).read_text(), where
+    # A block in no language would escape all of them.
+    languages = {language for page in pages for language, _ in found[page]}
+    assert languages <= {"bash", "math", "python", "sh", "text", "yaml"}
+
+
+@pytest.mark.parametrize("page", IN_ORDER)
+def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch, own_units):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names: dict = {"__name__": page.removesuffix(".md")}
+    with quick_compiling(tmp_path / "compiled"):
+        for language, text in blocks(page, "python", "sh"):
+            if language == "sh":
+                for line in lines(text):
+                    run(line)
+            elif page == "own_env.md":
+                (tmp_path / "my_robot.py").write_text(text)  # as the page asks
+            else:
+                for count in ("1_000", "500", "250", "100"):
+                    text = text.replace(f"={count},", "=20," if count != "100" else "=10,")
+                exec(text, names)
+
+
+def test_own_algorithm_is_short():
+    (_, text), *_ = blocks("own_algorithm.md", "python")
+    _, _, algorithm = text.partition("class crr")
+    assert len([line for line in algorithm.splitlines() if line.strip()]) <= 50
+
+
+def test_the_commands_of_the_page_on_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "published.csv").write_text("task,method,env_steps,score\n")
+    with quick_compiling(tmp_path / "compiled"):
+        for name, method in (("cql", "cql_to_sac"), ("enoto", "enoto_cql")):
+            run(f"enoto train --method={method} --budget=smoke --out=runs/{name}")
+        for _, text in blocks("report.md", "sh"):
+            for line in lines(text):
+                run(line)
+    assert (tmp_path / "compare.png").exists() and (tmp_path / "report.html").exists()
+
+
+def test_the_commands_of_the_page_on_measuring(tmp_path, monkeypatch, capsys):
+    """The first runs on tiny networks; tests/experiments runs the programs of the others."""
+    monkeypatch.chdir(tmp_path)
+    shown = [line for _, text in blocks("measuring.md", "sh") for line in lines(text)]
+    tiny = "--rounds=1 --seconds=0.01 --set=algorithm.hidden=8,8"
+    with quick_compiling(tmp_path / "compiled"):
+        run(f"{shown[0]} {tiny}")
+    assert "of roofline" in capsys.readouterr().out
+    for line in shown[1:]:
+        parsed(line)
+    ((_, pinned),) = blocks("measuring.md", "bash")
+    assert parsed(pinned.partition(" -c 1 ")[2].strip()).clock == "cpu"
+
+
+def test_the_page_on_a_runs_folder_names_what_there_is():
+    page = (DOCS / "run_folder.md").read_text()
+    for column in files.EVALUATION_COLUMNS:
+        assert f"`{column}`" in page
+    for quantity, about in EXPLAINED.items():
+        assert f"| `{quantity}` | {about} |" in page
+
+
+def test_paths_on_the_pages_of_methods_exist():
+    """Every hyper-parameter that a method's page names is one of its methods'."""
+    for path in sorted((DOCS / "methods").glob("*.md")):
+        text = path.read_text()
+        methods = [name for name in RECIPES if f"`{name}`" in text.partition("\n")[0]]
+        known = {p for name in methods for p, _, _ in units.leaves(RECIPES[name])}
+        known |= {p.partition(".")[2] for p in known if p.startswith(("offline.", "online."))}
+        named = re.findall(r"`((?:(?:offline|online)\.)?(?:algorithm|transform)\.[\w.]+)`", text)
+        assert methods or path.stem == "index", path
+        if methods:
+            assert set(named) <= known, f"{path.name}: {sorted(set(named) - known)}"
+
+
+def test_commands_in_the_text_exist():
+    """`enoto COMMAND` and `python -m MODULE`, wherever a page names them."""
+    from enoto_jax.cli.main import COMMANDS
+
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text()
+        for name in re.findall(r"`enoto ([a-z-]+)", text):
+            assert name in COMMANDS, f"{page.name}: enoto {name}"
+        for module in re.findall(r"python -m (experiments[\w.]+)", text):
+            assert import_module(module), page.name
+        for name in re.findall(r"`((?:enoto_jax|experiments|tests)/[\w/.]+)`", text):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
+        assert "--preset" not in text, page.name
