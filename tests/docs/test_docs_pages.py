@@ -126,7 +126,7 @@ def test_the_commands_of_the_page_on_measuring(tmp_path, monkeypatch, capsys):
     """The first runs on tiny networks; tests/experiments runs the programs of the others."""
     monkeypatch.chdir(tmp_path)
     shown = [line for _, text in blocks("measuring.md", "sh") for line in lines(text)]
-    tiny = "--rounds=1 --seconds=0.01 --set=algorithm.hidden=8,8"
+    tiny = "--phase=offline --rounds=1 --seconds=0.01 --set=algorithm.hidden=8,8"
     with quick_compiling(tmp_path / "compiled"):
         run(f"{shown[0]} {tiny}")
     assert "of roofline" in capsys.readouterr().out
