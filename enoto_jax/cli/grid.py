@@ -215,6 +215,8 @@ def _check(folder: Path, plan: plans.Plan) -> None:
             "env": plan.env_id or "none",
             "seeds": list(plan.seeds),
             "eval_episodes": plan.eval_episodes,
+            "final_episodes": plan.final_episodes,
+            "eval_max_steps": plan.eval_max_steps,
             "restore": plan.restore and str(plan.restore.resolve()),
             "recipe": units.to_json(plan.recipe),
             # What the worker alone knows is compared there.
