@@ -7,7 +7,7 @@ network alone, each network has its own optimiser, and one that is not updated d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -155,6 +155,19 @@ def update(
     every = algorithm.delays.get("targets", 1)
     targets, _ = _every(every, state.step, follow, lambda: state.targets)
     return state.replace(targets=targets, step=state.step + 1), jax.tree.map(jnp.mean, metrics)
+
+
+def keys(count: int, seed: int = 0) -> Iterator[Key]:
+    """Independent random keys, one after the other: `for key in keys(1_000): ...`.
+
+    Args:
+      count: how many.
+      seed: another one gives other keys; the first keys do not depend on `count`.
+    """
+    root, block = jax.random.key(seed), 1_000  # made together, which costs a tenth
+    for first in range(0, count, block):
+        made = jax.random.split(jax.random.fold_in(root, first), block)
+        yield from made[: count - first]
 
 
 def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:

@@ -295,7 +295,7 @@ def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.
         raise InputError(f"--run: {folder} has no checkpoint of an online phase")
     if found["step"] > built.replay.capacity:
         raise InputError(f"--run: {folder} has overwritten its oldest transitions")
-    if built.replay.feedback is not None:
+    if built.replay.prioritised:
         raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
     shapes = template(lambda: begin(abstract(built.online), np.int32(0)), len(config["seeds"]))

@@ -20,7 +20,7 @@ from absl import flags
 
 from enoto_jax.cli import plans, train
 from enoto_jax.data.source import split
-from enoto_jax.recipes import units
+from enoto_jax.recipes import budgets, units
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs import folder as run_folder
 from enoto_jax.types import InputError
@@ -132,7 +132,7 @@ def common() -> tuple[str, ...]:
         if flag.present and flag.name not in _OWN:
             lines += flag.serialize().splitlines()
     if FLAGS.budget is None and not FLAGS.config:  # a worker's device may be another one
-        lines.append(f"--budget={plans.fitting()}")
+        lines.append(f"--budget={budgets.fitting()}")
     return tuple(lines)
 
 
@@ -215,6 +215,8 @@ def _check(folder: Path, plan: plans.Plan) -> None:
             "env": plan.env_id or "none",
             "seeds": list(plan.seeds),
             "eval_episodes": plan.eval_episodes,
+            "final_episodes": plan.final_episodes,
+            "eval_max_steps": plan.eval_max_steps,
             "restore": plan.restore and str(plan.restore.resolve()),
             "recipe": units.to_json(plan.recipe),
             # What the worker alone knows is compared there.

@@ -12,16 +12,16 @@ from absl import flags
 
 from enoto_jax import core, handover
 from enoto_jax.cli import hints
-from enoto_jax.data.source import Source, completed, from_env, load_source
-from enoto_jax.envs.gym import env_spec
-from enoto_jax.recipes import domains, registry, units
-from enoto_jax.recipes.budgets import BUDGETS, Budget
+from enoto_jax.data.source import Source
+from enoto_jax.envs.choice import EnvChoice
+from enoto_jax.recipes import budgets, domains, plugins, registry
+from enoto_jax.recipes.budgets import Budget
 from enoto_jax.recipes.recipe import Recipe, build
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs.files import read_config
+from enoto_jax.training.entrance import source_of
+from enoto_jax.training.settings import MOST_SEEDS
 from enoto_jax.types import InputError, Spec
-
-MOST_SEEDS = 10_000  # in one process
 
 
 class Plan(NamedTuple):
@@ -31,9 +31,10 @@ class Plan(NamedTuple):
       method: a name of the table.
       recipe: the method with every flag applied.
       source: the data set.
-      env_id: Gymnasium id; None: no simulator.
+      env_id: Gymnasium id, or another text that `env_choice` reads; None: no simulator.
       seeds: their numbers.
       eval_episodes: per evaluation and seed.
+      final_episodes: the same on both sides of the hand-over and at the end.
       restore: the run to start from, or None.
       log: dashboards.
       keep: newest checkpoints that are kept.
@@ -41,6 +42,9 @@ class Plan(NamedTuple):
       task_given: --task as it was given.
       arguments: all that were given; for config.json.
       chosen: the budget that was chosen because none was given, or None.
+      eval_max_steps: after so many an evaluation episode is cut; None: its own time limit.
+      plugins: modules of one's own that are imported.
+      action_bounds: --action_low and --action_high as they were given.
     """
 
     method: str
@@ -49,6 +53,7 @@ class Plan(NamedTuple):
     env_id: str | None
     seeds: tuple[int, ...]
     eval_episodes: int
+    final_episodes: int
     restore: Path | None
     log: tuple[str, ...]
     keep: int
@@ -56,6 +61,9 @@ class Plan(NamedTuple):
     task_given: str | None
     arguments: tuple[str, ...]
     chosen: str | None = None
+    eval_max_steps: int | None = None
+    plugins: tuple[str, ...] = ()
+    action_bounds: tuple[str | None, str | None] = (None, None)
 
 
 def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequence[str]) -> Plan:
@@ -74,26 +82,32 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         saved = _read_config(given.config)
         if not {"method", "recipe", "seeds", "eval_episodes", "env"} <= set(saved):
             raise InputError(f"--config: {given.config} is not a run's config.json")
+    modules = _plugins(given, saved)
+    if given.config:
         method, row = saved["method"], registry.from_json(saved["recipe"])
     else:
         method = given.method or "enoto_cql"
         row = recipe(method)
     if name is None:
-        name = fitting()
+        name = budgets.fitting()
         chosen = None if given.config else name
-    if name not in BUDGETS:
-        raise InputError(f"--budget: no {name!r}{units.nearest(name, BUDGETS)}")
-    budget = BUDGETS[name]
+    budget = budgets.named(name)
     wanted_env = given.env or saved.get("env")
-    task = given.task or saved.get("task_given")
-    source = _source(task, wanted_env, row)
+    task = saved.get("task_given") if given.task is None else given.task
+    if text := hints.environment_as_task(task):
+        raise InputError(text)
+    bounds = tuple(
+        saved.get(end) if given[end].value is None else given[end].value
+        for end in ("action_low", "action_high")
+    )
+    source = source_of(task, wanted_env, row, *bounds)
     if not given.config:
-        row = with_budget(domains.for_task(row, method, source.name), budget)
+        row = budgets.with_budget(domains.for_task(row, method, source.name), budget)
     for flag, path in paths.items():
         if given[flag].value is not None:
             hints.check_path(f"--{flag}", row, path, method)
             row = _override(f"--{flag}", row, path, given[flag].value)
-    row = _decayed_at_the_end(row)
+    row = budgets.decayed_at_the_end(row)
     row = with_settings(row, given["set"].value)
     seeds = saved.get("seeds", range(given.seed, given.seed + budget.seeds))
     if given.seeds is not None or given["seed"].present:
@@ -101,12 +115,10 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         if count > MOST_SEEDS:
             raise InputError(f"--seeds: {count} are too many; give at most {MOST_SEEDS}")
         seeds = range(given.seed, given.seed + count)
-    episodes = saved.get("eval_episodes", budget.eval_episodes)
-    if given.eval_episodes is not None:
-        episodes = given.eval_episodes
+    episodes, final = _episodes(given, saved, budget)
     if len(seeds) < 1 or min(seeds) < 0 or episodes < 1:
         raise InputError("--seeds and --eval_episodes must be at least 1, --seed at least 0")
-    env_id = None if wanted_env == "none" else wanted_env or source.env_id
+    env_id = None if wanted_env == "none" else wanted_env or _own_env(source)
     if env_id is None and wanted_env != "none":
         raise InputError(f"--env: {source.name} names no environment; give its id, or --env=none")
     if env_id is None and row.offline is None:
@@ -122,6 +134,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         env_id,
         tuple(seeds),
         episodes,
+        final,
         restore,
         tuple(given.log),
         given.keep,
@@ -129,61 +142,39 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         task,
         tuple(arguments),
         chosen,
+        saved.get("eval_max_steps") if given.eval_max_steps is None else given.eval_max_steps,
+        modules,
+        bounds,
     )
 
 
-def fitting() -> str:
-    """The budget that fits this machine's device.
-
-    Looking at the devices makes JAX start its backends. On a CPU they are put away again, so that
-    `use_cores` can still say how many devices the cores become.
-    """
-    fresh = True
-    try:
-        jax.config.update("jax_num_cpu_devices", jax.config.jax_num_cpu_devices)
-    except RuntimeError:  # JAX has its devices already
-        fresh = False
-    on_cpu = jax.default_backend() == "cpu"
-    if fresh and on_cpu:
-        jax.extend.backend.clear_backends()
-    return "cpu" if on_cpu else "paper"
+def _plugins(given: flags.FlagValues, saved: Mapping[str, Any]) -> tuple[str, ...]:
+    """Import the modules of --plugin, and those that the run's config.json remembers."""
+    known = [(name, "--plugin") for name in given.plugin]
+    places = [(saved, given.config)]
+    for folder in (given.out, given.restore):
+        if folder and (Path(folder) / "config.json").exists():
+            places.append((read_config(Path(folder) / "config.json"), folder))
+    known += [(name, str(where)) for found, where in places for name in found.get("plugins", ())]
+    for name, where in known:
+        plugins.load([name], where)
+    return tuple(dict.fromkeys(name for name, _ in known))
 
 
-def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:
-    """The data set; a method that never reads one may be given an environment alone."""
-    learns_from_data = row.offline is not None or row.online.replay.needs_data
-    if task is not None or learns_from_data or env_id in (None, "none"):
-        if text := hints.environment_as_task(task):
-            raise InputError(text)
-        return completed(load_source(task), env_id)
-    return from_env(env_id, env_spec(env_id))
+def _episodes(given: flags.FlagValues, saved: Mapping[str, Any], budget: Budget) -> tuple[int, int]:
+    """Episodes of every evaluation, and of those at the hand-over and at the end."""
+    episodes = given.eval_episodes
+    if episodes is None:
+        episodes = saved.get("eval_episodes", budget.eval_episodes)
+    final = given.final_episodes
+    if final is None and saved:
+        final = saved.get("final_episodes", episodes)  # older runs had no such number
+    return episodes, budget.last_episodes(episodes) if final is None else final
 
 
-def with_budget(row: Recipe, budget: Budget) -> Recipe:
-    """The recipe with a budget's overrides."""
-    known = {path: value for path, value, _ in units.leaves(row)}
-    for phase in ("offline", "online"):
-        path = f"{phase}.algorithm.n"
-        if budget.ensemble is not None and known.get(path, 0) > 2:
-            row = registry.override(row, path, budget.ensemble)
-    for path, value in budget.overrides.items():
-        if path in ("online.warmup", "online.random_steps"):
-            value = min(value, known[path])
-        if path == "online.utd":
-            value = max(value, known[path])
-        if path == "transform.reward_scale" and known[path] != 1.0:
-            continue
-        if path in known or f"online.{path}" in known:
-            row = registry.override(row, path, value)
-    return row
-
-
-def _decayed_at_the_end(row: Recipe) -> Recipe:
-    """A learning rate that falls over the offline phase falls over its whole length."""
-    known = {path: value for path, value, _ in units.leaves(row)}
-    if known.get("offline.algorithm.decay_steps") is None:
-        return row
-    return registry.override(row, "offline.algorithm.decay_steps", row.offline.steps or 1)
+def _own_env(source: Source) -> str | None:
+    """The environment that the data name, with its arguments."""
+    return source.env_id and EnvChoice(source.env_id, source.env_kwargs).text
 
 
 def with_settings(row: Recipe, texts: Sequence[str]) -> Recipe:

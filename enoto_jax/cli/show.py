@@ -10,11 +10,12 @@ from typing import Any
 import jax
 
 from enoto_jax import core
-from enoto_jax.cli.plans import Plan, with_budget
+from enoto_jax.cli.plans import Plan
+from enoto_jax.data import check
 from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import units
-from enoto_jax.recipes.budgets import BUDGETS
+from enoto_jax.recipes.budgets import BUDGETS, with_budget
 from enoto_jax.recipes.recipe import build, switch
 from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
@@ -47,11 +48,14 @@ def describe(plan: Plan) -> str:
 
 def dry_run(plan: Plan) -> None:
     """Print the resolved configuration, sizes and memory; train nothing."""
-    built = build(plan.recipe, plan.source.spec)
+    built, bounds = build(plan.recipe, plan.source.spec), None
     if plan.env_id is not None:
-        check_spec(plan.env_id, plan.source.spec, plan.source.name)
+        bounds = check_spec(plan.env_id, plan.source.spec, plan.source.name)
         pool.check(plan.recipe.online.envs_backend, plan.env_id)
+    dataset = plan.source.load() if plan.recipe.offline or built.replay.needs_data else None
     print(describe(plan))
+    if dataset is not None:
+        print("\n".join(check.opening_lines(plan.source, dataset, bounds)))
     print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):
         if not isinstance(value, units.Unit) and not hasattr(value, "algorithm"):
@@ -60,7 +64,7 @@ def dry_run(plan: Plan) -> None:
         if algorithm is not None:
             state = jax.eval_shape(lambda a=algorithm: core.init(a, jax.random.key(0)))
             print(f"{name}: {memory.tree_bytes(state.params) // 4:,} parameters a seed")
-    rows = len(plan.source.load()) if plan.recipe.offline or built.replay.needs_data else 0
+    rows = 0 if dataset is None else len(dataset)
     spec = plan.source.spec
     parts = memory.estimate(plan.recipe, built, spec, len(plan.seeds), rows)
     for name, size in parts.items():

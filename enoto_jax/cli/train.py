@@ -46,7 +46,18 @@ PATHS = {
 }
 
 GROUPS = {
-    "What is trained": ("method", "task", "env", "seeds", "seed", "restore", "config"),
+    "What is trained": (
+        "method",
+        "task",
+        "env",
+        "seeds",
+        "seed",
+        "restore",
+        "config",
+        "action_low",
+        "action_high",
+        "plugin",
+    ),
     "How long": (
         "budget",
         "offline_steps",
@@ -54,6 +65,8 @@ GROUPS = {
         "warmup",
         "eval_every",
         "eval_episodes",
+        "final_episodes",
+        "eval_max_steps",
     ),
     "What of the method is replaced": (
         "num_critics",
@@ -88,6 +101,9 @@ def define() -> None:
         "Default: the set in the package.",
     )
     text("env", None, "Gymnasium id, or none. Default: the data set's own.")
+    text("action_low", None, "Lowest action of the data, if not -1: numbers, or env.")
+    text("action_high", None, "Highest action of the data, if not 1.")
+    flags.DEFINE_multi_string("plugin", [], "A module that registers units or methods. Repeatable.")
     number("seeds", None, "How many seeds are trained together.")
     number("seed", 0, "The first of them.")
     text("restore", None, "A run whose offline phase this one starts from.")
@@ -103,6 +119,8 @@ def define() -> None:
     number("warmup", None, "Environment steps before the first online update.")
     number("eval_every", None, "Updates or steps between two evaluations.")
     number("eval_episodes", None, "Episodes of each seed in an evaluation.")
+    number("final_episodes", None, "The same at the hand-over and at the end.")
+    number("eval_max_steps", None, "Cut an evaluation episode here if it has no time limit.")
     number("num_critics", None, "N, the size of the ensemble in both phases.")
     text("target", None, "Target rule of the online phase.")
     text("exploration", None, "Exploration rule of the online phase.")
@@ -166,6 +184,9 @@ def start(plan: plans.Plan, folder: Path, watch: Watch | None = None, signals: b
         seeds=plan.seeds,
         env=plan.env_id or "none",
         eval_episodes=plan.eval_episodes,
+        final_episodes=plan.final_episodes,
+        eval_max_steps=plan.eval_max_steps,
+        plugins=plan.plugins,
         restore=plan.restore,
         log=plan.log,
         about=about(plan),
@@ -182,7 +203,9 @@ def about(plan: plans.Plan) -> dict[str, Any]:
     """What config.json says beside the settings: where they came from."""
     task = plan.task_given
     files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in split(task)]
+    bounds = zip(("action_low", "action_high"), plan.action_bounds, strict=True)
     return {
+        **{name: value for name, value in bounds if value is not None},
         "method": plan.method,
         "task_given": task and "+".join(files),
         "data_version": plan.source.version,

@@ -168,6 +168,25 @@ def load_source(
     return scaled(source, action_low, action_high)
 
 
+def load_data(
+    task: str | os.PathLike | None = None, *, action_low: Any = None, action_high: Any = None
+) -> Dataset:
+    """Reads a data set's numbers: `load_source(task).load()`.
+
+    Args:
+        task: as in `load_source`; the data set that ships with the package by default.
+        action_low: lowest action that the data were recorded with, see `scaled`.
+        action_high: highest one.
+
+    Returns:
+        Transitions [M, ...] as NumPy arrays, with episode ends, lengths and returns [E].
+
+    Raises:
+        InputError: the id is unknown, or the file or its numbers cannot be used.
+    """
+    return load_source(task, action_low=action_low, action_high=action_high).load()
+
+
 def scaled(source: Source, low: Any, high: Any) -> Source:
     """The source with its actions scaled to [-1, 1] from the bounds that they were recorded with.
 

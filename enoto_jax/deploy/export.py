@@ -27,10 +27,8 @@ from jax.extend.core import Literal
 
 from enoto_jax.atomic import written_whole
 from enoto_jax.deploy import numpy_runtime
-from enoto_jax.envs import values
-from enoto_jax.envs.gym import action_bounds
 from enoto_jax.runs.files import plain, read_csv
-from enoto_jax.runs.policies import Kept, kept
+from enoto_jax.runs.policies import Kept, bounds_of, holder, kept
 from enoto_jax.transforms import Transform
 from enoto_jax.types import Array, InputError
 
@@ -85,8 +83,8 @@ def export(
         raise InputError(f"--out: {out}; give the name of a .zip file")
     if which not in WHICH:
         raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
-    found = kept(Path(run), which, seed)
-    low, high = _bounds(Path(run), found)
+    found = kept(holder(Path(run), which), which, seed)
+    low, high = bounds_of(Path(run), len(found.transform.action_shift))
     bundle = files(found, described(Path(run), found), low, high, onnx)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -124,18 +122,6 @@ def described(run: Path, found: Kept) -> dict[str, Any]:
         "versions": found.config.get("versions"),
         "transform": found.transform.to_json(),
     }
-
-
-def _bounds(run: Path, found: Kept) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest action [A], as the run remembers them or its environment has them."""
-    size, known = len(found.transform.action_shift), found.config.get("action_bounds")
-    if known is None:
-        return action_bounds(found.config.get("env"), size)
-    try:
-        low, high = (values.row(bound, (size,)) for bound in known)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{run}: its action_bounds cannot be read: {error}") from error
-    return low, high
 
 
 def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | None:

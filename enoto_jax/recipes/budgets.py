@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
+
+from enoto_jax.recipes import registry, units
+from enoto_jax.recipes.recipe import Recipe
+from enoto_jax.types import InputError
+
 
 class Budget(NamedTuple):
     """Overrides of a method, and the run's own numbers.
@@ -18,6 +24,8 @@ class Budget(NamedTuple):
         that the method or its domain sets is kept.
       seeds: trained together.
       eval_episodes: per evaluation and seed.
+      final_episodes: the same of the evaluations on both sides of the hand-over and of the last
+        one; None: as many.
       ensemble: N of the phases that have more than two critics; None keeps the method's.
     """
 
@@ -26,6 +34,11 @@ class Budget(NamedTuple):
     seeds: int
     eval_episodes: int
     ensemble: int | None = None
+    final_episodes: int | None = None
+
+    def last_episodes(self, every: int) -> int:
+        """Episodes of the last evaluation where the others have `every`."""
+        return max(every, self.final_episodes or every)
 
 
 # d3rlpy's CQL divides the penalty by the number of critics and moves the actor at 3e-5: meant for a
@@ -42,7 +55,7 @@ _FAST_CQL = {
 }
 
 BUDGETS = {
-    "paper": Budget("1M updates, 250k environment steps, 5 seeds", {}, 5, 10),
+    "paper": Budget("1M updates, 250k environment steps, 5 seeds", {}, 5, 10, final_episodes=100),
     "cpu": Budget(
         "the same protocol in under an hour on two cores",
         {
@@ -60,6 +73,7 @@ BUDGETS = {
         1,
         10,
         ensemble=4,
+        final_episodes=100,
     ),
     "demo": Budget(
         "minutes on a laptop, for the data set that ships with the package",
@@ -105,3 +119,63 @@ BUDGETS = {
         ensemble=3,
     ),
 }
+
+
+def named(name: str) -> Budget:
+    """The budget of that name.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name not in BUDGETS:
+        raise InputError(f"--budget: no {name!r}{units.nearest(str(name), BUDGETS)}")
+    return BUDGETS[name]
+
+
+def fitting() -> str:
+    """The budget that fits this machine's device.
+
+    Looking at the devices makes JAX start its backends. On a CPU they are put away again, so that
+    `use_cores` can still say how many devices the cores become.
+    """
+    fresh = True
+    try:
+        jax.config.update("jax_num_cpu_devices", jax.config.jax_num_cpu_devices)
+    except RuntimeError:  # JAX has its devices already
+        fresh = False
+    on_cpu = jax.default_backend() == "cpu"
+    if fresh and on_cpu:
+        jax.extend.backend.clear_backends()
+    return "cpu" if on_cpu else "paper"
+
+
+def with_budget(row: Recipe, budget: Budget) -> Recipe:
+    """The recipe with a budget's overrides.
+
+    Args:
+      row: of any method.
+      budget: see `Budget.overrides`.
+    """
+    known = {path: value for path, value, _ in units.leaves(row)}
+    for phase in ("offline", "online"):
+        path = f"{phase}.algorithm.n"
+        if budget.ensemble is not None and known.get(path, 0) > 2:
+            row = registry.override(row, path, budget.ensemble)
+    for path, value in budget.overrides.items():
+        if path in ("online.warmup", "online.random_steps"):
+            value = min(value, known[path])
+        if path == "online.utd":
+            value = max(value, known[path])
+        if path == "transform.reward_scale" and known.get(path, 1.0) != 1.0:
+            continue
+        if path in known or f"online.{path}" in known:
+            row = registry.override(row, path, value)
+    return row
+
+
+def decayed_at_the_end(row: Recipe) -> Recipe:
+    """A learning rate that falls over the offline phase falls over its whole length."""
+    known = {path: value for path, value, _ in units.leaves(row)}
+    if known.get("offline.algorithm.decay_steps") is None:
+        return row
+    return registry.override(row, "offline.algorithm.decay_steps", row.offline.steps or 1)

@@ -128,7 +128,7 @@ def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
     value, owner = known[path]
     option = units.options(type(owner))[path.rpartition(".")[2]]
     new = parse(path, option, value, text) if isinstance(text, str) else text
-    if not _fits(option, new):
+    if not fits(option, new):
         raise InputError(f"{path}: {text!r} should be {option}, like {value!r}")
     return units.replace_at(recipe, path, new)
 
@@ -167,7 +167,7 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
         value = float(value)
     if any(_too_large(x) for x in (value if isinstance(value, tuple) else (value,))):
         raise InputError(f"{path}: {text[:50]!r} is too large; whole numbers lie below 2^31")
-    if not _fits(option, value):
+    if not fits(option, value):
         raise InputError(f"{path}: {text!r} should be {_kind(option)}, like {old!r}")
     return value
 
@@ -199,7 +199,10 @@ def _read(node: Any) -> Any:
     if isinstance(node, Mapping) and "unit" in node:
         name = node["unit"]
         if name not in UNITS:
-            raise InputError(f"--config: no unit {name!r}{nearest(str(name), UNITS)}")
+            raise InputError(
+                f"--config: no unit {name!r}{nearest(str(name), UNITS)}; one of your own must be "
+                "registered first (--plugin, enoto_jax.register)"
+            )
         return _read_options(UNITS[name], {k: v for k, v in node.items() if k != "unit"})
     return tuple(_read(v) for v in node) if isinstance(node, list) else node
 
@@ -215,7 +218,7 @@ def _read_options(make: type, tree: Mapping[str, Any]) -> Any:
         value = _read(node)
         if value is None and _is_unit(known[name].type) and not known[name].optional:
             continue  # earlier versions wrote None for the default unit
-        if not _fits(known[name], value):
+        if not fits(known[name], value):
             raise InputError(
                 f"--config: {name} of {make.__name__} is {str(value)[:50]!r}, which does not fit"
             )
@@ -235,7 +238,7 @@ def _too_large(value: Any) -> bool:
     return isinstance(value, int) and abs(value) >= _LIMIT
 
 
-def _fits(option: Option, value: Any) -> bool:
+def fits(option: Option, value: Any) -> bool:
     """Whether a value is of the option's declared type."""
     if value is None:
         return option.optional

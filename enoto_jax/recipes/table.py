@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 from enoto_jax import exploration, handover, replay, targets, transforms
@@ -287,12 +288,41 @@ RECIPES: dict[str, Recipe] = (
 )
 
 
+_BUILT_IN = frozenset(RECIPES)
+
+
+def register_method(name: str, recipe: Recipe) -> Recipe:
+    """Make a recipe of one's own a method: `--method`, `train`, `enoto methods` know its name.
+
+    Args:
+      name: letters, digits, `-` and `_`. A name of one's own may be given again.
+      recipe: what it stands for.
+
+    Returns:
+      The recipe.
+
+    Raises:
+      InputError: no recipe, no name, or the name of a method of this package.
+    """
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"register_method: {recipe!r} is no Recipe")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+        raise InputError(f"register_method: {name!r} is no name; use letters, digits, - and _")
+    if name in _BUILT_IN:
+        raise InputError(f"register_method: {name} is a method already; choose another name")
+    RECIPES[name] = recipe
+    return recipe
+
+
 def recipe(name: str) -> Recipe:
-    """The row of that name, with locomotion's constants; `data.presets.for_task` has the others'.
+    """The row of that name, with locomotion's constants; `domains.for_task` has the others'.
+
+    Args:
+      name: of a method, see `enoto methods`.
 
     Raises:
       InputError: there is none; the nearest names are listed.
     """
     if name not in RECIPES:
-        raise InputError(f"--method: no row {name!r}{nearest(name, RECIPES)}")
+        raise InputError(f"--method: no row {name!r}{nearest(str(name), RECIPES)}")
     return RECIPES[name]

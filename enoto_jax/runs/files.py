@@ -89,6 +89,9 @@ _CONFIG = {
     "env": (str, False),
     "seeds": (list, False),
     "eval_episodes": (int, False),
+    "final_episodes": (int, False),
+    "eval_max_steps": (int, True),
+    "plugins": (list, False),
     "restore": (str, True),
     "recipe": (dict, False),
 }

@@ -19,6 +19,8 @@ IDENTITY = (
     "env",
     "seeds",
     "eval_episodes",
+    "final_episodes",
+    "eval_max_steps",
     "recipe",
     "data_hash",
     "restore",

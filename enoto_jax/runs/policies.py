@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,9 @@ import jax
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.recipes import registry
+from enoto_jax.envs import values
+from enoto_jax.envs.gym import action_bounds
+from enoto_jax.recipes import plugins
 from enoto_jax.recipes.recipe import Built, build
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
@@ -21,6 +24,7 @@ from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, Spec
 
 KINDS = ("last", "best", "before")
+WHICH = {"latest": "last", "best": "best", "handover": "handover"}  # what people say -> a kind
 
 
 class Kept(NamedTuple):
@@ -47,18 +51,151 @@ class Kept(NamedTuple):
     config: dict[str, Any]
 
 
-class Policy(NamedTuple):
-    """What one seed does.
+class Policy:
+    """What one seed of a run does.
+
+    Args:
+      found: what the run keeps of the seed.
+      low: lowest action [A] of the environment that it acts in.
+      high: its highest.
 
     Attributes:
       phase: offline or online.
-      step: of that phase.
-      act: the world's observation [D] -> the deterministic action [A], in the world's numbers.
+      step: of that phase: updates offline, environment steps online.
+      seed: its number.
+      action_low: lowest action [A], float32.
+      action_high: highest action [A].
     """
 
-    phase: str
-    step: int
-    act: Callable[[np.ndarray], np.ndarray]
+    def __init__(self, found: Kept, low: np.ndarray, high: np.ndarray):
+        self.phase, self.step, self.seed = found.phase, found.step, found.seed
+        self.action_low, self.action_high = np.float32(low), np.float32(high)
+        self._transform, self._algorithm = found.transform, found.algorithm
+        self._state = jax.device_put(found.state)
+        self._mode = jax.jit(found.algorithm.mode)
+        self._drawn: Callable | None = None
+
+    def __repr__(self) -> str:
+        return f"Policy(seed={self.seed}, phase={self.phase!r}, step={self.step})"
+
+    def act(self, observation: Any) -> np.ndarray:
+        """The deterministic action for an observation, or for each of a batch.
+
+        Args:
+          observation: the environment's own, not transformed: [D], or [..., D] for a batch.
+
+        Returns:
+          The action [A] or [..., A], float32, in the environment's own units.
+
+        Raises:
+          InputError: another size, a dictionary, or what is no finite number.
+        """
+        return self._in_world(self._mode(self._state, self._seen(observation)))
+
+    def sample(self, observation: Any, seed: int = 0) -> np.ndarray:
+        """An action drawn from the policy for an observation, or one for each of a batch.
+
+        Args:
+          observation: as in `act`.
+          seed: of the draw; the same one gives the same action.
+
+        Returns:
+          As `act`.
+
+        Raises:
+          InputError: as in `act`.
+        """
+        seen = self._seen(observation)
+        if self._drawn is None:
+            act = self._algorithm.act
+            each = jax.vmap(lambda state, key, x: act(state, key, x, 1)[0], (None, 0, 0))
+            self._drawn = jax.jit(each)
+        rows = seen.reshape(-1, seen.shape[-1])
+        keys = jax.random.split(jax.random.key(seed), len(rows))
+        drawn = np.asarray(self._drawn(self._state, keys, rows))
+        return self._in_world(drawn.reshape(*seen.shape[:-1], drawn.shape[-1]))
+
+    def _seen(self, observation: Any) -> np.ndarray:
+        size = len(self._transform.observation_shift)
+        if isinstance(observation, Mapping):
+            raise InputError(
+                f"observation: a dictionary of {', '.join(map(str, observation))}; put its arrays "
+                f"side by side, as one row of {size} numbers"
+            )
+        try:
+            given = np.asarray(observation, np.float32)
+        except (TypeError, ValueError):
+            given = None
+        if given is None or given.ndim == 0 or given.shape[-1] != size:
+            kind = type(observation).__name__ if given is None else f"shape {list(given.shape)}"
+            raise InputError(f"observation: {kind}; [{size}] or [..., {size}] numbers are needed")
+        if not np.isfinite(given).all():
+            raise InputError("observation holds NaN or infinity")
+        return np.float32(self._transform.observation(given))
+
+    def _in_world(self, action: Any) -> np.ndarray:
+        action, (low, high) = np.asarray(action), (self.action_low, self.action_high)
+        action = self._transform.world_action(action)
+        return np.float32(np.clip(0.5 * (low + high) + 0.5 * (high - low) * action, low, high))
+
+
+def load_policy(
+    folder: str | os.PathLike, seed: int | None = None, which: str = "latest"
+) -> Policy:
+    """A policy that a run has kept, in the units of the run's environment.
+
+    Args:
+      folder: of a run, or of an Agent.
+      seed: one that the run has trained; its first by default.
+      which: "latest" (the newest checkpoint), "best" (of the best evaluation) or "handover" (the
+        end of the offline phase).
+
+    Returns:
+      What acts: `load_policy(folder).act(observation)`.
+
+    Raises:
+      InputError: no such run, seed or checkpoint, or a damaged one.
+    """
+    try:
+        folder = Path(folder)
+    except TypeError as error:
+        raise InputError(f"load_policy: {folder!r}; give the folder of a run") from error
+    found = kept(holder(folder, kind_of(which)), kind_of(which), seed)
+    return Policy(found, *bounds_of(folder, len(found.transform.action_shift)))
+
+
+def kind_of(which: str) -> str:
+    """The kind of checkpoint that people call "latest", "best" or "handover".
+
+    Raises:
+      InputError: another word.
+    """
+    if which not in WHICH:
+        raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
+    return WHICH[which]
+
+
+def holder(folder: Path, kind: str) -> Path:
+    """The folder that holds a checkpoint of a run: its hand-over may be the restored run's."""
+    restored = config_of(folder).get("restore") if kind == "handover" else None
+    return Path(restored) if restored else folder
+
+
+def bounds_of(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action [A], as the run remembers them or its environment has them.
+
+    Raises:
+      InputError: they cannot be read, or the environment cannot be made.
+    """
+    config = config_of(folder)
+    known = config.get("action_bounds")
+    if known is None:
+        return action_bounds(config.get("env"), size)
+    try:
+        low, high = (values.row(bound, (size,)) for bound in known)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder}: its action_bounds cannot be read: {error}") from error
+    return low, high
 
 
 def kept(folder: Path, kind: str = "last", seed: int | None = None) -> Kept:
@@ -89,7 +226,7 @@ def kept_seeds(folder: Path, kind: str = "last") -> Kept:
     config = config_of(folder)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         found = _record(checkpoints, folder, kind)
-        transform, built = _built(config, found)
+        transform, built = _built(folder, config, found)
         phase, step = found["phase"], found["step"]
         algorithm = getattr(built, phase)
         shapes = template(lambda: abstract(algorithm), len(config["seeds"]))
@@ -102,7 +239,7 @@ def kept_seeds(folder: Path, kind: str = "last") -> Kept:
 
 
 def load(folder: Path, kind: str, seed: int) -> Policy:
-    """A policy of a run.
+    """A policy of a run whose actions lie in [-1, 1], as environments of `make_env` take them.
 
     Args:
       folder: of the run.
@@ -119,10 +256,10 @@ def load(folder: Path, kind: str, seed: int) -> Policy:
         raise InputError(f"{folder}: was trained without an environment to act in")
     if kind != "before":
         return _policy(kept(folder, kind, seed))
-    if registry.from_json(config["recipe"]).offline is not None:
-        return _policy(kept(Path(config["restore"] or folder), "handover", seed))
+    if plugins.recipe_of(config, str(folder)).offline is not None:
+        return _policy(kept(holder(folder, "handover"), "handover", seed))
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        transform, built = _built(config, _record(checkpoints, folder, "last"))
+        transform, built = _built(folder, config, _record(checkpoints, folder, "last"))
     state = built.handover(stream(np.int32(seed), "handover"), None, built.online)
     return _policy(Kept(built.online, state, transform, kind, "online", 0, seed, config))
 
@@ -140,18 +277,15 @@ def _record(checkpoints: Checkpoints, folder: Path, kind: str) -> dict[str, Any]
     return found
 
 
-def _built(config: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[Transform, Built]:
+def _built(
+    folder: Path, config: Mapping[str, Any], record: Mapping[str, Any]
+) -> tuple[Transform, Built]:
     """A checkpoint's transform, and the run's recipe for the sizes that it has."""
     transform = Transform.from_json(record["transform"])
     spec = Spec(len(transform.observation_shift), len(transform.action_shift))
-    return transform, build(registry.from_json(config["recipe"]), spec)
+    return transform, build(plugins.recipe_of(config, str(folder)), spec)
 
 
 def _policy(found: Kept) -> Policy:
-    mode, state = jax.jit(found.algorithm.mode), jax.device_put(found.state)
-
-    def act(observation: np.ndarray) -> np.ndarray:
-        seen = np.float32(found.transform.observation(observation))
-        return found.transform.world_action(np.asarray(mode(state, seen)))
-
-    return Policy(found.phase, found.step, act)
+    ones = np.ones(len(found.transform.action_shift), np.float32)
+    return Policy(found, -ones, ones)

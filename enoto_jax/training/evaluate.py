@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Evaluator:
 
     Args:
       env: Gymnasium id, or what else `env_choice` takes.
-      episodes: E, per seed.
+      episodes: E, per seed; as many environments are made.
       seeds: S of them.
       transform: of observations and actions.
       processes: that step the environments; the scores do not depend on it, see `envs.workers`.
@@ -63,10 +63,10 @@ class Evaluator:
         processes: int = 1,
         max_steps: int | None = None,
     ):
-        _check_number("eval_episodes", episodes)
-        _check_number("eval_processes", processes)
+        check_number("eval_episodes", episodes)
+        check_number("eval_processes", processes)
         if max_steps is not None:
-            _check_number("eval_max_steps", max_steps)
+            check_number("eval_max_steps", max_steps)
         self._transform, self._seeds, self._episodes = transform, seeds, episodes
         self._name = env_choice(env).name
         names = [
@@ -86,7 +86,12 @@ class Evaluator:
             )
 
     def __call__(
-        self, mode: Callable, state, number: int, stop: Callable[[], bool] = lambda: False
+        self,
+        mode: Callable,
+        state,
+        number: int,
+        stop: Callable[[], bool] = lambda: False,
+        episodes: int | None = None,
     ) -> Evaluation | None:
         """Evaluate whole episodes; None if it was stopped.
 
@@ -95,12 +100,36 @@ class Evaluator:
           state: the seeds' train states, as they lie on the devices.
           number: names this evaluation.
           stop: asked before every step.
+          episodes: per seed, another number than E; the E environments take them in rounds. The
+            first ones are the same whatever the number.
 
         Raises:
           RunError: an environment fails.
         """
-        begun, steps = time.monotonic(), 0
-        observation, returns, ended, success = self._envs.reset(self._starts(number))
+        begun, wide = time.monotonic(), self._episodes
+        starts = self._starts(number, wide if episodes is None else episodes)
+        rounds = []
+        for first in range(0, starts.shape[1], wide):
+            found = self._round(mode, state, starts[:, first : first + wide], stop)
+            if found is None:
+                return None
+            rounds.append(found)
+        returns, success, ended = (np.concatenate(x, axis=1) for x in zip(*rounds))
+        self._advise(time.monotonic() - begun)
+        self._tell_cut(cut := int((~ended).sum()), ended.size)
+        # An environment that tells success alone has told nothing of the other episodes.
+        self._tells = self._tells or bool(np.isfinite(success).any())
+        return Evaluation(returns, success == 1.0 if self._tells else None, cut)
+
+    def _round(
+        self, mode: Callable, state, starts: np.ndarray, stop: Callable[[], bool]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Returns, success told, and whether each ended, [S, e] for starts [S, e] with e <= E."""
+        count, steps = starts.shape[1], 0
+        idle = self._episodes - count  # environments of a last round that have nothing to do
+        starts = np.pad(starts, ((0, 0), (0, idle)), mode="edge")
+        observation, returns, ended, success = self._envs.reset(starts.ravel())
+        ended = np.repeat([np.arange(self._episodes) >= count], len(starts), axis=0).ravel()
         while not ended.all() and steps != self._limit:
             if stop():
                 return None
@@ -109,12 +138,8 @@ class Evaluator:
             action = self._transform.world_action(action.reshape(len(observation), -1))
             observation, reward, ended, told = self._envs.step(action, ~ended)
             returns, success, steps = returns + reward, np.fmax(success, told), steps + 1
-        self._advise(time.monotonic() - begun)
-        self._tell_cut(cut := int((~ended).sum()), len(ended))
-        # An environment that tells success alone has told nothing of the other episodes.
-        self._tells = self._tells or bool(np.isfinite(success).any())
-        told = self._per_seed(success == 1.0) if self._tells else None
-        return Evaluation(self._per_seed(returns), told, cut)
+        returns, success, ended = map(self._per_seed, (returns, success, ended))
+        return returns[:, :count], success[:, :count], ended[:, :count]
 
     def _advise(self, seconds: float) -> None:
         """Say once that more processes would shorten what takes long."""
@@ -131,10 +156,10 @@ class Evaluator:
             progress.say(f"{told} (said once; --eval_max_steps)")
             self._cut_told = True
 
-    def _starts(self, number: int) -> np.ndarray:
-        """What each episode begins from [S E]."""
+    def _starts(self, number: int, episodes: int) -> np.ndarray:
+        """What each episode begins from [S, episodes]; more episodes begin with the same ones."""
         entropies = [np.random.SeedSequence([int(s), number]) for s in self._seeds.seeds]
-        return np.concatenate([x.generate_state(self._episodes) for x in entropies])
+        return np.stack([x.generate_state(episodes) for x in entropies])
 
     def _per_seed(self, x: np.ndarray) -> np.ndarray:
         """[S E, ...] as [S, E, ...]."""
@@ -145,6 +170,11 @@ class Evaluator:
         self._envs.close()
 
 
-def _check_number(name: str, value: int) -> None:
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is no whole number from 1 on.
+
+    Raises:
+      InputError: it names the flag.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InputError(f"--{name}: {value!r}; a whole number from 1 on is needed")

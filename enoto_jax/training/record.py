@@ -25,6 +25,7 @@ from enoto_jax.transforms import Transform
 from enoto_jax.types import Stopped, Transition
 
 Watch = Callable[[str, int, Any, np.ndarray], None]
+HANDOVER = 0  # number of the evaluations on both sides of the hand-over
 
 
 class Looks(NamedTuple):
@@ -34,11 +35,21 @@ class Looks(NamedTuple):
       evaluator: None without a simulator.
       sample: transitions [M, ...] of the data set for the probe; None without data.
       watch: called after every evaluation, see run.train.
+      final_episodes: of the evaluations on both sides of the hand-over and of the last one; None:
+        as many as the others have.
+      online_steps: length of the online phase, whose end is the last evaluation.
     """
 
     evaluator: Evaluator | None = None
     sample: Transition | None = None
     watch: Watch | None = None
+    final_episodes: int | None = None
+    online_steps: int | None = None
+
+    def episodes(self, phase: str, step: int, number: int) -> int | None:
+        """How many episodes of a seed an evaluation has; None: the evaluator's own number."""
+        ends = (phase, step) == ("online", self.online_steps)
+        return self.final_episodes if ends or number == HANDOVER else None
 
 
 class Programs(NamedTuple):
@@ -129,7 +140,8 @@ class Record:
             return ""
         with self.timing.timed("eval"):
             number = evaluation_number(phase, step, self._offline_steps)
-            found = evaluator(programs.mode, state, number, lambda: self.signals.stop)
+            episodes = self.looks.episodes(phase, step, number)
+            found = evaluator(programs.mode, state, number, lambda: self.signals.stop, episodes)
         if hosts.any_of(found is None):
             save()
         told = np.nan if found.success is None else found.success
@@ -142,7 +154,8 @@ class Record:
             phase, step, returns, success, scores, self.timing.wall()
         )
         self.saving.save_best(phase, step, lambda: self.seeds.get(state), name, value)
-        return f"{name} {value:.1f}"
+        rate = f", success {100 * success.mean():.0f}%" if np.isfinite(success).all() else ""
+        return f"{name} {value:.1f}{rate}"
 
     def due(self, ends: bool) -> bool:
         """Whether to save now: at the end, on a signal, or a minute after the last save."""
@@ -201,4 +214,4 @@ def evaluation_number(phase: str, step: int, offline_steps: int) -> int:
     """Name an evaluation: those just before and just after the hand-over begin from the same start
     states, so that their difference is the policy's; all others begin from their own."""
     switch = (phase, step) in (("offline", offline_steps), ("online", 0))
-    return 0 if switch else 2 * step + (phase == "online")
+    return HANDOVER if switch else 2 * step + (phase == "online")

@@ -13,11 +13,12 @@ import jax
 import numpy as np
 
 from enoto_jax import core
+from enoto_jax.data import check
 from enoto_jax.data.source import Dataset, Source
 from enoto_jax.envs import pool
 from enoto_jax.envs.choice import EnvChoice, env_choice
 from enoto_jax.envs.gym import check_spec
-from enoto_jax.recipes import units
+from enoto_jax.recipes import plugins, units
 from enoto_jax.recipes.recipe import Built, Recipe, build, switch
 from enoto_jax.runs import folder as run_folder
 from enoto_jax.runs import hosts, provenance
@@ -63,9 +64,16 @@ class Setup(NamedTuple):
         return self.recipe.offline is not None and self.settings.restore is None
 
     @property
+    def data_lines(self) -> list[str]:
+        """What a run says of its data before it trains."""
+        if self.dataset is None:
+            return []
+        return check.opening_lines(self.source, self.dataset, self.bounds)
+
+    @property
     def config(self) -> dict[str, Any]:
         """What config.json says."""
-        restored = self.settings.restored
+        restored, modules = self.settings.restored, plugins.modules_of(self.recipe)
         data_hash = self.dataset and self.dataset.content_hash
         if data_hash is None and restored is not None:  # what the restored phase has learned from
             data_hash = run_folder.config_of(restored).get("data_hash")
@@ -77,6 +85,9 @@ class Setup(NamedTuple):
             "action_bounds": self.bounds and [bound.tolist() for bound in self.bounds],
             "seeds": list(self.settings.seeds),
             "eval_episodes": self.settings.eval_episodes,
+            "final_episodes": self.settings.final_episodes,
+            "eval_max_steps": self.settings.eval_max_steps,
+            "plugins": list(dict.fromkeys((*self.settings.plugins, *modules))),
             "restore": restored and str(restored.resolve()),
             "recipe": units.to_json(self.recipe),
             "data_hash": data_hash,
@@ -91,6 +102,7 @@ def train(
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
     With more online steps it goes on, also when it had ended, as if it had had them from the start.
+    `enoto_jax.train` takes names as well, and returns the run itself.
 
     Args:
       recipe: a row of the table, or one's own.
@@ -107,7 +119,7 @@ def train(
       RunError: an environment, the numbers or the disk failed; the last checkpoint stays.
       Stopped: a signal came; everything is saved.
     """
-    folder, setup = Path(out), _set_up(recipe, source, Settings(**options))
+    folder, setup = Path(out), _set_up(recipe, source, Settings.of(options))
     config = setup.config
     summary = hosts.from_first(lambda: run_folder.summary(folder, config))
     if summary is not None:
@@ -118,7 +130,8 @@ def train(
     with ExitStack() as stack:
         hosts.from_first(lambda: run_folder.claim(folder, stack))
         if setup.settings.announce:
-            print(setup.settings.announce, size, f"folder {folder}", sep="\n", file=sys.stderr)
+            lines = [setup.settings.announce, *setup.data_lines, size, f"folder {folder}"]
+            print(*lines, sep="\n", file=sys.stderr)
         if moved := run_folder.moved(folder, config):
             print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
         record = _open(setup, folder, seeds, transform)
@@ -185,7 +198,7 @@ def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> R
         seeds,
         transform,
         recipe.offline.steps if setup.begins_offline else 0,
-        Looks(evaluator, sample, settings.watch),
+        Looks(evaluator, sample, settings.watch, settings.final_episodes, recipe.online.steps),
         open_sinks(settings.log, folder, setup.config) if hosts.first() else (),
         settings.keep,
     )

@@ -8,23 +8,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
+
 from enoto_jax.data.source import Source
-from enoto_jax.envs.choice import env_choice
+from enoto_jax.envs.choice import EnvChoice, env_choice
 from enoto_jax.envs.gym import Env
+from enoto_jax.recipes.units import nearest
 from enoto_jax.runs import dashboards
+from enoto_jax.training.evaluate import check_number
 from enoto_jax.training.record import Watch
 from enoto_jax.types import InputError
+
+MOST_SEEDS = 10_000  # in one process
 
 
 class Options(TypedDict, total=False):
     """Options of `train`, as an editor shows them. `Settings` explains them."""
 
-    seeds: Sequence[int]
+    seeds: int | Sequence[int]
     env: Env | None
     eval_episodes: int
+    final_episodes: int | None
     restore: str | os.PathLike | None
-    log: Sequence[str]
+    log: str | Sequence[str]
     about: Mapping[str, Any] | None
+    plugins: str | Sequence[str]
     signals: bool
     announce: str
     watch: Watch | None
@@ -38,15 +46,20 @@ class Settings:
     """The same with their defaults, checked.
 
     Attributes:
-      seeds: their numbers; trained together in one program.
+      seeds: how many, from 0 on, or their numbers; trained together in one program.
       env: Gymnasium id, class, function or EnvSpec (`envs.choice`); the source's own by default;
         "none" stops at the hand-over.
       eval_episodes: episodes per evaluation and seed.
+      final_episodes: the same for the evaluations on both sides of the hand-over and for the last
+        one; None: `eval_episodes`.
       restore: another run's folder: start from its hand-over instead of an offline phase.
-      log: "tensorboard", "wandb"; CSV files are always written.
+      log: "tensorboard", "wandb", or several of them; CSV files are always written.
       about: further entries of config.json.
+      plugins: modules that register units of one's own, which config.json remembers; those that
+        the recipe's units come from are found without it.
       signals: SIGTERM and SIGINT save and raise Stopped.
-      announce: printed once everything is checked and training begins.
+      announce: printed, with what the data hold, once everything is checked and training begins;
+        "" prints neither.
       watch: called after every evaluation with (phase, step, train state on the host [S, ...],
         returns [S, E]).
       keep: how many of the newest checkpoints are kept.
@@ -58,12 +71,14 @@ class Settings:
       InputError: a value that is no setting.
     """
 
-    seeds: Sequence[int] = (0,)
+    seeds: int | Sequence[int] = (0,)
     env: Env | None = None
     eval_episodes: int = 10
+    final_episodes: int | None = None
     restore: str | os.PathLike | None = None
-    log: Sequence[str] = ()
+    log: str | Sequence[str] = ()
     about: Mapping[str, Any] | None = None
+    plugins: str | Sequence[str] = ()
     signals: bool = False
     announce: str = ""
     watch: Watch | None = None
@@ -72,28 +87,102 @@ class Settings:
     eval_max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
-        if not self.seeds:
-            raise InputError("--seeds: at least 1 seed is trained")
-        if min(self.seeds) < 0 or max(self.seeds) >= 2**31:
-            raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
-        if self.keep < 1:
-            raise InputError(f"--keep: {self.keep}; at least 1 checkpoint is kept")
-        if self.eval_processes < 1:
-            raise InputError(
-                f"--eval_processes: {self.eval_processes}; at least 1 steps environments"
-            )
+        put = object.__setattr__
+        put(self, "seeds", seed_numbers(self.seeds))
+        if self.final_episodes is None:
+            put(self, "final_episodes", self.eval_episodes)
+        for name in ("eval_episodes", "final_episodes", "keep", "eval_processes"):
+            check_number(name, getattr(self, name))
+        if self.eval_max_steps is not None:
+            check_number("eval_max_steps", self.eval_max_steps)
+        for name in ("log", "plugins"):
+            put(self, name, _names(name, getattr(self, name)))
         dashboards.check(self.log)
+        if self.env is not None:
+            env_choice(self.env)
+        if self.restore is not None and not isinstance(self.restore, str | os.PathLike):
+            raise InputError(f"--restore: {self.restore!r}; give the folder of a run")
+        if self.about is not None and not isinstance(self.about, Mapping):
+            raise InputError(f"about: {self.about!r}; give a dictionary")
+        if not isinstance(self.announce, str):
+            raise InputError(f"announce: {self.announce!r}; give a text")
+        if self.watch is not None and not callable(self.watch):
+            raise InputError(f"watch: {self.watch!r}; give a function")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Settings:
+        """The settings of a function's keyword arguments.
+
+        Raises:
+          InputError: a name or a value that is no setting; the nearest names are listed.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                raise InputError(f"train has no option {name!r}{nearest(name, known)}")
+        return cls(**options)
 
     def env_of(self, source: Source) -> Env | None:
         """The environment; None: no simulator."""
         if isinstance(self.env, str) and self.env == "none":
             return None
         if self.env is None and source.env_id is not None and source.env_kwargs:
-            return env_choice(source.env_id, **source.env_kwargs)
+            return EnvChoice(source.env_id, source.env_kwargs)
         return source.env_id if self.env is None else self.env
 
     @property
     def restored(self) -> Path | None:
         """The folder that is restored."""
         return None if self.restore is None else Path(self.restore)
+
+
+def seed_numbers(seeds: Any) -> tuple[int, ...]:
+    """The numbers of seeds.
+
+    Args:
+      seeds: how many, from 0 on, or their numbers.
+
+    Raises:
+      InputError: none, too many, repeated, or no whole numbers between 0 and 2^31 - 1.
+    """
+    if _is_whole(seeds):
+        if not 1 <= seeds <= MOST_SEEDS:
+            raise InputError(f"--seeds: {seeds}; at least 1 seed is trained, at most {MOST_SEEDS}")
+        return tuple(range(int(seeds)))
+    try:
+        found = [] if isinstance(seeds, str | bytes) else list(seeds)
+    except TypeError:
+        found = [None]
+    if isinstance(seeds, str | bytes) or not all(map(_is_whole, found)):
+        raise InputError(f"--seeds: {seeds!r}; give how many, or a list of whole numbers")
+    found = [int(seed) for seed in found]
+    if not found:
+        raise InputError("--seeds: at least 1 seed is trained")
+    if min(found) < 0 or max(found) >= 2**31:
+        raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
+    if len(found) > MOST_SEEDS:
+        raise InputError(f"--seeds: {len(found)} are too many; give at most {MOST_SEEDS}")
+    if twice := [seed for i, seed in enumerate(found) if seed in found[:i]]:
+        raise InputError(f"--seeds: seed {twice[0]} is given twice; each is trained once")
+    return tuple(found)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _names(option: str, value: Any) -> tuple[str, ...]:
+    """Names as a tuple; a text is one name.
+
+    Raises:
+      InputError: no names.
+    """
+    if isinstance(value, str):
+        return (value,)
+    try:
+        found = tuple(value)
+    except TypeError:
+        found = (None,)
+    if not all(isinstance(name, str) for name in found):
+        raise InputError(f"{option}: {value!r}; give a name, or a list of names")
+    return found

@@ -66,6 +66,8 @@ def results() -> str:
     head = ("data set", "budget", "method", "N", "n", "hand-over", "lowest after", "mean after")
     lines = [f"| {' | '.join(head)} | last |", "| --- " * (len(head) + 1) + "|"]
     for setting in SETTINGS:
+        page = f"experiments/results/{setting.folder.split('/')[0]}/README.md"
+        first = (f"[{setting.data}]({page})", setting.budget)
         for method in METHODS:
             folder = RESULTS / setting.folder / method
             if not folder.is_dir():
@@ -74,8 +76,7 @@ def results() -> str:
             start, last = evaluation_at(rows, "handover"), evaluation_at(rows, "final")
             after = [y[step > 0] for step, _, y in series(rows, "online", "score").values()]
             cells = (
-                f"[{setting.data}](experiments/results/{setting.folder.split('/')[0]}/README.md)",
-                setting.budget,
+                *first,
                 f"`{method}`",
                 str(2 if recipe(method).online.algorithm.n == 2 else setting.critics),
                 str(len(last)),
@@ -85,6 +86,7 @@ def results() -> str:
                 _scores([row["score"] for row in last]),
             )
             lines.append(f"| {' | '.join(cells)} |")
+            first = ("", "")  # as above
     return "\n".join(lines)
 
 

@@ -93,10 +93,10 @@ def test_the_budget_is_settled_where_the_sweep_begins(tmp_path, monkeypatch):
     """A worker on an accelerator must not take another one than this machine has planned."""
     define_flags(sweep)
     sweep.FLAGS(["enoto_jax.cli.sweep", *SMALL[1:]])
-    monkeypatch.setattr(grid.plans, "fitting", lambda: "demo")
+    monkeypatch.setattr(grid.budgets, "fitting", lambda: "demo")
     (cell,) = grid.cells(tmp_path / "out")
     assert "--budget=demo" in cell.arguments
-    monkeypatch.setattr(grid.plans, "fitting", lambda: "paper")
+    monkeypatch.setattr(grid.budgets, "fitting", lambda: "paper")
     assert grid.resolve(cell.arguments).recipe == cell.plan.recipe
 
 

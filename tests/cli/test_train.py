@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import enoto_jax
-from enoto_jax.cli import command, compiled, evaluate, plans, train
-from enoto_jax.recipes import units
+from enoto_jax.cli import command, compiled, evaluate, train
+from enoto_jax.recipes import budgets, units
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs import progress
 from enoto_jax.training import offline, online, run
+from enoto_jax.training.entrance import source_of
 from tests.helpers import define_flags, python, reach_data
 
 MODULE = "experiments.train"
@@ -40,6 +41,7 @@ SHORT = (
     "--set=offline.eval_every=200",
     "--set=online.eval_every=100",
     "--eval_episodes=2",
+    "--final_episodes=5",
     "--utd=1",
 )
 
@@ -353,7 +355,7 @@ def test_flags_change_what_they_say(plan):
     assert found["online.algorithm.target"].name == "mean_q"
     assert found["online.algorithm.exploration"].name == "oac"
     assert found["online.replay"].name == "mixed"
-    assert found["offline.algorithm.target"] is None  # the offline phase keeps its own
+    assert found["offline.algorithm.target"].name == "min_q"  # the offline phase keeps its own
 
 
 def test_several_files_are_one_task(plan, files):
@@ -364,7 +366,7 @@ def test_several_files_are_one_task(plan, files):
 
 
 def test_an_environment_completes_the_task_of_a_file(files):
-    source = plans._source(str(files / "nameless.hdf5"), "Reach-v0", RECIPES["cql"])
+    source = source_of(str(files / "nameless.hdf5"), "Reach-v0", RECIPES["cql"])
     assert (source.env_id, source.max_episode_steps) == ("Reach-v0", 20)
 
 
@@ -372,6 +374,7 @@ def test_paper_is_the_row_itself(plan):
     given = plan("--budget=paper")
     assert given["recipe"] == RECIPES["enoto_cql"]
     assert given["seeds"] == (0, 1, 2, 3, 4) and given["eval_episodes"] == 10
+    assert given["final_episodes"] == 100
     assert given["folder"].parts[0] == "runs" and "enoto_cql" in given["folder"].name
 
 
@@ -386,11 +389,28 @@ def test_the_budget_that_fits_the_device(plan, call, monkeypatch):
     assert given["recipe"].offline.steps == 60_000 and given["seeds"] == (0,)
     assert "budget cpu, which fits a CPU: " in given["announce"]
     assert "--budget=paper" in given["announce"]
-    monkeypatch.setattr(plans, "fitting", lambda: "paper")  # as on an accelerator
+    monkeypatch.setattr(budgets, "fitting", lambda: "paper")  # as on an accelerator
     given = plan()
     assert given["recipe"] == RECIPES["enoto_cql"]
     assert "budget paper, which fits an accelerator: " in given["announce"]
     assert "budget" not in plan("--budget=smoke")["announce"]
+
+
+def test_episodes_at_the_hand_over_and_at_the_end(plan):
+    assert plan("--budget=smoke")["final_episodes"] == 5
+    assert plan("--budget=cpu", "--eval_episodes=300")["final_episodes"] == 300
+    given = plan("--budget=cpu", "--eval_episodes=2", "--final_episodes=7", "--eval_max_steps=50")
+    assert [given[k] for k in ("eval_episodes", "final_episodes", "eval_max_steps")] == [2, 7, 50]
+
+
+def test_the_bounds_that_actions_were_recorded_with(plan, call, files):
+    given = plan(f"--task={files}/wide.hdf5", "--action_low=-3", "--action_high=3")
+    assert given["about"]["action_low"] == "-3" and given["about"]["action_high"] == "3"
+    called = call(f"--task={files}/wide.hdf5", "--action_low=-2", "--action_high=2", "--dry_run")
+    assert called.code == 2 and called.err.count("\n") == 1
+    assert "wide.hdf5" in called.err and "2" in called.err
+    called = call(f"--task={files}/good.hdf5", "--action_low=1", "--action_high=-1")
+    assert called.code == 2 and called.err.count("\n") == 1 and "1" in called.err
 
 
 def test_the_old_name_of_the_budget(plan):
@@ -441,6 +461,8 @@ def test_smoke(smoke):
     assert following.startswith(f"  next: enoto report {folder} ")
     assert "Traceback" not in called.err and "Warning" not in called.err
     assert "10,000 transitions in 429 episodes, memory about" in called.err
+    assert "data: 10,000 rows; episodes: 429, 428 end in a terminal state" in called.err
+    assert "rewards: -1.7" in called.err
     assert f"folder {folder}" in called.err
 
 
@@ -463,7 +485,7 @@ def test_an_evaluation_again_gives_the_runs_own_numbers(smoke, capsys, tmp_path)
         own = [row for row in kept if row[:2] == [phase, step]]
         again = [line.split(",") for line in out.read_text().splitlines()[1:]]
         for one, two in zip(own, again, strict=True):
-            assert one[:4] == two[:4] and one[7] == two[7]
+            assert one[:4] == two[:4] and one[7:9] == two[7:9] == ["", "5"]
             np.testing.assert_allclose(np.float64(two[4:7]), np.float64(one[4:7]), rtol=1e-3)
     said = capsys.readouterr().out
     assert "  seed 1: score " in said and " (seeds " in said
@@ -517,7 +539,7 @@ def test_config_gives_the_same_run(smoke, plan, call, monkeypatch):
     _, folder, _ = smoke
     ours = plan(*SHORT)
     theirs = plan(f"--config={folder / 'config.json'}")
-    same = ("recipe", "task", "seeds", "env", "eval_episodes", "restore")
+    same = ("recipe", "task", "seeds", "env", "eval_episodes", "final_episodes", "restore")
     for name in same[1:]:
         assert theirs[name] == ours[name], name
     assert units.to_json(theirs["recipe"]) == units.to_json(ours["recipe"])

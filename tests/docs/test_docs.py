@@ -1,6 +1,5 @@
 """Every block of the first pages runs, and what they say of the code is what the code says."""
 
-import ast
 import os
 import re
 import subprocess
@@ -186,20 +185,6 @@ def test_every_room_is_on_the_map():
 def room(path: str) -> str | None:
     """The entry of the map that a file belongs to: the longest that fits."""
     return max((w for w in MAP if path == w or path.startswith(w)), key=len, default=None)
-
-
-def test_imports_go_down_the_map():
-    order = list(MAP)
-    for path in (ROOT / "enoto_jax").rglob("*.py"):
-        here = room(path.relative_to(ROOT).as_posix())
-        for node in ast.walk(ast.parse(path.read_text())):
-            if here is None or not isinstance(node, ast.ImportFrom) or node.module is None:
-                continue
-            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
-                file = ROOT / f"{name.replace('.', '/')}.py"
-                if file.exists():
-                    there = room(file.relative_to(ROOT).as_posix())
-                    assert order.index(here) <= order.index(there), f"{path} imports {name}"
 
 
 def test_the_shell_of_the_page_on_long_runs(tmp_path):

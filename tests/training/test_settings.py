@@ -20,6 +20,13 @@ def test_an_editor_shows_the_options_that_there_are():
 
 def test_seeds_of_any_kind_are_numbers():
     assert Settings(seeds=np.arange(2)) == Settings(seeds=range(2)) == Settings(seeds=[0, 1])
+    assert Settings(seeds=2).seeds == Settings(seeds=np.int64(2)).seeds == (0, 1)
+
+
+def test_a_text_is_one_name_and_final_episodes_are_the_others_by_default():
+    assert Settings(log="csv").log == ("csv",)
+    assert Settings(eval_episodes=7).final_episodes == 7
+    assert Settings(final_episodes=9).eval_episodes == 10
 
 
 @pytest.mark.parametrize(
@@ -30,15 +37,30 @@ def test_seeds_of_any_kind_are_numbers():
         ({"seeds": ()}, "--seeds"),
         ({"seeds": (2**31,)}, "--seed: seeds lie between 0 and 2147483647"),
         ({"seeds": (0, -1)}, "--seed: seeds lie between"),
+        ({"seeds": (1, 2, 1)}, "--seeds: seed 1 is given twice"),
+        ({"seeds": 0}, "--seeds: 0; at least 1 seed"),
+        ({"seeds": True}, "--seeds: True; give how many"),
+        ({"seeds": 1.5}, "--seeds: 1.5; give how many"),
+        ({"seeds": [0, "1"]}, "give how many, or a list of whole numbers"),
+        ({"seeds": "12"}, "--seeds: '12'; give how many"),
+        ({"seeds": None}, "--seeds: None; give how many"),
+        ({"eval_episodes": 0}, "--eval_episodes: 0; a whole number from 1 on"),
+        ({"eval_episodes": None}, "--eval_episodes: None"),
+        ({"final_episodes": 0}, "--final_episodes: 0"),
+        ({"eval_max_steps": 0}, "--eval_max_steps: 0"),
         ({"log": ("paper",)}, "--log=paper"),
+        ({"log": "paper"}, "--log=paper: unknown"),
+        ({"log": 3}, "log: 3; give a name"),
+        ({"env": 3}, "env: int is no environment"),
+        ({"restore": True}, "--restore: True; give the folder"),
+        ({"about": "mine"}, "about: 'mine'; give a dictionary"),
+        ({"announce": None}, "announce: None"),
+        ({"watch": "me"}, "watch: 'me'; give a function"),
+        ({"plugins": {1: 2}}, "plugins: {1: 2}; give a name"),
+        ({"episodes": 3}, "no option 'episodes'; nearest: eval_episodes"),
     ],
 )
 def test_what_is_no_setting_leaves_no_folder(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
-
-
-def test_an_option_that_there_is_not(tmp_path):
-    with pytest.raises(TypeError, match="episodes"):
-        run.train(tiny("sac"), from_env("Reach-v0", REACH), tmp_path / "new", episodes=3)

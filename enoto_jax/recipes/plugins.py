@@ -1,0 +1,77 @@
+"""Modules of one's own that register units and methods, and what a run remembers of them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from enoto_jax.recipes import registry, units
+from enoto_jax.recipes.recipe import Recipe
+from enoto_jax.types import InputError, Unit
+
+
+def load(modules: Iterable[str], flag: str = "--plugin") -> None:
+    """Import modules that register units or methods; one that is imported already is not again.
+
+    They are found on PYTHONPATH and in the current folder.
+
+    Args:
+      modules: their names, such as `my_module` or `my_package.units`.
+      flag: names in messages who asked for them.
+
+    Raises:
+      InputError: one of them cannot be imported.
+    """
+    for name in modules:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise InputError(f"{flag}: {name!r} is no module; give its name, such as my_module")
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
+        try:
+            importlib.import_module(name)
+        except InputError:
+            raise
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"{flag}: cannot import {name}: {error}; is its folder on PYTHONPATH?"
+            ) from error
+        except Exception as error:  # the module is somebody else's code
+            kind = type(error).__name__
+            raise InputError(f"{flag}: cannot import {name}: {kind}: {error}") from error
+
+
+def modules_of(recipe: Recipe) -> list[str]:
+    """The modules, other than this package's and a script itself, of a recipe's units."""
+    found = [type(unit).__module__ for _, unit, _ in units.leaves(recipe) if isinstance(unit, Unit)]
+    return [x for x in dict.fromkeys(found) if x != "__main__" and not x.startswith("enoto_jax.")]
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse a recipe whose run could not be opened again, or with options of other types.
+
+    Raises:
+      InputError: a unit that is not registered, or an option's value that does not fit.
+    """
+    for path, value, owner in units.leaves(recipe):
+        make = type(value)
+        if isinstance(value, Unit) and registry.UNITS.get(value.name) is not make:
+            raise InputError(
+                f"{path}: the unit {value.name} is not registered, so the run could not be opened "
+                f"again; call enoto_jax.register({value.name}) first"
+            )
+        option = units.options(type(owner))[path.rpartition(".")[2]]
+        if not registry.fits(option, value):
+            raise InputError(f"{path}: {value!r} should be {option}")
+
+
+def recipe_of(config: Mapping[str, Any], where: str = "--config") -> Recipe:
+    """The recipe of a run's config.json, once the modules of its units are imported.
+
+    Raises:
+      InputError: a module that cannot be imported, or units that are not known.
+    """
+    load(config.get("plugins", ()), where)
+    return registry.from_json(config["recipe"])

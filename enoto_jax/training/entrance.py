@@ -1,0 +1,149 @@
+"""`enoto_jax.train`: names or objects for method, data and environment; the run comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+from enoto_jax.data.source import Source, completed, from_env, load_source, scaled
+from enoto_jax.envs.choice import env_choice
+from enoto_jax.envs.gym import Env, env_spec
+from enoto_jax.recipes import budgets, domains, plugins, registry
+from enoto_jax.recipes.recipe import Recipe
+from enoto_jax.recipes.table import recipe as method_named
+from enoto_jax.training import run
+from enoto_jax.training.result import Run
+from enoto_jax.training.settings import Options, Settings
+from enoto_jax.types import InputError
+
+
+def train(
+    method: str | Recipe = "enoto_cql",
+    data: str | os.PathLike | Source | None = None,
+    out: str | os.PathLike | None = None,
+    *,
+    budget: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    **options: Unpack[Options],
+) -> Run:
+    """Train a method: offline on a data set, then online in an environment.
+
+    Calling it again with the same `out` resumes a run that was stopped; one that has ended is
+    returned as it is, or goes on where more online steps are asked for.
+
+    Args:
+      method: a name of the table (`enoto methods`), one of your own (`register_method`), or a
+        Recipe.
+      data: a D4RL id, `minari:` and an id, the path of an .hdf5 or .npz file, several of these
+        joined by `+`, or a Source; by default the small data set in the package. A method that
+        reads no data may be given `env` alone.
+      out: the run's folder; runs/METHOD-TASK by default, where the method is a name.
+      budget: "paper", "cpu", "demo" or "smoke", applied to the method. A name without a budget
+        gets the one that fits the device, as on the command line; a Recipe stays as it is.
+      overrides: path -> value: any hyper-parameter, as `--set` on the command line.
+      **options: `seeds` (how many, or their numbers), `env` (a Gymnasium id, class, function or
+        EnvSpec; the data's own by default; "none" trains offline alone), `eval_episodes`,
+        `final_episodes` (at the hand-over and at the end), `restore`, `log`, `eval_max_steps` and
+        more: see `training.settings.Settings`.
+
+    Returns:
+      The run: `.summary`, `.policy(seed)`, `.evaluate(episodes)`, `.folder`.
+
+    Raises:
+      InputError: an argument, or how units, data and environment fit together, in one line; or the
+        folder holds another run, or another process is at work in it.
+      RunError: an environment, the numbers or the disk failed; the last checkpoint stays.
+      Stopped: with `signals`, one came; everything is saved.
+    """
+    Settings.of(options)  # before anything is looked for
+    row, name = _method(method)
+    env = options.get("env")
+    source = source_of(data, env, row)
+    chosen = budgets.fitting() if budget is None and name is not None else budget
+    if name is not None:
+        row = domains.for_task(row, name, source.name)
+    if chosen is not None:
+        found = budgets.named(chosen)
+        row = budgets.with_budget(row, found)
+        every = options.setdefault("eval_episodes", found.eval_episodes)
+        options.setdefault("final_episodes", found.last_episodes(every))
+        options.setdefault("seeds", found.seeds)
+    row = _overridden(row, overrides)
+    if name is not None:
+        row = budgets.decayed_at_the_end(row)
+    plugins.check(row)
+    if out is None and name is None:
+        raise InputError("out: give the run's folder, as out='runs/mine'")
+    folder = Path("runs") / f"{name}-{source.name}".replace("/", "-") if out is None else out
+    if not isinstance(folder, str | os.PathLike):
+        raise InputError(f"out: {folder!r}; give the run's folder")
+    about = {"data_version": source.version, "data_physics": source.physics}
+    if name is not None:
+        about["method"] = name
+    if isinstance(data, str | os.PathLike):
+        about["task_given"] = os.fspath(data)
+    options["about"] = {**about, **(options.get("about") or {})}
+    options.setdefault("announce", _announced(row, name, source, chosen))
+    run.train(row, source, folder, **options)
+    return Run(folder, env)
+
+
+def source_of(
+    data: str | os.PathLike | Source | None,
+    env: Env | None,
+    row: Recipe,
+    action_low: Any = None,
+    action_high: Any = None,
+) -> Source:
+    """The data set, completed by what is known of the environment.
+
+    Args:
+      data: as in `train`.
+      env: likewise. A method that never reads data may be given it alone.
+      row: the method.
+      action_low: lowest action that the data were recorded with, see `data.source.scaled`.
+      action_high: highest one.
+
+    Raises:
+      InputError: no such data, or it does not fit.
+    """
+    if data is not None and not isinstance(data, str | os.PathLike | Source):
+        raise InputError(
+            f"data: {type(data).__name__}; give a task's id, the path of a file, or a Source, such "
+            "as from_arrays(...)"
+        )
+    choice = None if env is None or env == "none" else env_choice(env)
+    reads = row.offline is not None or row.online.replay.needs_data
+    if data is None and not reads and choice is not None:
+        return from_env(choice.name, env_spec(choice))
+    source = data if isinstance(data, Source) else load_source(data)
+    source = completed(source, None if choice is None else choice.name)
+    return scaled(source, action_low, action_high)
+
+
+def _method(method: Any) -> tuple[Recipe, str | None]:
+    """The recipe, and its name in the table if it has one there."""
+    if isinstance(method, str):
+        return method_named(method), method
+    if not isinstance(method, Recipe):
+        raise InputError(f"method: {method!r}; give a name, such as 'enoto_cql', or a Recipe")
+    return method, None
+
+
+def _overridden(row: Recipe, overrides: Any) -> Recipe:
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise InputError(f"overrides: {overrides!r}; give a dictionary, path -> value")
+    for path, value in (overrides or {}).items():
+        if not isinstance(path, str):
+            raise InputError(f"overrides: {path!r} is no path of a hyper-parameter")
+        row = registry.override(row, path, tuple(value) if isinstance(value, list) else value)
+    return row
+
+
+def _announced(row: Recipe, name: str | None, source: Source, chosen: str | None) -> str:
+    lines = [f"{name}: {row.about}" if name else row.about, f"data {source.name}"]
+    if chosen is not None:
+        lines.append(f"budget {chosen}: {budgets.BUDGETS[chosen].about}")
+    return "\n".join(lines)

@@ -1,0 +1,219 @@
+"""What has come of a run: its summary, its policies, and evaluations of them made again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from enoto_jax.data import scores
+from enoto_jax.data.source import from_env
+from enoto_jax.envs.choice import env_choice
+from enoto_jax.envs.gym import Env, check_spec
+from enoto_jax.recipes import plugins
+from enoto_jax.runs import files, policies
+from enoto_jax.runs.folder import config_of
+from enoto_jax.training.evaluate import Evaluation, Evaluator, check_number
+from enoto_jax.training.record import HANDOVER, evaluation_number
+from enoto_jax.training.seeds import SeedMap
+from enoto_jax.types import InputError, Spec
+
+
+class Again:
+    """The policies of all seeds of a run, ready to be evaluated again.
+
+    Args:
+      folder: of the run.
+      which: "latest", "best" or "handover".
+      env: Gymnasium id, or what else `env_choice` takes; the run's own by default.
+
+    Attributes:
+      found: what the run keeps; `found.state` has arrays [S, ...].
+      seeds: their numbers.
+      env: the environment.
+      own_episodes: how many episodes of a seed the run's own evaluation at this step had.
+
+    Raises:
+      InputError: it has kept no such policies, or they do not fit the environment.
+    """
+
+    def __init__(self, folder: Path, which: str = "latest", env: Env | None = None):
+        config = config_of(folder)
+        recipe = plugins.recipe_of(config, str(folder))
+        self._config, self.seeds = config, config["seeds"]
+        if env is None and config["env"] == "none":
+            raise InputError(f"--env: {folder} was trained without an environment; give its id")
+        self.env = env_choice(config["env"] if env is None else env)
+        self._is_own = self.env.text == config["env"]
+        kind = policies.kind_of(which)
+        begun = policies.holder(folder, kind)
+        self.found = found = policies.kept_seeds(begun, kind)
+        rows = np.asarray([found.config["seeds"].index(seed) for seed in self.seeds])
+        self.found = found._replace(state=jax.tree.map(lambda x: x[rows], found.state))
+        self._spec = Spec(len(found.transform.observation_shift), len(found.transform.action_shift))
+        check_spec(self.env, self._spec, config["task"])
+        restored = config["restore"] and begun == folder
+        offline_steps = 0 if recipe.offline is None or restored else recipe.offline.steps
+        self._number = evaluation_number(found.phase, found.step, offline_steps)
+        ends = (found.phase, found.step) == ("online", recipe.online.steps)
+        special = ends or self._number == HANDOVER
+        usual = config["eval_episodes"]
+        self.own_episodes = config.get("final_episodes", usual) if special else usual
+
+    def evaluate(
+        self, episodes: int | None = None, processes: int = 1, max_steps: int | None = None
+    ) -> list[dict[str, Any]]:
+        """A row for each seed, as in evaluations.csv, without times.
+
+        The first episodes begin in the same states as those of the run's own evaluation, and are
+        taken as many at a time, so that the same numbers come out.
+
+        Args:
+          episodes: of each seed; as many as the run's own evaluation had by default.
+          processes: that step the environments.
+          max_steps: after so many an episode is cut; as in the run by default.
+
+        Raises:
+          InputError: one of the numbers is below 1.
+          RunError: the environment fails.
+        """
+        episodes = self.own_episodes if episodes is None else episodes
+        check_number("episodes", episodes)
+        wide = min(self._config["eval_episodes"], episodes)
+        seeds, found = SeedMap(self.seeds), self.found
+        limit = self._config.get("eval_max_steps") if max_steps is None else max_steps
+        made = Evaluator(self.env, wide, seeds, found.transform, processes, limit)
+        with closing(made) as evaluator:
+            mode, state = seeds.compile(found.algorithm.mode), seeds.put(found.state)
+            seen = evaluator(mode, state, self._number, episodes=episodes)
+        return self._rows(seen)
+
+    def _rows(self, seen: Evaluation) -> list[dict[str, Any]]:
+        means, known = seen.returns.mean(axis=1), self._reference()
+        scored = [None] * len(means)
+        if known is not None:
+            scored = [float(x) for x in scores.normalised_score(means, tuple(known))]
+        rates = [None] * len(means)
+        if seen.success is not None:
+            rates = [float(x) for x in seen.success.mean(axis=1)]
+        found = self.found
+        return [
+            {
+                "phase": found.phase,
+                "step": found.step,
+                "env_steps": found.step if found.phase == "online" else 0,
+                "seed": seed,
+                "return_mean": float(own.mean()),
+                "return_std": float(own.std()),
+                "score": score,
+                "success": rate,
+                "episodes": len(own),
+            }
+            for seed, own, score, rate in zip(self.seeds, seen.returns, scored, rates)
+        ]
+
+    def _reference(self) -> Sequence[float] | None:
+        """Returns of a random and of an expert policy; None where they are not known."""
+        if self._is_own:
+            return self._config.get("reference")
+        return from_env(self.env.name, self._spec).reference
+
+
+class Run:
+    """A run, by its folder: what came of it, and what its policies do.
+
+    Args:
+      folder: of the run.
+      env: the environment that it was trained in, where config.json cannot say it.
+
+    Attributes:
+      folder: where everything of the run lies.
+      config: what config.json says.
+
+    Raises:
+      InputError: the folder holds no run.
+    """
+
+    def __init__(self, folder: str | os.PathLike, env: Env | None = None):
+        self.folder, self._env = Path(folder), env
+        self.config: Mapping[str, Any] = config_of(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What summary.json says: final score, drop at the hand-over, and more (docs/report.md).
+
+        Each quantity has its mean and its value for every seed. {} without an environment.
+
+        Raises:
+          InputError: the run has not ended.
+        """
+        path = self.folder / "summary.json"
+        if not path.exists():
+            raise InputError(f"{self.folder} has not ended: no summary.json; train it further")
+        return files.read_json(path)
+
+    def policy(self, seed: int | None = None, which: str = "latest") -> policies.Policy:
+        """A policy of the run; see `load_policy`.
+
+        Args:
+          seed: one that the run has trained; its first by default.
+          which: "latest", "best" or "handover".
+
+        Raises:
+          InputError: no such seed or checkpoint.
+        """
+        return policies.load_policy(self.folder, seed, which)
+
+    def evaluate(
+        self,
+        episodes: int | None = None,
+        which: str = "latest",
+        env: Env | None = None,
+        processes: int = 1,
+    ) -> list[dict[str, Any]]:
+        """Evaluate the policies of all seeds again; the run's files are not changed.
+
+        The first episodes begin as those of the run's own evaluation, and give the same returns.
+
+        Args:
+          episodes: of each seed; as many as the run's own evaluation had by default.
+          which: "latest", "best" or "handover".
+          env: another environment than the run's.
+          processes: that step the environments; the numbers do not depend on it.
+
+        Returns:
+          A row for each seed: phase, step, env_steps, seed, return_mean, return_std (over
+          episodes, in the environment's rewards), score (100 is the expert's; None without a
+          reference), success (a share; None where the environment tells none) and episodes.
+
+        Raises:
+          InputError: no such checkpoint, or an environment that does not fit.
+          RunError: the environment fails.
+        """
+        again = Again(self.folder, which, self._env if env is None else env)
+        return again.evaluate(episodes, processes)
+
+
+def load_run(folder: str | os.PathLike) -> Run:
+    """A run that lies in a folder, ended or not.
+
+    Args:
+      folder: of the run.
+
+    Returns:
+      The run, as `train` returns it.
+
+    Raises:
+      InputError: the folder holds no run.
+    """
+    if not isinstance(folder, str | os.PathLike):
+        raise InputError(f"load_run: {folder!r}; give the folder of a run")
+    return Run(folder)
