@@ -109,7 +109,12 @@ class AlgorithmConfig(Unit):
 
 
 def init(algorithm: Algorithm, key: Key) -> TrainState:
-    """Fresh parameters, targets equal to them, fresh optimisers."""
+    """Fresh parameters, targets equal to them, fresh optimisers.
+
+    Args:
+      algorithm: whose networks; made by e.g. `sac(n=10).build(spec)`.
+      key: consumed; every network gets its own.
+    """
     keys = jax.random.split(key, len(algorithm.nets))
     all_params = {
         name: net.init(k, *algorithm.inputs[name])

@@ -80,6 +80,10 @@ NEEDS = {"q": "critics", "moments": "Gaussian before tanh"}
 def build(recipe: Recipe, spec: Spec) -> Built:
     """Make every unit and check, without compiling anything, that they fit together.
 
+    Args:
+      recipe: the method.
+      spec: sizes of observations and actions.
+
     Raises:
       InputError: one line that says which units do not fit and what to change.
     """

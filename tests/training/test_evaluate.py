@@ -49,7 +49,7 @@ def test_an_episode_succeeds_though_it_ends_away_from_the_goal():
     evaluator = Evaluator(TELLING % ("success", "true"), 8, SeedMap([3]), SAME)
     found = evaluator(lambda state, seen: np.ones((1, 8, 1)), None, 0)
     evaluator.close()
-    right = [Reach().reset(seed=int(x))[0][1] > 0.1 for x in evaluator._starts(0)]
+    right = [Reach().reset(seed=int(x))[0][1] > 0.1 for x in evaluator._starts(0, 8)[0]]
     assert any(right) and found.success[0, right].all() and not found.success.all()
 
 
@@ -79,6 +79,30 @@ def test_without_a_time_limit_it_is_said_at_once_bounded_and_counted_once(monkey
     assert len(seen) == 60
     words = "4 of 4 evaluation episodes in tests.helpers:Reach were cut after 30 steps"
     assert capsys.readouterr().err.count(words) == 1
+
+
+def test_more_episodes_than_environments_are_taken_in_rounds():
+    """The first ones are the same, and the last round need not be full."""
+    env = TELLING % ("success", "true")
+    evaluator = Evaluator(env, 3, SeedMap([3, 5]), SAME)
+    mode = lambda state, seen: np.clip(5.0 * seen[..., 1:], -1, 1)  # noqa: E731
+    usual, many = evaluator(mode, None, 0), evaluator(mode, None, 0, episodes=7)
+    few = evaluator(mode, None, 0, episodes=2)
+    evaluator.close()
+    whole = evaluated(env, episodes=7)[0]
+    assert many.returns.shape == many.success.shape == (2, 7) and many.cut == 0
+    np.testing.assert_array_equal(many.returns, whole.returns)
+    np.testing.assert_array_equal(many.returns[:, :3], usual.returns)
+    np.testing.assert_array_equal(many.returns[:, :2], few.returns)
+    assert len(np.unique(many.returns)) == 14
+
+
+def test_a_stop_between_rounds_leaves_no_evaluation():
+    evaluator, asked = Evaluator("Reach-v0", 2, SeedMap([3]), SAME), []
+    mode = lambda state, seen: np.zeros((1, 2, 1))  # noqa: E731
+    stop = lambda: asked.append(1) or len(asked) > 30  # noqa: E731
+    assert evaluator(mode, None, 0, stop, episodes=6) is None
+    evaluator.close()
 
 
 def test_only_what_goes_on_is_cut(capsys):
