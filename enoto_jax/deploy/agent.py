@@ -36,6 +36,7 @@ from enoto_jax.envs.gym import Env
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Built, Recipe, build, example_transition
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.folder import config_of
 from enoto_jax.training import carried, online, resume
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, InputError, RunError, Transition
@@ -352,4 +353,4 @@ def _check_arguments(recipe: Recipe, source: Source, seed: int) -> None:
 
 def _trained_on(restore: str | os.PathLike | None) -> str | None:
     """The content hash of the data that the restored run has learned from."""
-    return None if restore is None else resume.config(Path(restore)).get("data_hash")
+    return None if restore is None else config_of(Path(restore)).get("data_hash")
