@@ -41,7 +41,7 @@ class TrainState:
       targets: their slow copies, for the tracked networks.
       opt_states: optimiser states, by network.
       frozen: parameters of networks without a loss (the offline policy that PEX keeps).
-      step: number of the next update; it decides which delayed networks are updated.
+      step: updates done in this phase; it decides which delayed networks are updated next.
     """
 
     params: Mapping[str, Params]
