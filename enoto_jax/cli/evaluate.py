@@ -104,7 +104,8 @@ def evaluate(
     number = evaluation_number(found.phase, found.step, offline_steps)
     with closing(Evaluator(env_id, episodes, seeds, transform, processes)) as evaluator:
         mode = seeds.compile(found.algorithm.mode)
-        return found, evaluator(mode, seeds.put(found.state), number)
+        evaluation = evaluator(mode, seeds.put(found.state), number)
+        return found, evaluation.returns
 
 
 def reference(
@@ -133,9 +134,10 @@ def rows_of(
       reference: as `reference` gives it.
     """
     means = returns.mean(axis=1)
-    scored = [None] * len(means)
+    scored: list[float | None] = [None] * len(means)
     if reference is not None:
-        scored = [float(x) for x in scores.normalised_score(means, tuple(reference))]
+        low, high = reference
+        scored = [float(x) for x in scores.normalised_score(means, (low, high))]
     return [
         {
             "phase": found.phase,
