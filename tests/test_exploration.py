@@ -173,7 +173,7 @@ def test_without_temperature_all_weigh_one(next_q, scope):
 
 def test_all_parts_off_is_policy(act, plain):
     rule = exploration.sunrise(ucb=None, temperature=None, mask=1.0)
-    assert rule.mask is None and rule.needs == ()
+    assert not rule.masks and rule.needs == ()
     np.testing.assert_array_equal(act(rule), plain)
 
 
@@ -182,7 +182,7 @@ def test_all_parts_off_is_policy(act, plain):
     [exploration.policy(), exploration.gaussian(), exploration.oac(), exploration.bootstrapped()],
 )
 def test_other_rules_neither_weigh_nor_mask(rule, next_q):
-    assert rule.mask is None
+    assert not rule.masks
     assert rule.td_weight(KEY, next_q, no_draw) == 1
 
 
@@ -218,13 +218,17 @@ def test_bootstrapped_draws_every_head_alike():
 
 def test_a_head_is_kept_for_a_whole_episode(spec, batch):
     """Through the online loop's own step, with an algorithm that acts with its memory alone."""
-    rule = exploration.bootstrapped()._replace(
-        act=lambda key, algorithm, state, memory, observation: jnp.float32([memory, 0])
-    )
-    empty = core.Algorithm({}, {}, {}, {}, (), 0.0, None, None, rule, critics=1000)
-    replay = Replay(None, None, 3, False)
-    seeds = SeedMap([0, 1])
-    replay = replay._replace(sample=lambda stored, *_: stored.ring)
+
+    class shows_memory(exploration.bootstrapped):
+        def act(self, key, algorithm, state, memory, observation):
+            return jnp.float32([memory, 0])
+
+    class whole_ring(Replay):
+        def sample(self, stored, data, key, batch_size, inserted):
+            return stored.ring
+
+    empty = core.Algorithm({}, {}, {}, {}, (), 0.0, None, None, shows_memory(), critics=1000)
+    replay, seeds = whole_ring(capacity=3), SeedMap([0, 1])
     begin = seeds.compile(online.begin(empty, replay, spec, 2))
     step = online.compile_step(Phase(None, steps=9, batch_size=2), empty, replay, seeds)
     train = core.TrainState({}, {}, {}, {}, jnp.zeros(2, jnp.int32))

@@ -283,7 +283,7 @@ def test_expand_policy_refuses(spec, state_of, make, online, message):
     shape = SHAPE if make is not bc else {"hidden": (8, 7)}
     offline = None if make is None else state_of(make(**shape).build(spec))
     with pytest.raises(InputError, match=message):
-        handover.expand_policy()(KEY, offline, online(spec, **SHAPE))
+        handover.expand_policy()(KEY, offline, online(**SHAPE).build(spec))
 
 
 def test_expand_policy_refuses_networks_of_another_shape(spec, state_of):

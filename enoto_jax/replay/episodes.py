@@ -47,8 +47,8 @@ class whole_episodes(mixed):
     def start(self, rows):
         if self.longest > self.capacity:
             raise InputError(
-                f"whole_episodes: longest is {self.longest}; it must be at least 1 and at most the "
-                f"capacity, {self.capacity}"
+                f"whole_episodes: longest is {self.longest}; it must be at most the capacity, "
+                f"{self.capacity}"
             )
         return Running(jnp.int32(0), jnp.int32(0), jnp.bool_(True))
 
