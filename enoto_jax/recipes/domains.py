@@ -83,13 +83,53 @@ ANTMAZE: Mapping[str, Changes] = {
     "enoto_lapo": _LAPO,
     "sac_n": {"algorithm.n": 25},
 }
-# RLPD's settings for Adroit; the others of the table give none.
+# Both phases' rewards are 10 r + 5 in Adroit's sparse tasks, -5 for a step without success.
+_TEN_PLUS_FIVE: Changes = {"transform.reward_scale": 10.0, "transform.reward_shift": 5.0}
+_UNSCALED_IQL: Changes = {
+    "algorithm.beta": 0.5,
+    "algorithm.expectile": 0.7,
+    "transform.return_range": None,  # IQL scales returns in locomotion alone
+}
+_WIDE: Changes = {"algorithm.hidden": (512, 512), "algorithm.critic_hidden": (512, 512, 512)}
+_WIDER: Changes = {"algorithm.hidden": (512, 512, 512)}
+_WSRL_ADROIT: Changes = {**_TEN_PLUS_FIVE, **_WIDE, "offline.algorithm.weight": 1.0}
+_WSRL_KITCHEN: Changes = {
+    **_WIDER,
+    "transform.reward_shift": -4.0,
+    "offline.algorithm.weight": 5.0,
+    "offline.algorithm.importance_sampling": False,
+}
+# IQL's dropout of 0.1 in the policy, in both domains, is not here.
 ADROIT: Mapping[str, Changes] = {
     "rlpd": {"algorithm.hidden": (256, 256, 256), "algorithm.backup": "sampled"},
+    "iql": _UNSCALED_IQL,
+    "enoto_iql": _UNSCALED_IQL,
+    "awac": {"algorithm.lam": 0.1},  # CORL's
+    "cal_ql": {
+        **_TEN_PLUS_FIVE,
+        **_WIDE,
+        "transform.observations": False,
+        "transform.action_limit": 0.99999,
+        "algorithm.weight": 1.0,
+        "algorithm.sparse_reward": -5.0,
+    },
+    "wsrl": {**_WSRL_ADROIT, "offline.algorithm.sparse_reward": -5.0},
+    "wsrl_cql": _WSRL_ADROIT,
 }
-# IQL's; its dropout of 0.1 in the policy is not here.
 KITCHEN: Mapping[str, Changes] = {
-    row: {"algorithm.beta": 0.5, "algorithm.expectile": 0.7} for row in ("iql", "enoto_iql")
+    "iql": _UNSCALED_IQL,
+    "enoto_iql": _UNSCALED_IQL,
+    "cal_ql": {
+        **_WIDER,
+        "algorithm.critic_hidden": None,
+        "transform.observations": False,
+        "transform.action_limit": 0.99999,
+        "algorithm.weight": 5.0,
+        "algorithm.importance_sampling": False,
+        "online.replay.fraction": 0.25,
+    },
+    "wsrl": _WSRL_KITCHEN,
+    "wsrl_cql": _WSRL_KITCHEN,
 }
 
 # (pattern of the data set's or the environment's name, changes by row); the first that fits counts.

@@ -41,15 +41,13 @@ class whole_episodes(mixed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.longest < 1:
-            raise InputError(f"whole_episodes: longest is {self.longest}; it must be at least 1")
-
-    def start(self, rows):
-        if self.longest > self.capacity:
+        if not 1 <= self.longest <= self.capacity:
             raise InputError(
                 f"whole_episodes: longest is {self.longest}; it must be at most the capacity, "
                 f"{self.capacity}"
             )
+
+    def start(self, rows):
         return Running(jnp.int32(0), jnp.int32(0), jnp.bool_(True))
 
     def insert(self, stored, transition, count, monte_carlo):

@@ -137,6 +137,8 @@ def compile_step(
         train, own, totals = jax.lax.fori_loop(
             0, rounds, round_of_updates, (online.train, storage.own, online.totals)
         )
+        # Updates go by the number that all seeds share; what is kept is how many were done.
+        train = train.replace(step=online.train.step + phase.utd * rounds)
         storage = storage._replace(own=own)
         memory, action = online.memory, None
         if acts:

@@ -211,12 +211,12 @@ def test_offline_shapes(offline_row):
     assert set(found.four.targets) == set(algorithm.tracked)
     assert found.four.step.tolist() == [4, 4, 4]
     n = getattr(offline_row.recipe.offline.algorithm, "n", 0)
-    lead = (3, n) if algorithm.agents is None else (3, algorithm.agents, n)
+    lead = (3, n) if algorithm.batches == 1 else (3, algorithm.batches, n)
     critics = jax.tree.leaves(found.four.params.get("critic", ()))
     assert {x.shape[: len(lead)] for x in critics} == ({lead} if n else set())
     assert ("critic" in algorithm.tracked) == (n > 0)
     assert all(x.shape == (3,) for x in jax.tree.leaves(found.sums))
-    assert set(found.sums) == set(algorithm.losses)
+    assert set(found.sums) == {*algorithm.losses, *algorithm.duals}
 
 
 def test_offline_numbers_are_finite_and_move(offline_row):
