@@ -43,8 +43,8 @@ class whole_episodes(mixed):
         super().__post_init__()
         if not 1 <= self.longest <= self.capacity:
             raise InputError(
-                f"whole_episodes: longest is {self.longest}; it must be at most the capacity, "
-                f"{self.capacity}"
+                f"whole_episodes: longest is {self.longest}; it must be at least 1 and at most the "
+                f"capacity, {self.capacity}"
             )
 
     def start(self, rows):

@@ -222,11 +222,12 @@ def test_without_returns_only_the_episodes_are_kept():
     assert batch.extras == {}
 
 
-def test_a_reach_that_makes_no_sense_is_refused():
-    with pytest.raises(InputError, match="longest is 0; it must be at least 1"):
-        whole_episodes(capacity=16, longest=0)
-    with pytest.raises(InputError, match="longest is 17; it must be at most the capacity, 16"):
-        whole_episodes(capacity=16, longest=17).start(0)
+@pytest.mark.parametrize("longest", [0, 17])
+def test_a_reach_that_makes_no_sense_is_refused(longest):
+    with pytest.raises(
+        InputError, match=f"longest is {longest}; it must be at least 1 and at most"
+    ):
+        whole_episodes(capacity=16, longest=longest)
 
 
 def test_a_fraction_outside_0_to_1_is_refused():
