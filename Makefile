@@ -4,7 +4,7 @@ FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test setup clean
+.PHONY: demo test test-fast setup clean
 
 setup: $(VENV)/.installed
 
@@ -22,7 +22,13 @@ demo: setup
 
 test: setup
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 	$(RUN) -m pytest -n 2 --dist=worksteal
+
+# What catches most per second, in two minutes of two cores.
+test-fast: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest -n 2 --dist=worksteal @tests/fast.txt
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -54,3 +54,5 @@ from .types import Spec as Spec
 from .types import Stopped as Stopped
 from .types import Transition as Transition
 from .types import Unit as Unit
+
+__version__: str

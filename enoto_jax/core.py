@@ -32,8 +32,7 @@ from enoto_jax.types import (
 )
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that training changes; plain arrays only.
 
     Attributes:

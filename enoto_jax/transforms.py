@@ -102,9 +102,11 @@ class Transform(NamedTuple):
           InputError: it is something else.
         """
         try:
-            return cls(
-                **{k: np.float32(v) if isinstance(v, list) else float(v) for k, v in tree.items()}
-            )
+            fields: dict[str, Any] = {
+                k: np.float32(v) if isinstance(v, list) else float(v)  # type: ignore[arg-type]
+                for k, v in tree.items()
+            }
+            return cls(**fields)
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"the checkpoint's transform cannot be read: {error}") from error
 
@@ -216,7 +218,8 @@ def _moments(
     wanted: bool, values: np.ndarray | None, size: int, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation + epsilon of every column, or 0 and 1."""
-    if not wanted:
+    if not wanted or values is None:
         return np.zeros(size, np.float32), np.ones(size, np.float32)
     mean = values.mean(axis=0, dtype=np.float64)
-    return np.float32(mean), np.float32(values.std(axis=0, dtype=np.float64) + epsilon)
+    deviation = values.std(axis=0, dtype=np.float64) + epsilon
+    return mean.astype(np.float32), deviation.astype(np.float32)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, dataclass_transform
 import jax
 
 Array = jax.Array
+AnyArray = Any  # JAX's on the device, NumPy's on the host
 Key = jax.Array
 Params = Any
 Metrics = Mapping[str, Array]
@@ -51,13 +52,13 @@ class Transition(NamedTuple):
     never both true.
     """
 
-    observation: Array  # [..., D] float32
-    action: Array  # [..., A] float32
-    reward: Array  # [...] float32
-    terminated: Array  # [...] bool
-    truncated: Array  # [...] bool
-    next_observation: Array  # [..., D] float32, the true successor, never the reset that follows
-    extras: Mapping[str, Array] = {}  # "mask" [..., N]: which critics learn; "mc_return" [...]
+    observation: AnyArray  # [..., D] float32
+    action: AnyArray  # [..., A] float32
+    reward: AnyArray  # [...] float32
+    terminated: AnyArray  # [...] bool
+    truncated: AnyArray  # [...] bool
+    next_observation: AnyArray  # [..., D] float32, the true successor, never a reset's
+    extras: Mapping[str, AnyArray] = {}  # "mask" [..., N]: which critics learn; "mc_return" [...]
 
 
 class MonteCarlo(NamedTuple):

@@ -218,19 +218,17 @@ def test_bootstrapped_draws_every_head_alike():
 
 def test_a_head_is_kept_for_a_whole_episode(spec, batch):
     """Through the online loop's own step, with an algorithm that acts with its memory alone."""
-    class acts_with_memory(exploration.bootstrapped):
+
+    class shows_memory(exploration.bootstrapped):
         def act(self, key, algorithm, state, memory, observation):
             return jnp.float32([memory, 0])
 
-    class all_of_it(Replay):
-        needs_data = False
-
+    class whole_ring(Replay):
         def sample(self, stored, data, key, batch_size, inserted):
             return stored.ring
 
-    rule, replay = acts_with_memory(), all_of_it(capacity=3)
-    empty = core.Algorithm({}, {}, {}, {}, (), 0.0, None, None, rule, critics=1000)
-    seeds = SeedMap([0, 1])
+    empty = core.Algorithm({}, {}, {}, {}, (), 0.0, None, None, shows_memory(), critics=1000)
+    replay, seeds = whole_ring(capacity=3), SeedMap([0, 1])
     begin = seeds.compile(online.begin(empty, replay, spec, 2))
     step = online.compile_step(Phase(None, steps=9, batch_size=2), empty, replay, seeds)
     train = core.TrainState({}, {}, {}, {}, jnp.zeros(2, jnp.int32))

@@ -8,12 +8,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
-    path for part in ("enoto_jax", "experiments", "tests") for path in (ROOT / part).rglob("*.py")
+    path
+    for part in ("enoto_jax", "examples", "experiments", "tests")
+    for path in (ROOT / part).rglob("*.py")
 )
 MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 CALLS = {"eval", "exec", "compile", "torch.load", "pd.read_pickle", "pandas.read_pickle"}
 # Tests that run the documents' own code blocks.
-RUN_BY_TESTS = {f"tests/test_{name}.py": {"exec"} for name in ("docs_data", "export", "site")}
+RUN_BY_TESTS = {
+    f"tests/{name}.py": {"exec"}
+    for name in ("deploy/test_export", "docs/test_docs_data", "docs/test_site")
+}
 
 
 def dangers(source: str) -> set[str]:

@@ -142,7 +142,7 @@ def nested(key: Key, terms: int) -> tuple[Key, Key, Sequence[Key]]:
 def flat(key: Key, terms: int) -> tuple[Key, Key, Sequence[Key]]:
     """Keys as AWAC and TD3 draw them: runs of earlier versions go on with the same numbers."""
     keys = jax.random.split(key, 3 + terms)
-    return keys[:2], keys[2], keys[3:]
+    return keys[:2], keys[2], list(keys[3:])
 
 
 def critic_loss(

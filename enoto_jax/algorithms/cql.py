@@ -124,6 +124,7 @@ class cql_penalty(_Penalty, CriticTerm):
         return jnp.concatenate(actions), jnp.concatenate(densities)
 
     def _drawn(self, key, n: int) -> Array:
+        assert self.subset is not None
         if self.subset > n:
             raise InputError(f"cql: subset is {self.subset}, but there are {n} critics")
         return jax.random.choice(jax.random.fold_in(key, 3), n, (self.subset,), replace=False)

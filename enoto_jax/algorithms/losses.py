@@ -9,9 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from enoto_jax.algorithms.bellman import PolicyFn, QFn
+from enoto_jax.algorithms.bellman import PolicyFn, QFn, Reduce
 from enoto_jax.nets.networks import positive
-from enoto_jax.targets import TargetRule
 from enoto_jax.types import Array, LossFn, Metrics
 
 
@@ -27,7 +26,7 @@ def weighted_cloning(
     }
 
 
-def soft_actor(q: QFn, policy: PolicyFn, reduce: TargetRule) -> LossFn:
+def soft_actor(q: QFn, policy: PolicyFn, reduce: Reduce) -> LossFn:
     """Batch mean of temperature log pi(a | s) - reduce(Q(s, a)), a reparameterised (SAC)."""
 
     def loss(params, state, batch, key):

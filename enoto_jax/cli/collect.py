@@ -130,7 +130,8 @@ def _train(out: Path) -> Training:
     for path, value in settings.items():
         row = registry.override(row, path, value)
     row = plans.with_settings(row, FLAGS.set)
-    folder, bounds = out / "sac", row.online.algorithm.log_std_range
+    algorithm: Any = row.online.algorithm
+    folder, bounds = out / "sac", algorithm.log_std_range
     (out / "policies").mkdir(parents=True, exist_ok=True)
 
     def keep(phase: str, step: int, state: core.TrainState, returns: np.ndarray) -> None:
@@ -200,7 +201,8 @@ def _make(kind: str, path: Path, training: Training, known: dict[str, Any]) -> N
     if kind == "medium-expert":
         parts = [_rolled(part, training, known) for part in ("medium", "expert")]
         made = [(*part, dict(infos)) for part, infos, _ in parts]
-        transitions = Transition(*(np.concatenate(x) for x in zip(*(m[:6] for m in made))))
+        joined = [np.concatenate(x) for x in zip(*(m[:6] for m in made))]
+        transitions = Transition._make([*joined, {}])
         # Where the first set's last episode was cut, the data go on elsewhere.
         transitions.truncated[len(made[0][2]) - 1] |= not transitions.terminated[
             len(made[0][2]) - 1
@@ -229,6 +231,7 @@ def _first(transitions: Transition, rows: int) -> Transition:
 def _rolled(kind: str, training: Training, known: dict[str, Any]) -> tuple:
     """Transitions, infos and metadata of a random, medium or expert roll-out."""
     seed = FLAGS.seed + 1 + KINDS.index(kind)
+    act: rollout.ActFn
     if kind == "random":
         act, metadata = rollout.uniform(env_spec(training.env_id).action_size), {}
     else:
@@ -274,7 +277,8 @@ def from_run(folder: Path, out: Path) -> None:
     }
     for kind in _kinds(("replay", "policy")):
         if kind == "replay":
-            kept, infos = _first(transitions, FLAGS.rows), {}
+            infos: dict[str, np.ndarray] = {}
+            kept = _first(transitions, FLAGS.rows)
         else:
             kept, infos, _ = rollout.rollout(env_id, act, FLAGS.rows, FLAGS.seed)
         path = out / f"{kind}.hdf5"

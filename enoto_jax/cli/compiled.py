@@ -28,7 +28,7 @@ def keep(given: str | None) -> None:
     if given == NONE:
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    if given is None and jax.config.jax_compilation_cache_dir is not None:
+    if given is None and jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     folder = default() if given is None else Path(given).expanduser()
     try:

@@ -27,8 +27,8 @@ from enoto_jax.types import InputError
 
 FLAGS = flags.FLAGS
 # What a cell sets itself, and what a run in a sweep has no use for.
-_OWN = ("method", "task", "seed", "out", "dry_run", "explain", "distributed", "coordinator")
-_OWN += ("num_processes", "process_id")
+_OWN = ("method", "task", "seed", "out", "dry_run", "explain")
+_HOSTS = ("distributed", "coordinator", "num_processes", "process_id")
 
 
 class Cell(NamedTuple):
@@ -94,7 +94,8 @@ def cells(out: Path) -> list[Cell]:
         offline = row.plan.recipe.offline is not None and row.plan.restore is None
         if offline and not _began_alone(out / row.name):
             shared.setdefault(_offline(row.plan), []).append(row)
-    first, after = [], {}
+    first: list = []
+    after: dict = {}
     for key, group in shared.items():
         if len(group) > 1:
             plan, digest = group[0].plan, hashlib.sha256(key.encode()).hexdigest()[:8]
@@ -129,7 +130,7 @@ def common() -> tuple[str, ...]:
     """Arguments that all cells share."""
     lines = []
     for flag in FLAGS.get_flags_for_module(train.define.__module__):
-        if flag.present and flag.name not in _OWN:
+        if flag.present and flag.name not in _OWN + _HOSTS:
             lines += flag.serialize().splitlines()
     if FLAGS.budget is None and not FLAGS.config:  # a worker's device may be another one
         lines.append(f"--budget={budgets.fitting()}")

@@ -166,7 +166,8 @@ class Sweep:
     def _submit(self) -> dict[Any, str]:
         """Hand everything to Ray, which keeps the order; reference -> name."""
         ray = self._ray = start_ray()
-        token, references = uuid.uuid4().hex, {}
+        references: dict[str, Any] = {}
+        token = uuid.uuid4().hex
         (self._out / ".sweep").write_text(token)
         remote = ray.remote(
             num_cpus=FLAGS.cpus_per_run,

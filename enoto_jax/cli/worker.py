@@ -72,7 +72,8 @@ def run_cell(
 
 def keep_compiled(out: Path) -> None:
     """Let a machine's runs share their compiled programs, unless the surroundings say where."""
-    if jax.config.jax_compilation_cache_dir is None:  # a machine's own: programs fit its processor
+    # A machine's own: programs fit its processor.
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = out / ".compiled" / socket.gethostname()
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -42,7 +42,8 @@ def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
     first = next((key for key in ordered if arrays[key].shape), "")
     reference = first and arrays[first].shape
     for key, array in arrays.items():
-        shape, matrix = array.shape or (), meaning[key] in MATRICES
+        shape: tuple[int, ...] = array.shape or ()
+        matrix = meaning[key] in MATRICES
         good = (len(shape) == 2 and shape[1]) if matrix else shape[1:] in ((), (1,))
         if array.dtype.kind not in "biuf":
             problems[key] = f"{key} has type {array.dtype}, real numbers are needed"
@@ -164,7 +165,7 @@ def _out_of_bounds(actions: np.ndarray, bounds: Bounds | None) -> str | None:
 def rescaled(actions: np.ndarray, bounds: Bounds) -> np.ndarray:
     """Actions `[N, A]` in [-1, 1] for those between the bounds, float32."""
     low, high = (np.asarray(bound, np.float64) for bound in bounds)
-    return np.float32((actions - low) * (2.0 / (high - low)) - 1.0)
+    return np.asarray((actions - low) * (2.0 / (high - low)) - 1.0, np.float32)
 
 
 def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
@@ -182,8 +183,8 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
     try:
         texts = (bound.split(",") if isinstance(bound, str) else bound for bound in (low, high))
         given = [np.asarray(bound, np.float64) for bound in texts]
-        bounds = tuple(np.broadcast_to(bound, (size,)) for bound in given)
-        good = np.isfinite(bounds).all() and (bounds[0] < bounds[1]).all()
+        lowest, highest = (np.broadcast_to(bound, (size,)) for bound in given)
+        good = bool(np.isfinite([lowest, highest]).all() and (lowest < highest).all())
     except (TypeError, ValueError):
         good = False
     if not good:
@@ -191,7 +192,7 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
             f"{where}: action_low and action_high must both be given, as one number or {size}, "
             f"low < high; got {str(low)[:80]!r} and {str(high)[:80]!r}"
         )
-    return bounds
+    return lowest, highest
 
 
 def interval(low: Any, high: Any) -> str:
@@ -259,7 +260,7 @@ def to_transitions(
         )
     following = observation[rows + ~terminated[rows]]
     kept = (observation, arrays["actions"], arrays["rewards"], terminated, truncated)
-    return Transition(*(_take(array, rows) for array in kept), following)
+    return Transition._make([*(_take(array, rows) for array in kept), following, {}])
 
 
 def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -69,7 +69,10 @@ def inspect(
         InputError: if there is no such data set.
     """
     place = locate(task, download=download)
-    errors, lost, arrays, source, dataset, layout = [], [], {}, None, None, ""
+    errors: list[str] = []
+    lost: list[str] = []
+    arrays: dict[str, Any] = {}
+    source, dataset, layout = None, None, ""
     try:
         with place.opened(place.path) as file:
             errors += file.problems.values()
@@ -80,7 +83,7 @@ def inspect(
             lost += notes.lost_precision(file.arrays)
         if not file.problems:
             source = scaled(completed(from_place(place), env_id), action_low, action_high)
-        bounds = source and source.read.keywords.get("bounds")
+        bounds = None if source is None else source.action_bounds
         found = {key: flat.value_problem(array, key, bounds) for key, array in arrays.items()}
         errors += [words.labelled(text, key, file.words) for key, text in found.items() if text]
         if bounds and not found["actions"]:
@@ -99,7 +102,7 @@ def inspect(
         errors.append(str(error).removeprefix(f"{place.path}: "))
     findings = [Finding(True, text) for text in errors]
     findings += [Finding(False, text) for text in lost]
-    findings += on_flat(arrays, source and source.max_episode_steps)
+    findings += on_flat(arrays, None if source is None else source.max_episode_steps)
     if source is not None:
         findings += [Finding(False, text) for text in (*source.notes, *_unread(source))]
         findings += env_findings(source, env_id, arrays.get("actions"))
@@ -246,7 +249,7 @@ def env_findings(
         yield Finding(env_id is not None, str(error))
         return
     found, spec = spec_of(env), source.spec
-    own = (env.env if isinstance(env, RescaleAction) else env).action_space
+    own: Any = (env.env if isinstance(env, RescaleAction) else env).action_space
     env.close()
     if found != spec:
         yield Finding(

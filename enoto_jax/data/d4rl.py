@@ -65,9 +65,8 @@ def opened(path: Path) -> Iterator[files.Opened]:
     with files.guarded(path):
         files.check_file(path)
         npz = path.suffix.lower() == ".npz"
-        with zipfile.ZipFile(path) if npz else files.open_hdf5(path) as file:
-            if npz:
-                file = _Npz(file)
+        with zipfile.ZipFile(path) if npz else files.open_hdf5(path) as opened_file:
+            file: Any = _Npz(opened_file) if npz else opened_file
             found = {name: file.get(name) if npz else _find(file, name) for name in words.MEANING}
             given = {k: item for k, item in found.items() if isinstance(item, h5py.Dataset | _Npy)}
             files.check_memory(given.values(), path)
@@ -77,7 +76,7 @@ def opened(path: Path) -> Iterator[files.Opened]:
                 problem = unwritten(given[name], name, path)
                 problems |= {name: problem} if problem else {}
             read = words.understand({k: a for k, a in given.items() if k not in problems})
-            problems = _missing(given, file) | problems | read.problems
+            problems = {**_missing(given, file), **problems, **read.problems}
             arrays = {k: array for k, array in read.arrays.items() if k not in read.problems}
             attributes = {key: file.attrs[key] for key in ATTRIBUTES if key in file.attrs}
             unread = words.unread(_names(file), given)

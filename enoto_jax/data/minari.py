@@ -139,7 +139,7 @@ def opened(folder: Path) -> Iterator[files.Opened]:
 class _Layout(NamedTuple):
     """What all episodes have in common, and how long each is."""
 
-    episodes: Sequence[tuple[str, int]]  # group, steps
+    episodes: list[tuple[str, int]]  # group, steps
     leaves: Mapping[str, int]  # data set below each group -> width
     observed: Sequence[str]  # those that make up the observation, in order
 
@@ -160,7 +160,8 @@ def _survey(
     for name in names:
         if not isinstance(files.find(file, name), h5py.Group):
             return _Layout([], {}, []), {name: f"{name} is no group of arrays; copy it again"}
-    first, problems = file[names[0]], {}
+    first = file[names[0]]
+    problems: dict[str, str] = {}
     observations = files.find(first, "observations")
     observed = ["observations"]
     if isinstance(observations, h5py.Group):
@@ -305,7 +306,7 @@ def _arrays(file: h5py.File, layout: _Layout, low: np.ndarray, high: np.ndarray)
     steps = sum(steps for _, steps in layout.episodes)
     every, number = slice(None), np.dtype(np.float32)
 
-    def rows(leaves, kept=every, dtype=number):
+    def rows(leaves, kept=every, dtype=number) -> tuple[Any, ...]:
         width = sum(layout.leaves[leaf] for leaf in leaves)
         shape = (steps, width) if width else (steps,)
         return file, layout, leaves, kept, dtype, shape
@@ -314,10 +315,10 @@ def _arrays(file: h5py.File, layout: _Layout, low: np.ndarray, high: np.ndarray)
     terminations = _Rows(*rows(["terminations"]))
     return {
         "observations": _Rows(*rows(layout.observed, slice(None, -1))),
-        "actions": _Actions(*rows(["actions"]), low, high),
+        "actions": _Actions(*rows(["actions"]), low, high),  # type: ignore[call-arg]
         "rewards": _Rows(*rows(["rewards"])),
         "terminals": terminations,
-        "timeouts": _Timeouts(*rows(["truncations"]), terminations),
+        "timeouts": _Timeouts(*rows(["truncations"]), terminations),  # type: ignore[call-arg]
         "next_observations": _Rows(*rows(layout.observed, slice(1, None))),
     }
 

@@ -177,7 +177,8 @@ def duplicates(*arrays: np.ndarray) -> int:
     """How many rows `[N, ...]` are equal to an earlier one in all arrays, bit for bit."""
     rows = np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
     words = np.ascontiguousarray(rows, np.float32).view(np.uint32)
-    weights = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) | 1
+    drawn = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64)
+    weights: np.ndarray = drawn | np.ones_like(drawn)
     sums = np.zeros(len(words), np.uint64)  # equal for equal rows, else hardly ever
     for column, weight in zip(words.T, weights, strict=True):
         sums += column.astype(np.uint64) * weight
@@ -211,7 +212,7 @@ def action_units(dataset: Any, low: Any, high: Any) -> ActionUnits:
     actions = dataset if isinstance(dataset, np.ndarray) else dataset.transitions.action
     low, high = (np.broadcast_to(np.float64(x), actions.shape[1:]) for x in (low, high))
     least, most = actions.min(axis=0), actions.max(axis=0)
-    scaled = _within(least, most, np.float64(-1), np.float64(1))
+    scaled = _within(least, most, np.array(-1.0), np.array(1.0))
     theirs = bool((low < high).all()) and _within(least, most, low, high)
     # The tighter box tells: of [0, 1] the data fill all, of [-1, 1] half.
     if theirs and scaled:

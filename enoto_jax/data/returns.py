@@ -36,12 +36,12 @@ def returns_to_go(
         raise InputError(f"discount must be {limit}, got {discount}")
     reward = np.asarray(transitions.reward)
     end = np.asarray(transitions.terminated) | np.asarray(transitions.truncated)
-    result, following = [], 0.0
+    backwards, following = [], 0.0
     # A plain loop over Python floats: 2M rows take 0.4 s, and episodes may have any length.
     for r, weight in zip(reward[::-1].tolist(), np.where(end, 0.0, discount)[::-1].tolist()):
         following = r + weight * following
-        result.append(following)
-    result = np.array(result[::-1], np.float32)
+        backwards.append(following)
+    result = np.array(backwards[::-1], np.float32)
     if sparse is not None:
         starts = np.append(0, np.flatnonzero(end[:-1]) + 1)
         fruitless = np.logical_and.reduceat(reward == np.float32(sparse), starts)

@@ -306,7 +306,9 @@ def _common(texts) -> str:
 def _joined(parts: list[Transition]) -> Transition:
     """The transitions of all parts, a field at a time, so that little is held twice."""
     fields = [list(part[:6]) for part in parts]
-    return Transition(*(np.concatenate([part.pop(0) for part in fields]) for _ in range(6)))
+    return Transition._make(
+        [*(np.concatenate([part.pop(0) for part in fields]) for _ in range(6)), {}]
+    )
 
 
 def from_arrays(
@@ -347,7 +349,7 @@ def from_arrays(
     Raises:
         InputError: if the arrays cannot be used, or contradict each other.
     """
-    given = {
+    given: Mapping[str, Any] = {
         "observations": observations,
         "actions": actions,
         "rewards": rewards,
@@ -355,8 +357,9 @@ def from_arrays(
         "timeouts": timeouts,
         "next_observations": next_observations,
     }
-    given = {k: v for k, v in (given | others).items() if v is not None}
-    attributes = dict(zip(("ref_min_score", "ref_max_score"), reference or (), strict=False))
+    given = {k: v for k, v in {**given, **others}.items() if v is not None}
+    bounds_of_scores = ("ref_min_score", "ref_max_score")
+    attributes: dict[str, Any] = dict(zip(bounds_of_scores, reference or (), strict=False))
     attributes["unread"] = words.unread(given, words.MEANING)
     given, known = _understood(given, name)
     spec = Spec(given["observations"].shape[1], given["actions"].shape[1])
@@ -430,21 +433,22 @@ def _described(
     reference = family and (family.random, family.expert)
     bounds = [attributes[k] for k in ("ref_min_score", "ref_max_score") if k in attributes]
     if bounds:
-        reference = tuple(_number(bound) for bound in bounds)
-        if len(reference) != 2 or not np.isfinite(reference).all() or reference[0] >= reference[1]:
+        told = [_number(bound) for bound in bounds]
+        if len(told) != 2 or not np.isfinite(told).all() or told[0] >= told[1]:
             raise InputError(
                 f"{where}: ref_min_score and ref_max_score must both be given, as numbers, the "
                 f"smaller first; got {', '.join(repr(str(b)) for b in bounds)}"
             )
+        reference = (told[0], told[1])
     limit = family.max_episode_steps if family else _registered_limit(env_id)
     if "max_episode_steps" in attributes:
-        limit = _number(attributes["max_episode_steps"])
-        if limit < 1 or not limit.is_integer():
+        told_limit = _number(attributes["max_episode_steps"])
+        if told_limit < 1 or not told_limit.is_integer():
             raise InputError(
                 f"{where}: max_episode_steps must be a whole number of steps, "
                 f"got {str(attributes['max_episode_steps'])!r}"
             )
-        limit = int(limit)
+        limit = int(told_limit)
     version = re.search(r"-(v\d+)$", name)
     return Source(
         name=name,
@@ -453,7 +457,7 @@ def _described(
         env_id=env_id or (family and family.env_id),
         max_episode_steps=limit,
         reference=reference,
-        physics=_physics(attributes, "path" in content and content["path"].name),
+        physics=_physics(attributes, content["path"].name if "path" in content else None),
         notes=tuple(map(_text, attributes.get("notes", ()))),
         unread=tuple(map(_text, attributes.get("unread", ()))),
         env_kwargs=attributes.get("env_kwargs", {}),
@@ -498,4 +502,4 @@ def _registered_limit(env_id: str | None) -> int | None:
     except ImportError:
         return None
     known = gymnasium.registry.get(env_id)
-    return known and known.max_episode_steps
+    return None if known is None else known.max_episode_steps

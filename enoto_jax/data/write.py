@@ -79,7 +79,7 @@ def write_minari(
         raise InputError("--minari: pip install 'minari[hdf5]' first") from error
     with known_warnings_ignored():
         env = gymnasium.make(env_id)
-    space = env.action_space
+    space: Any = env.action_space
     # Ours lie in [-1, 1]; Minari holds what the environment takes.
     actions = space.low + 0.5 * (transitions.action + 1.0) * (space.high - space.low)
     ends = np.flatnonzero(transitions.terminated | transitions.truncated) + 1

@@ -105,7 +105,8 @@ class Agent:
         self._data = data
         begin = online.begin(built.online, built.replay, source.spec, self._phase.batch_size, rows)
         self._online = resume.hand_over(built, begin, seeds, before)
-        self.steps, self._checkpoints, self._closed = 0, None, False
+        self.steps, self._closed = 0, False
+        self._checkpoints: Checkpoints | None = None
         config = {
             "recipe": units.to_json(recipe),
             "seeds": [int(seed)],
@@ -130,9 +131,10 @@ class Agent:
         self._starts, self._waiting = True, False
         self.updates = self.skipped = 0
         acts = budget_s is None  # with a budget, that is another program's
-        step = online.compile_step(self._phase, built.online, built.replay, seeds, acts)
+        step: Any = online.compile_step(self._phase, built.online, built.replay, seeds, acts)
         self._advance = step.lower(*self._arguments(self._newest.observation)).compile()
-        self._mode, self._background = seeds.compile(built.online.mode), None
+        self._mode = seeds.compile(built.online.mode)
+        self._background: Background | None = None
         if budget_s is not None:
             self._start(built.online, budget_s)
 
@@ -171,8 +173,8 @@ class Agent:
         Raises:
           InputError: an observation of another size, or not finite.
         """
-        observation = self._world.observation(observation)
-        seen = np.float32(self.transform.observation(observation))
+        row = self._world.observation(observation)
+        seen = np.asarray(self.transform.observation(row), np.float32)
         if self._background is not None:
             work = partial(self._compute, seen, np.bool_(self._starts), self.steps, explore)
             self._held = self._background.within(work, self._held)
@@ -298,7 +300,7 @@ class Agent:
             params=params, targets=targets, frozen=frozen, opt_states={}, step=()
         )
 
-    def _compute(self, seen: np.ndarray, starts: bool, step: int, explore: bool) -> np.ndarray:
+    def _compute(self, seen: np.ndarray, starts: Any, step: int, explore: bool) -> np.ndarray:
         """With a budget: the world's action, by what is published."""
         seen = seen[None]
         if not explore:
@@ -310,7 +312,7 @@ class Agent:
 
     def _in_world(self, action: Array) -> np.ndarray:
         inner = self.transform.world_action(self._seeds.get(action)[0])
-        return self._world.action(np.float32(inner))
+        return self._world.action(np.asarray(inner, np.float32))
 
     def _open(self, out: Path) -> None:
         """Go on from what the folder holds."""

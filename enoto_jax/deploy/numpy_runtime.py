@@ -20,6 +20,7 @@ import warnings
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -184,8 +185,8 @@ def _array(name: str, npy: bytes) -> np.ndarray:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.kind not in _KINDS or math.prod(shape) * dtype.itemsize != len(npy) - file.tell():
         raise ValueError(f"{name} holds other numbers than its header says")
-    order = "F" if fortran else "C"
-    array = np.frombuffer(npy, dtype, offset=file.tell()).reshape(shape, order=order)
+    array = np.frombuffer(npy, dtype, offset=file.tell())
+    array = array.reshape(shape, order="F" if fortran else "C")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity")
     return array
@@ -213,7 +214,7 @@ def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True
             key: [_count(n, len(observation)) for n in x] if isinstance(x, list) else x
             for key, x in step["with"].items()
         }
-        operation = OPERATIONS[step["op"]]
+        operation: Any = OPERATIONS[step["op"]]
         if check:
             left -= _numbers(step["op"], inputs, options)
             if left < 0:

@@ -25,7 +25,7 @@ class World:
       InputError: bounds that are not finite, of another size, or without room between them.
     """
 
-    def __init__(self, spec: Spec, low: Array | float | None = None, high: Any = None):
+    def __init__(self, spec: Spec, low: Any = None, high: Any = None):
         self._spec, self.bounded = spec, low is not None or high is not None
         if (low is None) != (high is None):
             raise InputError("action_low, action_high: give both, or none of them")
@@ -59,7 +59,7 @@ class World:
             )
         terminated = _taken("terminated", values.flag, given.terminated)
         truncated = _taken("truncated", values.flag, given.truncated)
-        reward = np.float32(_taken("reward", values.number, given.reward))
+        reward = np.asarray(_taken("reward", values.number, given.reward), np.float32)
         return Transition(
             self.observation(given.observation),
             self._inner(given.action),
@@ -72,9 +72,9 @@ class World:
     def action(self, inner: np.ndarray) -> np.ndarray:
         """The world's action [A] for one in [-1, 1]."""
         if not self.bounded:
-            return np.float32(inner)
+            return np.asarray(inner, np.float32)
         middle, half = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
-        return np.float32(np.clip(middle + half * inner, self.low, self.high))
+        return np.asarray(np.clip(middle + half * inner, self.low, self.high), np.float32)
 
     def _inner(self, value: Array) -> np.ndarray:
         """The action in [-1, 1] for one of the world's."""

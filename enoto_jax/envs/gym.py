@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -60,26 +61,26 @@ def make_env(env: Env, **how) -> gymnasium.Env:
             robotics.register(maker)
         make = partial(gymnasium.make, maker) if isinstance(maker, (str, EnvSpec)) else maker
         with known_warnings_ignored():
-            env = make(**{**choice.kwargs, **how})
+            made: Any = make(**{**choice.kwargs, **how})
     except InputError:
         raise
     except Exception as error:  # a constructor is somebody else's code
         raise InputError(f"--env: cannot make {name!r}: {_reason(error)}") from error
-    if not isinstance(env, gymnasium.Env):
-        kind = f"{type(env).__module__}.{type(env).__qualname__}"
+    if not isinstance(made, gymnasium.Env):
+        kind = f"{type(made).__module__}.{type(made).__qualname__}"
         raise InputError(f"--env: {name} made a {kind}; a gymnasium.Env is needed")
-    check_action(env.action_space, name)
-    check_observation(env.observation_space, name)
-    if isinstance(env.observation_space, gymnasium.spaces.Dict):
+    check_action(made.action_space, name)
+    check_observation(made.observation_space, name)
+    if isinstance(made.observation_space, gymnasium.spaces.Dict):
         try:
-            env = robotics.observed(env, name)
+            made = robotics.observed(made, name)
         except NotImplementedError as error:
             raise InputError(f"--env: {name} observes what is no row: {error}") from error
-        check_observation(env.observation_space, name, nested=False)
-    action = env.action_space
+        check_observation(made.observation_space, name, nested=False)
+    action = made.action_space
     if (action.low != -1).any() or (action.high != 1).any():
-        env = RescaleAction(env, np.float32(-1.0), np.float32(1.0))
-    return env
+        made = RescaleAction(made, np.float32(-1.0), np.float32(1.0))
+    return made
 
 
 def _reason(error: Exception) -> str:
@@ -137,8 +138,8 @@ def action_bounds(env: Env | None, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _own_bounds(made: gymnasium.Env) -> tuple[np.ndarray, np.ndarray]:
     """The bounds [A], [A] of what `make_env` has rescaled."""
-    space = (made.env if isinstance(made, RescaleAction) else made).action_space
-    return np.float32(space.low), np.float32(space.high)
+    space: Any = (made.env if isinstance(made, RescaleAction) else made).action_space
+    return np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
 
 
 def check_spec(env: Env, spec: Spec, task: str) -> tuple[np.ndarray, np.ndarray]:

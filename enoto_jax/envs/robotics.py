@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from typing import Any
 
 import gymnasium
 
@@ -40,7 +41,8 @@ def register(env_id: str) -> None:
 def observed(env: gymnasium.Env, env_id: str) -> gymnasium.Env:
     """Keeps of a dictionary what the agent is to see, with one row of numbers to follow."""
     keys = next((keys for start, keys in OBSERVED.items() if env_id.startswith(start)), None)
-    spaces = env.observation_space.spaces
+    observation_space: Any = env.observation_space
+    spaces = observation_space.spaces
     if keys is None or not set(keys) <= set(spaces):
         return gymnasium.wrappers.FlattenObservation(env)
     kept = gymnasium.spaces.Dict([(key, spaces[key]) for key in keys])

@@ -19,7 +19,7 @@ from enoto_jax.envs.gym import Env, make_env
 from enoto_jax.types import InputError, Transition
 
 # (observation [D], rng) -> action [A] in the world's numbers and its log-density, or NaN
-ActFn = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, float]]
+ActFn = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, Any]]
 
 
 class Rollout(NamedTuple):
@@ -50,9 +50,9 @@ def rollout(env: Env, act: ActFn, rows: int, seed: int) -> Rollout:
       InputError: the environment cannot be made.
       RunError: it fails; the message has its name, the seed and the step.
     """
-    env = Guard(make_env(env), f"{env_choice(env)} of seed {seed}")
+    world: Any = Guard(make_env(env), f"{env_choice(env)} of seed {seed}")
     rng = np.random.default_rng(seed)
-    d, a = env.observation_space.shape[0], env.action_space.shape[0]
+    d, a = world.observation_space.shape[0], world.action_space.shape[0]
     made = Transition(
         np.zeros((rows, d), np.float32),
         np.zeros((rows, a), np.float32),
@@ -61,23 +61,23 @@ def rollout(env: Env, act: ActFn, rows: int, seed: int) -> Rollout:
         np.zeros(rows, bool),
         np.zeros((rows, d), np.float32),
     )
-    infos, returns, total, ended = _infos(env, rows), [], 0.0, True
+    infos, returns, total, ended = _infos(world, rows), [], 0.0, True
     for i in range(rows):
         if ended:
-            observation, _ = env.reset(seed=int(rng.integers(2**31)))
+            observation, _ = world.reset(seed=int(rng.integers(2**31)))
             total = 0.0
         for name in infos.keys() & {"qpos", "qvel"}:
-            infos[name][i] = getattr(env.unwrapped.data, name)
-        action, log_prob = act(np.float32(observation), rng)
+            infos[name][i] = getattr(world.unwrapped.data, name)
+        action, log_prob = act(np.asarray(observation, np.float32), rng)
         infos["action_log_probs"][i] = log_prob
-        following, reward, terminated, truncated, _ = env.step(np.float32(action))
+        following, reward, terminated, truncated, _ = world.step(np.asarray(action, np.float32))
         values = (observation, action, reward, terminated, truncated and not terminated, following)
         for field, value in zip(made[:6], values):
             field[i] = value
         observation, total, ended = following, total + float(reward), terminated or truncated
         if ended:
             returns.append(total)
-    env.close()
+    world.close()
     if np.isnan(infos["action_log_probs"]).any():
         del infos["action_log_probs"]
     return Rollout(made, infos, np.asarray(returns))
@@ -94,7 +94,7 @@ def uniform(size: int) -> ActFn:
 
 
 def _infos(env: gymnasium.Env, rows: int) -> dict[str, np.ndarray]:
-    infos = {"action_log_probs": np.zeros(rows, np.float32)}
+    infos: dict[str, np.ndarray] = {"action_log_probs": np.zeros(rows, np.float32)}
     data = getattr(env.unwrapped, "data", None)
     if hasattr(data, "qpos"):
         infos |= {k: np.zeros((rows, len(getattr(data, k)))) for k in ("qpos", "qvel")}
@@ -136,7 +136,7 @@ class NumpyPolicy(NamedTuple):
         u = mean + np.exp(log_std) * noise
         normal = -0.5 * (noise**2 + np.log(2.0 * np.pi)) - log_std
         squash = 2.0 * (np.log(2.0) - u - np.logaddexp(0.0, -2.0 * u))
-        return np.float32(np.tanh(u)), np.sum(normal - squash, axis=-1)
+        return np.asarray(np.tanh(u), np.float32), np.sum(normal - squash, axis=-1)
 
     def save(self, path: Path, **more: Any) -> None:
         """One .npz file, whole or not at all; `more` are further numbers to keep with it."""
@@ -187,4 +187,4 @@ class NumpyPolicy(NamedTuple):
             return np.asarray(layers[name]["kernel"]), np.asarray(layers[name]["bias"])
 
         trunk = tuple(layer(f"layer_{i}") for i in range(count))
-        return cls(trunk, layer("mean"), layer("log_std"), tuple(log_std_range))
+        return cls(trunk, layer("mean"), layer("log_std"), log_std_range)

@@ -60,7 +60,7 @@ def restore(env: gymnasium.Env, state: State) -> None:
     for where, layer in layers.items():
         own = {k.rpartition("/")[2]: v for k, v in state.items() if k.rpartition("/")[0] == where}
         if _hooked(layer):
-            layer.set_state(copy.deepcopy(own))
+            layer.set_state(copy.deepcopy(own))  # type: ignore[attr-defined]
             continue
         physics = {name: own.pop(name) for name in list(own) if name.startswith("mj_")}
         if physics:
@@ -88,7 +88,7 @@ def _hooked(layer: gymnasium.Env) -> bool:
     return found and hasattr(layer, "get_state") and hasattr(layer, "set_state")
 
 
-def _own(layer: gymnasium.Env, where: str) -> State | None:
+def _own(layer: Any, where: str) -> State | None:
     """What one layer holds; None if some of it is not plain."""
     if _hooked(layer):
         return copy.deepcopy(layer.get_state())
@@ -127,13 +127,13 @@ def _unpacked(value: Any) -> Any:
     return copy.deepcopy(value)
 
 
-def _physics(env: gymnasium.Env) -> State:
+def _physics(env: Any) -> State:
     numbers = np.empty(mujoco.mj_stateSize(env.model, _PHYSICS))
     mujoco.mj_getState(env.model, env.data, numbers, _PHYSICS)
     return {"mj_state": numbers, **{f"mj_{x}": getattr(env.data, x).copy() for x in _RESULTS}}
 
 
-def _set_physics(env: gymnasium.Env, state: State) -> None:
+def _set_physics(env: Any, state: State) -> None:
     mujoco.mj_resetData(env.model, env.data)
     mujoco.mj_setState(env.model, env.data, state["mj_state"], _PHYSICS)
     mujoco.mj_forward(env.model, env.data)

@@ -51,6 +51,7 @@ class SeedEnvs:
             [partial(_guarded, env, seed) for seed in self._seeds],
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
+        self._guards: list[Any] = list(self._envs.envs)  # each a Guard
         self._observation = np.zeros(0, np.float32)
 
     def begin(self, number: int = 0) -> Step:
@@ -58,7 +59,7 @@ class SeedEnvs:
 
         The transition is all zeros: nothing has happened yet.
         """
-        for env in self._envs.envs:
+        for env in self._guards:
             env.count = number
         states = [np.random.SeedSequence([s, number]).generate_state(1)[0] for s in self._seeds]
         observation, _ = self._envs.reset(seed=[int(s) for s in states])
@@ -94,14 +95,14 @@ class SeedEnvs:
 
     def capture(self) -> dict[str, Any] | None:
         """Everything that the coming steps depend on, or None where an environment hides some."""
-        states = [state.capture(env.env) for env in self._envs.envs]
+        states = [state.capture(env.env) for env in self._guards]
         if None in states:
             return None
         return {"states": states, "observation": self._observation}
 
     def restore(self, captured: dict[str, Any]) -> None:
         """Go on exactly from there, once `begin` was called."""
-        for env, own in zip(self._envs.envs, captured["states"]):
+        for env, own in zip(self._guards, captured["states"]):
             state.restore(env.env, own)
         self._observation = captured["observation"]
 

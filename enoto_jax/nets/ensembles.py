@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.struct
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def ensemble(net: nn.Module, n: int) -> nn.Module:
 
     An input that is a `PerCopy` is not shared: each copy gets its own.
     """
-    batched = nn.vmap(
+    batched: Any = nn.vmap(
         type(net),
         variable_axes={"params": 0},
         split_rngs={"params": True},
@@ -42,7 +43,7 @@ def ensemble(net: nn.Module, n: int) -> nn.Module:
         @nn.nowrap
         def apply(self, params: Params, *inputs: Array | PerCopy):
             if isinstance(params, cpu_kernels.Unstacked):
-                own = [x.values if isinstance(x, PerCopy) else (x,) * n for x in inputs]
+                own: list[Any] = [x.values if isinstance(x, PerCopy) else (x,) * n for x in inputs]
                 return cpu_kernels.apply_unstacked(net.apply, params, own)
             return super().apply(params, *inputs)
 

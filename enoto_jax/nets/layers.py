@@ -29,16 +29,16 @@ class Linear(nn.Module):
         fan_in = sum(part.shape[-1] for part in parts)
         kernel = self.param("kernel", self.kernel_init, fan_in, (fan_in, self.features))
         bias = self.param("bias", self.bias_init, fan_in, (self.features,))
-        *parts, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
-        if len({part.shape[:-1] for part in parts}) == 1:
-            return matmul(jnp.concatenate(parts, axis=-1), kernel) + bias
-        rows = itertools.accumulate((part.shape[-1] for part in parts), initial=0)
-        kernels = [kernel[i : i + part.shape[-1]] for part, i in zip(parts, rows)]
+        *cast, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
+        if len({part.shape[:-1] for part in cast}) == 1:
+            return matmul(jnp.concatenate(cast, axis=-1), kernel) + bias
+        rows = itertools.accumulate((part.shape[-1] for part in cast), initial=0)
+        kernels = [kernel[i : i + part.shape[-1]] for part, i in zip(cast, rows)]
         # The bias as one more row for a column of ones, so that its gradient is part of a product.
-        ones = jnp.ones((*parts[0].shape[:-1], 1), self.dtype)
-        parts[0] = jnp.concatenate([parts[0], ones], axis=-1)
+        ones = jnp.ones((*cast[0].shape[:-1], 1), self.dtype)
+        cast[0] = jnp.concatenate([cast[0], ones], axis=-1)
         kernels[0] = jnp.concatenate([kernels[0], bias[None]])
-        return sum(matmul(part, kernel) for part, kernel in zip(parts, kernels))
+        return sum(matmul(part, kernel) for part, kernel in zip(cast, kernels))
 
 
 class LayerNorm(nn.Module):

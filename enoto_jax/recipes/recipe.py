@@ -92,7 +92,7 @@ def build(recipe: Recipe, spec: Spec) -> Built:
         if phase is not None:
             _check_numbers(name, phase)
     with networks.computing(recipe.precision):
-        offline = recipe.offline and recipe.offline.algorithm.build(spec)
+        offline = None if recipe.offline is None else recipe.offline.algorithm.build(spec)
         online = recipe.online.algorithm.build(spec)
     built = Built(offline, recipe.handover, online, recipe.online.replay)
     for need in online.exploration.needs:
@@ -132,7 +132,7 @@ def _check_shapes(recipe: Recipe, spec: Spec, built: Built) -> None:
     state = jax.eval_shape(lambda k, s: built.handover(k, s, online), key, before)
     batch = example_batch(spec, online, built.replay, recipe.online.batch_size)
     after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
-    if offline is not None:
+    if offline is not None and recipe.offline is not None:
         unmasked = offline._replace(exploration=policy())
         count = recipe.offline.batch_size * offline.batches
         rows = jax.eval_shape(lambda: example_transition(spec, unmasked, count))

@@ -72,11 +72,11 @@ def _plugged(about: str, offline: AlgorithmConfig, online: AlgorithmConfig, **op
 
 _weighted = targets.weighted_min_pair()
 _sunrise = exploration.sunrise()
-_enoto = {"target": _weighted, "exploration": _sunrise}
+_enoto: dict[str, Any] = {"target": _weighted, "exploration": _sunrise}
 _released = exploration.sunrise(ucb=None, scope="batch")
 _standardised = transforms.transform(observations=True)  # epsilon 1e-3
 
-_rates = {"actor_rate": 3e-5, "critic_rate": 3e-4, "temperature_rate": 1e-4}
+_rates: dict[str, Any] = {"actor_rate": 3e-5, "critic_rate": 3e-4, "temperature_rate": 1e-4}
 _cql, _cql_n = cql(n=2, **_rates), cql(n=10, **_rates)
 _sac_n: dict[str, Any] = {
     "n": 10,
@@ -90,9 +90,9 @@ _sac_n: dict[str, Any] = {
 
 # CORL's constants for bc and awac, the authors' for iql, td3_bc and pex.
 _td3_bc = td3_bc(exploration=exploration.gaussian())
-_td3_n = {"n": 10, "actor_value": targets.min_q()}
+_td3_n: dict[str, Any] = {"n": 10, "actor_value": targets.min_q()}
 _iql_return_range = transforms.transform(return_range=1_000.0)
-_pex = {"beta": 10.0, "actor_init": xavier_init(), "critic_init": torch_init()}
+_pex: dict[str, Any] = {"beta": 10.0, "actor_init": xavier_init(), "critic_init": torch_init()}
 
 # Cal-QL in CORL's port, which brought it to locomotion.
 _orthogonal, _xavier = orthogonal_init(head_gain=math.sqrt(2.0)), xavier_init()
@@ -126,7 +126,7 @@ _rlpd = sac(
     actor_delay=20,
 )
 _inside = transforms.transform(action_limit=0.99999)
-_wsrl = {
+_wsrl: dict[str, Any] = {
     "n": 10,
     "target": _pair,
     "hidden": (256, 256),

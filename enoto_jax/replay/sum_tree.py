@@ -19,7 +19,7 @@ Levels = tuple[Array, ...]
 
 def build(priorities: Array, fanout: int = FANOUT) -> Levels:
     """The tree over priorities [R], none negative; what is added at the end is never drawn."""
-    levels = []
+    levels: list[Array] = []
     while not levels or len(priorities) > 1:
         missing = -len(priorities) % fanout
         levels.append(jnp.pad(priorities, (0, missing)).reshape(-1, fanout))

@@ -118,8 +118,8 @@ def complete_block(found: Mapping[str, set[str]]) -> tuple[list[str], list[str]]
         rows, tasks.
     """
     blocks = []
-    for tasks in map(frozenset, found.values()):
-        rows = [row for row, own in found.items() if own >= tasks]
-        blocks.append((len(rows) * len(tasks), len(tasks), rows, sorted(tasks)))
+    for each in map(frozenset, found.values()):
+        full = [row for row, own in found.items() if own >= each]
+        blocks.append((len(full) * len(each), len(each), full, sorted(each)))
     _, _, rows, tasks = max(blocks, key=lambda block: block[:2], default=(0, 0, [], []))
     return rows, tasks

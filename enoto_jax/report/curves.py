@@ -40,7 +40,7 @@ WORD = {
     SUCCESS: ("success rate", "success rate"),
 }
 AXIS = {"offline": "offline updates", "online": "online environment steps"}
-STYLE = {
+STYLE: Any = {
     "font.size": 11,
     "axes.labelsize": 11,
     "axes.titlesize": 12,
@@ -96,9 +96,9 @@ def draw(
     several, enough = len(curves) > 1, len(curves) >= intervals.ENOUGH
     handles: list[Any] = []
     if several and (seeds or not enough):
-        look = {"color": colour, "alpha": 0.35 if enough else 0.6, "linewidth": 0.9}
+        thin: dict[str, Any] = {"color": colour, "alpha": 0.35 if enough else 0.6, "linewidth": 0.9}
         for x, y in curves:
-            handles = axes.plot(x, y, linestyle=dash, label="each seed", **look)
+            handles = axes.plot(x, y, linestyle=dash, label="each seed", **thin)
             if len(x) == 1:
                 handles[0].set(marker=".", clip_on=False)
     grid, y = together(curves)
@@ -108,7 +108,7 @@ def draw(
         mean.set(marker="o", clip_on=False)
     handles = [mean, *handles]
     if enough:
-        look = {"color": colour, "alpha": 0.18, "linewidth": 0, "label": BAND}
+        look: dict[str, Any] = {"color": colour, "alpha": 0.18, "linewidth": 0, "label": BAND}
         handles.append(axes.fill_between(grid, *intervals.mean_interval(y), **look))
     return handles
 
@@ -156,7 +156,8 @@ def _panels(
     for row, y_label in zip(grid, y_labels, strict=True):
         for phase, axes in zip(shown, row, strict=True):
             end = max(1.0, float(ends[phase]))
-            few = {"nbins": 3, "steps": [1, 2, 5, 10]}  # the last label moves towards the others
+            # The last label moves towards the others.
+            few: dict[str, Any] = {"nbins": 3, "steps": [1, 2, 5, 10]}
             locator = MaxNLocator(**few) if phase == "offline" else MaxNLocator(6)
             ticks = locator.tick_values(0, end)
             axes.set(xlim=(0, end), xticks=[t for t in ticks if 0 <= t <= end])
@@ -186,13 +187,13 @@ def _step_aside(left: Axes, right: Axes) -> None:
     if left.get_xticks()[-1] > 0.9 * left.get_xlim()[1]:
         aside.append((left.get_xticklabels()[-1], "right", -3))
     for label, side, points in aside:
-        label.set_horizontalalignment(side)
-        move = ScaledTranslation(points / 72, 0, right.get_figure().dpi_scale_trans)
+        label.set(horizontalalignment=side)
+        move = ScaledTranslation(points / 72, 0, right.figure.dpi_scale_trans)
         label.set_transform(label.get_transform() + move)
 
 
 def _name_handover(right: Axes) -> None:
-    look = {"fontsize": 9.5, "color": "#444444", "ha": "center", "va": "bottom"}
+    look: dict[str, Any] = {"fontsize": 9.5, "color": "#444444", "ha": "center", "va": "bottom"}
     text = right.text(0, 1.01, "hand-over", transform=right.transAxes, **look)
     text.set_in_layout(False)  # else the panels would move apart to make room for it
     right.set_title(" ", fontsize=9.5)  # so this keeps its height free
@@ -290,7 +291,12 @@ def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Fi
         at = evaluation_at(rows, "handover")
         if len(ends) == 2 and len(at) == len({row["seed"] for row in rows}):
             level = float(np.mean([row[metrics[0]] for row in at]))
-            look = {"color": COLOURS[1], "linestyle": "--", "linewidth": 1.3, "zorder": 1.8}
+            look: dict[str, Any] = {
+                "color": COLOURS[1],
+                "linestyle": "--",
+                "linewidth": 1.3,
+                "zorder": 1.8,
+            }
             if np.isfinite(level):
                 lines = [axes.axhline(level, **look) for axes in panels[0].values()]
                 lines[0].set_label(f"{WORD[metrics[0]][1]} at the hand-over")

@@ -82,8 +82,12 @@ def series(
     for row in sorted(rows, key=lambda row: (row["seed"], row["step"])):
         if row["phase"] == phase:
             found.setdefault(row["seed"], []).append(row)
+
+    def column(own: list[Row], name: str) -> np.ndarray:
+        return np.array([row[name] for row in own])
+
     return {
-        seed: tuple(np.array([row[name] for row in own]) for name in ("step", "env_steps", metric))
+        seed: (column(own, "step"), column(own, "env_steps"), column(own, metric))
         for seed, own in found.items()
     }
 

@@ -221,7 +221,8 @@ def _lines(
                 )
             grid, y = together(own)
             if len(own) >= ENOUGH:
-                data.append(_band(grid, *mean_interval(y), row, styles[row]["color"], **where))
+                low, high = mean_interval(y)
+                data.append(_band(grid, low, high, row, styles[row]["color"], **where))
             data.append(_line(grid, y.mean(0), row, styles[row], _over_seeds(y), **where))
     for name, points in (published or {}).items() if "online" in axes else ():
         x, y = np.array(sorted(points), float).T

@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import imageio.v2 as imageio
@@ -44,7 +45,7 @@ def use_renderer() -> None:
     for name in tried:
         environment = {**os.environ, "MUJOCO_GL": name, "JAX_PLATFORMS": "cpu"}
         with tempfile.TemporaryDirectory() as place:  # MuJoCo leaves a log where it fails
-            how = {"env": environment, "cwd": place, "capture_output": True}
+            how: dict[str, Any] = {"env": environment, "cwd": place, "capture_output": True}
             done = subprocess.run([sys.executable, "-c", _TRY], **how)
         if done.returncode == 0:
             os.environ["MUJOCO_GL"] = name
@@ -110,7 +111,8 @@ def drawing(env_id: str) -> Iterator[gymnasium.Env]:
     with contextlib.closing(make_env(env_id, render_mode="rgb_array")) as env:
         camera = is_mujoco and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
         if is_mujoco and camera >= 0:
-            env.unwrapped.mujoco_renderer.camera_id = camera
+            inner: Any = env.unwrapped
+            inner.mujoco_renderer.camera_id = camera
         yield env
 
 
@@ -148,7 +150,7 @@ def _side_by_side(
 
 
 def _picture(env: gymnasium.Env, height: int | None) -> Image.Image:
-    picture = Image.fromarray(env.render())
+    picture = Image.fromarray(np.asarray(env.render()))
     if height is None:
         return picture
     return picture.resize((round(picture.width * height / picture.height), height))

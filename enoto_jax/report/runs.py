@@ -77,8 +77,8 @@ def read(folder: Path) -> Run:
         if not isinstance(config.get(key), str):
             raise InputError(f"{folder}: is not a run's folder: config.json has no {key}")
     rows = read_evaluations(folder)
-    timing = folder / "timing.json"
-    timing = read_json(timing) if timing.exists() else {}
+    clock = folder / "timing.json"
+    timing = read_json(clock) if clock.exists() else {}
     for key in ("data_hash", "command"):
         if not isinstance(config.get(key), (str, type(None))):
             raise InputError(f"{folder / 'config.json'}: {key} is no text; is it a run's?")

@@ -186,7 +186,7 @@ def words(per_seed: Mapping[str, float | None], digits: int = 1) -> str:
         return f"{mean} (1 seed)"
     if len(values) < intervals.ENOUGH:
         return f"{mean} (seeds {', '.join(f'{value:.{digits}f}' for value in values)})"
-    low, high = (f"{bound:.{digits}f}" for bound in intervals.mean_interval(values))
+    low, high = (f"{bound:.{digits}f}" for bound in intervals.mean_interval(np.asarray(values)))
     return f"{mean} [{low}, {high}] (95% t interval, n = {len(values)})"
 
 

@@ -26,7 +26,7 @@ def checksums(record: Mapping[str, Any], state: Any) -> dict[str, int]:
     sums = {"record": record_checksum(record)}
     for path, x in jax.tree.leaves_with_path(state):
         part = jax.tree_util.keystr(path[:1], simple=True)
-        sums[part] = zlib.crc32(np.ascontiguousarray(x), sums.get(part, 0))
+        sums[part] = zlib.crc32(np.ascontiguousarray(x).data, sums.get(part, 0))
     return sums
 
 
@@ -49,5 +49,5 @@ def one_checksum(record: Mapping[str, Any], state: Any) -> int:
     """Of version 2: one of the record and the whole state. Version 1 had none."""
     total = record_checksum(record)
     for x in jax.tree.leaves(state):
-        total = zlib.crc32(np.ascontiguousarray(x), total)
+        total = zlib.crc32(np.ascontiguousarray(x).data, total)
     return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,7 +95,7 @@ class _Wandb:
         self._run.finish()
 
 
-_SINKS = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+_SINKS: dict[str, Callable[[Path, Any], Sink]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
 
 
 def check(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -105,7 +105,7 @@ def quiet():
         yield
 
 
-def own(all_of_them: Sequence) -> slice:
+def own(all_of_them: Sized) -> slice:
     """Which of the seeds (or of anything as long) are this host's.
 
     Raises:

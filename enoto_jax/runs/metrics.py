@@ -23,7 +23,8 @@ class Rows:
 
     def __init__(self, folder: Path, seeds: Sequence[int], sinks: Sequence[Sink] = ()):
         self._seeds, self._sinks = seeds, sinks
-        self._evaluations = self._metrics = hosts.Nothing()
+        self._evaluations: Any = hosts.Nothing()
+        self._metrics: Any = hosts.Nothing()
         if hosts.first():
             self._evaluations = files.CsvLog(folder / "evaluations.csv", files.EVALUATION_COLUMNS)
             self._metrics = files.CsvLog(folder / "metrics.csv", files.METRIC_COLUMNS)
@@ -59,7 +60,7 @@ class Rows:
         step: int,
         returns: np.ndarray,
         success: np.ndarray,
-        scores: Sequence[float] | None,
+        scores: Sequence[float] | np.ndarray | None,
         wall_s: float,
     ) -> tuple[str, float]:
         """Write an evaluation of every seed.

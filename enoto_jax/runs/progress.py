@@ -100,8 +100,11 @@ class Progress:
         self._phase, self._total, self._n, self._score = phase, total, initial, ""
         self._begun = monotonic()
         self._clock = clock
-        self._every_s, self._shown_at, self._shown = every_s, self._begun, None
-        self._from, self._eval_s, self._announced = (initial, self._seconds()), None, set()
+        self._every_s, self._shown_at = every_s, self._begun
+        self._shown: tuple[int, str] | None = None
+        self._from = (initial, self._seconds())
+        self._eval_s: float | None = None
+        self._announced: set = set()
         self._eval_before = self._timing("eval_s")
         self._terminal, self._closed = self._stream.isatty(), False
         if self._terminal:

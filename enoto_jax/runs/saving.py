@@ -65,7 +65,7 @@ class Saving:
         timing: Timing,
         keep: int = 2,
     ):
-        self.checkpoints = hosts.Nothing()
+        self.checkpoints: Any = hosts.Nothing()
         if hosts.first():
             self.checkpoints = Checkpoints(folder / "checkpoints", keep)
         self._folder, self._offline_steps = folder, offline_steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 from enoto_jax.runs import hosts
 from enoto_jax.runs.progress import say
@@ -16,7 +17,8 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self.stop, self._handlers = False, {}
+        self.stop = False
+        self._handlers: dict[int, Any] = {}
 
     def catch(self) -> None:
         """A signal asks to stop from now on; a second one ends the process at once."""

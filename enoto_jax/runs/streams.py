@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import jax
+from jax.typing import ArrayLike
 
-from enoto_jax.types import Array, Key
+from enoto_jax.types import Key
 
 # Independent streams of random numbers of one seed.
 STREAMS = ("init", "offline", "handover", "online", "act")
 
 
-def stream(seed: Array, name: str) -> Key:
+def stream(seed: ArrayLike, name: str) -> Key:
     """The key of one named stream of one seed; fold a step number in before use."""
     return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))

@@ -30,7 +30,7 @@ class Timing:
         seconds = time.monotonic() - begun
         self.totals[f"{what}_s"] += seconds
 
-    def compiled(self, function: Callable, *arguments: Any) -> Callable:
+    def compiled(self, function: Any, *arguments: Any) -> Callable:
         """Compile ahead of time: compiling is never counted as running, and happens once."""
         with self.timed("compile"):
             return function.lower(*arguments).compile()

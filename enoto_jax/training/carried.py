@@ -14,8 +14,7 @@ from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import Array, Transition
 
 
-@flax.struct.dataclass
-class Online:
+class Online(flax.struct.PyTreeNode):
     """What a seed carries from step to step.
 
     Attributes:
@@ -52,7 +51,11 @@ def saved_template(whole: Online, step: int) -> Online:
 def portable(online: Online, step: int, seeds: SeedMap) -> Online:
     """Host arrays to save; the ring only as far as it is filled."""
     filled = jax.tree.map(lambda x: np.asarray(x)[:, :step].copy(), online.storage.ring)
-    host = seeds.get(online.replace(storage=online.storage._replace(ring=())))
+    host = seeds.get(
+        online.replace(
+            storage=online.storage._replace(ring=())  # type: ignore[arg-type]
+        )
+    )
     return host.replace(storage=host.storage._replace(ring=filled))
 
 

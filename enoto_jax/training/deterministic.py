@@ -26,7 +26,7 @@ def is_on() -> bool:
     if jax.default_backend() == "cpu":
         return True
     flagged = _FLAG in os.environ.get("XLA_FLAGS", "")
-    return flagged and jax.config.jax_default_matmul_precision == "highest"
+    return flagged and jax.config.values["jax_default_matmul_precision"] == "highest"
 
 
 def words() -> str:

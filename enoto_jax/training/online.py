@@ -190,7 +190,7 @@ class Interaction:
         self._numbers = self._seeds.put(self._seeds.seeds)
         self._programs = record.programs(algorithm)
         kind = PoolEnvs if phase.envs_backend == "envpool" else SeedEnvs
-        self._envs = kind(env, self._seeds.seeds, record.transform)
+        self._envs: Any = kind(env, self._seeds.seeds.tolist(), record.transform)
         self._now = self._envs.begin(step)
         clock = Clock(record.timing, phase.eval_every, steady=phase.warmup + 1)
         self._progress = Progress("online", phase.steps, step, clock)

@@ -33,7 +33,7 @@ def action_distances(
     """
 
     chosen, recorded = algorithm.mode(state, rows.observation), rows.action
-    world = transform.world_action
+    world: Callable = transform.world_action
     return jnp.linalg.norm(world(chosen) - world(recorded), axis=-1)
 
 

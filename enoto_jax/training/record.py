@@ -91,7 +91,7 @@ class Record:
     ):
         self.folder, self.seeds, self.transform = folder, seeds, transform
         self.timing, self.signals = Timing(), Signals()
-        self.rows = Rows(folder, seeds.all, sinks)
+        self.rows = Rows(folder, seeds.all.tolist(), sinks)
         self.saving = Saving(folder, offline_steps, transform, self.timing, keep)
         self._source, self.looks, self._offline_steps = source, looks, offline_steps
 

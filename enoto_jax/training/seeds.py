@@ -42,7 +42,8 @@ def use_cores(count: int) -> None:
     A seed on a core of its own is faster than all cores on one seed's small products. Does nothing
     once JAX has its devices, or where the user has said how many there are.
     """
-    said = jax.config.jax_num_cpu_devices >= 0 or "device_count" in os.environ.get("XLA_FLAGS", "")
+    said = jax.config.values["jax_num_cpu_devices"] >= 0
+    said = said or "device_count" in os.environ.get("XLA_FLAGS", "")
     if not said:
         with suppress(RuntimeError):
             devices = max(p for p in range(1, cores() + 1) if count % p == 0)
@@ -119,7 +120,10 @@ class SeedMap:
             return jax.vmap(function, in_axes=axes)(*arguments)
 
         compiler_options = self._compiler_options(once)
-        options = {"donate_argnums": tuple(donate), "compiler_options": compiler_options}
+        options: dict[str, Any] = {
+            "donate_argnums": tuple(donate),
+            "compiler_options": compiler_options,
+        }
         if self._mesh is None:
             return jax.jit(batched, **options)
 

@@ -32,7 +32,7 @@ from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
 from enoto_jax.types import InputError, Spec
-from experiments.robustness import fuzz_bundle, mutations
+from experiments.robustness import fuzz_bundle, fuzz_worlds, mutations
 
 SECRET = 0.40625  # every number outside; exact in all types of numbers with a fraction
 SPEC = Spec(2, 1)
@@ -283,7 +283,7 @@ def _append(path: Path, argument: str) -> None:
 
 def _use_arguments(folder: Path) -> None:
     arguments = json.loads((folder / "arguments.json").read_text())
-    _call(train, "--preset=smoke", *arguments, f"--out={folder / 'out'}", "--dry_run")
+    _call(train, "--budget=smoke", *arguments, f"--out={folder / 'out'}", "--dry_run")
 
 
 def _call(program: Any, *arguments: str) -> None:
@@ -472,10 +472,24 @@ TARGETS: dict[str, Target] = {
     "bundle": Target(
         fuzz_bundle.make, _everywhere(fuzz_bundle.MUTATIONS, fuzz_bundle.NAME), fuzz_bundle.use
     ),
+    "environment": Target(
+        fuzz_worlds.make_environment,
+        _everywhere(fuzz_worlds.ENVIRONMENT, fuzz_worlds.NAME),
+        fuzz_worlds.use_environment,
+    ),
+    "arrays": Target(
+        fuzz_worlds.make_arrays,
+        _everywhere(fuzz_worlds.ARRAYS, fuzz_worlds.NAME),
+        fuzz_worlds.use_arrays,
+    ),
+    "told": Target(
+        fuzz_worlds.make_told, _everywhere(fuzz_worlds.TOLD, fuzz_worlds.NAME), fuzz_worlds.use_told
+    ),
 }
 # Data sets and policies come from strangers and are quick to try; a recipe takes a second to build.
 TURNS = (
     *10 * ("d4rl", "antmaze", "virtual", "words", "npz", "minari", "bundle"),
+    *10 * ("environment", "arrays", "told"),
     *2 * ("evaluations", "checkpoint"),
     "flags",
     "config",

@@ -10,6 +10,7 @@ from experiments.robustness import fuzz, fuzz_targets
 from tests.helpers import define_flags
 
 QUICK = ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations", "bundle"]
+QUICK += ["environment", "arrays", "told"]
 ROUNDS = 20
 
 

@@ -7,6 +7,8 @@ they differ in how the data were collected, not in how a policy is scored.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 from gymnasium import spaces
@@ -46,7 +48,7 @@ class AntMaze(MujocoEnv, EzPickle):
         EzPickle.__init__(self, maze, **how)
         self.maze_name = maze
         self.goal = self._maze.goal
-        camera = {**_CAMERA, "lookat": np.array([*self._maze.middle, 0.0])}
+        camera: dict[str, Any] = {**_CAMERA, "lookat": np.array([*self._maze.middle, 0.0])}
         space = spaces.Box(-np.inf, np.inf, (sum(_SIZE),), np.float64)
         super().__init__("ant.xml", 5, observation_space=space, default_camera_config=camera, **how)
 

@@ -202,5 +202,5 @@ def _errors(found: np.ndarray, truth: np.ndarray, begin: np.ndarray) -> Errors:
         return Errors(*[float("nan")] * 4)
     error = np.abs(found - truth).max(axis=1)
     change = np.abs(truth - begin).max(axis=1)
-    quantiles = [float(x) for x in np.quantile(error, (0.5, 0.9, 1.0))]
-    return Errors(*quantiles, float(np.median(change)))
+    quantiles = (float(x) for x in np.quantile(error, (0.5, 0.9, 1.0)))
+    return Errors._make([*quantiles, float(np.median(change))])
