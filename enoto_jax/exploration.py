@@ -158,9 +158,9 @@ class sunrise(_Masked):
     ] = 10.0
     scope: Annotated[
         str,
-        "of the weight: transition (SUNRISE: one each), relative (the same of the std divided by "
-        "its mean over the batch, whatever the rewards' scale; T near 1 then) or batch (ENOTO-code: "
-        "one scalar, from the mean std over N fresh actions of the critics' batch means).",
+        "of the weight: transition (SUNRISE: one each); relative: the same of the std divided by "
+        "its batch mean, whatever the rewards' scale (T near 1); or batch (ENOTO-code: one scalar, "
+        "from the mean std over N fresh actions of the critics' batch means).",
     ] = "transition"
 
     def __post_init__(self) -> None:

@@ -146,7 +146,7 @@ def fitting() -> str:
     on_cpu = jax.default_backend() == "cpu"
     if fresh and on_cpu:
         jax.extend.backend.clear_backends()
-    return "cpu" if on_cpu else "paper"
+    return "laptop" if on_cpu else "paper"
 
 
 def _source(task: str | None, env_id: str | None, row: Recipe) -> Source:

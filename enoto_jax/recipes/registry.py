@@ -91,6 +91,7 @@ for _make in (
     *(initialisers.xavier_init, initialisers.rlkit_init),
     *(replay.online_only, replay.append, replay.mixed, replay.whole_episodes, replay.balanced),
     *(handover.carry, handover.fresh, handover.expand_policy, handover.merge_actors),
+    handover.distil,
     transforms.transform,
 ):
     register(_make)
