@@ -5,7 +5,8 @@ python -m experiments.benchmarks.levers --clock=cpu --rounds=5 --seconds=0.5
 The base is enoto_cql's offline phase at the laptop budget's sizes: N = 10 critics of 2 x 128, batch
 128, one candidate a source. Each round times the base and every lever once, so that a machine that
 slows down slows all; a ratio is the median over rounds of the lever's rate by that round's base.
-`only` names some of them. How much a lever costs in quality is another question, see
+`arithmetic` is the ratio of the operations of an update as the compiler counts them.
+`--only` names some of them. How much a lever costs in quality is another question, see
 experiments/results/cheap/PLAN.md.
 """
 
@@ -79,17 +80,15 @@ def main() -> None:
             "lever": name,
             "updates_per_s": round(float(np.median(found)), 1),
             "ratio": rates.median(ratios),
+            "arithmetic": rates.median([_operations(runs[name]) / _operations(runs["base"])]),
             "lowest": round(float(ratios.min()), 2),
             "highest": round(float(ratios.max()), 2),
         }
         if FLAGS.json:
             print(json.dumps({**line, "rounds": clock.rounds, "clock": FLAGS.clock}))
         else:
-            print(
-                "{lever:24} {updates_per_s:8.1f} {ratio:6.2f} ({lowest} to {highest})".format(
-                    **line
-                )
-            )
+            text = "{lever:24} {updates_per_s:8.1f} {ratio:6.2f} ({lowest} to {highest})"
+            print((text + " {arithmetic:6.2f}").format(**line))
 
 
 def _row(changes: dict[str, Any]) -> Recipe:
@@ -100,6 +99,12 @@ def _row(changes: dict[str, Any]) -> Recipe:
         if path not in ("algorithm.penalty_rows",):  # the online phase must fit
             row = registry.override(row, f"online.{path}", value)
     return row
+
+
+def _operations(run) -> float:
+    """What the compiler counts in a call; loops' bodies once, so only ratios mean something."""
+    costs = run[2].cost_analysis()
+    return (costs[0] if isinstance(costs, list) else costs)["flops"]
 
 
 def _updates(row: Recipe):
