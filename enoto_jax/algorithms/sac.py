@@ -183,7 +183,7 @@ class sac(AlgorithmConfig):
             learners={} if self.learners in (None, self.n) else {"critic": self.learners},
         )
 
-    def _critic(self, hidden: tuple[int, ...]) -> nn.Module:
+    def _critic(self, hidden: tuple[int, ...]) -> nn.Module | SharedTrunk:
         """N critics, apart or on a shared trunk."""
         if not 0 <= self.shared_layers <= len(hidden):
             raise InputError(
