@@ -20,6 +20,7 @@ from enoto_jax.exploration import policy
 from enoto_jax.nets.initialisers import torch_init
 from enoto_jax.nets.networks import Linear
 from enoto_jax.recipes import registry
+from enoto_jax.training import probe
 from enoto_jax.training.run import train
 from enoto_jax.types import InputError
 from tests.helpers import quick_compiling, reach_source, tiny
@@ -383,8 +384,12 @@ def test_distil_refuses_what_it_cannot_learn_from(spec, state_of, batch):
         handover.distil(steps=0)
 
 
-def test_a_row_with_a_distilled_ensemble_runs_from_its_data_and_is_restored(tmp_path):
-    """N critics offline, two online; from another run's hand-over alike, which then needs data."""
+def test_a_row_with_a_distilled_ensemble_runs_from_its_data_and_is_restored(tmp_path, monkeypatch):
+    """N critics offline, two online; from another run's hand-over alike, which then needs data.
+
+    What the hand-over does is looked at also between evaluations, here after the second update.
+    """
+    monkeypatch.setattr(probe, "AFTER", (2,))
     row = tiny("enoto_cql", online__algorithm__n=2)
     row = registry.override(row, "handover", "distil")
     row = registry.override(row, "handover.steps", 3)
@@ -395,5 +400,9 @@ def test_a_row_with_a_distilled_ensemble_runs_from_its_data_and_is_restored(tmp_
             row, source, tmp_path / "again", seeds=(0,), eval_episodes=1, restore=tmp_path / "whole"
         )
     assert whole["final"] == again["final"]
-    names = {row["name"] for row in csv.DictReader((tmp_path / "whole/metrics.csv").open())}
-    assert {"offline/data/target", "online/data/target", "online/data/weight"} <= names
+    with open(tmp_path / "whole/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    looked = {int(row["step"]) for row in rows if row["name"] == "online/data/target"}
+    assert looked == {0, 4, 5, 8, 12}  # evaluations, and two updates after step 3
+    assert "offline/data/target" in {row["name"] for row in rows}
+    assert {row["step"] for row in rows if row["name"] == "online/critic/loss"} == {"4", "8", "12"}
