@@ -17,13 +17,14 @@ ACCELERATORS = ("cuda", "tpu")
 ROWS = 40
 
 
-@pytest.fixture(autouse=True)
-def as_on_an_accelerator(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def as_on_an_accelerator():
     """The program that an accelerator gets: nothing unstacked, no product in place of a sum."""
-    monkeypatch.setattr(cpu_kernels, "_on_cpu", lambda: False)
-    monkeypatch.setattr(SeedMap, "on_cpu", False)
     jax.clear_caches()  # what was traced for a CPU
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_kernels, "_on_cpu", lambda: False)
+        patch.setattr(SeedMap, "on_cpu", False)
+        yield
     jax.clear_caches()
 
 
