@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from enoto_jax.nets import cpu_kernels
+from enoto_jax.nets.ensembles import Drawn
 from enoto_jax.types import (
     Array,
     DualFn,
@@ -72,6 +74,9 @@ class Algorithm(NamedTuple):
       monte_carlo: how the return-to-go that batches need as an extra is computed, or None.
       priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
       duals: losses of multipliers, functions of the metrics of an update's losses; they come last.
+      learners: by network that is an ensemble: how many of its copies learn in an update, drawn
+        anew for each. The others do not move, and their loss is not computed; each copy has an
+        optimiser's state of its own, so that it is Adam of its own updates.
       batches: how many batches of the phase's size an update takes (independent agents).
     """
 
@@ -92,6 +97,7 @@ class Algorithm(NamedTuple):
     monte_carlo: MonteCarlo | None = None
     priority: Callable[[TrainState, Transition], Array] | None = None
     duals: Mapping[str, DualFn] = {}
+    learners: Mapping[str, int] = {}
     batches: int = 1
 
 
@@ -124,7 +130,10 @@ def init(algorithm: Algorithm, key: Key) -> TrainState:
         params=params,
         # Copies, because a donated buffer must not appear twice in one state.
         targets={name: jax.tree.map(jnp.copy, params[name]) for name in algorithm.tracked},
-        opt_states={name: tx.init(params[name]) for name, tx in algorithm.optimisers.items()},
+        opt_states={
+            name: (jax.vmap(tx.init) if name in algorithm.learners else tx.init)(params[name])
+            for name, tx in algorithm.optimisers.items()
+        },
         frozen={name: p for name, p in all_params.items() if name not in params},
         step=jnp.int32(0),
     )
@@ -186,6 +195,8 @@ def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
         return optax.apply_updates(params, changes), after
 
     def learn():
+        if name in algorithm.learners:
+            return _learn_drawn(algorithm, name, loss, before, *seen)
         (value, about), grads = jax.value_and_grad(_scalar(name, loss), has_aux=True)(params, *seen)
         return moved(grads), {"loss": value, **about}
 
@@ -200,6 +211,23 @@ def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
         params={**state.params, name: params}, opt_states={**state.opt_states, name: opt_state}
     )
     return state, metrics
+
+
+def _learn_drawn(algorithm, name, loss, before, state, batch, key) -> tuple[Any, Metrics]:
+    """Parameters and optimiser state after a step of the copies that are drawn for this update."""
+    total = jax.tree.leaves(before[0])[0].shape[0]
+    index = jax.random.permutation(jax.random.fold_in(key, 1), total)[: algorithm.learners[name]]
+    params, opt_state = (cpu_kernels.take(tree, index) for tree in before)
+
+    def of_drawn(params):
+        return loss(Drawn(params, index, total), state, batch, key)
+
+    (value, about), grads = jax.value_and_grad(_scalar(name, of_drawn), has_aux=True)(params)
+    step = algorithm.optimisers[name].update
+    changes, moved = cpu_kernels.each(step, grads, opt_state, params)
+    after = (optax.apply_updates(params, changes), moved)
+    after = tuple(cpu_kernels.put(tree, index, new) for tree, new in zip(before, after))
+    return after, {"loss": value, **about}
 
 
 def _scalar(name: str, loss: Callable) -> Callable:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from enoto_jax.types import Array, InputError, Key, Unit
 
+SCOPES = ("transition", "relative", "batch")
 Draw = Callable[[Key], Array]  # key -> target critics at a fresh next action, [N, B]
 
 
@@ -157,14 +158,16 @@ class sunrise(_Masked):
     ] = 10.0
     scope: Annotated[
         str,
-        "of the weight: transition (SUNRISE: one each) or batch (ENOTO-code: one scalar, from the "
-        "mean std over N fresh actions of the critics' batch means).",
+        "of the weight: transition (SUNRISE: one each); relative: the same of the std divided by "
+        "its batch mean, whatever the rewards' scale (T near 1); or batch (ENOTO-code: one scalar, "
+        "from the mean std over N fresh actions of the critics' batch means).",
     ] = "transition"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scope not in ("transition", "batch"):
-            raise InputError(f"sunrise: scope is {self.scope!r}; choose 'transition' or 'batch'")
+        if self.scope not in SCOPES:
+            known = ", ".join(map(repr, SCOPES))
+            raise InputError(f"sunrise: scope is {self.scope!r}; choose one of {known}")
 
     def act(self, key, algorithm, state, memory, observation):
         if self.ucb is None:
@@ -178,6 +181,9 @@ class sunrise(_Masked):
             return super().td_weight(key, next_q, draw)
         if self.scope == "transition":
             spread = jnp.std(next_q, axis=0)
+        elif self.scope == "relative":
+            spread = jnp.std(next_q, axis=0)
+            spread = spread / jnp.maximum(jnp.mean(spread), 1e-6)  # critics that agree: weight 1
         else:
             keys = jax.random.split(key, next_q.shape[0])
             spread = jnp.mean(jax.lax.map(lambda k: jnp.std(jnp.mean(draw(k), axis=-1)), keys))

@@ -6,12 +6,15 @@ The structure of what a hand-over returns is compared with what the online updat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from enoto_jax import core
-from enoto_jax.types import InputError, Key, Unit
+from enoto_jax.types import Array, InputError, Key, Params, Transition, Unit
 
 OFFLINE_ACTOR = "offline_actor"  # the frozen network that expand_policy fills
 
@@ -33,6 +36,23 @@ class Handover(Unit):
           InputError: the two phases' networks do not fit.
         """
         raise NotImplementedError
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it is called with a fourth argument, the offline phase that was (Learned)."""
+        return False
+
+
+class Learned(NamedTuple):
+    """The offline phase that a hand-over learns from.
+
+    Attributes:
+      algorithm: of that phase, which reads its networks.
+      data: its transitions [M, ...], as the agent sees them.
+    """
+
+    algorithm: core.Algorithm
+    data: Transition
 
 
 class carry(Handover):
@@ -111,6 +131,92 @@ class merge_actors(Handover):
                 f"is count here, n and hidden are equal): {difference}"
             )
         return merged
+
+
+class distil(Handover):
+    """Fit the online phase's critics, however many and wide, to the offline ones; keep the rest.
+
+    Critic j of M learns mean_i Q_i + offset_j delta, delta the teachers' mean pairwise distance, at
+    the data's actions and at the policy's. The offsets are evenly spaced around 0 and of mean
+    pairwise distance 1: mean and spread are the teachers', and the minimum of two students is
+    WeightedMinPair of the teachers. Targets are copies, and the critics' optimiser starts anew.
+    """
+
+    steps: Annotated[int, "gradient updates of the fit."] = 20_000
+    batch_size: Annotated[int, "transitions per update, each with two actions."] = 256
+    rate: Annotated[float, "Adam's learning rate."] = 3e-4
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size) < 1:
+            raise InputError(
+                f"distil: steps is {self.steps} and batch_size {self.batch_size}; both must be at "
+                "least 1"
+            )
+
+    @property
+    def needs_data(self) -> bool:
+        return True
+
+    def __call__(self, key, offline, algorithm, learned=None):
+        if offline is None or learned is None:
+            raise InputError("distil: there is no offline phase, or no data, to learn from")
+        if learned.algorithm.q is None or algorithm.q is None:
+            raise InputError("distil: both phases need critics; choose carry, or fresh")
+        init_key, fit_key = jax.random.split(key)
+        start = core.init(algorithm, init_key)
+        parts = {}
+        for part in ("params", "targets", "opt_states"):
+            others = {k: x for k, x in getattr(start, part).items() if k != "critic"}
+            parts[part] = {**getattr(start, part), **_kept(self.name, part, offline, others)}
+        state = start.replace(**parts)
+        difference = differences(start, state)
+        if difference:
+            raise InputError(f"distil: the two phases' networks differ: {difference}")
+        critics = self._fitted(fit_key, offline.params["critic"], state, algorithm, learned)
+        return state.replace(
+            params={**state.params, "critic": critics},
+            targets={**state.targets, "critic": jax.tree.map(jnp.copy, critics)},
+        )
+
+    def _fitted(self, key, teachers, state, algorithm, learned) -> Params:
+        """The critics' parameters after the fit."""
+        optimiser, data = optax.adam(self.rate), learned.data
+
+        def loss(params, observation, action):
+            values = learned.algorithm.q(teachers, observation, action)
+            students = algorithm.q(params, observation, action)
+            wanted = spread_out(values, students.shape[0])
+            return jnp.sum(jnp.mean(jnp.square(students - wanted), axis=(1, 2)))
+
+        def chosen(key, observation):
+            return algorithm.act(state, key, observation, 1)[0]
+
+        def step(carried, key):
+            params, moments = carried
+            rows_key, act_key = jax.random.split(key)
+            rows = jax.random.randint(rows_key, (self.batch_size,), 0, len(data.reward))
+            observation, recorded = data.observation[rows], data.action[rows]
+            own = jax.vmap(chosen)(jax.random.split(act_key, self.batch_size), observation)
+            grads = jax.grad(loss)(params, observation, jnp.stack([recorded, own]))
+            changes, moments = optimiser.update(grads, moments, params)
+            return (optax.apply_updates(params, changes), moments), None
+
+        start = (state.params["critic"], optimiser.init(state.params["critic"]))
+        (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, self.steps))
+        return params
+
+
+def spread_out(q: Array, m: int) -> Array:
+    """m values [m, ...] with the mean, and from m = 2 the mean pairwise distance, of q [N, ...].
+
+    They are evenly spaced; a single value is the mean.
+    """
+    n = q.shape[0]
+    ranks = np.arange(1 - n, n, 2) / max(n * (n - 1) / 2, 1)
+    delta = jnp.tensordot(jnp.asarray(ranks, q.dtype), jnp.sort(q, axis=0), axes=1)
+    # Of m points a distance apart the mean pairwise distance is (m + 1) / 3 of it.
+    offsets = jnp.asarray((np.arange(m) - (m - 1) / 2) * 3 / (m + 1), q.dtype)
+    return jnp.mean(q, axis=0) + offsets.reshape(-1, *(1,) * delta.ndim) * delta
 
 
 class fresh(Handover):

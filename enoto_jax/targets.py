@@ -1,7 +1,8 @@
 """Target rules: how the N target critics' values become the target of the Bellman backup.
 
 A rule maps q [N, B] to [B], or to [N, B] for a target of its own per critic. ENOTO section 3.3b
-compares min_q, mean_q, rem, random_min_pair and weighted_min_pair.
+compares min_q, mean_q, rem, random_min_pair and weighted_min_pair; mean_spread holds the last and
+mean_q as two values of one number.
 """
 
 from __future__ import annotations
@@ -88,6 +89,23 @@ class weighted_min_pair(TargetRule):
             raise InputError("weighted_min_pair needs at least 2 critics, not 1: --num_critics=2")
         weights = jnp.asarray(weighted_min_pair_weights(q.shape[0]), q.dtype)
         return jnp.tensordot(weights, jnp.sort(q, axis=0), axes=1)
+
+
+class mean_spread(TargetRule):
+    """mean + k delta, delta the mean over pairs of critics of |Q_i - Q_j|.
+
+    k = -1/2 is weighted_min_pair, k = 0 mean_q; with two critics k = -1/2 is min_q. delta comes
+    from the sorted values: rank i is the larger of i pairs and the smaller of N - 1 - i.
+    """
+
+    k: Annotated[float, "weight of the mean pairwise distance; below 0: pessimistic."] = -0.5
+
+    def __call__(self, key: Key, q: Array) -> Array:
+        n = q.shape[0]
+        if n < 2:
+            raise InputError("mean_spread needs at least 2 critics, not 1: --num_critics=2")
+        weights = 1.0 / n + self.k * np.arange(1 - n, n, 2) / (n * (n - 1) / 2)
+        return jnp.tensordot(jnp.asarray(weights, q.dtype), jnp.sort(q, axis=0), axes=1)
 
 
 class independent(TargetRule):

@@ -153,6 +153,18 @@ def test_agreement_weighs_one_and_discord_a_half():
     close(exploration.sunrise().td_weight(KEY, q, no_draw), [1.0, 0.5])
 
 
+def test_a_relative_weight_does_not_see_the_scale_of_rewards(next_q, double):
+    rule = exploration.sunrise(temperature=1.5, scope="relative")
+    weight = rule.td_weight(KEY, next_q, no_draw)
+    spread = double(next_q).std(axis=0)
+    close(weight, 1 / (1 + np.exp(1.5 * spread / spread.mean())) + 0.5)
+    assert np.ptp(weight) > 0.05
+    close(rule.td_weight(KEY, 1e3 * next_q, no_draw), weight)
+    by_hand = rule.td_weight(KEY, jnp.float32([[0, 5, 1], [0, 7, 1]]), no_draw)  # std 0, 1, 0
+    close(by_hand, [1.0, 1 / (1 + np.exp(4.5)) + 0.5, 1.0])
+    close(rule.td_weight(KEY, jnp.ones((3, 4)), no_draw), np.ones(4))  # critics that agree
+
+
 def test_one_weight_for_a_batch(next_q, double):
     """N fresh draws, from N keys; the values at the backup's action do not matter."""
     fresh = lambda key: 0.5 * jax.random.normal(key, (N, B))  # noqa: E731
@@ -187,7 +199,7 @@ def test_other_rules_neither_weigh_nor_mask(rule, next_q):
 
 
 def test_an_unknown_scope_is_refused():
-    with pytest.raises(InputError, match="scope is 'row'; choose 'transition' or 'batch'"):
+    with pytest.raises(InputError, match="scope is 'row'; choose one of 'transition', "):
         exploration.sunrise(scope="row")
 
 

@@ -1,12 +1,14 @@
 """Hand-overs: what the online phase keeps of the offline one, bit for bit, and what it refuses."""
 
+import csv
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from enoto_jax import core, handover
+from enoto_jax import core, handover, targets
 from enoto_jax.algorithms.agents import cql_agents
 from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.br import br
@@ -17,8 +19,11 @@ from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import policy
 from enoto_jax.nets.initialisers import torch_init
 from enoto_jax.nets.networks import Linear
+from enoto_jax.recipes import registry
+from enoto_jax.training import probe
+from enoto_jax.training.run import train
 from enoto_jax.types import InputError
-from tests.helpers import quick_compiling
+from tests.helpers import quick_compiling, reach_source, tiny
 
 KEY = jax.random.key(0)
 SHAPE = {"n": 4, "hidden": (8, 7)}
@@ -290,3 +295,114 @@ def test_expand_policy_refuses_networks_of_another_shape(spec, state_of):
     offline = state_of(iql(n=4, hidden=(8, 6)).build(spec))
     with pytest.raises(InputError, match="expand_policy: the two phases' networks differ: .*8, 6"):
         handover.expand_policy()(KEY, offline, pex(**SHAPE).build(spec))
+
+
+# Critics distilled into fewer.
+
+
+def teachers_and_students(spec, state_of, m):
+    offline = sac(n=4, hidden=(8, 7)).build(spec)
+    online = sac(n=m, hidden=(8, 7), critic_hidden=(32, 32)).build(spec)
+    before = state_of(offline)
+    return before, online, handover.Learned(offline, None)
+
+
+@pytest.mark.parametrize(("n", "m"), [(10, 2), (10, 3), (4, 5), (2, 2), (5, 1)])
+def test_students_have_the_teachers_mean_and_mean_pairwise_distance(n, m):
+    def distance(q):
+        pairs = [abs(q[i] - q[j]) for i in range(len(q)) for j in range(i)]
+        return np.mean(pairs, axis=0)
+
+    q = np.random.default_rng(n).normal(size=(n, 2, 6))
+    found = np.float64(handover.spread_out(jnp.float32(q), m))
+    np.testing.assert_allclose(found.mean(0), q.mean(0), rtol=1e-4, atol=1e-5)
+    if m > 1:
+        np.testing.assert_allclose(distance(found), distance(q), rtol=1e-4, atol=1e-5)
+        steps = np.diff(found, axis=0)
+        np.testing.assert_allclose(steps, np.broadcast_to(steps[0], steps.shape), rtol=1e-3)
+    if m == 2:
+        rule = targets.weighted_min_pair()(KEY, jnp.float32(q))
+        np.testing.assert_allclose(found.min(0), rule, rtol=1e-4, atol=1e-5)
+
+
+def test_three_values_by_hand():
+    q = jnp.float32([[6.0], [1.0], [2.0]])  # mean 3; distances 5, 4, 1
+    close = np.testing.assert_allclose
+    close(handover.spread_out(q, 2)[:, 0], [3 - 10 / 6, 3 + 10 / 6], rtol=1e-5)
+    close(handover.spread_out(q, 3)[:, 0], [3 - 2.5, 3.0, 3 + 2.5], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def distilled(spec, state_of, batch):
+    """Teachers, and two wider students after a short fit on a few rows."""
+    before, online, learned = teachers_and_students(spec, state_of, 2)
+    learned = learned._replace(data=batch)
+    fit = handover.distil(steps=1_500, batch_size=16, rate=3e-3)
+    state = jax.jit(lambda key, s, data: fit(key, s, online, learned._replace(data=data)))(
+        KEY, before, batch
+    )
+    return before, state, online, learned.algorithm
+
+
+def test_students_learn_values_and_spread_at_the_datas_and_the_policys_actions(distilled, batch):
+    before, state, online, offline = distilled
+    for action in (batch.action, online.mode(state, batch.observation)):
+        q = offline.q(before.params["critic"], batch.observation, action)
+        students = online.q(state.params["critic"], batch.observation, action)
+        wanted = handover.spread_out(q, 2)
+        scale = float(jnp.std(wanted))
+        assert float(jnp.sqrt(jnp.mean(jnp.square(students - wanted)))) < 0.3 * scale
+        lower = jnp.corrcoef(students.min(0), targets.weighted_min_pair()(KEY, q))[0, 1]
+        assert lower > 0.95
+
+
+def test_all_but_the_critics_is_kept_and_targets_are_copies(distilled):
+    before, state, online, _ = distilled
+    for name in ("actor", "temperature"):
+        assert_same(state.params[name], before.params[name])
+        assert_same(state.opt_states[name], before.opt_states[name])
+    assert_same(state.targets["critic"], state.params["critic"])
+    fresh = core.init(online, KEY)
+    assert handover.differences(fresh, state) == "" and state.step == 0
+    moments = jax.tree.leaves(state.opt_states["critic"])
+    assert not any(np.any(x) for x in moments)  # Adam anew
+
+
+def test_distil_refuses_what_it_cannot_learn_from(spec, state_of, batch):
+    before, online, learned = teachers_and_students(spec, state_of, 2)
+    fit = handover.distil(steps=1)
+    for offline, seen in ((None, learned), (before, None)):
+        with pytest.raises(InputError, match="distil: there is no offline phase, or no data"):
+            fit(KEY, offline, online, seen)
+    blind = handover.Learned(learned.algorithm._replace(q=None), batch)
+    with pytest.raises(InputError, match="both phases need critics"):
+        fit(KEY, before, online, blind)
+    wide = sac(n=2, hidden=(8, 9)).build(spec)
+    with pytest.raises(InputError, match="the two phases' networks differ: params.actor"):
+        fit(KEY, before, wide, learned._replace(data=batch))
+    with pytest.raises(InputError, match="steps is 0"):
+        handover.distil(steps=0)
+
+
+def test_a_row_with_a_distilled_ensemble_runs_from_its_data_and_is_restored(tmp_path, monkeypatch):
+    """N critics offline, two online; from another run's hand-over alike, which then needs data.
+
+    What the hand-over does is looked at also between evaluations, here after the second update.
+    """
+    monkeypatch.setattr(probe, "AFTER", (2,))
+    row = tiny("enoto_cql", online__algorithm__n=2)
+    row = registry.override(row, "handover", "distil")
+    row = registry.override(row, "handover.steps", 3)
+    source = reach_source()
+    with quick_compiling():
+        whole = train(row, source, tmp_path / "whole", seeds=(0,), eval_episodes=1)
+        again = train(
+            row, source, tmp_path / "again", seeds=(0,), eval_episodes=1, restore=tmp_path / "whole"
+        )
+    assert whole["final"] == again["final"]
+    with open(tmp_path / "whole/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    looked = {int(row["step"]) for row in rows if row["name"] == "online/data/target"}
+    assert looked == {0, 4, 5, 8, 12}  # evaluations, and two updates after step 3
+    assert "offline/data/target" in {row["name"] for row in rows}
+    assert {row["step"] for row in rows if row["name"] == "online/critic/loss"} == {"4", "8", "12"}

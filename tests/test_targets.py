@@ -80,6 +80,30 @@ def test_weighted_min_pair_is_the_mean_over_all_pairs(n):
         np.testing.assert_array_equal(value, q.min(axis=0))
 
 
+@pytest.mark.parametrize("n", [2, 3, 10])
+@pytest.mark.parametrize("k", [-0.5, -1.3, 0.0, 0.4])
+def test_mean_spread_is_the_mean_and_a_multiple_of_the_mean_pairwise_distance(n, k):
+    q = np.random.default_rng(n).normal(size=(n, 6))
+    pairs = [np.abs(q[i] - q[j]) for i in range(n) for j in range(i)]
+    found = targets.mean_spread(k=k)(KEY, jnp.float32(q))
+    np.testing.assert_allclose(found, q.mean(0) + k * np.mean(pairs, axis=0), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_mean_spread_holds_weighted_min_pair_the_mean_and_the_minimum_of_two(n):
+    q = jnp.float32(np.random.default_rng(n).normal(size=(n, 6)))
+    close = lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-6)  # noqa: E731
+    close(targets.mean_spread()(KEY, q), targets.weighted_min_pair()(KEY, q))
+    close(targets.mean_spread(k=0.0)(KEY, q), targets.mean_q()(KEY, q))
+    if n == 2:
+        close(targets.mean_spread()(KEY, q), targets.min_q()(KEY, q))
+
+
+def test_mean_spread_by_hand():
+    q = jnp.float32([[1.0], [4.0], [2.0]])  # mean 7 / 3; distances 3, 1, 2: delta 2
+    assert targets.mean_spread(k=-1.0)(KEY, q)[0] == pytest.approx(1 / 3, rel=1e-5)
+
+
 def test_weighted_min_pair_keeps_ties():
     close(targets.weighted_min_pair()(KEY, jnp.full((5, 2), 3.0)), [3, 3])
 

@@ -44,10 +44,12 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
       count: at least 2.
 
     Raises:
-      InputError: fewer than two.
+      InputError: fewer than two, or agents of which a part of the critics learns.
     """
     if count < 2:
         raise InputError(f"agents: count is {count}; it must be at least 2")
+    if algorithm.learners:
+        raise InputError("agents: all critics of an agent learn; leave learners at None")
 
     def summed(loss):
         def total(params, state, batch, key):

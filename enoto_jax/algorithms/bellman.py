@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from enoto_jax.exploration import Exploration
 from enoto_jax.nets.distributions import Distribution
+from enoto_jax.nets.ensembles import own_part
 from enoto_jax.nets.networks import positive
 from enoto_jax.targets import TargetRule
 from enoto_jax.types import Array, InputError, Key, LossFn, Metrics, Spec, Transition, Unit
@@ -184,13 +185,23 @@ def critic_loss(
             weight_key, next_q, lambda key: next_q_of(following.sample(key)[0])
         )
         q_data = q(params, batch.observation, batch.action)
-        total, metrics = temporal_difference(q_data, y, weight, batch)
+        if y.ndim == 2:
+            y = own_part(params, y)
+        total, metrics = temporal_difference(q_data, y, weight, _of_learners(params, batch))
         for term, term_key in zip(terms, term_keys):
             extra, about = term(params, state, batch, term_key, q_data)
             total, metrics = total + extra, {**metrics, **about}
         return total, metrics
 
     return loss
+
+
+def _of_learners(params: Any, batch: Transition) -> Transition:
+    """The batch with the masks of those critics alone that learn in this update."""
+    if "mask" not in batch.extras:
+        return batch
+    mask = jnp.swapaxes(own_part(params, jnp.swapaxes(batch.extras["mask"], 0, 1)), 0, 1)
+    return batch._replace(extras={**batch.extras, "mask": mask})
 
 
 def temporal_difference(

@@ -17,6 +17,7 @@ from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import Backup, CriticTerm
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.core import Algorithm
+from enoto_jax.nets.ensembles import share
 from enoto_jax.nets.networks import Scalar, positive
 from enoto_jax.types import Array, InputError, MonteCarlo, Params, Spec, Unit
 
@@ -52,6 +53,11 @@ class _Penalty(Unit):
         "critics, drawn anew for every batch without replacement, that the term falls on, so much "
         "harder that its mean is the same (WSRL); None: on all.",
     ] = None
+    penalty_rows: Annotated[
+        int | None,
+        "transitions, drawn anew from every batch without replacement, that the term is computed "
+        "on; its mean is the same. None: on all.",
+    ] = None
     calibrate: Annotated[
         bool,
         "replace Q_i(s, a) by max(Q_i(s, a), return-to-go of s) for the policy's candidates; where "
@@ -66,6 +72,8 @@ class _Penalty(Unit):
             raise InputError(f"cql: reduction is {self.reduction!r}; choose 'mean' or 'sum'")
         if self.subset is not None and self.subset < 1:
             raise InputError(f"cql: subset is {self.subset}; it must be at least 1")
+        if self.penalty_rows is not None and self.penalty_rows < 1:
+            raise InputError(f"cql: penalty_rows is {self.penalty_rows}; it must be at least 1")
 
 
 class cql_penalty(_Penalty, CriticTerm):
@@ -77,6 +85,10 @@ class cql_penalty(_Penalty, CriticTerm):
 
     def bind(self, q, policy, spec):
         def term(params, state, batch, key, q_data):
+            if self.penalty_rows is not None:
+                rows = self._rows(key, len(batch.reward))
+                batch = jax.tree.map(lambda x: x[rows], batch)
+                q_data = q_data[:, rows]
             actions, densities = self._candidates(policy, spec, state, batch, key)
             entries = q(params, batch.observation, actions)  # [N, 3 K, B]
             about = {}
@@ -99,7 +111,8 @@ class cql_penalty(_Penalty, CriticTerm):
                 gaps = gaps[self._drawn(key, n)]
             gap = jnp.mean(gaps)
             about["gap"] = gap
-            scale = self.weight if self.reduction == "mean" else self.weight * n
+            # Where K of the N critics learn, each of them still feels weight / N or weight.
+            scale = self.weight * (share(params) if self.reduction == "mean" else n)
             if self.lagrange is None:
                 return scale * gap, about
             multiplier = _multiplier(state.params[MULTIPLIER])
@@ -128,6 +141,13 @@ class cql_penalty(_Penalty, CriticTerm):
         if self.subset > n:
             raise InputError(f"cql: subset is {self.subset}, but there are {n} critics")
         return jax.random.choice(jax.random.fold_in(key, 3), n, (self.subset,), replace=False)
+
+    def _rows(self, key, size: int) -> Array:
+        if self.penalty_rows > size:
+            raise InputError(
+                f"cql: penalty_rows is {self.penalty_rows}, but a batch has {size} transitions"
+            )
+        return jax.random.permutation(jax.random.fold_in(key, 4), size)[: self.penalty_rows]
 
 
 def _multiplier(params: Params) -> Array:

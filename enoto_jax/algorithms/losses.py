@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from enoto_jax.algorithms.bellman import PolicyFn, QFn, Reduce
+from enoto_jax.nets.ensembles import Noisy
 from enoto_jax.nets.networks import positive
 from enoto_jax.types import Array, LossFn, Metrics
 
@@ -24,6 +25,25 @@ def weighted_cloning(
         "weight": jnp.mean(weight),
         "log_prob": jnp.mean(log_prob),
     }
+
+
+def with_dropout(loss: LossFn, of_critics: bool) -> LossFn:
+    """A loss whose critics, targets included, drop units (DroQ); acting is without dropout.
+
+    Args:
+      loss: of any network.
+      of_critics: the network that learns is the critics themselves.
+    """
+
+    def dropping(params, state, batch, key):
+        own_key, slow_key, fixed_key, key = jax.random.split(key, 4)
+        state = state.replace(
+            params={**state.params, "critic": Noisy(state.params["critic"], fixed_key)},
+            targets={**state.targets, "critic": Noisy(state.targets["critic"], slow_key)},
+        )
+        return loss(Noisy(params, own_key) if of_critics else params, state, batch, key)
+
+    return dropping
 
 
 def soft_actor(q: QFn, policy: PolicyFn, reduce: Reduce) -> LossFn:

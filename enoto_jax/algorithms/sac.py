@@ -14,7 +14,7 @@ from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets import networks as nets
 from enoto_jax.nets.distributions import TanhNormal
-from enoto_jax.nets.ensembles import ensemble
+from enoto_jax.nets.ensembles import SharedTrunk, ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.networks import check_sizes
 from enoto_jax.targets import TargetRule, min_q
@@ -53,6 +53,19 @@ class sac(AlgorithmConfig):
         "widths of the critics' hidden layers where they differ from the actor's.",
     ] = None
     layer_norm: Annotated[bool, "LayerNorm before each ReLU of the critics."] = False
+    shared_layers: Annotated[
+        int, "how many of their first hidden layers all critics share; the rest are N heads."
+    ] = 0
+    learners: Annotated[
+        int | None,
+        "K critics, drawn anew for every update, that learn; the others rest, and cost no backward "
+        "pass. None: all N.",
+    ] = None
+    dropout: Annotated[
+        float,
+        "rate of dropout in the critics while losses are computed, targets included (DroQ: 0.01 "
+        "with layer_norm); 0: none.",
+    ] = 0.0
     actor_layer_norm: Annotated[bool, "the same in the actor."] = False
     actor_init: Annotated[Init, "how the actor starts."] = torch_init()
     critic_init: Annotated[Init, "how the critics start."] = torch_init()
@@ -92,7 +105,8 @@ class sac(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width or actor_delay below 1, or an unknown order.
+          InputError: n, a width or actor_delay below 1, an unknown order, or options of the
+            critics that cannot work.
         """
         if self.order not in ORDERS:
             known = ", ".join(map(repr, ORDERS))
@@ -111,7 +125,7 @@ class sac(AlgorithmConfig):
         )
         if self.policies > 1:
             actor = nets.Mixture(ensemble(actor, self.policies))
-        critic = ensemble(nets.Critic(critic_hidden, self.layer_norm, self.critic_init), self.n)
+        critic = self._critic(critic_hidden)
         q = critic.apply
 
         def policy_of(params, observation):
@@ -144,6 +158,9 @@ class sac(AlgorithmConfig):
             ),
             "actor": losses.soft_actor(q, policy_of, bellman.checked(self.actor_value)),
         }
+        if self.dropout:
+            for name in ("critic", "actor"):
+                losses_of[name] = losses.with_dropout(losses_of[name], name == "critic")
         observation = jnp.zeros((1, spec.observation_size))
         action = jnp.zeros((1, spec.action_size))
         temperature = nets.Scalar(float(jnp.log(self.initial_temperature)))
@@ -170,4 +187,23 @@ class sac(AlgorithmConfig):
             exploration=self.exploration,
             delays={"actor": self.actor_delay, "temperature": self.actor_delay},
             coasting=("actor", "temperature") if self.coast else (),
+            learners={} if self.learners in (None, self.n) else {"critic": self.learners},
         )
+
+    def _critic(self, hidden: tuple[int, ...]) -> nn.Module | SharedTrunk:
+        """N critics, apart or on a shared trunk."""
+        if not 0 <= self.shared_layers <= len(hidden):
+            raise InputError(
+                f"shared_layers is {self.shared_layers}; critics have {len(hidden)} hidden layers"
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise InputError(f"dropout is {self.dropout}; it is a rate, from 0 to below 1")
+        if self.learners is not None and not 1 <= self.learners <= self.n:
+            raise InputError(f"learners is {self.learners}; it is at least 1, at most n = {self.n}")
+        options = (self.layer_norm, self.critic_init, self.dropout)
+        heads = ensemble(nets.Critic(hidden[self.shared_layers :], *options), self.n)
+        if not self.shared_layers:
+            return heads
+        if self.learners is not None:
+            raise InputError("learners: a shared trunk learns with every critic; shared_layers=0")
+        return SharedTrunk(nets.Features(hidden[: self.shared_layers], *options), heads)

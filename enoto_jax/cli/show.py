@@ -32,7 +32,7 @@ def describe(plan: Plan) -> str:
         f"precision {row.precision}; {deterministic.words()}",
     ]
     if plan.chosen:
-        device = "a CPU" if plan.chosen == "cpu" else "an accelerator"
+        device = "a CPU" if plan.chosen == "laptop" else "an accelerator"
         other = "; --budget=paper is the paper's own" if plan.chosen != "paper" else ""
         lines.append(
             f"budget {plan.chosen}, which fits {device}: {BUDGETS[plan.chosen].about}{other}"

@@ -95,16 +95,18 @@ class Agent:
         before, self.transform = None, None
         if recipe.offline is not None:
             before, self.transform = resume.offline_state(Path(restore), built.offline, seeds)
-        dataset = source.load() if built.replay.needs_data else None
+        needed = built.replay.needs_data or built.handover.needs_data
+        dataset = source.load() if needed else None
         self.transform = self.transform or recipe.transform(source.spec, dataset)
         data, rows = None, 0
         if dataset is not None:
-            data, rows = self.transform.transitions(dataset.transitions), len(dataset)
+            data = self.transform.transitions(dataset.transitions)
+            rows = len(dataset) if built.replay.needs_data else 0
             extras = resume.extras(built.online, data, seeds, stored=True)
             data = seeds.share(data)._replace(extras=extras)
-        self._data = data
+        self._data = data if built.replay.needs_data else None
         begin = online.begin(built.online, built.replay, source.spec, self._phase.batch_size, rows)
-        self._online = resume.hand_over(built, begin, seeds, before)
+        self._online = resume.hand_over(built, begin, seeds, before, data)
         self.steps, self._closed = 0, False
         self._checkpoints: Checkpoints | None = None
         config = {

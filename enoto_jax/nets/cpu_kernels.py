@@ -36,6 +36,30 @@ def apply_unstacked(apply: Callable, params: Unstacked, inputs: Sequence[Sequenc
     return stack(apply(own, *each) for own, *each in zip(params.copies, *inputs))
 
 
+def take(tree: Any, index: Array) -> Any:
+    """The copies [K] of what has a leading N: unstacked on a CPU, else [K, ...]."""
+    if not _on_cpu():
+        return jax.tree.map(lambda x: x[index], tree)
+    return Unstacked(tuple(jax.tree.map(lambda x, i=i: x[i], tree) for i in index))
+
+
+def put(tree: Any, index: Array, copies: Any) -> Any:
+    """The tree with those copies replaced: undoes `take`."""
+    if not isinstance(copies, Unstacked):
+        return jax.tree.map(lambda x, new: x.at[index].set(new), tree, copies)
+    for i, copy in zip(index, copies.copies):
+        tree = jax.tree.map(lambda x, new, i=i: x.at[i].set(new), tree, copy)
+    return tree
+
+
+def each(function: Callable, *trees: Any) -> tuple[Any, ...]:
+    """A function's outputs for every copy in what `take` gave, in the same form."""
+    if not isinstance(trees[0], Unstacked):
+        return jax.vmap(function)(*trees)
+    outputs = [function(*own) for own in zip(*(tree.copies for tree in trees))]
+    return tuple(Unstacked(tuple(part)) for part in zip(*outputs))
+
+
 def stack(trees: Iterable[Any]) -> Any:
     """One tree with a leading axis N."""
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)

@@ -1,16 +1,22 @@
-"""Ensembles of networks: n copies, whose parameters and outputs have a leading axis N."""
+"""Ensembles of networks: n copies, whose parameters and outputs have a leading axis N.
+
+Parameters come to `apply` plain, or wrapped: `Drawn` are those of some copies, `Noisy` bring a key
+for dropout. Losses need not know which they get.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from enoto_jax.nets import cpu_kernels
-from enoto_jax.types import Array, Params
+from enoto_jax.types import Array, Key, Params
 
 
 @flax.struct.dataclass
@@ -18,6 +24,41 @@ class PerCopy:
     """An input of which every copy gets its own part: values [N, ...]."""
 
     values: Array
+
+
+@flax.struct.dataclass
+class Drawn:
+    """The parameters of K of the N copies.
+
+    Attributes:
+      params: theirs, from `cpu_kernels.take`.
+      index: which they are, [K].
+      total: N.
+    """
+
+    params: Params
+    index: Array
+    total: int = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class Noisy:
+    """Parameters, and the key that switches dropout on; inputs of other sizes get other masks."""
+
+    params: Params
+    key: Key
+
+
+def own_part(params: Params, values: Array) -> Array:
+    """What belongs to the copies in `params`, of values [N, ...] of the whole ensemble."""
+    params = params.params if isinstance(params, Noisy) else params
+    return values[params.index] if isinstance(params, Drawn) else values
+
+
+def share(params: Params) -> float:
+    """K / N: how large a part of the ensemble's copies `params` holds."""
+    params = params.params if isinstance(params, Noisy) else params
+    return len(params.index) / params.total if isinstance(params, Drawn) else 1.0
 
 
 def ensemble(net: nn.Module, n: int) -> nn.Module:
@@ -42,6 +83,8 @@ def ensemble(net: nn.Module, n: int) -> nn.Module:
 
         @nn.nowrap
         def apply(self, params: Params, *inputs: Array | PerCopy):
+            if isinstance(params, Noisy | Drawn):
+                return _apply(net, params, n, inputs)
             if isinstance(params, cpu_kernels.Unstacked):
                 own: list[Any] = [x.values if isinstance(x, PerCopy) else (x,) * n for x in inputs]
                 return cpu_kernels.apply_unstacked(net.apply, params, own)
@@ -49,6 +92,66 @@ def ensemble(net: nn.Module, n: int) -> nn.Module:
 
     fields = {f.name: getattr(net, f.name) for f in dataclasses.fields(net) if f.init}
     return Ensemble(**{k: v for k, v in fields.items() if k not in ("parent", "name")})
+
+
+def _apply(net: nn.Module, params: Noisy | Drawn, n: int, inputs: Sequence[Array | PerCopy]):
+    """Outputs [N, ...] of copies with dropout, or [K, ...] of those that are drawn."""
+    keys = None
+    if isinstance(params, Noisy):
+        keys = jax.random.split(_of_inputs(params.key, inputs), n)
+        params = params.params
+    if isinstance(params, Drawn):
+        n = len(params.index)
+        keys = None if keys is None else keys[params.index]
+        params = params.params
+
+    def one(own, key, *x):
+        return net.apply(own, *x, rngs=None if key is None else {"dropout": key})
+
+    own = [x.values if isinstance(x, PerCopy) else (x,) * n for x in inputs]
+    if isinstance(params, cpu_kernels.Unstacked):
+        keys = (None,) * n if keys is None else keys
+        return cpu_kernels.apply_unstacked(one, params, [keys, *own])
+    axes = (0, None if keys is None else 0, *(0 for _ in inputs))
+    return jax.vmap(one, axes)(params, keys, *(_own(x, n) for x in inputs))
+
+
+def _of_inputs(key: Key, inputs: Sequence[Array | PerCopy]) -> Key:
+    shapes = (x.values.size if isinstance(x, PerCopy) else x.size for x in inputs)
+    return jax.random.fold_in(key, sum(shapes))
+
+
+class SharedTrunk:
+    """N critics whose first hidden layers are one and the same (Osband's bootstrapped heads).
+
+    The trunk's gradient is the sum of all heads' losses, whose scale Adam cancels.
+
+    Args:
+      trunk: the layers that all share.
+      heads: an ensemble on its features.
+    """
+
+    def __init__(self, trunk: nn.Module, heads: nn.Module):
+        self.parts = {"trunk": trunk, "heads": heads}
+
+    def init(self, key: Key, *inputs: Array) -> Params:
+        trunk_key, heads_key = jax.random.split(key)
+        trunk = self.parts["trunk"].init(trunk_key, *inputs)
+        features = self.parts["trunk"].apply(trunk, *inputs)
+        return {"trunk": trunk, "heads": self.parts["heads"].init(heads_key, features)}
+
+    def apply(self, params: Params, *inputs: Array | PerCopy) -> Array:
+        """Outputs [N, ...]. With a PerCopy among the inputs every copy has features of its own."""
+        rngs, heads = None, None
+        if isinstance(params, Noisy):
+            trunk_key, heads_key = jax.random.split(params.key)
+            rngs, params = {"dropout": _of_inputs(trunk_key, inputs)}, params.params
+            heads = Noisy(params["heads"], heads_key)
+        own = any(isinstance(x, PerCopy) for x in inputs)
+        values = [x.values if isinstance(x, PerCopy) else x for x in inputs]
+        features = self.parts["trunk"].apply(params["trunk"], *values, rngs=rngs)
+        heads = params["heads"] if heads is None else heads
+        return self.parts["heads"].apply(heads, PerCopy(features) if own else features)
 
 
 def _own(x: Array | PerCopy, n: int) -> Array:

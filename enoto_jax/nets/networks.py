@@ -47,9 +47,16 @@ class Network(nn.Module):
 
     dtype: jnp.dtype = dataclasses.field(default_factory=_computing.get, kw_only=True)
     layer_norm = False  # of those that do not offer it
+    dropout = 0.0
 
     def trunk(self, *parts: Array) -> Array:
-        """Hidden layers with ReLU, LayerNorm before it if asked (RLPD); float32 [..., width]."""
+        """Hidden layers with ReLU, LayerNorm before it if asked (RLPD); float32 [..., width].
+
+        Dropout, before the LayerNorm (DroQ), is at work where `apply` is given a "dropout" key.
+        """
+        if not self.hidden:
+            (features,) = parts
+            return features
         for i, width in enumerate(self.hidden):
             start = (self.start.kernel, self.start.bias)
             x = Linear(width, *start, self.dtype, name=f"layer_{i}")(*parts)
@@ -58,6 +65,8 @@ class Network(nn.Module):
             # One long matrix: over several axes XLA sums the biases' gradients, and transposes
             # what it multiplies for the weights', many times more slowly.
             x = x.reshape(-1, width)
+            if self.dropout and self.has_rng("dropout"):
+                x = nn.Dropout(self.dropout, deterministic=False)(x)
             if self.layer_norm:
                 x = LayerNorm(self.dtype, name=f"norm_{i}")(x)
             parts = (nn.relu(x),)
@@ -132,16 +141,33 @@ class Mixture(nn.Module):
         return mean, jnp.clip(log_std, *self.members.log_std_range)
 
 
+class Features(Network):
+    """The first hidden layers of a critic: observation and action -> [..., width] (see Critic)."""
+
+    hidden: tuple[int, ...] = (256,)
+    layer_norm: bool = False
+    start: Init = torch_init()
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array) -> Array:
+        return self.trunk(observation, action)
+
+
 class Critic(Network):
-    """Q: observation [..., D] and action [..., A] -> [...]; leading axes may broadcast."""
+    """Q: observation [..., D] and action [..., A] -> [...]; leading axes may broadcast.
+
+    As the head of a shared trunk its one input is the trunk's features [..., width].
+    """
 
     hidden: tuple[int, ...] = (256, 256, 256)
     layer_norm: bool = False
     start: Init = torch_init()
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, observation: Array, action: Array) -> Array:
-        x = self.trunk(observation, action)
+    def __call__(self, *inputs: Array) -> Array:
+        x = self.trunk(*inputs)
         out = Linear(1, self.start.output_kernel, self.start.output_bias, name="out")(x)
         return jnp.squeeze(out, axis=-1)
 

@@ -6,6 +6,7 @@ The table of methods is in `table.py`.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Annotated, NamedTuple
 
 import jax
@@ -13,9 +14,9 @@ import jax.numpy as jnp
 
 from enoto_jax import core, replay, transforms
 from enoto_jax.exploration import policy
-from enoto_jax.handover import Handover, differences
+from enoto_jax.handover import Handover, Learned, differences
 from enoto_jax.nets import networks
-from enoto_jax.types import InputError, Spec, Transition
+from enoto_jax.types import InputError, Key, Spec, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +125,24 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     return built
 
 
+def hand_over(
+    built: Built, key: Key, before: core.TrainState | None, data: Transition | None
+) -> core.TrainState:
+    """The state that the online phase starts from; the data set for hand-overs that need it."""
+    if not built.handover.needs_data:
+        return built.handover(key, before, built.online)
+    learned = None if before is None or data is None else Learned(built.offline, data)
+    return built.handover(key, before, built.online, learned)
+
+
 def _check_shapes(recipe: Recipe, spec: Spec, built: Built) -> None:
     """Evaluate the shapes of both phases' updates and of the hand-over; nothing is computed."""
     offline, online = built.offline, built.online
     key = jax.eval_shape(lambda: jax.random.key(0))
     before = offline and jax.eval_shape(lambda k: core.init(offline, k), key)
-    state = jax.eval_shape(lambda k, s: built.handover(k, s, online), key, before)
+    rows = offline and jax.eval_shape(lambda: example_transition(spec, offline, 1))
+    start = partial(hand_over, built)
+    state = jax.eval_shape(start, key, before, rows)
     batch = example_batch(spec, online, built.replay, recipe.online.batch_size)
     after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
     if offline is not None and recipe.offline is not None:

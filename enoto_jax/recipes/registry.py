@@ -82,7 +82,7 @@ for _make in (
     *(sac, cql, edac.edac, td3, td3_bc, bc, awac, iql, pex, lapo, cql_agents, br),
     *(targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair),
     *(targets.weighted_min_pair, targets.independent, targets.mean_of_mins),
-    *(targets.mix, targets.first_q),
+    *(targets.mix, targets.first_q, targets.mean_spread),
     *(exploration.policy, exploration.gaussian, exploration.bootstrapped, exploration.oac),
     exploration.sunrise,
     *(bellman.soft, bellman.sampled, bellman.deterministic, bellman.best_of),
@@ -91,6 +91,7 @@ for _make in (
     *(initialisers.xavier_init, initialisers.rlkit_init),
     *(replay.online_only, replay.append, replay.mixed, replay.whole_episodes, replay.balanced),
     *(handover.carry, handover.fresh, handover.expand_policy, handover.merge_actors),
+    handover.distil,
     transforms.transform,
 ):
     register(_make)

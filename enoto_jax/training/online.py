@@ -25,6 +25,7 @@ from enoto_jax.runs.saving import Place
 from enoto_jax.runs.streams import stream
 from enoto_jax.training.carried import Online, cut_off, portable
 from enoto_jax.training.overlap import Overlapped
+from enoto_jax.training.probe import steps_after
 from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.training.unstack import restack, unstack
@@ -188,7 +189,7 @@ class Interaction:
         self._record, self._seeds = record, record.seeds
         self.online, self.step, self.action = online, step, None
         self._numbers = self._seeds.put(self._seeds.seeds)
-        self._programs = record.programs(algorithm)
+        self._programs, self._looks = record.programs(algorithm), steps_after(phase)
         kind = PoolEnvs if phase.envs_backend == "envpool" else SeedEnvs
         self._envs: Any = kind(env, self._seeds.seeds.tolist(), record.transform)
         self._now = self._envs.begin(step)
@@ -247,6 +248,8 @@ class Interaction:
             self._save()
         if ends or self.step % self._phase.eval_every == 0:
             self._write_and_evaluate()
+        elif self.step in self._looks:
+            self._record.look(self._programs, self.online.train, "online", self.step)
 
     def close(self) -> None:
         """Close the environments and the progress bar."""

@@ -1,21 +1,28 @@
 """What a state says of the data set: its average Q there, its actions' distance (ENOTO, figure 1).
 
-Looked at beside every evaluation, on the same sample of rows each time: never between updates.
+Looked at beside every evaluation and at AFTER updates of the online phase, on the same sample of
+rows each time. A look costs two passes of the policy and three of the critics over ROWS rows, as
+much as a few updates.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax import core
+from enoto_jax.nets.networks import positive
+from enoto_jax.recipes.recipe import Phase
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
 from enoto_jax.types import Array, Transition
 
 ROWS = 2_048
+AFTER = (100, 1_000, 5_000)  # updates after the hand-over, besides the evaluations
 
 Look = Callable[[core.TrainState], Mapping[str, np.ndarray]]
 
@@ -42,9 +49,13 @@ def compile_probe(
 ) -> Look:
     """The seeds' states, on the devices -> quantity -> [S]; nothing without data.
 
-    `q_mean` is the mean over rows and critics (not their targets), `q_std` the mean over rows of
-    the standard deviation over critics; both only where the algorithm has critics to ask.
-    `action_distance` is the mean of `action_distances`.
+    `action_distance` is the mean of `action_distances`, `temperature` SAC's. Where the algorithm
+    has critics to ask: `q_mean` is the mean over rows and critics (not their targets), `q_std` the
+    mean over rows of the standard deviation over critics, `q_policy` as `q_mean` at the
+    deterministic actions, `policy_gap` their difference. `target` and `weight` are the means over
+    rows of the phase's own Bellman target and of its weight of TD errors, always with the same
+    noise: between the last offline look and the first online one, `target` jumps by what the
+    change of rules does.
 
     Args:
       algorithm: of the phase.
@@ -58,10 +69,32 @@ def compile_probe(
 
     def look(state, rows):
         found = {"action_distance": jnp.mean(action_distances(algorithm, transform, state, rows))}
+        if "temperature" in state.params:
+            found["temperature"] = positive(state.params["temperature"])
         if algorithm.q is not None:
-            q = algorithm.q(state.params["critic"], rows.observation, rows.action)
-            found |= {"q_mean": jnp.mean(q), "q_std": jnp.mean(jnp.std(q, axis=0))}
+            critics = state.params["critic"]
+            q = algorithm.q(critics, rows.observation, rows.action)
+            own = algorithm.q(critics, rows.observation, algorithm.mode(state, rows.observation))
+            found |= {
+                "q_mean": jnp.mean(q),
+                "q_std": jnp.mean(jnp.std(q, axis=0)),
+                "q_policy": jnp.mean(own),
+                "policy_gap": jnp.mean(own) - jnp.mean(q),
+            }
+            # Of the critics' loss only these are computed; a return-to-go does not change them.
+            blank = {"mc_return": jnp.zeros(len(rows.reward))}
+            batch = rows._replace(extras=blank if algorithm.monte_carlo is not None else {})
+            _, seen = algorithm.losses["critic"](critics, state, batch, jax.random.key(0))
+            found |= {name: jnp.mean(seen[name]) for name in ("target", "weight")}
         return found
 
     program = seeds.compile(look, shared=(1,))
     return lambda state: seeds.get(program(state, rows))
+
+
+def steps_after(phase: Phase) -> frozenset[int]:
+    """The environment steps of an online phase at which its updates reach AFTER."""
+    burst = phase.catch_up * phase.warmup * phase.utd
+    return frozenset(
+        phase.warmup + max(1, math.ceil((updates - burst) / phase.utd)) for updates in AFTER
+    )

@@ -121,6 +121,11 @@ class Record:
         means = {u: {q: x / count for q, x in m.items()} for u, m in sums.items()}
         self.rows.quantities(phase, step, means)
 
+    def look(self, programs: Programs, state: Any, phase: str, step: int) -> None:
+        """Write what the probe sees of the seeds' train states, on the devices."""
+        if seen := programs.look(state):
+            self.write(phase, step, {"data": seen}, 1)
+
     def evaluate(
         self, programs: Programs, state: Any, phase: str, step: int, save: Callable[[], None]
     ) -> str:
@@ -133,8 +138,7 @@ class Record:
           step: of that phase.
           save: saves this step, and stops; called when a signal cuts the evaluation short.
         """
-        if seen := programs.look(state):
-            self.write(phase, step, {"data": seen}, 1)
+        self.look(programs, state, phase, step)
         evaluator, watch = self.looks.evaluator, self.looks.watch
         if evaluator is None:
             return ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from enoto_jax import core
 from enoto_jax.data.returns import returns_to_go
+from enoto_jax.recipes import recipe
 from enoto_jax.recipes.recipe import Built
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
@@ -50,13 +51,30 @@ def offline_state(
     return state, transform and Transform.from_json(transform)
 
 
-def hand_over(built: Built, begin: Callable, seeds: SeedMap, before: core.TrainState | None) -> Any:
-    """The online phase's start, on the devices, from the offline phase's end (None without one)."""
+def hand_over(
+    built: Built,
+    begin: Callable,
+    seeds: SeedMap,
+    before: core.TrainState | None,
+    data: Transition | None,
+) -> Any:
+    """The online phase's start, on the devices.
 
-    def start(seed, state):
-        return begin(built.handover(stream(seed, "handover"), state, built.online), seed)
+    Args:
+      built: the recipe's units.
+      begin: see online.begin.
+      seeds: that it is made for.
+      before: the offline phase's end; None without one.
+      data: the data set on the devices, for hand-overs that need it.
+    """
+    learns = built.handover.needs_data
+    data = data._replace(extras={}) if learns and data is not None else None
 
-    return seeds.compile(start, once=True)(seeds.put(seeds.seeds), before)
+    def start(seed, state, data):
+        return begin(recipe.hand_over(built, stream(seed, "handover"), state, data), seed)
+
+    program = seeds.compile(start, shared=(2,), long=learns, once=not learns)
+    return program(seeds.put(seeds.seeds), before, data)
 
 
 def extras(

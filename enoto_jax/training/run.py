@@ -161,7 +161,7 @@ def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
     elif recipe.offline is None:
         raise InputError("--env: this row trains online only and has no environment; give one")
     setup = Setup(recipe, built, source, settings, choice, bounds, None)
-    needed = setup.begins_offline or built.replay.needs_data
+    needed = setup.begins_offline or built.replay.needs_data or built.handover.needs_data
     return setup._replace(dataset=source.load() if needed else None)
 
 
@@ -241,7 +241,7 @@ def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> Non
         if env is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
-        carried, place = resume.hand_over(built, begin, seeds, before), Place()
+        carried, place = resume.hand_over(built, begin, seeds, before, resident), Place()
     if built.replay.needs_data:
         extras = resume.extras(built.online, data, seeds, stored=True)
         resident = resident._replace(extras=extras)

@@ -17,10 +17,17 @@ from enoto_jax.nets.cpu_kernels import Unstacked, stack
 
 
 def unstack(algorithm: Algorithm, state: TrainState) -> TrainState:
-    """The state with every ensemble's parameters unstacked; `restack` undoes it exactly."""
+    """The state with every ensemble's parameters unstacked; `restack` undoes it exactly.
+
+    Ensembles of which a part learns in an update stay: that part is unstacked there.
+    """
 
     def parts(trees: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: _unstack(algorithm.nets[name], tree) for name, tree in trees.items()}
+        whole = algorithm.learners
+        return {
+            name: tree if name in whole else _unstack(algorithm.nets[name], tree)
+            for name, tree in trees.items()
+        }
 
     return TrainState(
         params=parts(state.params),
@@ -41,7 +48,19 @@ def restack(tree: Any) -> Any:
 
 
 def _unstack(net: nn.Module, tree: Any) -> Any:
-    """A tree about a network (parameters, an optimiser's state); others are returned unchanged."""
+    """A tree about a network (parameters, an optimiser's state); others are returned unchanged.
+
+    A network of named parts is unstacked part by part.
+    """
+    if nets := getattr(net, "parts", None):
+
+        def whole(x: Any) -> bool:
+            return isinstance(x, Mapping) and set(x) == set(nets)
+
+        def each(x: Any) -> Any:
+            return {k: _unstack(nets[k], part) for k, part in x.items()} if whole(x) else x
+
+        return jax.tree.map(each, tree, is_leaf=whole)
     n = getattr(net, "copies", None)
     if n is None:
         return tree

@@ -41,8 +41,13 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
       batch_size: B, of each agent where there are several.
 
     Raises:
-      InputError: nobody has counted this algorithm.
+      InputError: nobody has counted this algorithm, or an option that changes its ensemble.
     """
+    options = units.children(algorithm)
+    if changed := [
+        name for name in ("learners", "shared_layers", "penalty_rows") if options.get(name)
+    ]:
+        raise InputError(f"{changed[0]}: its operations are not counted; see benchmarks/levers.py")
     if type(algorithm) not in COUNTS:
         raise InputError(f"{algorithm.name}: its operations are not counted; see flops.py")
     return COUNTS[type(algorithm)](units.children(algorithm), spec) * batch_size

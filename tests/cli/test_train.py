@@ -386,8 +386,8 @@ def test_an_online_row_needs_no_data(plan):
 def test_the_budget_that_fits_the_device(plan, call, monkeypatch):
     """A bare command on a CPU never begins the paper's million updates, and says so."""
     given = plan()
-    assert given["recipe"].offline.steps == 60_000 and given["seeds"] == (0,)
-    assert "budget cpu, which fits a CPU: " in given["announce"]
+    assert given["recipe"].offline.steps == 280_000 and given["seeds"] == (0,)
+    assert "budget laptop, which fits a CPU: " in given["announce"]
     assert "--budget=paper" in given["announce"]
     monkeypatch.setattr(budgets, "fitting", lambda: "paper")  # as on an accelerator
     given = plan()
@@ -411,6 +411,31 @@ def test_the_bounds_that_actions_were_recorded_with(plan, call, files):
     assert "wide.hdf5" in called.err and "2" in called.err
     called = call(f"--task={files}/good.hdf5", "--action_low=1", "--action_high=-1")
     assert called.code == 2 and called.err.count("\n") == 1 and "1" in called.err
+
+
+def test_the_laptop_budget_keeps_the_papers_regime(plan):
+    """Ten critics that feel 0.5 each of a weight of 5; narrow, and with one candidate a source."""
+    row = plan("--budget=laptop")["recipe"]
+    offline, online = row.offline.algorithm, row.online.algorithm
+    assert (offline.n, offline.weight, offline.reduction, offline.candidates) == (
+        10,
+        5.0,
+        "mean",
+        1,
+    )
+    assert (online.n, online.hidden, online.target.name) == (10, (128, 128), "weighted_min_pair")
+    assert {a.actor_rate for a in (offline, online)} == {3e-4}
+    assert row.offline.batch_size == row.online.batch_size == 128
+    assert (row.offline.steps, row.online.steps) == (280_000, 20_000)
+    # A method's own weight is left to it.
+    assert plan("--method=cal_ql", "--budget=laptop")["recipe"].offline.algorithm.weight == 10.0
+
+
+def test_the_budget_that_it_replaces_stays_for_earlier_results(plan):
+    row = plan("--budget=cpu")["recipe"]
+    offline = row.offline.algorithm
+    assert (offline.n, offline.weight, offline.reduction) == (4, 10.0, "sum")
+    assert row.offline.steps == 60_000
 
 
 def test_the_old_name_of_the_budget(plan):

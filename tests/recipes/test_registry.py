@@ -206,7 +206,7 @@ def test_parse(path, old, text, value):
             "handover",
             fresh(),
             "zz",
-            "handover: no handover 'zz'; known: carry, expand_policy, fresh, merge_actors",
+            "handover: no handover 'zz'; known: carry, distil, expand_policy, fresh, merge_actors",
         ),
         ("algorithm", sac(), "oac", "algorithm: no algorithm 'oac'; nearest: sac, edac, awac"),
     ],

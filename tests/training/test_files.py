@@ -86,6 +86,12 @@ def test_evaluations_around_the_handover_begin_from_the_same_states(finished):
     assert numbers == [20, 0, 0, 9, 17, 25]
 
 
+PROBED = (
+    *("action_distance", "temperature", "q_mean", "q_std", "q_policy", "policy_gap"),
+    *("target", "weight"),
+)
+
+
 def test_metric_names_and_steps(finished):
     rows = table(finished.folder / "metrics.csv")
     assert tuple(rows[0]) == files.METRIC_COLUMNS
@@ -96,7 +102,7 @@ def test_metric_names_and_steps(finished):
     for phase in ("offline", "online"):
         expected |= {f"{phase}/actor/{name}" for name in actor}
         expected |= {f"{phase}/temperature/{name}" for name in temperature}
-        expected |= {f"{phase}/data/{name}" for name in ("q_mean", "q_std", "action_distance")}
+        expected |= {f"{phase}/data/{name}" for name in PROBED}
     assert {row["name"] for row in rows} == expected
     found = [(row["name"].split("/")[0], int(row["step"])) for row in rows]
     assert list(dict.fromkeys(found)) == EVALUATED

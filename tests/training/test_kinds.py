@@ -38,7 +38,7 @@ def test_without_online_steps_a_run_ends_with_the_handovers_evaluation(finished,
     # The data set is looked at as it is in the run that had it on the devices.
     whole = table(finished.folder / "metrics.csv")
     first = [line for line in whole if "online/data/" in line["name"] and line["step"] == "0"]
-    assert len(first) == 6 and table(tmp_path / "metrics.csv") == first
+    assert len(first) == 16 and table(tmp_path / "metrics.csv") == first
 
 
 def test_the_processes_of_an_evaluation_change_no_score(finished, source, tmp_path):

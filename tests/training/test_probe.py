@@ -1,13 +1,16 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from enoto_jax.data.source import concatenate, from_arrays, from_env
 from enoto_jax.recipes.recipe import build
-from enoto_jax.training.probe import compile_probe
+from enoto_jax.training.probe import compile_probe, steps_after
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
 from tests.helpers import REACH, quick_compiling, reach_data, reach_source, tiny
+from tests.oracle import reference
 
 SCALED = Transform(
     np.float32([0.1, -0.2]),
@@ -32,7 +35,10 @@ def test_a_probe_is_what_its_definition_says(state_of):
     states = [state_of(algorithm, seed) for seed in (0, 1)]
     look = compile_probe(algorithm, seeds, SCALED, sample)
     found = look(seeds.put(_stacked(states)))
-    assert set(found) == {"q_mean", "q_std", "action_distance"}
+    assert set(found) == {
+        *("q_mean", "q_std", "q_policy", "policy_gap", "target", "weight"),
+        *("action_distance", "temperature"),
+    }
     for index, state in enumerate(states):
         rows = SCALED.transitions(sample)
         q = np.float64(algorithm.q(state.params["critic"], rows.observation, rows.action))
@@ -44,12 +50,70 @@ def test_a_probe_is_what_its_definition_says(state_of):
         assert found["action_distance"][index] == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_target_and_the_weight_are_the_phases_own_on_the_data(state_of, double):
+    """Against NumPy: sampled next actions, the pairwise minimum, SUNRISE's weight."""
+    algorithm = build(tiny("enoto_cql"), REACH).online
+    sample, seeds, state = reach_source().sample(7), SeedMap([4]), state_of(algorithm)
+    found = compile_probe(algorithm, seeds, SCALED, sample)(seeds.put(_stacked([state])))
+    rows, state = double(SCALED.transitions(sample)), double(state)
+    backup_key = jax.random.split(jax.random.key(0), 2)[0]
+    noise = np.float64(jax.random.normal(jax.random.split(backup_key)[0], (7, 1)))
+    mean, log_std = reference.mlp_actor(state.params["actor"], rows.next_observation)
+    action, log_prob = reference.tanh_normal(mean, log_std, noise)
+    next_q = reference.critics(state.targets["critic"], rows.next_observation, action)
+    temperature = np.exp(state.params["temperature"]["params"]["value"])
+    y = reference.sac_target(
+        rows.reward,
+        rows.terminated,
+        0.99,
+        reference.weighted_min_pair(next_q),
+        temperature,
+        log_prob,
+    )
+    weight = reference.sunrise_weight(next_q, 10.0)
+    chosen = np.asarray(algorithm.mode(state_of(algorithm), np.float32(rows.observation)))
+    q = reference.critics(state.params["critic"], rows.observation, np.float64(chosen))
+    data = reference.critics(state.params["critic"], rows.observation, rows.action)
+    expected = {
+        "target": y.mean(),
+        "weight": weight.mean(),
+        "temperature": temperature,
+        "q_policy": q.mean(),
+        "policy_gap": q.mean() - data.mean(),
+    }
+    for name, value in expected.items():
+        assert found[name][0] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("row", ["cal_ql", "iql", "td3_bc", "lapo", "awac", "pex"])
+def test_every_kind_of_critic_has_a_target(row, state_of):
+    algorithm = build(tiny(row), REACH).online
+    seeds = SeedMap([0])
+    look = compile_probe(algorithm, seeds, SCALED, reach_source().sample(3))
+    found = look(seeds.put(_stacked([state_of(algorithm)])))
+    assert np.isfinite(found["target"]).all() and found["weight"] == 1.0
+    assert ("temperature" in found) == ("temperature" in algorithm.nets)
+
+
+def test_looks_lie_where_the_updates_after_the_hand_over_are_reached():
+    row = tiny("enoto_cql")
+    phase = dataclasses.replace(row.online, warmup=30, utd=1)
+    assert steps_after(phase) == {130, 1_030, 5_030}
+    assert steps_after(dataclasses.replace(phase, utd=4)) == {55, 280, 1_280}
+    # 60 updates at once after step 31, and one more.
+    caught_up = dataclasses.replace(phase, catch_up=2)
+    assert steps_after(caught_up) == {30 + 40, 30 + 940, 30 + 4_940}
+    assert steps_after(dataclasses.replace(phase, catch_up=200)) == {31}
+
+
 @pytest.mark.parametrize("row", ["bc", "br"])
 def test_without_critics_to_ask_there_is_no_q(row, state_of):
     algorithm = build(tiny(row), REACH).offline
     seeds = SeedMap([0])
     look = compile_probe(algorithm, seeds, SCALED, reach_source().sample(3))
-    assert set(look(seeds.put(_stacked([state_of(algorithm)])))) == {"action_distance"}
+    assert set(look(seeds.put(_stacked([state_of(algorithm)])))) - {"temperature"} == {
+        "action_distance"
+    }
 
 
 def test_without_data_there_is_nothing_to_see():
