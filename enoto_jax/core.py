@@ -72,6 +72,9 @@ class Algorithm(NamedTuple):
       priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
       duals: losses of multipliers, functions of the metrics of an update's losses; they come last.
       batches: how many batches of the phase's size an update takes (independent agents).
+      next_actions: batches need the data's next action, the extra "next_action" [B, A].
+      evaluates: (state, key, observation [..., D]) -> action [..., A], for policies that are
+        evaluated with their noise; None: evaluated by `mode`.
     """
 
     nets: Mapping[str, nn.Module]
@@ -91,6 +94,8 @@ class Algorithm(NamedTuple):
     priority: Callable[[TrainState, Transition], Array] | None = None
     duals: Mapping[str, DualFn] = {}
     batches: int = 1
+    next_actions: bool = False
+    evaluates: Callable[[TrainState, Key, Array], Array] | None = None
 
 
 class AlgorithmConfig(Unit):

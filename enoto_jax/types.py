@@ -57,7 +57,8 @@ class Transition(NamedTuple):
     terminated: Array  # [...] bool
     truncated: Array  # [...] bool
     next_observation: Array  # [..., D] float32, the true successor, never the reset that follows
-    extras: Mapping[str, Array] = {}  # "mask" [..., N]: which critics learn; "mc_return" [...]
+    # "mask" [..., N]: which critics learn; "mc_return" [...]; "next_action" [..., A], the data's
+    extras: Mapping[str, Array] = {}
 
 
 class MonteCarlo(NamedTuple):

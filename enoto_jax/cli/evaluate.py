@@ -29,7 +29,7 @@ from enoto_jax.report import stats
 from enoto_jax.runs import policies, progress
 from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog
 from enoto_jax.runs.folder import config_of
-from enoto_jax.training.evaluate import Evaluator
+from enoto_jax.training.evaluate import Evaluator, acting
 from enoto_jax.training.record import evaluation_number
 from enoto_jax.training.seeds import SeedMap, use_cores
 from enoto_jax.types import InputError, Spec
@@ -103,7 +103,7 @@ def evaluate(
     seeds = SeedMap(wanted)
     number = evaluation_number(found.phase, found.step, offline_steps)
     with closing(Evaluator(env_id, episodes, seeds, transform, processes)) as evaluator:
-        mode = seeds.compile(found.algorithm.mode)
+        mode = acting(found.algorithm, seeds)
         return found, evaluator(mode, seeds.put(found.state), number)
 
 
