@@ -129,8 +129,9 @@ def test_a_file_without_a_task_is_told_what_it_is(write, point):
     folder = write(point)
     path = folder / "pointmaze-medium-navigate-v0.npz"
     refused("is a file of OGBench, without rewards: name a task, as in ogbench:/", str(path))
-    np.savez(path, **point, rewards=np.zeros(7), masks=np.ones(7))  # somebody's own, complete
-    assert len(load_source(str(path)).load()) == 6
+    own = point | {"rewards": np.zeros(7), "actions": np.zeros((7, 1))}
+    np.savez(path, **own)  # somebody's own, complete in D4RL's layout
+    assert len(load_source(str(path)).load()) == 7
 
 
 @pytest.mark.parametrize(
@@ -183,8 +184,8 @@ def test_rows_at_the_goal_of_real_recordings(shared_data, name):
 
 def near(task, rng, rows=400):
     """Simulator states of which some, in every part, are at the task's goal."""
-    qpos = rng.uniform(-1, 1, (rows, 60)).astype(np.float32)
-    places, at = np.asarray(task.numbers), rng.random((rows, 60)) < 0.7
+    qpos = rng.uniform(-1, 1, (rows, 80)).astype(np.float32)
+    places, at = np.asarray(task.numbers), rng.random((rows, 80)) < 0.7
     if "maze" in task.environment or "soccer" in task.environment:
         first = 15 if "soccer" in task.environment else 0
         qpos[:, first : first + 2] = places[:2] + rng.uniform(-1.2, 1.2, (rows, 2))
@@ -201,7 +202,12 @@ def near(task, rng, rows=400):
     return qpos, np.where(flips, 1 - buttons, buttons)
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.environment}-{task.number}")
+@pytest.mark.filterwarnings("ignore")  # Gymnasium's, of spaces in float64
+@pytest.mark.parametrize(
+    "task",
+    [task for task in TASKS if task.number in (1, 5)],  # making one takes a second
+    ids=lambda task: f"{task.environment}-{task.number}",
+)
 def test_rewards_and_masks_are_the_packages(task):
     pytest.importorskip("ogbench")
     import gymnasium
@@ -219,6 +225,7 @@ def test_rewards_and_masks_are_the_packages(task):
     np.testing.assert_array_equal(~done.all(axis=1), dataset["masks"])
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_transitions_are_the_packages(write, point):
     package = pytest.importorskip("ogbench")
     folder = write(point)
