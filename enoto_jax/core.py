@@ -68,6 +68,8 @@ class Algorithm(NamedTuple):
       q: (critic params, observation, action) -> [N, ...], or None.
       moments: (state, observation [D]) -> mean and std before tanh, or None: not a tanh-Gaussian.
       delays: by network, or "targets": one step in so many updates (TD3, REDQ); 1 by default.
+      coasting: delayed networks whose optimiser also steps, with gradients of 0, in the updates
+        that skip them: its momentum carries them on (WSRL-code).
       monte_carlo: how the return-to-go that batches need as an extra is computed, or None.
       priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
       duals: losses of multipliers, functions of the metrics of an update's losses; they come last.
@@ -90,6 +92,7 @@ class Algorithm(NamedTuple):
     q: Callable[[Params, Array, Array], Array] | None = None
     moments: Callable[[TrainState, Array], tuple[Array, Array]] | None = None
     delays: Mapping[str, int] = {}
+    coasting: tuple[str, ...] = ()
     monte_carlo: MonteCarlo | None = None
     priority: Callable[[TrainState, Transition], Array] | None = None
     duals: Mapping[str, DualFn] = {}
@@ -154,7 +157,8 @@ def update(
     for name, dual in algorithm.duals.items():
         state, metrics[name] = _step(algorithm, name, state, dual, dict(metrics))
     follow = partial(_follow, algorithm, state)
-    targets, _ = _every(algorithm.delays.get("targets", 1), state.step, follow, state.targets)
+    every = algorithm.delays.get("targets", 1)
+    targets, _ = _every(every, state.step, follow, lambda: state.targets)
     return state.replace(targets=targets, step=state.step + 1), jax.tree.map(jnp.mean, metrics)
 
 
@@ -163,15 +167,23 @@ def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
 
     A delay may skip the step.
     """
-    params, opt_state = before = (state.params[name], state.opt_states[name])
+    params, opt_state = state.params[name], state.opt_states[name]
+
+    def moved(grads):
+        changes, after = algorithm.optimisers[name].update(grads, opt_state, params)
+        return optax.apply_updates(params, changes), after
 
     def learn():
         (value, about), grads = jax.value_and_grad(_scalar(name, loss), has_aux=True)(params, *seen)
-        changes, moved = algorithm.optimisers[name].update(grads, opt_state, params)
-        return (optax.apply_updates(params, changes), moved), {"loss": value, **about}
+        return moved(grads), {"loss": value, **about}
+
+    def skip():
+        if name in algorithm.coasting:
+            return moved(jax.tree.map(jnp.zeros_like, params))
+        return params, opt_state
 
     every = algorithm.delays.get(name, 1)
-    (params, opt_state), metrics = _every(every, state.step, learn, before)
+    (params, opt_state), metrics = _every(every, state.step, learn, skip)
     state = state.replace(
         params={**state.params, name: params}, opt_states={**state.opt_states, name: opt_state}
     )
@@ -198,8 +210,8 @@ def _follow(algorithm, state) -> tuple[Mapping[str, Params], Metrics]:
     return {**state.targets, **moved}, {}
 
 
-def _every(every: int, number: Array, change: Callable, before: Any) -> tuple[Any, Metrics]:
-    """`change()` every so many updates, in the last of them; otherwise `before`, metrics of 0."""
+def _every(every: int, number: Array, change: Callable, skip: Callable) -> tuple[Any, Metrics]:
+    """`change()` every so many updates, in the last of them; else `skip()` and metrics of 0."""
     if every == 1:
         return change()
     _, metrics = jax.eval_shape(change)
@@ -209,4 +221,4 @@ def _every(every: int, number: Array, change: Callable, before: Any) -> tuple[An
         after, metrics = change()
         return after, jax.tree.map(lambda x: every * x, metrics)
 
-    return jax.lax.cond(number % every == every - 1, due, lambda: (before, zeros))
+    return jax.lax.cond(number % every == every - 1, due, lambda: (skip(), zeros))

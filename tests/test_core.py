@@ -356,6 +356,21 @@ def test_a_delayed_step_that_is_not_due_is_a_branch_not_taken_for_all_seeds(batc
     assert "cond[" not in program(0, jnp.zeros(3, jnp.int32))
 
 
+def test_a_coasting_network_follows_its_momentum_through_skipped_updates(batch):
+    adam = {name: optax.adam(0.1) for name in ("a", "b", "c")}
+    algorithm = probe(optimisers=adam, delays={"b": 3}, coasting=("b",))
+    states, metrics = run(algorithm, batch, 5)
+    # Adam has seen nothing before its first gradient, in the third update; then it moves on.
+    assert moves(states, "params", "b") == [False, False, True, True, True]
+    before, after = states[3], states[4]
+    changes, _ = adam["b"].update(
+        jax.tree.map(jnp.zeros_like, before.params["b"]), before.opt_states["b"]
+    )
+    expected = values({"b": before.params["b"]})["b"] + float(changes["params"]["value"])
+    assert values(after.params)["b"] == pytest.approx(expected, rel=1e-6)
+    assert metrics[3]["b"]["loss"] == 0.0
+
+
 # Frozen networks.
 
 

@@ -82,6 +82,12 @@ class sac(AlgorithmConfig):
         "phase's utd: once per environment step (RLPD, WSRL).",
     ] = 1
 
+    coast: Annotated[
+        bool,
+        "in the updates that skip actor and temperature their optimisers step on with gradients of "
+        "0, as WSRL-code's do.",
+    ] = False
+
     def build(self, spec: Spec) -> Algorithm:
         """See the base class.
 
@@ -163,4 +169,5 @@ class sac(AlgorithmConfig):
             critics=self.n,
             exploration=self.exploration,
             delays={"actor": self.actor_delay, "temperature": self.actor_delay},
+            coasting=("actor", "temperature") if self.coast else (),
         )

@@ -23,11 +23,14 @@ from enoto_jax.types import Array, InputError, LossFn, Spec
 ActFn = Callable[[object, Array], Array]  # (actor params, observation) -> action
 
 
-def deterministic_actor(q: QFn, actor: ActFn, reduce: Reduce, alpha: float | None) -> LossFn:
+def deterministic_actor(
+    q: QFn, actor: ActFn, reduce: Reduce, alpha: float | None, cloning: bool = True
+) -> LossFn:
     """-lambda mean_B reduce(Q(s, pi(s))) + mean_{B, A} (pi(s) - a)^2 (TD3+BC, equations 3 to 5).
 
     lambda = alpha / mean_B |reduce(Q(s, pi(s)))|, a constant to the gradient. Without alpha there
-    is no second term and lambda is 1: TD3.
+    is no second term and lambda is 1: TD3. Without cloning there is no second term, and lambda
+    stays: the gradient keeps its size where cloning is dropped.
     """
 
     def loss(params, state, batch, key):
@@ -37,8 +40,10 @@ def deterministic_actor(q: QFn, actor: ActFn, reduce: Reduce, alpha: float | Non
         if alpha is None:
             return -gain, {"q_policy": gain}
         factor = jax.lax.stop_gradient(alpha / jnp.mean(jnp.abs(value)))
-        cloning = jnp.mean(jnp.square(action - batch.action))
-        return cloning - factor * gain, {"q_policy": gain, "bc": cloning, "lambda": factor}
+        if not cloning:
+            return -factor * gain, {"q_policy": gain, "lambda": factor}
+        distance = jnp.mean(jnp.square(action - batch.action))
+        return distance - factor * gain, {"q_policy": gain, "bc": distance, "lambda": factor}
 
     return loss
 
@@ -57,6 +62,9 @@ class td3(AlgorithmConfig):
         "weight of that value, in units of its mean size, beside the squared distance to the "
         "data's actions; None clones nothing (TD3).",
     ] = None
+    cloning: Annotated[
+        bool, "add the squared distance; without it alpha only sets the size of the gradient."
+    ] = True
     policy_noise: Annotated[
         float, "standard deviation of the noise on the target actor's action."
     ] = 0.2
@@ -122,7 +130,7 @@ class td3(AlgorithmConfig):
                     streams=bellman.flat,
                 ),
                 "actor": deterministic_actor(
-                    q, actor, bellman.checked(self.actor_value), self.alpha
+                    q, actor, bellman.checked(self.actor_value), self.alpha, self.cloning
                 ),
             },
             optimisers={

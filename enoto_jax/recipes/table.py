@@ -233,7 +233,7 @@ _IMITATING = {
     "enoto_td3_bc": _plugged(
         "ENOTO-TD3+BC: N critics; cloning dropped, WeightedMinPair, SUNRISE",
         td3_bc(**_td3_n),
-        td3(**_td3_n, **_enoto),
+        td3(**_td3_n, **_enoto, alpha=2.5, cloning=False),
         transform=_standardised,
     ),
     "awac": _same("AWAC (Nair et al. 2020)", awac(), transform=_standardised),

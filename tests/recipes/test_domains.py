@@ -76,6 +76,26 @@ def test_antmaze_follows_the_authors():
     assert lapo.transform.reward_scale == 100.0
 
 
+def test_adroit_and_kitchen_follow_the_authors():
+    def changed(row, domain):
+        return domains.for_task(RECIPES[row], row, NAMES[domain])
+
+    for domain in ("adroit", "kitchen"):
+        iql = changed("iql", domain)
+        assert (iql.online.algorithm.beta, iql.online.algorithm.expectile) == (0.5, 0.7)
+        assert iql.transform.return_range is None
+    assert changed("awac", "adroit").offline.algorithm.lam == 0.1
+    for row in ("cal_ql", "wsrl"):
+        adroit, kitchen = changed(row, "adroit"), changed(row, "kitchen")
+        assert [float(adroit.transform(Spec(29, 8), None).reward(r)) for r in (-1, 0)] == [-5, 5]
+        assert adroit.offline.algorithm.critic_hidden == (512, 512, 512)
+        assert (adroit.offline.algorithm.weight, kitchen.offline.algorithm.weight) == (1.0, 5.0)
+        assert kitchen.offline.algorithm.hidden == (512, 512, 512)
+        assert not kitchen.offline.algorithm.importance_sampling
+    assert changed("cal_ql", "kitchen").online.replay.fraction == 0.25
+    assert changed("wsrl", "kitchen").transform.reward_shift == -4.0
+
+
 def test_edac_and_sac_n_have_their_own_sizes():
     def n(row, name):
         return domains.for_task(RECIPES[row], row, name).offline.algorithm.n
