@@ -78,6 +78,9 @@ class Algorithm(NamedTuple):
         anew for each. The others do not move, and their loss is not computed; each copy has an
         optimiser's state of its own, so that it is Adam of its own updates.
       batches: how many batches of the phase's size an update takes (independent agents).
+      next_actions: batches need the data's next action, the extra "next_action" [B, A].
+      evaluates: (state, key, observation [..., D]) -> action [..., A], for policies that are
+        evaluated with their noise; None: evaluated by `mode`.
     """
 
     nets: Mapping[str, nn.Module]
@@ -99,6 +102,8 @@ class Algorithm(NamedTuple):
     duals: Mapping[str, DualFn] = {}
     learners: Mapping[str, int] = {}
     batches: int = 1
+    next_actions: bool = False
+    evaluates: Callable[[TrainState, Key, Array], Array] | None = None
 
 
 class AlgorithmConfig(Unit):
@@ -196,7 +201,7 @@ def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
 
     def learn():
         if name in algorithm.learners:
-            return _learn_drawn(algorithm, name, loss, before, *seen)
+            return _learn_drawn(algorithm, name, loss, (params, opt_state), *seen)
         (value, about), grads = jax.value_and_grad(_scalar(name, loss), has_aux=True)(params, *seen)
         return moved(grads), {"loss": value, **about}
 

@@ -58,7 +58,8 @@ class Transition(NamedTuple):
     terminated: AnyArray  # [...] bool
     truncated: AnyArray  # [...] bool
     next_observation: AnyArray  # [..., D] float32, the true successor, never a reset's
-    extras: Mapping[str, AnyArray] = {}  # "mask" [..., N]: which critics learn; "mc_return" [...]
+    # "mask" [..., N]: which critics learn; "mc_return" [...]; "next_action" [..., A], the data's
+    extras: Mapping[str, AnyArray] = {}
 
 
 class MonteCarlo(NamedTuple):

@@ -66,7 +66,7 @@ def opened(path: Path) -> Iterator[files.Opened]:
         files.check_file(path)
         npz = path.suffix.lower() == ".npz"
         with zipfile.ZipFile(path) if npz else files.open_hdf5(path) as opened_file:
-            file: Any = _Npz(opened_file) if npz else opened_file
+            file: Any = Npz(opened_file) if npz else opened_file
             found = {name: file.get(name) if npz else _find(file, name) for name in words.MEANING}
             given = {k: item for k, item in found.items() if isinstance(item, h5py.Dataset | _Npy)}
             files.check_memory(given.values(), path)
@@ -107,7 +107,7 @@ def _find(file: h5py.File, name: str) -> Any:
 def _names(file: Any) -> Iterator[str]:
     """Names at the root of what is not a setting; a group's ends in a slash. Links stay closed."""
     for name in islice(map(str, file), _MOST_NAMES):
-        if isinstance(file, _Npz):
+        if isinstance(file, Npz):
             if name not in file.attrs:
                 yield name
         else:
@@ -150,7 +150,7 @@ class _Npy:
         return self.dtype.kind in "SUbiuf" and size <= _SETTING
 
 
-class _Npz(dict):
+class Npz(dict):
     """An npz file in the guise of an h5py.File; its small arrays of such names are attributes."""
 
     def __init__(self, archive: zipfile.ZipFile):

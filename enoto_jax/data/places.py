@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from enoto_jax.data import d4rl, files, minari
+from enoto_jax.data import d4rl, files, minari, ogbench
 from enoto_jax.data.download import catalogue, resolve
 from enoto_jax.types import InputError
 
@@ -56,8 +56,13 @@ def locate(task: str, *, download: bool = True) -> Place:
         name = task.removeprefix(minari.PREFIX)
         # Minari's tasks have other physics: D4RL's reference returns are not theirs.
         return Place(minari.opened, minari.resolve(name, download=download), name, False)
+    if task.startswith(ogbench.PREFIX):
+        path, name, opened = ogbench.resolve(task.removeprefix(ogbench.PREFIX))
+        return Place(opened, path, name, False)
     path = Path(os.path.expanduser(task))
     if path.suffix.lower() in _SUFFIXES:
+        if path.is_file() and (found := ogbench.hint(path)):
+            raise InputError(f"{path}: {found}")
         return Place(d4rl.opened, path, path.stem)
     if task not in catalogue() and (found := _what_is_there(path) or _environment(task)):
         raise InputError(f"{task}: {found}")

@@ -1,6 +1,7 @@
-"""Discounted returns to go of every transition, which calibrate Cal-QL's critics.
+"""What follows a transition in its data set: the discounted return to go, the next action.
 
-Source: Nakamoto et al. 2023, "Cal-QL", section 4, and the rule for sparse rewards of its code.
+Returns calibrate Cal-QL's critics (Nakamoto et al. 2023, section 4, and the rule for sparse rewards
+of its code); ReBRAC's target stays near the next action (Tarasov et al. 2023).
 """
 
 from __future__ import annotations
@@ -48,3 +49,18 @@ def returns_to_go(
         lengths = np.diff(starts, append=len(reward))
         result[np.repeat(fruitless, lengths)] = sparse / (1.0 - discount)
     return result
+
+
+def next_actions(transitions: Transition) -> np.ndarray:
+    """The action of the row after, float32 `[M, A]`; zeros where an episode ends.
+
+    Nothing is known there: a terminated transition needs no next action, and after a truncated one
+    the data do not go on.
+
+    Args:
+        transitions: `[M, ...]`, episodes one after the other.
+    """
+    end = np.asarray(transitions.terminated) | np.asarray(transitions.truncated)
+    following = np.roll(np.asarray(transitions.action, np.float32), -1, axis=0)
+    following[end] = 0.0
+    return following

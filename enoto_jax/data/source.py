@@ -153,7 +153,8 @@ def load_source(
     """Finds a data set; its numbers are read by the source's `load`.
 
     Args:
-        task: a D4RL id (`hopper-medium-v2`), `minari:` and the id of a Minari data set, the path of
+        task: a D4RL id (`hopper-medium-v2`), `minari:` and the id of a Minari data set, `ogbench:`
+            and the id of one of OGBench's single tasks (a folder may stand before it), the path of
             an `.hdf5`, `.h5` or `.npz` file in D4RL's layout, several of these joined by `+`, or
             None for the data set that ships with the package.
         download: whether a data set that is named by its id and is not there may be fetched.

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import RescaleAction
 
-from enoto_jax.envs import robotics
+from enoto_jax.envs import ogbench, robotics
 from enoto_jax.envs.choice import EnvChoice, env_choice, one_line
 from enoto_jax.envs.guard import Guard
 from enoto_jax.envs.spaces import check_action, check_observation
@@ -57,6 +57,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
     choice = env_choice(env)
     name, maker = choice.name, choice.resolve()
     try:
+        of_ogbench = isinstance(maker, str) and ogbench.register(maker)
         if isinstance(maker, str):
             robotics.register(maker)
         make = partial(gymnasium.make, maker) if isinstance(maker, (str, EnvSpec)) else maker
@@ -69,6 +70,8 @@ def make_env(env: Env, **how) -> gymnasium.Env:
     if not isinstance(made, gymnasium.Env):
         kind = f"{type(made).__module__}.{type(made).__qualname__}"
         raise InputError(f"--env: {name} made a {kind}; a gymnasium.Env is needed")
+    if of_ogbench:
+        made = ogbench.OwnRandomness(made)
     check_action(made.action_space, name)
     check_observation(made.observation_space, name)
     if isinstance(made.observation_space, gymnasium.spaces.Dict):

@@ -10,6 +10,7 @@ not that of the clipped variable.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -148,4 +149,26 @@ class Smoothed(NamedTuple):
         return self.action
 
 
-Distribution = TanhNormal | ClippedNormal | Smoothed
+class Pushed(NamedTuple):
+    """What a network makes of standard normal noise, clipped to [-1, 1] (FQL's one-step policy).
+
+    Attributes:
+      network: noise [..., *shape] -> actions of the same shape.
+      shape: of the actions, [..., A].
+    """
+
+    network: Callable[[Array], Array]
+    shape: tuple[int, ...]
+
+    def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        """Actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
+        noise = jax.random.normal(key, (*shape, *self.shape))
+        action = jnp.clip(self.network(noise), -1.0, 1.0)
+        return action, jnp.zeros(action.shape[:-1])
+
+    def mode(self) -> Array:
+        """The action [..., A] of no noise."""
+        return jnp.clip(self.network(jnp.zeros(self.shape)), -1.0, 1.0)
+
+
+Distribution = TanhNormal | ClippedNormal | Smoothed | Pushed

@@ -64,13 +64,16 @@ class Network(nn.Module):
                 leading = x.shape[:-1]
             # One long matrix: over several axes XLA sums the biases' gradients, and transposes
             # what it multiplies for the weights', many times more slowly.
-            x = x.reshape(-1, width)
-            if self.dropout and self.has_rng("dropout"):
-                x = nn.Dropout(self.dropout, deterministic=False)(x)
-            if self.layer_norm:
-                x = LayerNorm(self.dtype, name=f"norm_{i}")(x)
-            parts = (nn.relu(x),)
+            parts = (self.activated(x.reshape(-1, width), i),)
         return parts[0].reshape(*leading, -1).astype(jnp.float32)
+
+    def activated(self, x: Array, i: int) -> Array:
+        """What follows the product of hidden layer i, [B, width] to the same."""
+        if self.dropout and self.has_rng("dropout"):
+            x = nn.Dropout(self.dropout, deterministic=False)(x)
+        if self.layer_norm:
+            x = LayerNorm(self.dtype, name=f"norm_{i}")(x)
+        return nn.relu(x)
 
 
 class TanhGaussian(Network):

@@ -200,8 +200,14 @@ def with_budget(row: Recipe, budget: Budget) -> Recipe:
 
 
 def decayed_at_the_end(row: Recipe) -> Recipe:
-    """A learning rate that falls over the offline phase falls over its whole length."""
+    """A rate or a weight that falls over a phase falls over its whole length."""
     known = {path: value for path, value, _ in units.leaves(row)}
-    if known.get("offline.algorithm.decay_steps") is None:
-        return row
-    return registry.override(row, "offline.algorithm.decay_steps", row.offline.steps or 1)
+    offline, online = row.offline and row.offline.steps, row.online.steps * row.online.utd
+    for path, updates in {
+        "offline.algorithm.decay_steps": offline,
+        "online.algorithm.cloning_decay_steps": online,
+        "online.algorithm.alpha_decay_steps": online,
+    }.items():
+        if known.get(path) is not None:
+            row = registry.override(row, path, updates or 1)
+    return row

@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import Recipe
-
-Changes = Mapping[str, Any]  # path -> value
+from enoto_jax.recipes.tasks import TASKS, Changes
 
 _MINUS_ONE: Changes = {"transform.reward_shift": -1.0}
 _TEN_MINUS_FIVE: Changes = {"transform.reward_scale": 10.0, "transform.reward_shift": -5.0}
@@ -61,6 +59,27 @@ _WSRL: Changes = {
     "online.algorithm.backup": "best_of",
 }
 
+_REBRAC_ANTMAZE: Changes = {
+    "transform.reward_scale": 100.0,
+    "offline.batch_size": 256,
+    "algorithm.discount": 0.999,
+    "algorithm.actor_rate": 3e-4,
+    "algorithm.critic_rate": 5e-5,
+}
+_REBRAC_ADROIT: Changes = {
+    "offline.batch_size": 256,
+    "algorithm.actor_rate": 3e-4,
+    "algorithm.critic_rate": 3e-4,
+}
+# As ReBRAC runs in FQL's repository, on OGBench.
+_REBRAC_OGBENCH: Changes = {
+    **_REBRAC_ADROIT,
+    "algorithm.hidden": (512, 512, 512, 512),
+    "algorithm.activation": "gelu",
+    "algorithm.actor_init": "xavier_init",
+    "algorithm.critic_init": "xavier_init",
+}
+
 ANTMAZE: Mapping[str, Changes] = {
     **dict.fromkeys(
         ("cql", "cql_to_sac", "cql_n_to_sac_n", "enoto_cql", "enoto_cql_released"), _FOUR_MINUS_TWO
@@ -82,6 +101,10 @@ ANTMAZE: Mapping[str, Changes] = {
     "lapo_n": _LAPO,
     "enoto_lapo": _LAPO,
     "sac_n": {"algorithm.n": 25},
+    "rebrac": _REBRAC_ANTMAZE,
+    "enoto_rebrac": _REBRAC_ANTMAZE,
+    "fql": _MINUS_ONE,
+    "enoto_fql": _MINUS_ONE,
 }
 # Both phases' rewards are 10 r + 5 in Adroit's sparse tasks, -5 for a step without success.
 _TEN_PLUS_FIVE: Changes = {"transform.reward_scale": 10.0, "transform.reward_shift": 5.0}
@@ -115,6 +138,20 @@ ADROIT: Mapping[str, Changes] = {
     },
     "wsrl": {**_WSRL_ADROIT, "offline.algorithm.sparse_reward": -5.0},
     "wsrl_cql": _WSRL_ADROIT,
+    "rebrac": _REBRAC_ADROIT,
+    "enoto_rebrac": _REBRAC_ADROIT,
+    "fql": {"algorithm.target": "min_q"},
+}
+# OGBench's single tasks, where every reward is 0 or below.
+OGBENCH: Mapping[str, Changes] = {
+    "rebrac": {
+        **_REBRAC_OGBENCH,
+        "online.replay": "append",
+        "online.algorithm.cloning_decay_steps": None,
+    },
+    "enoto_rebrac": _REBRAC_OGBENCH,
+    "iql": {"transform.return_range": None},
+    "enoto_iql": {"transform.return_range": None},
 }
 KITCHEN: Mapping[str, Changes] = {
     "iql": _UNSCALED_IQL,
@@ -134,17 +171,11 @@ KITCHEN: Mapping[str, Changes] = {
 
 # (pattern of the data set's or the environment's name, changes by row); the first that fits counts.
 DOMAINS: Mapping[str, tuple[str, Mapping[str, Changes]]] = {
+    "ogbench": (r"(\w+maze|antsoccer|cube|scene|puzzle)-\S*singletask", OGBENCH),
     "antmaze": (r"ant-?maze", ANTMAZE),
     "adroit": (r"(pen|door|hammer|relocate|adroit)(-|/|$)", ADROIT),
     "kitchen": (r"(kitchen|franka)", KITCHEN),
     "locomotion": (r"(hopper|half-?cheetah|walker|ant\b)", {}),
-}
-# EDAC and SAC-N choose N and eta for every data set (An et al. 2021; CORL's configurations).
-TASKS: Mapping[str, Mapping[str, Changes]] = {
-    r"(half-?cheetah|walker2?d?)-medium-expert": {"edac": {"algorithm.eta": 5.0}},
-    r"hopper-medium(-v|$)": {"edac": {"algorithm.n": 50}, "sac_n": {"algorithm.n": 500}},
-    r"hopper-medium-(replay|expert)": {"edac": {"algorithm.n": 50}, "sac_n": {"algorithm.n": 200}},
-    r"walker2?d?-medium": {"sac_n": {"algorithm.n": 20}},
 }
 
 
@@ -166,7 +197,7 @@ def changes_of(row: str, name: str) -> Changes:
     domain = domain_of(name)
     found = dict(DOMAINS[domain][1].get(row, {})) if domain else {}
     words = name.lower().replace("_", "-")
-    for pattern, rows in TASKS.items():
+    for pattern, rows in TASKS:
         if re.search(rf"(^|/){pattern}", words):
             found |= rows.get(row, {})
     return found

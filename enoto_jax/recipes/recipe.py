@@ -107,6 +107,11 @@ def build(recipe: Recipe, spec: Spec) -> Built:
             f"{recipe.online.algorithm.name} needs the returns of new episodes, which the replay "
             f"{recipe.online.replay.name} does not keep; choose --replay=whole_episodes"
         )
+    if online.next_actions:
+        raise InputError(
+            f"{recipe.online.algorithm.name} needs the next action of new transitions, which no "
+            "replay keeps; --set=online.algorithm.critic_cloning=0"
+        )
     delay, utd = getattr(recipe.online.algorithm, "actor_delay", 1), recipe.online.utd
     if utd % delay:
         raise InputError(
@@ -174,6 +179,8 @@ def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None 
         extras["mask"] = jnp.ones((*lead, algorithm.critics))
     if algorithm.monte_carlo is not None:
         extras["mc_return"] = jnp.zeros(lead)
+    if algorithm.next_actions:
+        extras["next_action"] = jnp.zeros((*lead, spec.action_size))
     return Transition(
         observation=jnp.zeros((*lead, spec.observation_size)),
         action=jnp.zeros((*lead, spec.action_size)),

@@ -15,9 +15,11 @@ from enoto_jax.algorithms.awac import awac
 from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql, cql_penalty
+from enoto_jax.algorithms.fql import fql
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
+from enoto_jax.algorithms.rebrac import rebrac
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.core import AlgorithmConfig
@@ -80,6 +82,7 @@ def named(kind: str) -> dict[str, type[Unit]]:
 
 for _make in (
     *(sac, cql, edac.edac, td3, td3_bc, bc, awac, iql, pex, lapo, cql_agents, br),
+    *(rebrac, fql),
     *(targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair),
     *(targets.weighted_min_pair, targets.independent, targets.mean_of_mins),
     *(targets.mix, targets.first_q, targets.mean_spread),

@@ -21,9 +21,11 @@ from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.edac import edac
+from enoto_jax.algorithms.fql import fql
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
+from enoto_jax.algorithms.rebrac import rebrac
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.core import AlgorithmConfig
@@ -174,6 +176,16 @@ def _latent(about: str, online: AlgorithmConfig, offline: AlgorithmConfig | None
     return dataclasses.replace(row, **phases)
 
 
+# CORL's fine-tuning of ReBRAC: half of a batch of 256 is data; the actor's cloning falls by half.
+_rebrac = rebrac()
+_rebrac_online = rebrac(critic_cloning=0.0, cloning_decay_steps=ONLINE_STEPS)
+
+
+def _larger_batches(row: Recipe) -> Recipe:
+    """Offline, as in ReBRAC's locomotion."""
+    return dataclasses.replace(row, offline=dataclasses.replace(row.offline, batch_size=1024))
+
+
 _SCRATCH = {
     "sac": _online("SAC from scratch", sac(n=2, hidden=(256, 256))),
     "scratch": _online("ENOTO's online phase from scratch", sac(n=10, **_enoto)),
@@ -299,9 +311,41 @@ _LATENT = {
         _lapo_n,
     ),
 }
+_NEAR_THE_DATA = {
+    "rebrac": _larger_batches(
+        Recipe(
+            "ReBRAC (Tarasov et al. 2023): cloning in the actor's and the critics' loss",
+            offline=Phase(_rebrac, OFFLINE_STEPS),
+            handover=handover.carry(),
+            online=Phase(_rebrac_online, ONLINE_STEPS, replay=replay.mixed()),
+        )
+    ),
+    "enoto_rebrac": _larger_batches(
+        _plugged(
+            "ENOTO on ReBRAC: N critics; cloning dropped, WeightedMinPair, SUNRISE",
+            rebrac(n=10),
+            rebrac(n=10, actor_cloning=0.0, critic_cloning=0.0, **_enoto),
+        )
+    ),
+    "fql": _same("FQL (Park et al. 2025): a flow clones, one step acts", fql(), transform=_inside),
+    "enoto_fql": _same(
+        "ENOTO on FQL: N critics, WeightedMinPair, SUNRISE; alpha falls online",
+        fql(n=10, alpha_decay_steps=ONLINE_STEPS, **_enoto),
+        fql(n=10, target=_weighted),
+        transform=_inside,
+    ),
+}
 
 RECIPES: dict[str, Recipe] = (
-    _SCRATCH | _PESSIMISTIC | _PLUS | _ENSEMBLES | _IMITATING | _IN_SAMPLE | _WITH_DATA | _LATENT
+    _SCRATCH
+    | _PESSIMISTIC
+    | _PLUS
+    | _ENSEMBLES
+    | _IMITATING
+    | _IN_SAMPLE
+    | _WITH_DATA
+    | _LATENT
+    | _NEAR_THE_DATA
 )
 
 

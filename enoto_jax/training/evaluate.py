@@ -1,13 +1,19 @@
-"""Evaluation: all seeds and episodes side by side, deterministic actions, undiscounted returns."""
+"""Evaluation: all seeds and episodes side by side, undiscounted returns.
+
+Actions are deterministic, except those of policies whose noise belongs to them (FQL).
+"""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from enoto_jax import core
 from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env
 from enoto_jax.envs.workers import Crew
@@ -33,6 +39,35 @@ class Evaluation(NamedTuple):
     returns: np.ndarray
     success: np.ndarray | None
     cut: int
+
+
+class Noisy:
+    """How all seeds act in an evaluation of policies with noise, which is drawn anew every step.
+
+    Args:
+      evaluates: of the algorithm.
+      seeds: S of them; a seed's noise depends on it, the evaluation and the step alone.
+    """
+
+    def __init__(self, evaluates: Callable, seeds: SeedMap):
+        def act(state, observation, draw, step):
+            return evaluates(state, jax.random.fold_in(jax.random.key(draw), step), observation)
+
+        self._act, self._seeds = seeds.compile(act, shared=(3,)), seeds
+
+    def numbered(self, number: int) -> Callable[[Any, np.ndarray], jax.Array]:
+        """(state, observation [S, E, D]) -> action [S, E, A] in the evaluation of that number."""
+        entropies = [np.random.SeedSequence([int(s), number, 1]) for s in self._seeds.seeds]
+        draws = np.concatenate([x.generate_state(1) for x in entropies])
+        steps = itertools.count()
+        return lambda state, seen: self._act(state, seen, draws, np.int32(next(steps)))
+
+
+def acting(algorithm: core.Algorithm, seeds: SeedMap) -> Callable | Noisy:
+    """The `mode` of an Evaluator for these seeds."""
+    if algorithm.evaluates is None:
+        return seeds.compile(algorithm.mode)
+    return Noisy(algorithm.evaluates, seeds)
 
 
 class Evaluator:
@@ -87,7 +122,7 @@ class Evaluator:
 
     def __call__(
         self,
-        mode: Callable,
+        mode: Callable | Noisy,
         state,
         number: int,
         stop: Callable[[], bool] = lambda: False,
@@ -96,7 +131,7 @@ class Evaluator:
         """Evaluate whole episodes; None if it was stopped.
 
         Args:
-          mode: (state, observation [E, D]) -> action [E, A], compiled for all seeds.
+          mode: (state, observation [E, D]) -> action [E, A], compiled for all seeds; see `acting`.
           state: the seeds' train states, as they lie on the devices.
           number: names this evaluation.
           stop: asked before every step.
@@ -106,6 +141,7 @@ class Evaluator:
         Raises:
           RunError: an environment fails.
         """
+        mode = mode.numbered(number) if isinstance(mode, Noisy) else mode
         begun, wide = time.monotonic(), self._episodes
         starts = self._starts(number, wide if episodes is None else episodes)
         rounds = []

@@ -18,7 +18,7 @@ from enoto_jax.runs.progress import at, release
 from enoto_jax.runs.saving import Saved, Saving
 from enoto_jax.runs.signals import Signals
 from enoto_jax.runs.timing import Timing
-from enoto_jax.training.evaluate import Evaluator
+from enoto_jax.training.evaluate import Evaluator, Noisy, acting
 from enoto_jax.training.probe import Look, compile_probe
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
@@ -56,11 +56,11 @@ class Programs(NamedTuple):
     """What an evaluation computes, of all seeds.
 
     Attributes:
-      mode: deterministic actions.
+      mode: an evaluation's actions.
       look: the probe.
     """
 
-    mode: Callable
+    mode: Callable | Noisy
     look: Look
 
 
@@ -102,7 +102,7 @@ class Record:
     def programs(self, algorithm: core.Algorithm) -> Programs:
         """What evaluations of a phase compute."""
         look = compile_probe(algorithm, self.seeds, self.transform, self.looks.sample)
-        return Programs(self.seeds.compile(algorithm.mode), look)
+        return Programs(acting(algorithm, self.seeds), look)
 
     def check(self, phase: str, step: int, tree: Mapping[str, Any]) -> None:
         """Refuse to go on with NaN or infinity in network -> arrays [S, ...]; see check_finite."""

@@ -18,7 +18,7 @@ from enoto_jax.envs.gym import Env, check_spec
 from enoto_jax.recipes import plugins
 from enoto_jax.runs import files, policies
 from enoto_jax.runs.folder import config_of
-from enoto_jax.training.evaluate import Evaluation, Evaluator, check_number
+from enoto_jax.training.evaluate import Evaluation, Evaluator, acting, check_number
 from enoto_jax.training.record import HANDOVER, evaluation_number
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, Spec
@@ -89,7 +89,7 @@ class Again:
         limit = self._config.get("eval_max_steps") if max_steps is None else max_steps
         made = Evaluator(self.env, wide, seeds, found.transform, processes, limit)
         with closing(made) as evaluator:
-            mode, state = seeds.compile(found.algorithm.mode), seeds.put(found.state)
+            mode, state = acting(found.algorithm, seeds), seeds.put(found.state)
             seen = evaluator(mode, state, self._number, episodes=episodes)
         return self._rows(seen)
 

@@ -19,9 +19,11 @@ from enoto_jax.algorithms.bellman import best_of
 from enoto_jax.algorithms.br import br
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.edac import edac
+from enoto_jax.algorithms.fql import fql
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
+from enoto_jax.algorithms.rebrac import rebrac
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.exploration import sunrise
@@ -182,6 +184,21 @@ def _lapo(options: Options, spec: Spec) -> int:
     return judged + values + n * _learn(*critic) + cvae + follow
 
 
+def _fql(options: Options, spec: Spec) -> int:
+    (d, a), hidden, n = spec, options["hidden"], options["n"]
+    critic, to_action = _critic_sizes(options, spec), _to_action(options, spec)
+    flow, actor = (d + a + 1, *hidden, a), (d + a, *hidden, a)
+    actions = options["backup"].k if isinstance(options["backup"], best_of) else 1
+    # What depends on the observation alone is multiplied once for all Euler steps and candidates.
+    shared = 2 * d * hidden[0]
+    euler = options["flow_steps"] * (_forward(*flow) - shared) + shared
+    following = actions * (_forward(*actor) - shared + n * to_action) + shared
+    following += n * (_forward(*critic) - to_action)
+    chosen = n if options["actor_value"].name == "mean_q" else 1
+    climb = n * _forward(*critic) + chosen * to_action
+    return following + n * _learn(*critic) + _learn(*flow) + euler + _learn(*actor) + climb
+
+
 COUNTS: Mapping[type, Callable[[Options, Spec], int]] = {
     sac: _sac,
     cql: _cql,
@@ -195,4 +212,6 @@ COUNTS: Mapping[type, Callable[[Options, Spec], int]] = {
     iql: _iql,
     pex: _pex,
     lapo: _lapo,
+    rebrac: _td3,
+    fql: _fql,
 }

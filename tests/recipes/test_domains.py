@@ -7,12 +7,29 @@ from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import Spec
 
-NAMES = {"antmaze": "antmaze-umaze-v2", "adroit": "pen-human-v1", "kitchen": "kitchen-mixed-v0"}
+NAMES = {
+    "antmaze": "antmaze-umaze-v2",
+    "adroit": "pen-human-v1",
+    "kitchen": "kitchen-mixed-v0",
+    "ogbench": "puzzle-3x3-play-singletask-task3-v0",
+}
+NEAR_THE_DATA = ("rebrac", "enoto_rebrac", "fql", "enoto_fql")
 CASES = [(row, NAMES[domain]) for domain, (_, rows) in domains.DOMAINS.items() for row in rows] + [
     (row, f"{env}-{kind}-v2")
     for env in ("hopper", "halfcheetah", "walker2d")
     for kind in ("medium", "medium-replay", "medium-expert")
     for row in ("edac", "sac_n")
+]
+CASES += [
+    (row, name)
+    for row in NEAR_THE_DATA
+    for name in (
+        "halfcheetah-full-replay-v2",
+        "antmaze-large-diverse-v2",
+        "relocate-cloned-v1",
+        "antmaze-giant-navigate-singletask-task2-v0",
+        "cube-double-play-singletask-v0",
+    )
 ]
 
 
@@ -35,6 +52,8 @@ def test_a_row_fits_together_with_its_domains_constants(row, name):
         ("enoto/AntMaze-umaze-v0", "antmaze"),
         ("D4RL/door/human-v2", "adroit"),
         ("kitchen-mixed-v0", "kitchen"),
+        ("antmaze-large-navigate-singletask-task1-v0", "ogbench"),
+        ("puzzle-4x4-play-singletask-v0", "ogbench"),
         ("my_robot", None),
         ("pendulum-replay", None),  # "pen" is a word of its own
         ("openhands", None),

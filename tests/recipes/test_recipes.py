@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from enoto_jax import core, handover
-from enoto_jax.data.returns import returns_to_go
+from enoto_jax.data.returns import next_actions, returns_to_go
 from enoto_jax.data.source import Dataset
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Recipe, build, example_batch
@@ -49,9 +49,12 @@ DATA, FRESH = transitions(40), transitions(CALLS)
 
 def known_to(algorithm: core.Algorithm) -> Transition:
     """The data set with what the algorithm's batches carry beside the transitions."""
-    if algorithm.monte_carlo is None:
-        return DATA
-    return DATA._replace(extras={"mc_return": returns_to_go(DATA, *algorithm.monte_carlo)})
+    extras = {}
+    if algorithm.monte_carlo is not None:
+        extras["mc_return"] = returns_to_go(DATA, *algorithm.monte_carlo)
+    if algorithm.next_actions:
+        extras["next_action"] = next_actions(DATA)
+    return DATA._replace(extras=extras)
 
 
 def counted(algorithm: core.Algorithm) -> tuple[core.Algorithm, Counter]:

@@ -1,0 +1,184 @@
+"""FQL with N critics (Park et al. 2025): a flow clones the data, one step imitates it and climbs Q.
+
+The behaviour-cloning flow is integrated by Euler steps; the policy that acts is a network of its
+own, which maps noise to an action at once. It is drawn towards the flow's action for the same noise
+and up the critics' value.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from enoto_jax.algorithms import bellman
+from enoto_jax.algorithms.bellman import Backup, QFn, Reduce
+from enoto_jax.algorithms.schedules import check_falling, falling
+from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.exploration import Exploration, policy
+from enoto_jax.nets.distributions import Pushed
+from enoto_jax.nets.ensembles import ensemble
+from enoto_jax.nets.flow import (
+    NormLastCritic,
+    OneStep,
+    Velocity,
+    VelocityFn,
+    check_activation,
+    integrate,
+    matching_loss,
+)
+from enoto_jax.nets.initialisers import Init, xavier_init
+from enoto_jax.nets.networks import check_sizes
+from enoto_jax.targets import TargetRule, mean_q
+from enoto_jax.types import Array, InputError, LossFn, Spec
+
+
+def flow_loss(velocity: VelocityFn) -> LossFn:
+    """Conditional flow matching of the data's actions, x0 ~ N(0, I) and t ~ U(0, 1) per row."""
+
+    def loss(params, state, batch, key):
+        del state
+        noise_key, time_key = jax.random.split(key)
+        noise = jax.random.normal(noise_key, batch.action.shape)
+        time = jax.random.uniform(time_key, (*batch.reward.shape, 1))
+        return matching_loss(velocity, params, batch.observation, batch.action, noise, time), {}
+
+    return loss
+
+
+class fql(AlgorithmConfig):
+    """FQL, flow Q-learning (Park et al. 2025), over an ensemble of critics."""
+
+    n: Annotated[int, "N, the number of critics."] = 2
+    target: Annotated[
+        TargetRule, "rule that reduces the target critics: the authors choose mean_q or min_q."
+    ] = mean_q()
+    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = policy()
+    actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
+        mean_q()
+    )
+    backup: Annotated[Backup, "value of the next state."] = bellman.sampled()
+    alpha: Annotated[
+        float, "weight of the squared distance to the flow's action; its scale is that of rewards."
+    ] = 10.0
+    alpha_decay_steps: Annotated[
+        int | None, "updates of the phase over which alpha falls towards 0; none: it stays."
+    ] = None
+    alpha_floor: Annotated[float, "share of alpha at which it stops falling."] = 0.1
+    normalise: Annotated[
+        bool, "divide the critics' value in the actor's loss by its mean size over the batch."
+    ] = False
+    flow_steps: Annotated[int, "Euler steps from noise to the flow's action."] = 10
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers of all networks."] = (
+        512,
+        512,
+        512,
+        512,
+    )
+    activation: Annotated[str, "of hidden layers, relu or gelu."] = "gelu"
+    layer_norm: Annotated[bool, "LayerNorm after each activation of the critics."] = True
+    actor_layer_norm: Annotated[bool, "the same in flow and policy."] = False
+    init: Annotated[Init, "how all networks start."] = xavier_init()
+    flow_rate: Annotated[float, "Adam's learning rate of the flow."] = 3e-4
+    actor_rate: Annotated[float, "Adam's learning rate of the policy."] = 3e-4
+    critic_rate: Annotated[float, "Adam's learning rate of the critics."] = 3e-4
+    discount: Annotated[float, "gamma."] = 0.99
+    tau: Annotated[float, "rate of the targets' Polyak average."] = 0.005
+
+    def _check(self) -> None:
+        check_sizes(self.n, self.hidden)
+        check_activation(self.activation)
+        check_falling("alpha", self.alpha_decay_steps, self.alpha_floor)
+        if self.flow_steps < 1:
+            raise InputError(f"flow_steps is {self.flow_steps}; it must be at least 1")
+        if self.alpha < 0:
+            raise InputError(f"alpha is {self.alpha}; it must be 0 or more")
+
+    def _actor_loss(self, q: QFn, net: OneStep, velocity: VelocityFn, reduce: Reduce) -> LossFn:
+        """alpha mean_{B, A} (mu(s, z) - flow(s, z))^2 - w mean_B reduce(Q(s, clip(mu(s, z)))).
+
+        The flow's action is a constant to the gradient; w is 1, or 1 / mean_B |reduce(Q)|, which
+        is one too.
+        """
+
+        def loss(params, state, batch, key):
+            noise_key, rule_key = jax.random.split(key)
+            noise = jax.random.normal(noise_key, batch.action.shape)
+            wanted = jax.lax.stop_gradient(
+                integrate(velocity, state.params["flow"], batch.observation, noise, self.flow_steps)
+            )
+            action = net.apply(params, batch.observation, noise)
+            distance = jnp.mean(jnp.square(action - wanted))
+            clipped = jnp.clip(action, -1.0, 1.0)
+            value = reduce(rule_key, q(state.params["critic"], batch.observation, clipped))
+            gain, factor = jnp.mean(value), jnp.float32(1.0)
+            if self.normalise:
+                factor = jax.lax.stop_gradient(1.0 / jnp.mean(jnp.abs(value)))
+            alpha = falling(self.alpha, state.step, self.alpha_decay_steps, self.alpha_floor)
+            metrics = {"q_policy": gain, "bc": distance, "lambda": factor, "alpha": alpha}
+            return alpha * distance - factor * gain, metrics
+
+        return loss
+
+    def build(self, spec: Spec) -> Algorithm:
+        """See the base class.
+
+        Raises:
+          InputError: n, a width or the number of Euler steps below 1; a negative alpha.
+        """
+        self._check()
+        shape = (tuple(self.hidden), self.actor_layer_norm, self.init)
+        critic_shape = (tuple(self.hidden), self.layer_norm, self.init)
+        flow_net = Velocity(spec.action_size, *shape, activation=self.activation)
+        actor_net = OneStep(spec.action_size, *shape, activation=self.activation)
+        critic_net = ensemble(NormLastCritic(*critic_shape, activation=self.activation), self.n)
+
+        def acting(state, observation) -> Pushed:
+            def mu(noise: Array) -> Array:
+                return actor_net.apply(state.params["actor"], observation, noise)
+
+            return Pushed(mu, (*observation.shape[:-1], spec.action_size))
+
+        def act(state, key, observation, k):
+            return acting(state, observation).sample(key, (k,))[0]
+
+        def mode(state, observation):
+            return acting(state, observation).mode()
+
+        def evaluates(state, key, observation):
+            return acting(state, observation).sample(key)[0]
+
+        observation = jnp.zeros((1, spec.observation_size))
+        action = jnp.zeros((1, spec.action_size))
+        critic_loss = bellman.critic_loss(
+            critic_net.apply, acting, self.target, self.backup, self.discount, self.exploration
+        )
+        reduce = bellman.checked(self.actor_value)
+        return Algorithm(
+            nets={"flow": flow_net, "actor": actor_net, "critic": critic_net},
+            inputs={
+                "flow": (observation, action, jnp.zeros((1, 1))),
+                "actor": (observation, action),
+                "critic": (observation, action),
+            },
+            losses={
+                "critic": critic_loss,
+                "flow": flow_loss(flow_net.apply),
+                "actor": self._actor_loss(critic_net.apply, actor_net, flow_net.apply, reduce),
+            },
+            optimisers={
+                "flow": optax.adam(self.flow_rate),
+                "actor": optax.adam(self.actor_rate),
+                "critic": optax.adam(self.critic_rate),
+            },
+            tracked=("critic",),
+            tau=self.tau,
+            act=act,
+            mode=mode,
+            evaluates=evaluates,
+            q=critic_net.apply,
+            critics=self.n,
+            exploration=self.exploration,
+        )

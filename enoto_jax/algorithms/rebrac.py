@@ -1,0 +1,230 @@
+"""ReBRAC with N critics (Tarasov et al. 2023): TD3 whose actor and whose target stay near the data.
+
+Each has a coefficient of its own, on squared distances that are summed over the action's entries.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from enoto_jax.algorithms import bellman
+from enoto_jax.algorithms.bellman import PolicyFn, QFn, Reduce
+from enoto_jax.algorithms.schedules import check_falling, falling
+from enoto_jax.algorithms.td3 import ActFn
+from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.exploration import Exploration, gaussian
+from enoto_jax.nets.distributions import Smoothed
+from enoto_jax.nets.ensembles import ensemble
+from enoto_jax.nets.flow import NormLastCritic, NormLastDeterministic, check_activation
+from enoto_jax.nets.initialisers import Init, edac_init
+from enoto_jax.nets.networks import check_sizes
+from enoto_jax.targets import TargetRule, min_q
+from enoto_jax.types import Array, InputError, LossFn, Spec
+
+
+def _distance(one: Array, other: Array) -> Array:
+    """sum_A of the squared differences, [B]."""
+    return jnp.sum(jnp.square(one - other), axis=-1)
+
+
+def penalised_critic(
+    q: QFn,
+    policy: PolicyFn,
+    rule: TargetRule,
+    discount: float,
+    exploration: Exploration,
+    cloning: float,
+) -> LossFn:
+    """sum_i mean_B w (Q_i(s, a) - y)^2, its target lowered by the distance to the data.
+
+    y = r + discount (1 - terminated) [rule(Qt(s2, a2)) - cloning sum_A (a2 - a2_data)^2]. A
+    transition at which the recording was cut has no next action, and no penalty.
+
+    Args:
+      q: the critics.
+      policy: (state, observation) -> distribution of the next action a2.
+      rule: reduces the target critics.
+      discount: gamma.
+      exploration: gives the weights w.
+      cloning: with 0, batches need no extra "next_action" [B, A].
+    """
+    reduce = bellman.checked(rule)
+
+    def loss(params, state, batch, key):
+        (sample_key, rule_key), weight_key, _ = bellman.flat(key, 0)
+        following = policy(state, batch.next_observation)
+
+        def next_q_of(action):
+            return q(state.targets["critic"], batch.next_observation, action)
+
+        action, _ = following.sample(sample_key)
+        next_q = next_q_of(action)
+        value, about = reduce(rule_key, next_q), {}
+        if cloning:
+            known = 1.0 - batch.truncated
+            distance = known * _distance(action, batch.extras["next_action"])
+            value, about = value - cloning * distance, {"bc": jnp.mean(distance)}
+        weight = exploration.td_weight(
+            weight_key, next_q, lambda key: next_q_of(following.sample(key)[0])
+        )
+        q_data = q(params, batch.observation, batch.action)
+        y = bellman.target(batch, discount, value)
+        total, metrics = bellman.temporal_difference(q_data, y, weight, batch)
+        return total, {**metrics, **about}
+
+    return loss
+
+
+def cloning_actor(
+    q: QFn, actor: ActFn, reduce: Reduce, cloning: float, steps: int | None, floor: float
+) -> LossFn:
+    """mean_B [cloning sum_A (pi(s) - a)^2 - lambda reduce(Q(s, pi(s)))].
+
+    lambda = 1 / mean_B |reduce(Q(s, pi(s)))|, a constant to the gradient.
+
+    Args:
+      q: the critics.
+      actor: (its params, observation) -> action.
+      reduce: (key, q [N, B]) -> value.
+      cloning: the coefficient, which falls: see `schedules.falling`.
+      steps: updates of that fall.
+      floor: share that is left of it.
+    """
+
+    def loss(params, state, batch, key):
+        action = actor(params, batch.observation)
+        value = reduce(key, q(state.params["critic"], batch.observation, action))
+        factor = jax.lax.stop_gradient(1.0 / jnp.mean(jnp.abs(value)))
+        gain, distance = jnp.mean(value), jnp.mean(_distance(action, batch.action))
+        coefficient = falling(cloning, state.step, steps, floor)
+        metrics = {"q_policy": gain, "bc": distance, "lambda": factor, "cloning": coefficient}
+        return coefficient * distance - factor * gain, metrics
+
+    return loss
+
+
+class rebrac(AlgorithmConfig):
+    """ReBRAC (Tarasov et al. 2023): TD3 that clones in the actor's and in the critics' loss."""
+
+    n: Annotated[int, "N, the number of critics."] = 2
+    target: Annotated[TargetRule, "rule that reduces the target critics."] = min_q()
+    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = gaussian(
+        std=0.0
+    )
+    actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
+        min_q()
+    )
+    actor_cloning: Annotated[
+        float, "weight of the actor's squared distance to the data's actions, summed over entries."
+    ] = 0.01
+    critic_cloning: Annotated[
+        float,
+        "weight of the next action's squared distance to the data's next action in the target; "
+        "above 0 only in a phase that learns from the data set alone.",
+    ] = 0.01
+    cloning_decay_steps: Annotated[
+        int | None,
+        "updates of the phase over which the actor's weight falls towards 0; none: it stays.",
+    ] = None
+    cloning_floor: Annotated[float, "share of the actor's weight at which it stops falling."] = 0.5
+    policy_noise: Annotated[
+        float, "standard deviation of the noise on the target actor's action."
+    ] = 0.2
+    noise_clip: Annotated[float, "bound of that noise."] = 0.5
+    candidate_noise: Annotated[
+        float, "standard deviation of the noise on sampled actions, SUNRISE's candidates."
+    ] = 0.1
+    delay: Annotated[int, "the actor and all targets move in every so many-th update."] = 2
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
+        256,
+        256,
+        256,
+    )
+    activation: Annotated[str, "of hidden layers, relu or gelu."] = "relu"
+    layer_norm: Annotated[bool, "LayerNorm after each activation of the critics."] = True
+    actor_layer_norm: Annotated[bool, "the same in the actor."] = False
+    actor_init: Annotated[Init, "how the actor starts."] = edac_init(head=1e-3)
+    critic_init: Annotated[Init, "how the critics start."] = edac_init(head=3e-3)
+    actor_rate: Annotated[float, "Adam's learning rate of the actor."] = 1e-3
+    critic_rate: Annotated[float, "Adam's learning rate of the critics."] = 1e-3
+    discount: Annotated[float, "gamma."] = 0.99
+    tau: Annotated[float, "rate of the targets' Polyak average, each time they move."] = 0.005
+
+    def _check(self) -> None:
+        check_sizes(self.n, self.hidden)
+        check_activation(self.activation)
+        check_falling("cloning", self.cloning_decay_steps, self.cloning_floor)
+        if self.delay < 1:
+            raise InputError(
+                f"delay is {self.delay}; the actor moves every `delay` updates, 1 or more"
+            )
+        if min(self.actor_cloning, self.critic_cloning) < 0:
+            raise InputError("actor_cloning and critic_cloning must be 0 or more")
+
+    def build(self, spec: Spec) -> Algorithm:
+        """See the base class.
+
+        Raises:
+          InputError: n, a width or the delay below 1; a negative coefficient.
+        """
+        self._check()
+        hidden = tuple(self.hidden)
+        actor_net = NormLastDeterministic(
+            spec.action_size,
+            hidden,
+            self.actor_layer_norm,
+            self.actor_init,
+            activation=self.activation,
+        )
+        critic_net = ensemble(
+            NormLastCritic(hidden, self.layer_norm, self.critic_init, activation=self.activation),
+            self.n,
+        )
+        q, actor = critic_net.apply, actor_net.apply
+
+        def smoothed(state, observation):
+            chosen = actor(state.targets["actor"], observation)
+            return Smoothed(chosen, self.policy_noise, self.noise_clip)
+
+        def act(state, key, observation, k):
+            chosen = actor(state.params["actor"], observation)
+            return Smoothed(chosen, self.candidate_noise, jnp.inf).sample(key, (k,))[0]
+
+        def mode(state, observation):
+            return actor(state.params["actor"], observation)
+
+        observation = jnp.zeros((1, spec.observation_size))
+        action = jnp.zeros((1, spec.action_size))
+        critic_loss = penalised_critic(
+            q, smoothed, self.target, self.discount, self.exploration, self.critic_cloning
+        )
+        actor_loss = cloning_actor(
+            q,
+            actor,
+            bellman.checked(self.actor_value),
+            self.actor_cloning,
+            self.cloning_decay_steps,
+            self.cloning_floor,
+        )
+        return Algorithm(
+            nets={"actor": actor_net, "critic": critic_net},
+            inputs={"actor": (observation,), "critic": (observation, action)},
+            losses={"critic": critic_loss, "actor": actor_loss},
+            optimisers={
+                "actor": optax.adam(self.actor_rate),
+                "critic": optax.adam(self.critic_rate),
+            },
+            tracked=("actor", "critic"),
+            tau=self.tau,
+            act=act,
+            mode=mode,
+            q=q,
+            critics=self.n,
+            exploration=self.exploration,
+            delays={"actor": self.delay, "targets": self.delay},
+            next_actions=self.critic_cloning > 0,
+        )

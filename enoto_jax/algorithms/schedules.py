@@ -1,0 +1,33 @@
+"""Weights that fall while a phase goes on, as a function of the number of updates alone."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from enoto_jax.types import Array, InputError
+
+
+def falling(weight: float, step: Array, steps: int | None, floor: float) -> Array:
+    """weight max(floor, 1 - step / steps): the same after a resume.
+
+    Args:
+      weight: at the phase's first update.
+      step: number of the update, from 0.
+      steps: updates until the weight would reach 0; None: it stays.
+      floor: the smallest share of the weight that is left.
+    """
+    if steps is None:
+        return jnp.float32(weight)
+    return weight * jnp.maximum(floor, 1.0 - step.astype(jnp.float32) / steps)
+
+
+def check_falling(name: str, steps: int | None, floor: float) -> None:
+    """Refuse what does not fall.
+
+    Raises:
+      InputError: no steps, or a share outside 0 to 1.
+    """
+    if steps is not None and steps < 1:
+        raise InputError(f"{name}_decay_steps is {steps}; give 1 or more updates, or none")
+    if not 0.0 <= floor <= 1.0:
+        raise InputError(f"{name}_floor is {floor}; it is a share, 0 to 1")

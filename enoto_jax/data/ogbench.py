@@ -1,0 +1,288 @@
+"""Reads OGBench's single tasks: its .npz files, with the rewards of one of an environment's tasks.
+
+A file has one row more an episode than steps: the last one's action leads nowhere, and is dropped.
+It holds no rewards: they follow from the simulator's state (`qpos`, `button_states`) before the
+action, as ogbench's `relabel_dataset` has it. With n subtasks the reward is the number that is done
+minus n, and where all are done the row is terminal. The recording goes on there all the same, so
+terminal rows lie within episodes, as in AntMaze.
+
+The goals of all tasks are in ogbench_goals.tsv, as the ogbench package (1.2.2) sets them; the
+package itself is needed only for the environments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from enoto_jax.data import arrays as flat
+from enoto_jax.data import d4rl, files, words
+from enoto_jax.types import InputError
+
+PREFIX = "ogbench:"
+_GOALS = Path(__file__).with_name("ogbench_goals.tsv")
+_KINDS = "navigate|stitch|explore|play|noisy"
+_ID = re.compile(rf"([\w-]+)-({_KINDS})-singletask(?:-task([1-5]))?-v0", re.ASCII)
+_FILE = re.compile(rf"([\w-]+)-({_KINDS})-v0", re.ASCII)
+_CUBES, _CUBE = 14, 7  # where the first cube's place begins in qpos, and what each takes
+_NEAR = 0.04  # of a cube, a drawer, a window
+
+
+class Task(NamedTuple):
+    """One task of an environment.
+
+    Attributes:
+      environment: such as pointmaze-medium.
+      number: 1 to 5.
+      limit: steps of an episode.
+      numbers: of a maze x, y and the tolerance; of cubes each one's x, y, z; of the scene also the
+        drawer's and the window's place.
+      buttons: states that the buttons are to have.
+    """
+
+    environment: str
+    number: int
+    limit: int
+    numbers: tuple[float, ...]
+    buttons: tuple[int, ...]
+
+    @property
+    def env_id(self) -> str:
+        """Gymnasium's, once the package is imported."""
+        return f"{self.environment}-singletask-task{self.number}-v0"
+
+
+@functools.cache
+def tasks() -> Mapping[tuple[str, int], Task]:
+    """All there are, by environment and number; number 0 is the environment's default."""
+    found = {}
+    for line in _GOALS.read_text().splitlines()[1:]:
+        environment, number, default, limit, numbers, buttons = line.split("\t")
+        places = () if numbers == "-" else tuple(map(float, numbers.split(",")))
+        states = () if buttons == "-" else tuple(map(int, buttons))
+        task = Task(environment, int(number), int(limit), places, states)
+        found[environment, task.number] = task
+        if int(default):
+            found[environment, 0] = task
+    return found
+
+
+def root() -> Path:
+    """`$OGBENCH_DATASET_DIR`, else the package's own, `~/.ogbench/data`."""
+    return Path(os.environ.get("OGBENCH_DATASET_DIR") or "~/.ogbench/data").expanduser()
+
+
+class Found(NamedTuple):
+    """A data set's file, and the task that it is read for."""
+
+    path: Path
+    name: str  # of the task
+    opened: files.Opener
+
+
+def resolve(text: str) -> Found:
+    """The file of an id, in `root` or in the folder that stands before the id.
+
+    Args:
+        text: such as `pointmaze-medium-navigate-singletask-task1-v0`.
+
+    Raises:
+        InputError: it is no id of a single task, or its file is not there.
+    """
+    path = Path(os.path.expanduser(text))
+    folder = root() if path.name == text else path.parent
+    parts = _ID.fullmatch(path.name)
+    if parts is None:
+        raise InputError(
+            f"{PREFIX}{text} is no single task of OGBench; ids look like "
+            f"{PREFIX}pointmaze-medium-navigate-singletask-task1-v0"
+        )
+    environment, kind, number = parts.groups()
+    task = tasks().get((environment, int(number or 0)))
+    if task is None:
+        known = sorted({name for name, _ in tasks()})
+        near = difflib.get_close_matches(environment, known, n=3, cutoff=0.5) or known
+        raise InputError(
+            f"{PREFIX}{text}: no environment {environment!r} with that task; "
+            f"nearest: {', '.join(near)}"
+        )
+    file = folder / f"{environment}-{kind}-v0.npz"
+    if not file.exists():
+        raise InputError(
+            f"{PREFIX}{text}: no {file.name} in {folder}; fetch it with "
+            f"ogbench.download_datasets(['{file.stem}'], '{folder}'), or set OGBENCH_DATASET_DIR"
+        )
+    return Found(file, path.name, functools.partial(opened, task))
+
+
+def hint(path: Path) -> str:
+    """What to give instead, where a file is OGBench's and has no rewards; "" for others."""
+    parts = _FILE.fullmatch(path.stem)
+    if parts is None or (parts[1], 1) not in tasks() or not zipfile.is_zipfile(path):
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    if "qpos.npy" not in names or "rewards.npy" in names:
+        return ""
+    one = path.with_name(f"{parts[1]}-{parts[2]}-singletask-task1-v0")
+    return f"is a file of OGBench, without rewards: name a task, as in {PREFIX}{one}"
+
+
+@contextmanager
+def opened(task: Task, path: Path) -> Iterator[files.Opened]:
+    """Opens a file in the flat layout, relabelled for a task."""
+    with files.guarded(path):
+        files.check_file(path)
+        with zipfile.ZipFile(path) as archive:
+            file = d4rl.Npz(archive)
+            used = ["observations", "actions", "terminals"]
+            used += ["qpos"] * bool(task.numbers) + ["button_states"] * bool(task.buttons)
+            problems = _problems(file, used, task, path)
+            attributes = {
+                "env_id": task.env_id,
+                "max_episode_steps": task.limit,
+                "unread": words.unread(file, used),
+                "notes": _notes(path),
+            }
+            if problems:
+                yield files.Opened({}, attributes, problems)
+                return
+            files.check_memory([file[name] for name in used], path)
+            ends = words.flag_values(file["terminals"])
+            if problem := _ends_problem(ends):
+                yield files.Opened({}, attributes, {"terminals": problem})
+                return
+            yield files.Opened(_arrays(file, task, ends == 1), attributes, {})
+
+
+def _notes(path: Path) -> tuple[str, ...]:
+    beside = path.with_name(f"{path.stem}-val.npz")
+    return (f"{beside.name}, its validation data, is not read",) if beside.exists() else ()
+
+
+def _problems(file: Mapping[str, Any], used: list[str], task: Task, path: Path) -> dict[str, str]:
+    """What is wrong with names, types and shapes, by name."""
+    found = {}
+    for name in used:
+        if name not in file:
+            text = f"no {name} (keys found: {', '.join(sorted(map(str, file))[:12]) or 'none'})"
+            found[name] = f"{text}; OGBench's single tasks need {', '.join(used)}"
+    if found:
+        return found
+    # The two arrays of the simulator's state are matrices, like observations.
+    named = {name: file[name] for name in ("observations", "actions", "terminals")}
+    found = flat.layout_problems(named)
+    rows = file["observations"].shape[:1]
+    for name in used:
+        shape, kind = file[name].shape, file[name].dtype.kind
+        least = {"qpos": _least(task), "button_states": len(task.buttons)}.get(name)
+        if least and (
+            len(shape) != 2 or shape[:1] != rows or shape[1] < least or kind not in "biuf"
+        ):
+            text = f"{name} has shape {list(shape)}, {[*rows, least]} or wider is needed"
+            found[name] = f"{text} for {task.environment}: is it another environment's file?"
+        elif name not in found and (text := file[name].unwritten(name, path)):
+            found[name] = text
+    return found
+
+
+def _least(task: Task) -> int:
+    """How wide qpos must be."""
+    if "soccer" in task.environment:
+        return 17
+    if "maze" in task.environment:
+        return 2
+    cubes, scene = len(task.numbers) // 3, task.environment == "scene"
+    return _CUBES + _CUBE * cubes + (len(task.buttons) + 2 if scene else 0)
+
+
+def _ends_problem(ends: np.ndarray) -> str:
+    bad = (ends != 0) & (ends != 1)
+    if bad.any():
+        return f"terminals must be 0 or 1, but row {bad.argmax()} is {ends[bad.argmax()]}"
+    if not ends[-1]:
+        return "terminals must be 1 in the last row of every episode, and is 0 in the last of all"
+    return "" if (ends == 0).any() else "terminals are 1 in every row: no row has a successor"
+
+
+@dataclass(frozen=True)
+class _Worked:
+    """An array of the flat layout that is worked out when it is indexed."""
+
+    make: Callable[[], np.ndarray]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.make()[index]
+
+
+def _arrays(file: Mapping[str, Any], task: Task, ends: np.ndarray) -> dict[str, _Worked]:
+    kept = np.flatnonzero(~ends)
+    count = len(kept)
+
+    def rows(name: str, after: int = 0) -> _Worked:
+        array = file[name]
+        shape = (count, *array.shape[1:])
+        return _Worked(lambda: array[()][kept + after], shape, array.dtype)
+
+    @functools.cache
+    def done() -> np.ndarray:
+        state = {name: file[name][()][kept] for name in ("qpos", "button_states") if name in file}
+        return subtasks(task, state.get("qpos"), state.get("button_states"))
+
+    def over() -> np.ndarray:
+        return done().all(axis=1)
+
+    def reward() -> np.ndarray:
+        return np.float32(done().sum(axis=1) - done().shape[1])
+
+    flag, number = np.dtype(bool), np.dtype(np.float32)
+    return {
+        "observations": rows("observations"),
+        "actions": rows("actions"),
+        "rewards": _Worked(reward, (count,), number),
+        "terminals": _Worked(over, (count,), flag),
+        "timeouts": _Worked(lambda: ends[kept + 1] & ~over(), (count,), flag),
+        "next_observations": rows("observations", 1),
+    }
+
+
+def subtasks(
+    task: Task, qpos: np.ndarray | None, button_states: np.ndarray | None = None
+) -> np.ndarray:
+    """Which of a task's n subtasks are done in the simulator's states: bool `[M, n]`.
+
+    Args:
+        task: one of `tasks`.
+        qpos: `[M, ...]`; not needed for puzzles.
+        button_states: `[M, buttons]`, where there are buttons.
+    """
+    if "maze" in task.environment or "soccer" in task.environment:
+        *goal, tolerance = task.numbers
+        first = 15 if "soccer" in task.environment else 0  # the ball's, or the agent's
+        distance = np.linalg.norm(qpos[:, first : first + 2] - np.asarray(goal), axis=-1)
+        return distance[:, None] <= tolerance
+    found, cubes = [], len(task.numbers) // 3
+    for i in range(cubes):
+        first = _CUBES + _CUBE * i
+        place = np.asarray(task.numbers[3 * i : 3 * i + 3])
+        distance = np.linalg.norm(place - qpos[:, first : first + 3], axis=-1)
+        found.append(distance[:, None] <= _NEAR)
+    if task.buttons:
+        found.append(button_states[:, : len(task.buttons)] == np.asarray(task.buttons))
+    if task.environment == "scene":  # its drawer and window come after cubes and buttons
+        first = _CUBES + _CUBE * cubes + len(task.buttons)
+        places = np.asarray(task.numbers[3 * cubes :])
+        found.append(abs(qpos[:, first : first + 2] - places) <= _NEAR)
+    return np.concatenate(found, axis=1)

@@ -1,0 +1,126 @@
+"""Networks of ReBRAC and FQL: LayerNorm after the activation, and flows of actions.
+
+A flow policy learns a velocity v(s, x, t) whose integral from t = 0 to 1 carries standard normal
+noise to the data's actions (Lipman et al. 2023; Park et al. 2025, FQL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from enoto_jax.nets.initialisers import Init, xavier_init
+from enoto_jax.nets.layers import LayerNorm, Linear
+from enoto_jax.nets.networks import Critic, Deterministic, Network
+from enoto_jax.types import Array, InputError
+
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu}
+VelocityFn = Callable[[Any, Array, Array, Array], Array]  # (params, s, x, t) -> dx/dt [..., A]
+
+
+def check_activation(name: str) -> None:
+    """Refuse an activation that is not there.
+
+    Raises:
+      InputError: neither relu nor gelu.
+    """
+    if name not in ACTIVATIONS:
+        raise InputError(f"activation is {name!r}; choose {' or '.join(ACTIVATIONS)}")
+
+
+class _NormLast:
+    """Hidden layers: product, activation, and then LayerNorm if asked."""
+
+    activation: str
+    layer_norm: bool
+    dtype: jnp.dtype
+
+    def activated(self, x: Array, i: int) -> Array:
+        x = ACTIVATIONS[self.activation](x)
+        return LayerNorm(self.dtype, name=f"norm_{i}")(x) if self.layer_norm else x
+
+
+class NormLastCritic(_NormLast, Critic):
+    """`Critic` with any activation, and LayerNorm after it."""
+
+    activation: str = "relu"
+
+
+class NormLastDeterministic(_NormLast, Deterministic):
+    """`Deterministic` with any activation, and LayerNorm after it."""
+
+    activation: str = "relu"
+
+
+class Velocity(_NormLast, Network):
+    """v: observation [..., D], action [..., A], time [..., 1] -> velocity [..., A]."""
+
+    action_size: int
+    hidden: tuple[int, ...] = (512, 512, 512, 512)
+    layer_norm: bool = False
+    start: Init = xavier_init()
+    activation: str = "gelu"
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array, time: Array) -> Array:
+        x = self.trunk(observation, action, time)
+        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
+        return Linear(*head, name="out")(x)
+
+
+class OneStep(_NormLast, Network):
+    """mu: observation [..., D], noise [..., A] -> action [..., A], which nothing bounds."""
+
+    action_size: int
+    hidden: tuple[int, ...] = (512, 512, 512, 512)
+    layer_norm: bool = False
+    start: Init = xavier_init()
+    activation: str = "gelu"
+
+    @nn.compact
+    def __call__(self, observation: Array, noise: Array) -> Array:
+        x = self.trunk(observation, noise)
+        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
+        return Linear(*head, name="out")(x)
+
+
+def integrate(
+    velocity: VelocityFn, params: Any, observation: Array, noise: Array, steps: int
+) -> Array:
+    """Carry noise [..., A] along the velocity in so many Euler steps, and clip to [-1, 1].
+
+    Args:
+      velocity: v(s, x, t), as `Velocity.apply`.
+      params: its parameters.
+      observation: [..., D].
+      noise: x at t = 0.
+      steps: of length 1 / steps, from t = 0, 1 / steps, ...
+    """
+
+    def euler(i: Array, x: Array) -> Array:
+        time = jnp.full((*x.shape[:-1], 1), i / steps)
+        return x + velocity(params, observation, x, time) / steps
+
+    return jnp.clip(jax.lax.fori_loop(0, steps, euler, noise), -1.0, 1.0)
+
+
+def matching_loss(
+    velocity: VelocityFn, params: Any, observation: Array, action: Array, noise: Array, time: Array
+) -> Array:
+    """mean_{B, A} (v(s, (1 - t) x0 + t a, t) - (a - x0))^2: conditional flow matching.
+
+    Args:
+      velocity: v(s, x, t).
+      params: its parameters.
+      observation: [B, D].
+      action: a, the data's, [B, A].
+      noise: x0 [B, A].
+      time: t in [0, 1], [B, 1].
+    """
+    between = (1.0 - time) * noise + time * action
+    wrong = velocity(params, observation, between, time) - (action - noise)
+    return jnp.mean(jnp.square(wrong))

@@ -1,0 +1,88 @@
+"""OGBench's environments: refused without the package, and with it equal for equal seeds."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from enoto_jax.envs.gym import make_env, spec_of, time_limit
+from enoto_jax.envs.ogbench import OwnRandomness, register
+from enoto_jax.types import InputError, Spec
+
+POINT = "pointmaze-medium-singletask-task3-v0"
+
+
+class Draws(gymnasium.Env):
+    """Draws from the global generator and from its action space."""
+
+    observation_space = gymnasium.spaces.Box(-10.0, 10.0, (3,), np.float64)
+
+    def __init__(self):
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def _draw(self):
+        return np.array(
+            [np.random.normal(), self.action_space.sample()[0], self.np_random.normal()]
+        )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._draw(), {}
+
+    def step(self, action):
+        return self._draw(), 0.0, False, False, {}
+
+
+def episode(env, seed, disturb=lambda: None):
+    rows = [env.reset(seed=seed)[0]]
+    for _ in range(3):
+        disturb()
+        rows.append(env.step(np.zeros(env.action_space.shape, np.float32))[0])
+    return np.array(rows)
+
+
+def test_each_environment_has_a_global_generator_of_its_own():
+    one, other = OwnRandomness(Draws()), OwnRandomness(Draws())
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    alone = episode(one, 5)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    disturbed = episode(other, 5, lambda: (np.random.normal(), one.step(np.zeros(1))))
+    np.testing.assert_array_equal(disturbed, alone)
+    assert (episode(one, 6) != alone).all()
+
+
+def test_without_the_package_it_says_what_to_install():
+    with contextlib.suppress(ImportError):
+        import ogbench  # noqa: F401
+
+        pytest.skip("the package is installed")
+    with pytest.raises(InputError, match=r"comes from ogbench; pip install 'enoto_jax\[ogbench\]'"):
+        make_env(POINT)
+
+
+@pytest.mark.parametrize(
+    "name", ["Hopper-v5", "AntMaze_UMaze-v5", "PointMaze_UMaze-v3", "Reach-v0"]
+)
+def test_other_ids_are_not_its(name):
+    assert not register(name)
+
+
+@pytest.mark.filterwarnings("ignore")  # Gymnasium's, of spaces in float64
+def test_a_point_maze_begins_alike_for_equal_seeds_and_tells_success():
+    pytest.importorskip("ogbench")
+    left = set(Path(tempfile.gettempdir()).glob("*.xml"))
+    one, other = make_env(POINT), make_env(POINT)
+    assert set(Path(tempfile.gettempdir()).glob("*.xml")) == left
+    assert spec_of(one) == Spec(2, 2) and time_limit(one) == 1000
+    alone = episode(one, 5)
+    np.testing.assert_array_equal(
+        episode(other, 5, lambda: (np.random.normal(), one.reset(seed=1))), alone
+    )
+    assert (episode(one, 6)[0] != alone[0]).all()
+    one.unwrapped.set_xy(one.unwrapped.cur_goal_xy)
+    *_, terminated, _, info = one.step(np.zeros(2, np.float32))
+    assert terminated and info["success"] == 1.0
