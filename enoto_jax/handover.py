@@ -23,7 +23,11 @@ class Handover(Unit):
     """A pure function from the offline state to the online one."""
 
     def __call__(
-        self, key: Key, offline: core.TrainState | None, algorithm: core.Algorithm
+        self,
+        key: Key,
+        offline: core.TrainState | None,
+        algorithm: core.Algorithm,
+        learned: Learned | None = None,
     ) -> core.TrainState:
         """The online state.
 
@@ -31,6 +35,7 @@ class Handover(Unit):
           key: for what starts anew.
           offline: the end of the offline phase; None without one.
           algorithm: the online phase's.
+          learned: what the offline phase learned from; given only where `needs_data`.
 
         Raises:
           InputError: the two phases' networks do not fit.
@@ -39,7 +44,7 @@ class Handover(Unit):
 
     @property
     def needs_data(self) -> bool:
-        """Whether it is called with a fourth argument, the offline phase that was (Learned)."""
+        """Whether it is called with what the offline phase learned from."""
         return False
 
 
@@ -62,7 +67,7 @@ class carry(Handover):
     belong to the online phase's own algorithm.
     """
 
-    def __call__(self, key, offline, algorithm):
+    def __call__(self, key, offline, algorithm, learned=None):
         if offline is None:
             raise InputError("carry: there is no offline phase to carry from; use fresh")
         expected = jax.eval_shape(lambda k: core.init(algorithm, k), key)
@@ -83,7 +88,7 @@ class expand_policy(Handover):
     The optimisers start anew, as in the authors' code, which loads networks alone.
     """
 
-    def __call__(self, key, offline, algorithm):
+    def __call__(self, key, offline, algorithm, learned=None):
         if offline is None:
             raise InputError("expand_policy: there is no offline phase to expand; use fresh")
         start = core.init(algorithm, key)
@@ -112,7 +117,7 @@ class merge_actors(Handover):
     start anew (balanced replay).
     """
 
-    def __call__(self, key, offline, algorithm):
+    def __call__(self, key, offline, algorithm, learned=None):
         if offline is None:
             raise InputError("merge_actors: there is no offline phase to merge; use fresh")
         state = core.init(algorithm, key)
@@ -222,7 +227,7 @@ def spread_out(q: Array, m: int) -> Array:
 class fresh(Handover):
     """Start from new parameters, whatever came before."""
 
-    def __call__(self, key, offline, algorithm):
+    def __call__(self, key, offline, algorithm, learned=None):
         return core.init(algorithm, key)
 
 

@@ -143,6 +143,7 @@ class cql_penalty(_Penalty, CriticTerm):
         return jax.random.choice(jax.random.fold_in(key, 3), n, (self.subset,), replace=False)
 
     def _rows(self, key, size: int) -> Array:
+        assert self.penalty_rows is not None
         if self.penalty_rows > size:
             raise InputError(
                 f"cql: penalty_rows is {self.penalty_rows}, but a batch has {size} transitions"

@@ -242,10 +242,10 @@ def _arrays(file: Mapping[str, Any], task: Task, ends: np.ndarray) -> dict[str, 
         return subtasks(task, state.get("qpos"), state.get("button_states"))
 
     def over() -> np.ndarray:
-        return done().all(axis=1)
+        return np.asarray(done().all(axis=1))
 
     def reward() -> np.ndarray:
-        return np.float32(done().sum(axis=1) - done().shape[1])
+        return np.asarray(done().sum(axis=1) - done().shape[1], np.float32)
 
     flag, number = np.dtype(bool), np.dtype(np.float32)
     return {

@@ -108,10 +108,10 @@ def _apply(net: nn.Module, params: Noisy | Drawn, n: int, inputs: Sequence[Array
     def one(own, key, *x):
         return net.apply(own, *x, rngs=None if key is None else {"dropout": key})
 
-    own = [x.values if isinstance(x, PerCopy) else (x,) * n for x in inputs]
+    own: list[Any] = [x.values if isinstance(x, PerCopy) else (x,) * n for x in inputs]
     if isinstance(params, cpu_kernels.Unstacked):
-        keys = (None,) * n if keys is None else keys
-        return cpu_kernels.apply_unstacked(one, params, [keys, *own])
+        each: Any = (None,) * n if keys is None else keys
+        return cpu_kernels.apply_unstacked(one, params, [each, *own])
     axes = (0, None if keys is None else 0, *(0 for _ in inputs))
     return jax.vmap(one, axes)(params, keys, *(_own(x, n) for x in inputs))
 

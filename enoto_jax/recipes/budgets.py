@@ -166,7 +166,7 @@ def fitting() -> str:
     """
     fresh = True
     try:
-        jax.config.update("jax_num_cpu_devices", jax.config.jax_num_cpu_devices)
+        jax.config.update("jax_num_cpu_devices", jax.config.values["jax_num_cpu_devices"])
     except RuntimeError:  # JAX has its devices already
         fresh = False
     on_cpu = jax.default_backend() == "cpu"

@@ -136,7 +136,9 @@ def hand_over(
     """The state that the online phase starts from; the data set for hand-overs that need it."""
     if not built.handover.needs_data:
         return built.handover(key, before, built.online)
-    learned = None if before is None or data is None else Learned(built.offline, data)
+    learned = None
+    if before is not None and data is not None and built.offline is not None:
+        learned = Learned(built.offline, data)
     return built.handover(key, before, built.online, learned)
 
 

@@ -183,6 +183,7 @@ _rebrac_online = rebrac(critic_cloning=0.0, cloning_decay_steps=ONLINE_STEPS)
 
 def _larger_batches(row: Recipe) -> Recipe:
     """Offline, as in ReBRAC's locomotion."""
+    assert row.offline is not None
     return dataclasses.replace(row, offline=dataclasses.replace(row.offline, batch_size=1024))
 
 

@@ -131,12 +131,13 @@ class Policy:
             raise InputError(f"observation: {kind}; [{size}] or [..., {size}] numbers are needed")
         if not np.isfinite(given).all():
             raise InputError("observation holds NaN or infinity")
-        return np.float32(self._transform.observation(given))
+        return np.asarray(self._transform.observation(given), np.float32)
 
     def _in_world(self, action: Any) -> np.ndarray:
         action, (low, high) = np.asarray(action), (self.action_low, self.action_high)
         action = self._transform.world_action(action)
-        return np.float32(np.clip(0.5 * (low + high) + 0.5 * (high - low) * action, low, high))
+        raw = 0.5 * (low + high) + 0.5 * (high - low) * action
+        return np.asarray(np.clip(raw, low, high), np.float32)
 
 
 def load_policy(

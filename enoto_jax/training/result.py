@@ -95,10 +95,11 @@ class Again:
 
     def _rows(self, seen: Evaluation) -> list[dict[str, Any]]:
         means, known = seen.returns.mean(axis=1), self._reference()
-        scored = [None] * len(means)
+        scored: list[float | None] = [None] * len(means)
         if known is not None:
-            scored = [float(x) for x in scores.normalised_score(means, tuple(known))]
-        rates = [None] * len(means)
+            low, high = known
+            scored = [float(x) for x in scores.normalised_score(means, (low, high))]
+        rates: list[float | None] = [None] * len(means)
         if seen.success is not None:
             rates = [float(x) for x in seen.success.mean(axis=1)]
         found = self.found

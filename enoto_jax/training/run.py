@@ -83,7 +83,7 @@ class Setup(NamedTuple):
             "task": self.source.name,
             "env": "none" if self.env is None else self.env.text,
             "action_bounds": self.bounds and [bound.tolist() for bound in self.bounds],
-            "seeds": list(self.settings.seeds),
+            "seeds": list(self.settings.numbers),
             "eval_episodes": self.settings.eval_episodes,
             "final_episodes": self.settings.final_episodes,
             "eval_max_steps": self.settings.eval_max_steps,
@@ -125,7 +125,7 @@ def train(
     if summary is not None:
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)
         return summary
-    seeds = SeedMap(setup.settings.seeds)
+    seeds = SeedMap(setup.settings.numbers)
     before, transform, size = _start(setup, seeds)
     with ExitStack() as stack:
         hosts.from_first(lambda: run_folder.claim(folder, stack))

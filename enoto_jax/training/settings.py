@@ -131,6 +131,11 @@ class Settings:
         return source.env_id if self.env is None else self.env
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The seeds' numbers."""
+        return seed_numbers(self.seeds)
+
+    @property
     def restored(self) -> Path | None:
         """The folder that is restored."""
         return None if self.restore is None else Path(self.restore)
