@@ -29,9 +29,9 @@ def documented():
             continue
         for key, member in vars(found).items():
             member = getattr(member, "__func__", member)
-            if inspect.isfunction(member) and own(member) and not key.startswith("_"):
-                if not _inherits(found, key):
-                    yield f"{name}.{key}", member
+            public = inspect.isfunction(member) and own(member) and not key.startswith("_")
+            if public and not _inherits(found, key):
+                yield f"{name}.{key}", member
 
 
 def _inherits(cls: type, key: str) -> bool:
