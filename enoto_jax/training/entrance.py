@@ -15,7 +15,8 @@ from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe as method_named
 from enoto_jax.training import run
 from enoto_jax.training.result import Run
-from enoto_jax.training.settings import Options, Settings
+from enoto_jax.training.seeds import use_cores
+from enoto_jax.training.settings import Options, Settings, seed_numbers
 from enoto_jax.types import InputError
 
 
@@ -86,6 +87,7 @@ def train(
         about["task_given"] = os.fspath(data)
     options["about"] = {**about, **(options.get("about") or {})}
     options.setdefault("announce", _announced(row, name, source, chosen))
+    use_cores(len(seed_numbers(options.get("seeds", (0,)))))
     run.train(row, source, folder, **options)
     return Run(folder, env)
 

@@ -46,9 +46,10 @@ class Again:
         config = config_of(folder)
         recipe = plugins.recipe_of(config, str(folder))
         self._config, self.seeds = config, config["seeds"]
-        if env is None and config["env"] == "none":
+        env = config["env"] if env is None or env == "none" else env
+        if env == "none":
             raise InputError(f"--env: {folder} was trained without an environment; give its id")
-        self.env = env_choice(config["env"] if env is None else env)
+        self.env = env_choice(env)
         self._is_own = self.env.text == config["env"]
         kind = policies.kind_of(which)
         begun = policies.holder(folder, kind)

@@ -95,7 +95,7 @@ def test_from_training_to_export(folder, capsys):
     assert call(evaluate, "run", positional="run") == 0
     forget()
     assert call(train, "--config=run/config.json", "--dry_run") == 0
-    assert "between(part=0.25)" in capsys.readouterr().out
+    assert "online.algorithm.target.part = 0.25" in capsys.readouterr().out
     forget()
     assert export.export("run", folder / "policy.zip")["method"] == "sac_between"
     forget()
@@ -129,7 +129,7 @@ def test_its_options_are_set_and_explained(capsys):
         ("import enoto_jax as e; e.register(int)", "register: <class 'int'> is no unit"),
         ("import enoto_jax as e; e.register_method('cql', e.recipe('iql'))", "cql is a method"),
         ("import enoto_jax as e; e.register_method('a b', e.recipe('iql'))", "'a b' is no name"),
-        ("import enoto_jax as e; e.register_method('mine', e.sac())", "sac.. is no Recipe"),
+        ("import enoto_jax as e; e.register_method('mine', e.sac())", "sac() is no Recipe"),
     ],
 )
 def test_modules_that_cannot_be_imported(text, message, tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from enoto_jax.runs.files import read_csv
 from enoto_jax.training import run
 from enoto_jax.types import InputError
 from tests.envs import odd
-from tests.helpers import quick_compiling, reach_source, tiny
+from tests.helpers import quick_compiling, reach_data, reach_source, tiny
 
 WIDE = partial(odd.make_telling, word="success")
 REFERENCE = (-15.0, -3.0)
@@ -200,9 +200,10 @@ def test_a_name_and_a_budget_are_what_the_command_makes_of_them(given):
     found = given(budget="smoke", seeds=4, eval_episodes=7)
     assert found["seeds"] == 4 and found["final_episodes"] == 7
     assert found["source"].name == "pendulum-replay" and "budget smoke" in found["announce"]
-    found = given("iql", "hopper-medium-v2", "out", budget="paper")
+    np.savez("walks.npz", **reach_data(episodes=2))
+    found = given("iql", "walks.npz", "out", env="Reach-v0", budget="paper")
     assert found["recipe"] == enoto_jax.recipe("iql") and found["seeds"] == 5
-    assert found["about"]["task_given"] == "hopper-medium-v2"
+    assert found["about"]["task_given"] == "walks.npz" and found["source"].env_id == "Reach-v0"
 
 
 def test_a_name_alone_gets_the_budget_that_fits(given, monkeypatch):
@@ -230,7 +231,7 @@ class unknown_rule(enoto_jax.targets.TargetRule):
 @pytest.mark.parametrize(
     "arguments, options, message",
     [
-        (["enoto_qcl"], {}, "--method: no row 'enoto_qcl'; nearest: enoto_cql"),
+        (["enoto_qcl"], {}, "--method: no row 'enoto_qcl'; nearest: .*enoto_cql"),
         ([3], {}, "method: 3; give a name, such as 'enoto_cql', or a Recipe"),
         ([enoto_jax.sac()], {}, "method: sac.*give a name"),
         (["cql", "hoper-medium-v2"], {}, "hoper-medium-v2.*hopper-medium-v2"),
