@@ -1,0 +1,54 @@
+"""Whole runs of ReBRAC and FQL: the next action offline, evaluations with noise, what resumes."""
+
+import pytest
+
+from enoto_jax.cli import evaluate as again
+from enoto_jax.training.evaluate import Evaluator
+from enoto_jax.training.record import Stopped
+from tests.helpers import tiny
+from tests.small_runs import SEEDS, table, train
+
+
+def scores(folder):
+    return [
+        (row["phase"], row["step"], row["return_mean"]) for row in table(folder / "evaluations.csv")
+    ]
+
+
+@pytest.fixture(scope="module")
+def fql_run(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "fql"
+    train(source, folder, row=tiny("fql", algorithm__flow_steps=2))
+    return folder
+
+
+def test_rebrac_learns_near_the_next_action_offline_alone(source, tmp_path):
+    train(source, tmp_path, row=tiny("rebrac"))
+    seen = {}
+    for line in table(tmp_path / "metrics.csv"):
+        seen.setdefault(line["name"], []).append(float(line["value"]))
+    assert min(seen["offline/critic/bc"]) > 0.0
+    assert "online/critic/bc" not in seen
+    # The actor's weight falls over the steps of the table, a run's few steps hardly move it.
+    assert max(seen["online/actor/cloning"]) <= 0.01
+
+
+def test_an_evaluation_of_fql_is_the_same_when_it_is_made_again(source, fql_run):
+    """Its noise comes from the seed, the evaluation's number and the step."""
+    last = [row for row in table(fql_run / "evaluations.csv") if row["step"] == "12"]
+    found, returns = again.evaluate(fql_run, again.WHICH["latest"], "Reach-v0", 2)
+    assert found.phase == "online" and returns.shape == (len(SEEDS), 2)
+    told = [float(row["return_mean"]) for row in last]
+    assert returns.mean(axis=1).tolist() == pytest.approx(told, rel=1e-6)
+
+
+def test_a_run_of_fql_that_was_stopped_goes_on_to_the_same_scores(
+    source, fql_run, tmp_path, monkeypatch
+):
+    row = tiny("fql", algorithm__flow_steps=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "__call__", lambda *arguments, **how: None)
+        with pytest.raises(Stopped):
+            train(source, tmp_path, row=row)
+    train(source, tmp_path, row=row)
+    assert scores(tmp_path) == scores(fql_run)
