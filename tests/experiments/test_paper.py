@@ -3,7 +3,6 @@
 import copy
 import csv
 import re
-import shlex
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +17,7 @@ from enoto_jax.data.write import write_d4rl
 from enoto_jax.report import curves
 from enoto_jax.training import offline, online
 from experiments.paper import draw, fig1, grid
-from tests.helpers import ROOT, define_flags, quick_compiling, reach_source
+from tests.helpers import ROOT, define_flags, parse_shell, quick_compiling, reach_source
 
 TINY = (
     "--preset=smoke",
@@ -145,19 +144,18 @@ def test_the_commands_of_the_page(out, everything, task, monkeypatch, capsys):
     page = (ROOT / "docs" / "figures.md").read_text()
     called = []
     for line in "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).splitlines():
-        _, _, name, *arguments = shlex.split(line)
+        name, positional, arguments = parse_shell(line)
         place = everything if "--draw_only" in arguments else out
         arguments = [
             a.replace("runs/paper", str(place)).replace("pendulum-replay", "reach")
             for a in arguments
         ]
-        if "--preset=smoke" in arguments:
+        if "--budget=smoke" in arguments:
             arguments += TINY
         if name == train.__name__:  # as far as its beginning
             arguments = [a.replace("off_enoto_cql", "off_cql") for a in arguments] + ["--dry_run"]
         arguments += [f"--task={task}"] if not name.endswith("render") else []
         define_flags(program := import_module(name))
-        positional = "run" if name.endswith("render") else None
         code = command.execute(program.main, [name, *arguments], positional=positional)
         assert code == command.DONE, (line, capsys.readouterr().err)
         called.append(name.split(".")[-1])
