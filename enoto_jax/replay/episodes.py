@@ -41,13 +41,18 @@ class whole_episodes(mixed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.longest <= self.capacity:
-            raise InputError(
-                f"whole_episodes: longest is {self.longest}; it must be at least 1 and at most the "
-                f"capacity, {self.capacity}"
-            )
+        if self.longest < 1:
+            self._refuse()
+
+    def _refuse(self):
+        raise InputError(
+            f"whole_episodes: longest is {self.longest}; it must be at least 1 and at most the "
+            f"capacity, {self.capacity}"
+        )
 
     def start(self, rows):
+        if self.longest > self.capacity:  # only now: options may be replaced one after the other
+            self._refuse()
         return Running(jnp.int32(0), jnp.int32(0), jnp.bool_(True))
 
     def insert(self, stored, transition, count, monte_carlo):

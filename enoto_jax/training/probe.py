@@ -70,7 +70,7 @@ def compile_probe(
     def look(state, rows):
         found = {"action_distance": jnp.mean(action_distances(algorithm, transform, state, rows))}
         if "temperature" in state.params:
-            found["temperature"] = positive(state.params["temperature"])
+            found["temperature"] = jnp.mean(positive(state.params["temperature"]))
         if algorithm.q is not None:
             critics = state.params["critic"]
             q = algorithm.q(critics, rows.observation, rows.action)

@@ -227,7 +227,7 @@ def test_a_reach_that_makes_no_sense_is_refused(longest):
     with pytest.raises(
         InputError, match=f"longest is {longest}; it must be at least 1 and at most"
     ):
-        whole_episodes(capacity=16, longest=longest)
+        whole_episodes(capacity=16, longest=longest).start(0)
 
 
 def test_a_fraction_outside_0_to_1_is_refused():
