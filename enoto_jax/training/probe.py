@@ -55,7 +55,7 @@ def compile_probe(
     deterministic actions, `policy_gap` their difference. `target` and `weight` are the means over
     rows of the phase's own Bellman target and of its weight of TD errors, always with the same
     noise: between the last offline look and the first online one, `target` jumps by what the
-    change of rules does.
+    change of rules does. ReBRAC's penalty is not in it: single rows do not tell the next action.
 
     Args:
       algorithm: of the phase.
@@ -82,8 +82,12 @@ def compile_probe(
                 "policy_gap": jnp.mean(own) - jnp.mean(q),
             }
             # Of the critics' loss only these are computed; a return-to-go does not change them.
-            blank = {"mc_return": jnp.zeros(len(rows.reward))}
-            batch = rows._replace(extras=blank if algorithm.monte_carlo is not None else {})
+            batch = rows
+            if algorithm.monte_carlo is not None:
+                batch = rows._replace(extras={"mc_return": jnp.zeros(len(rows.reward))})
+            if algorithm.next_actions:  # unknown, as after a cut: ReBRAC's target without penalty
+                cut = jnp.ones_like(rows.truncated)
+                batch = rows._replace(truncated=cut, extras={"next_action": rows.action})
             _, seen = algorithm.losses["critic"](critics, state, batch, jax.random.key(0))
             found |= {name: jnp.mean(seen[name]) for name in ("target", "weight")}
         return found

@@ -3,8 +3,8 @@
 import pytest
 
 from enoto_jax.training.evaluate import Evaluator
-from enoto_jax.training.record import Stopped
 from enoto_jax.training.result import Again
+from enoto_jax.types import RunError
 from tests.helpers import tiny
 from tests.small_runs import SEEDS, table, train
 
@@ -46,9 +46,17 @@ def test_a_run_of_fql_that_was_stopped_goes_on_to_the_same_scores(
     source, fql_run, tmp_path, monkeypatch
 ):
     row = tiny("fql", algorithm__flow_steps=2)
+    plain, calls = Evaluator.__call__, []
+
+    def fails_at_the_fourth(*arguments, **how):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RunError("the environment failed")
+        return plain(*arguments, **how)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "__call__", lambda *arguments, **how: None)
-        with pytest.raises(Stopped):
+        patch.setattr(Evaluator, "__call__", fails_at_the_fourth)
+        with pytest.raises(RunError, match="the environment failed"):
             train(source, tmp_path, row=row)
     train(source, tmp_path, row=row)
     assert scores(tmp_path) == scores(fql_run)
