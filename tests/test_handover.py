@@ -362,7 +362,7 @@ def test_all_but_the_critics_is_kept_and_targets_are_copies(distilled):
         assert_same(state.params[name], before.params[name])
         assert_same(state.opt_states[name], before.opt_states[name])
     assert_same(state.targets["critic"], state.params["critic"])
-    fresh = core.init(online, KEY)
+    fresh = jax.eval_shape(lambda: core.init(online, KEY))
     assert handover.differences(fresh, state) == "" and state.step == 0
     moments = jax.tree.leaves(state.opt_states["critic"])
     assert not any(np.any(x) for x in moments)  # Adam anew
@@ -374,12 +374,15 @@ def test_distil_refuses_what_it_cannot_learn_from(spec, state_of, batch):
     for offline, seen in ((None, learned), (before, None)):
         with pytest.raises(InputError, match="distil: there is no offline phase, or no data"):
             fit(KEY, offline, online, seen)
+
+    def refused(match, *arguments):
+        with pytest.raises(InputError, match=match):
+            jax.eval_shape(lambda: fit(KEY, before, *arguments))
+
     blind = handover.Learned(learned.algorithm._replace(q=None), batch)
-    with pytest.raises(InputError, match="both phases need critics"):
-        fit(KEY, before, online, blind)
+    refused("both phases need critics", online, blind)
     wide = sac(n=2, hidden=(8, 9)).build(spec)
-    with pytest.raises(InputError, match="the two phases' networks differ: params.actor"):
-        fit(KEY, before, wide, learned._replace(data=batch))
+    refused("the two phases' networks differ: params.actor", wide, learned._replace(data=batch))
     with pytest.raises(InputError, match="steps is 0"):
         handover.distil(steps=0)
 
@@ -395,13 +398,17 @@ def test_a_row_with_a_distilled_ensemble_runs_from_its_data_and_is_restored(tmp_
     row = registry.override(row, "handover.steps", 3)
     source = reach_source()
     with quick_compiling():
-        whole = train(row, source, tmp_path / "whole", seeds=(0,), eval_episodes=1)
-        again = train(
-            row, source, tmp_path / "again", seeds=(0,), eval_episodes=1, restore=tmp_path / "whole"
-        )
-    assert whole["final"] == again["final"]
-    with open(tmp_path / "whole/metrics.csv") as file:
-        rows = list(csv.DictReader(file))
+        options = {"seeds": (0,), "eval_episodes": 1}
+        train(row, source, tmp_path / "whole", **options)
+        train(row, source, tmp_path / "again", restore=tmp_path / "whole", **options)
+
+    def written(folder, name):
+        with open(tmp_path / folder / name) as file:
+            return list(csv.DictReader(file))
+
+    rows = written("whole", "metrics.csv")
+    online = [row for row in rows if row["name"].startswith("online/")]
+    assert written("again", "metrics.csv") == online
     looked = {int(row["step"]) for row in rows if row["name"] == "online/data/target"}
     assert looked == {0, 4, 5, 8, 12}  # evaluations, and two updates after step 3
     assert "offline/data/target" in {row["name"] for row in rows}

@@ -97,8 +97,8 @@ def define() -> None:
     text(
         "task",
         None,
-        "Data set: a D4RL id, minari:ID, ogbench:ID, or an .hdf5, .h5 or .npz file; several "
-        "joined by +. Default: the set in the package.",
+        "D4RL id, minari:ID, ogbench:ID, .hdf5, .h5 or .npz file; several joined "
+        "by +. Default: in the package.",
     )
     text("env", None, "Gymnasium id, or none. Default: the data set's own.")
     text("action_low", None, "Lowest action of the data, if not -1: numbers, or env.")
@@ -111,7 +111,7 @@ def define() -> None:
     text(
         "budget",
         None,
-        f"{', '.join(BUDGETS)}. Default: the one that fits the device.",
+        f"{', '.join(BUDGETS)}. Default: what fits.",
         short_name="preset",  # its old name
     )
     number("offline_steps", None, "Gradient updates of the offline phase.")

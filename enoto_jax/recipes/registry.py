@@ -192,7 +192,12 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
         offline = None if tree["offline"] is None else _read_options(Phase, tree["offline"])
         return _read_options(
             Recipe,
-            {**tree, "offline": offline, "online": _read_options(Phase, tree["online"])},
+            {
+                **tree,
+                "offline": offline,
+                "online": _read_options(Phase, tree["online"]),
+                "transform": tree["transform"],  # of a run without one nobody knows what it did
+            },
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"--config: not a recipe of this version: {error}") from error

@@ -142,7 +142,7 @@ def train(
                 record.signals.catch()
             _phases(setup, before, record)
             return finish(record)
-        except (Stopped, RunError):
+        except (Stopped, RunError, KeyboardInterrupt):
             record.close()
             raise
         except OSError as error:

@@ -22,7 +22,7 @@ def nowhere_yet(monkeypatch):
 class _Jax:
     def __init__(self, told, before):
         self.config = self
-        self.jax_compilation_cache_dir = None
+        self.values = {"jax_compilation_cache_dir": None}
         self._told = told
 
     def update(self, name, value):
@@ -38,7 +38,7 @@ def test_by_default_in_the_users_cache(monkeypatch, tmp_path, nowhere_yet, capsy
 
 
 def test_what_the_surroundings_say_counts(monkeypatch, tmp_path, nowhere_yet):
-    monkeypatch.setattr(compiled.jax, "jax_compilation_cache_dir", str(tmp_path))
+    monkeypatch.setitem(compiled.jax.values, "jax_compilation_cache_dir", str(tmp_path))
     compiled.keep(None)
     assert nowhere_yet == {}
 

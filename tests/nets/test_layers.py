@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from enoto_jax.nets import cpu_kernels, initialisers
+from enoto_jax.nets import cpu_kernels, initialisers, networks
+from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.layers import LayerNorm, Linear
 from tests.algorithms.test_losses import close
 
@@ -97,3 +98,32 @@ def test_linear_reads_its_parts_in_order(numbers):
     first = parts[0][0]
     joined = np.concatenate([np.broadcast_to(first, (B, 1)), *parts[1:]], axis=-1)
     close(LINEAR.apply(params, first, *parts[1:]), joined @ kernel + bias)
+
+
+NETWORKS = {
+    "critic": (networks.Critic((8, 7), layer_norm=True), (I, O)),
+    "actor": (networks.TanhGaussian(O, (8, 7), layer_norm=True), (I,)),
+    "ensemble": (ensemble(networks.Critic((8, 7), layer_norm=True), 3), (I, O)),
+    "cvae": (networks.CVAE(O, 2, (8,)), (I, O, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_forward_mode_and_second_derivatives(backend, name):
+    """jvp against finite differences and against the gradient; a Hessian that is symmetric."""
+    net, sizes = NETWORKS[name]
+    first, *rest = (jnp.asarray(drawn(i, B, size)) for i, size in enumerate(sizes))
+    params = net.init(KEY, first, *rest)
+
+    def value(x):
+        return sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(net.apply(params, x, *rest)))
+
+    direction = jnp.asarray(drawn(7, B, I))
+    _, slope = jax.jvp(value, (first,), (direction,))
+    close(slope, jnp.sum(jax.grad(value)(first) * direction), 1e-4)
+    step = 1e-3
+    around = value(first + step * direction) - value(first - step * direction)
+    np.testing.assert_allclose(slope, around / (2 * step), rtol=2e-2, atol=2e-2)
+    hessian = jax.hessian(lambda x: value(first.at[0].set(x)))(first[0])
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-4)
+    assert np.isfinite(hessian).all()

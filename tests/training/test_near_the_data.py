@@ -2,9 +2,9 @@
 
 import pytest
 
-from enoto_jax.cli import evaluate as again
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.record import Stopped
+from enoto_jax.training.result import Again
 from tests.helpers import tiny
 from tests.small_runs import SEEDS, table, train
 
@@ -36,10 +36,10 @@ def test_rebrac_learns_near_the_next_action_offline_alone(source, tmp_path):
 def test_an_evaluation_of_fql_is_the_same_when_it_is_made_again(source, fql_run):
     """Its noise comes from the seed, the evaluation's number and the step."""
     last = [row for row in table(fql_run / "evaluations.csv") if row["step"] == "12"]
-    found, returns = again.evaluate(fql_run, again.WHICH["latest"], "Reach-v0", 2)
-    assert found.phase == "online" and returns.shape == (len(SEEDS), 2)
+    found = Again(fql_run, "latest").evaluate(2)
+    assert [row["seed"] for row in found] == list(SEEDS)
     told = [float(row["return_mean"]) for row in last]
-    assert returns.mean(axis=1).tolist() == pytest.approx(told, rel=1e-6)
+    assert [row["return_mean"] for row in found] == pytest.approx(told, rel=1e-6)
 
 
 def test_a_run_of_fql_that_was_stopped_goes_on_to_the_same_scores(
