@@ -128,7 +128,7 @@ def domains_table() -> str:
     """What domains and data sets change in each method."""
     lines = ["| domain or data sets | method | changes |", "| --- | --- | --- |"]
     named_domains = {name: changes for name, (_, changes) in domains.DOMAINS.items()}
-    for where, methods in {**named_domains, **domains.TASKS}.items():
+    for where, methods in [*named_domains.items(), *domains.TASKS]:
         for name, changes in methods.items():
             text = ", ".join(f"`{path}={_plain(value)}`" for path, value in changes.items())
             about = where if where in named_domains else f"`{_escaped(where)}`"

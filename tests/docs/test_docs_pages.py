@@ -27,7 +27,7 @@ EXECUTED = {
     "own_data.md": "tests/docs/test_docs_data.py",
 }
 IN_ORDER = ("data.md", "domains.md", "ideas.md", "own_algorithm.md", "own_env.md", "run_folder.md")
-HERE = ("measuring.md", "report.md")
+HERE = ("cheaper_ensembles.md", "measuring.md", "report.md")
 TINY_TRAIN = (
     "--set=algorithm.hidden=8,8",
     "--offline_steps=20",
@@ -150,6 +150,11 @@ def test_the_commands_of_the_page_on_measuring(tmp_path, monkeypatch, capsys):
         parsed(line)
     ((_, pinned),) = blocks("measuring.md", "bash")
     assert parsed(pinned.partition(" -c 1 ")[2].strip()).clock == "cpu"
+
+
+def test_the_command_of_the_page_on_cheaper_ensembles():
+    ((_, line),) = blocks("cheaper_ensembles.md", "sh")
+    assert parsed(line.strip()).budget == "laptop"
 
 
 def test_the_page_on_a_runs_folder_names_what_there_is():
