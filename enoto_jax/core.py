@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from enoto_jax.nets import cpu_kernels
+from enoto_jax.nets import ensembles
 from enoto_jax.nets.ensembles import Drawn
 from enoto_jax.types import (
     Array,
@@ -222,16 +222,16 @@ def _learn_drawn(algorithm, name, loss, before, state, batch, key) -> tuple[Any,
     """Parameters and optimiser state after a step of the copies that are drawn for this update."""
     total = jax.tree.leaves(before[0])[0].shape[0]
     index = jax.random.permutation(jax.random.fold_in(key, 1), total)[: algorithm.learners[name]]
-    params, opt_state = (cpu_kernels.take(tree, index) for tree in before)
+    params, opt_state = (ensembles.take(tree, index) for tree in before)
 
     def of_drawn(params):
         return loss(Drawn(params, index, total), state, batch, key)
 
     (value, about), grads = jax.value_and_grad(_scalar(name, of_drawn), has_aux=True)(params)
     step = algorithm.optimisers[name].update
-    changes, moved = cpu_kernels.each(step, grads, opt_state, params)
+    changes, moved = ensembles.each(step, grads, opt_state, params)
     after = (optax.apply_updates(params, changes), moved)
-    after = tuple(cpu_kernels.put(tree, index, new) for tree, new in zip(before, after))
+    after = tuple(ensembles.put(tree, index, new) for tree, new in zip(before, after))
     return after, {"loss": value, **about}
 
 

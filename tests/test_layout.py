@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # each other.
 FLOORS = (
     {"types", "atomic"},
-    {"core", "targets", "exploration", "transforms", "nets", "replay"},
+    {"targets", "exploration", "transforms", "nets", "replay"},
+    {"core"},
     {"handover", "envs"},
     {"algorithms", "data"},
     {"recipes"},

@@ -17,7 +17,12 @@ CALLS = {"eval", "exec", "compile", "torch.load", "pd.read_pickle", "pandas.read
 # Tests that run the documents' own code blocks.
 RUN_BY_TESTS = {
     f"tests/{name}.py": {"exec"}
-    for name in ("deploy/test_export", "docs/test_docs_data", "docs/test_site")
+    for name in (
+        "deploy/test_export",
+        "docs/test_docs",
+        "docs/test_docs_data",
+        "docs/test_docs_pages",
+    )
 }
 
 

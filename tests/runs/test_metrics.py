@@ -6,6 +6,8 @@ import numpy as np
 
 from enoto_jax.runs.metrics import Rows
 
+UNTOLD = np.full((2, 2), np.nan)  # the environment tells no success
+
 
 class Dashboard:
     def __init__(self):
@@ -28,8 +30,8 @@ def test_quantities_and_evaluations(tmp_path):
     written = Rows(tmp_path, (3, 5), (board,))
     written.quantities("offline", 10, {"critic": {"loss": np.float32([1.0, 2.0])}})
     returns = np.asarray([[1.0, 3.0], [5.0, 5.0]])
-    assert written.evaluation("offline", 10, returns, None, 1.234) == ("return", 3.5)
-    assert written.evaluation("online", 4, returns, [20.0, 40.0], 2.0) == ("score", 30.0)
+    assert written.evaluation("offline", 10, returns, UNTOLD, None, 1.234) == ("return", 3.5)
+    assert written.evaluation("online", 4, returns, UNTOLD, [20.0, 40.0], 2.0) == ("score", 30.0)
     written.close()
     assert [(r["seed"], r["name"], r["value"]) for r in rows(tmp_path / "metrics.csv")] == [
         ("3", "offline/critic/loss", "1.0"),
@@ -58,7 +60,7 @@ def test_cutting_back_keeps_the_phase_before(tmp_path):
     at = [("offline", 10), ("offline", 20), ("online", 0), ("online", 4), ("online", 8)]
     for phase, step in at:
         written.quantities(phase, step, {"critic": {"loss": np.zeros(1)}})
-        written.evaluation(phase, step, returns, None, 0.0)
+        written.evaluation(phase, step, returns, UNTOLD, None, 0.0)
 
     def left():
         evaluations = [(r["phase"], int(r["step"])) for r in rows(tmp_path / "evaluations.csv")]
