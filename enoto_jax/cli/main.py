@@ -67,7 +67,7 @@ def main() -> None:
     """Run `enoto COMMAND --flag=value ...` and leave with the contract's exit code."""
     if sys.platform == "win32":
         print("error: enoto_jax runs on Linux and macOS; on Windows use WSL", file=sys.stderr)
-        sys.exit(command.BAD_INPUT)
+        sys.exit(2)
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help", "--helpfull", "--helpshort"):
         if not arguments:
