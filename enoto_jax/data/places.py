@@ -61,7 +61,7 @@ def locate(task: str, *, download: bool = True) -> Place:
         return Place(opened, path, name, False)
     path = Path(os.path.expanduser(task))
     if path.suffix.lower() in _SUFFIXES:
-        if path.is_file() and (found := ogbench.hint(path)):
+        if found := ogbench.hint(path):
             raise InputError(f"{path}: {found}")
         return Place(d4rl.opened, path, path.stem)
     if task not in catalogue() and (found := _what_is_there(path) or _environment(task)):
