@@ -89,7 +89,8 @@ def compile_probe(
                 cut = jnp.ones_like(rows.truncated)
                 batch = rows._replace(truncated=cut, extras={"next_action": rows.action})
             _, seen = algorithm.losses["critic"](critics, state, batch, jax.random.key(0))
-            found |= {name: jnp.mean(seen[name]) for name in ("target", "weight")}
+            # A loss of one's own need not report them.
+            found |= {k: jnp.mean(seen[k]) for k in ("target", "weight") if k in seen}
         return found
 
     program = seeds.compile(look, shared=(1,))

@@ -153,8 +153,9 @@ def test_the_commands_of_the_page_on_measuring(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_of_the_page_on_cheaper_ensembles():
-    ((_, line),) = blocks("cheaper_ensembles.md", "sh")
+    (_, line), (_, measured) = blocks("cheaper_ensembles.md", "sh")
     assert parsed(line.strip()).budget == "laptop"
+    assert parsed(measured.strip()).clock == "cpu"
 
 
 def test_the_page_on_a_runs_folder_names_what_there_is():
