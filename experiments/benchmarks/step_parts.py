@@ -154,7 +154,11 @@ class _Loop:
 
         no, nothing = (lambda *_: False), (lambda *_: "")
         timing = SimpleNamespace(
-            timed=timed, compiled=compiled, count=nothing, totals=defaultdict(float)
+            timed=timed,
+            compiled=compiled,
+            count=nothing,
+            totals=defaultdict(float),
+            wall=lambda: 0.0,
         )
         record = SimpleNamespace(
             seeds=self._seeds,
@@ -163,6 +167,7 @@ class _Loop:
             programs=nothing,
             due=no,
             evaluate=nothing,
+            look=nothing,
             write=nothing,
             leave_if_asked=nothing,
             leave=nothing,
