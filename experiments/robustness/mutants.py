@@ -121,7 +121,7 @@ MUTANTS = (
         "starts",
         "evaluations around the hand-over begin from different start states",
         "enoto_jax/training/record.py",
-        'return 0 if switch else 2 * step + (phase == "online")',
+        'return HANDOVER if switch else 2 * step + (phase == "online")',
         'return 2 * step + (phase == "online")',
         ("tests/cli/test_whole_run.py",),
     ),

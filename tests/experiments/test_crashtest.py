@@ -6,7 +6,7 @@ import shlex
 from enoto_jax.cli import command
 from enoto_jax.runs import files
 from experiments.robustness import crashtest
-from tests.docs.test_docs import call, commands
+from tests.docs.test_docs import blocks, call
 
 # A row whose programs are soon traced: every life begins with that. What compiles is kept.
 SHORT = (
@@ -25,7 +25,8 @@ KILLS = 20
 
 def test_killed_and_started_again(tmp_path, monkeypatch):
     """The command of the page on long runs, with 20 kills."""
-    (line,) = commands("docs/long_runs.md")
+    text = "".join(text for _, text in blocks("docs/long_runs.md"))
+    (line,) = (line for line in text.splitlines() if line.startswith("python -m"))
     _, _, module, kills, out = shlex.split(line)
     assert (module, kills, out) == (
         "experiments.robustness.crashtest",
@@ -36,7 +37,7 @@ def test_killed_and_started_again(tmp_path, monkeypatch):
     monkeypatch.setattr(crashtest, "RUN", SHORT)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    assert call(module, [f"--kills={KILLS}", out]) == command.DONE
+    assert call(module, None, [f"--kills={KILLS}", out]) == command.DONE
     folder = tmp_path / "runs" / "crashtest"
     with open(folder / "kills.csv", newline="") as file:
         rows = list(csv.DictReader(file))

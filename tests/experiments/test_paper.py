@@ -259,6 +259,8 @@ def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):
         ("a", "x"): [([0, 2], [0.0, 10.0]), ([0, 2], [4.0, 4.0])],
         ("b", "x"): [([0, 1, 2], [2.0, 2.0, 2.0]), ([0, 2], [0.0, 2.0])],
         ("c", "x"): [([0, 2], [99.0, 99.0])],
+        ("d", "x"): [([0, 2], [1.0, 6.0]), ([0, 2], [2.0, 3.0])],
+        ("d", "y"): [([0, 2], [2.0, 2.0])] * 2,
         ("a", "y"): [([0, 2], [1.0, 1.0])] * 2,
         ("b", "y"): [([0, 2], [3.0, 3.0])] * 2,
     }
@@ -271,7 +273,7 @@ def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):
     monkeypatch.setattr(draw, "panels", lambda tasks, path, word: drawn.update(tasks) or path)
     draw.aggregate(folders, tmp_path / "x.png")
     ((title, lines),) = drawn.items()
-    assert title == "mean over 2 tasks" and list(lines) == ["x", "y"]
+    assert title == "mean over 3 tasks" and list(lines) == ["x", "y"]
     assert [(x.tolist(), y.tolist()) for x, y in lines["x"]] == [
         ([0, 1, 2], [1.0, 3.5, 6.0]),
         ([0, 1, 2], [2.0, 2.5, 3.0]),
