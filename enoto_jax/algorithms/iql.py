@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from enoto_jax.algorithms import bellman, losses
+from enoto_jax.algorithms import bellman
+from enoto_jax.algorithms.awac import weighted_cloning
 from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import ClippedNormal, TanhNormal
@@ -108,7 +109,7 @@ class iql(AlgorithmConfig):
         def actor_loss(params, state, batch, key):
             u = q_of_data(state, batch, key) - values(state, batch)[0]
             log_prob = policy_of(params, batch.observation).log_prob(batch.action)
-            return losses.weighted_cloning(log_prob, u, self.beta, self.cap)
+            return weighted_cloning(log_prob, u, self.beta, self.cap)
 
         def critic_loss(params, state, batch, key):
             sample_key, weight_key = jax.random.split(key)

@@ -163,16 +163,5 @@ def _own(x: Array | PerCopy, n: int) -> Array:
     return x.values if isinstance(x, PerCopy) else jnp.broadcast_to(x, (n, *x.shape))
 
 
-def take(tree: Any, index: Array) -> Any:
-    """The copies [K] with these numbers, of parameters or of an optimiser's state."""
-    return cpu_kernels.take(tree, index)
-
-
-def put(tree: Any, index: Array, new: Any) -> Any:
-    """The tree with the copies of these numbers replaced; the other way of `take`."""
-    return cpu_kernels.put(tree, index, new)
-
-
-def each(function: Any, *trees: Any) -> Any:
-    """What a function returns for every copy's own part of the trees."""
-    return cpu_kernels.each(function, *trees)
+# Some copies of what has a leading N, in the form that the backend likes.
+take, put, each = cpu_kernels.take, cpu_kernels.put, cpu_kernels.each

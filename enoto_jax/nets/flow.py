@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from enoto_jax.nets.initialisers import Init, xavier_init
-from enoto_jax.nets.layers import LayerNorm, Linear
-from enoto_jax.nets.networks import Critic, Deterministic, Network
+from enoto_jax.nets.networks import Critic, Deterministic, LayerNorm, Linear, Network
 from enoto_jax.types import Array, InputError
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu}

@@ -1,4 +1,4 @@
-"""Networks: multi-layer perceptrons.
+"""Networks: multi-layer perceptrons, and the layers that they are made of.
 
 Every head is a plain linear layer, so the whole actor is `trunk -> (mean, log_std)` and a critic is
 `trunk -> scalar`.
@@ -10,6 +10,7 @@ whatever is made of their outputs stay in float32.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,8 +19,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from enoto_jax.nets import distributions
-from enoto_jax.nets.initialisers import Init, torch_init
-from enoto_jax.nets.layers import LayerNorm, Linear
+from enoto_jax.nets.cpu_kernels import matmul, normalise
+from enoto_jax.nets.initialisers import Init, LayerInit, torch_init
 from enoto_jax.types import Array, InputError, Params
 
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
@@ -40,6 +41,50 @@ def computing(precision: str) -> Iterator[None]:
         yield
     finally:
         _computing.reset(before)
+
+
+class Linear(nn.Module):
+    """y = x W + b, with initialisers that know the layer's fan-in.
+
+    Several inputs are parts of one: they are multiplied by their own rows of W and added. Parts may
+    broadcast, so what they share (one observation, many candidate actions) is multiplied once.
+    """
+
+    features: int
+    kernel_init: LayerInit
+    bias_init: LayerInit
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, *parts: Array) -> Array:
+        fan_in = sum(part.shape[-1] for part in parts)
+        kernel = self.param("kernel", self.kernel_init, fan_in, (fan_in, self.features))
+        bias = self.param("bias", self.bias_init, fan_in, (self.features,))
+        *cast, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
+        if len({part.shape[:-1] for part in cast}) == 1:
+            return matmul(jnp.concatenate(cast, axis=-1), kernel) + bias
+        rows = itertools.accumulate((part.shape[-1] for part in cast), initial=0)
+        kernels = [kernel[i : i + part.shape[-1]] for part, i in zip(cast, rows)]
+        # The bias as one more row for a column of ones, so that its gradient is part of a product.
+        ones = jnp.ones((*cast[0].shape[:-1], 1), self.dtype)
+        cast[0] = jnp.concatenate([cast[0], ones], axis=-1)
+        kernels[0] = jnp.concatenate([kernels[0], bias[None]])
+        return sum(matmul(part, kernel) for part, kernel in zip(cast, kernels))
+
+
+class LayerNorm(nn.Module):
+    """scale (x - mean) / sqrt(variance + 1e-6) + bias over the last axis of x [B, I].
+
+    Statistics are in float32 (Ba et al. 2016); parameters start as 1 and 0.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return normalise(x.astype(jnp.float32), scale, bias).astype(self.dtype)
 
 
 class Network(nn.Module):
@@ -187,57 +232,6 @@ class Value(Network):
         x = self.trunk(observation)
         out = Linear(1, self.start.output_kernel, self.start.output_bias, name="out")(x)
         return jnp.squeeze(out, axis=-1)
-
-
-class Encoder(Network):
-    """q(z | s, a): observation [..., D], action [..., A] -> mean and log variance [..., Z]."""
-
-    latent_size: int
-    hidden: tuple[int, ...] = (256, 256, 256)
-    start: Init = torch_init()
-
-    @nn.compact
-    def __call__(self, observation: Array, action: Array) -> tuple[Array, Array]:
-        x = self.trunk(observation, action)
-        head = (self.latent_size, self.start.output_kernel, self.start.output_bias)
-        return Linear(*head, name="mean")(x), Linear(*head, name="log_var")(x)
-
-
-class Decoder(Network):
-    """Observation [..., D] and latent [..., Z] -> action [..., A], unbounded."""
-
-    action_size: int
-    hidden: tuple[int, ...] = (256, 256, 256)
-    start: Init = torch_init()
-
-    @nn.compact
-    def __call__(self, observation: Array, latent: Array) -> Array:
-        x = self.trunk(observation, latent)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        return Linear(*head, name="out")(x)
-
-
-class CVAE(Network):
-    """Conditional variational autoencoder of actions given observations (BCQ, LAPO)."""
-
-    action_size: int
-    latent_size: int
-    hidden: tuple[int, ...] = (256, 256, 256)
-    start: Init = torch_init()
-
-    def setup(self):
-        self.encoder = Encoder(self.latent_size, self.hidden, self.start, dtype=self.dtype)
-        self.decoder = Decoder(self.action_size, self.hidden, self.start, dtype=self.dtype)
-
-    def __call__(
-        self, observation: Array, action: Array, noise: Array
-    ) -> tuple[Array, Array, Array]:
-        """The action decoded from mean + std * noise [..., Z], and the encoder's mean, log_var."""
-        mean, log_var = self.encoder(observation, action)
-        return self.decoder(observation, mean + jnp.exp(0.5 * log_var) * noise), mean, log_var
-
-    def decode(self, observation: Array, latent: Array) -> Array:
-        return self.decoder(observation, latent)
 
 
 class Scalar(nn.Module):

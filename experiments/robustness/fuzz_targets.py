@@ -256,7 +256,7 @@ def _arguments(folder: Path) -> None:
 
 def _flag(path: Path, rng: np.random.Generator) -> None:
     """Any flag of experiments.train, with a value that it does not expect."""
-    _define(train)
+    command.define_only(train)
     names = sorted(f.name for f in flags.FLAGS.flags_by_module_dict()[train.__name__])
     names = [name for name in names if name not in ("out", "dry_run")]
     _append(path, f"--{names[rng.integers(len(names))]}={mutations.odd(rng)}")
@@ -288,7 +288,7 @@ def _use_arguments(folder: Path) -> None:
 
 def _call(program: Any, *arguments: str) -> None:
     """What the command line does, in this process; its exit code and its lines are the outcome."""
-    _define(program)
+    command.define_only(program)
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = command.execute(program.main, ["program", *arguments])
@@ -297,15 +297,6 @@ def _call(program: Any, *arguments: str) -> None:
         raise InputError("\n".join(lines))
     if code != command.DONE:
         raise AssertionError(f"exit code {code}: {lines}")
-
-
-def _define(program: Any) -> None:
-    for name in list(flags.FLAGS):
-        if flags.FLAGS.find_module_defining_flag(name, "").startswith(
-            ("enoto_jax.", "experiments.")
-        ):
-            delattr(flags.FLAGS, name)
-    program.define()
 
 
 def _config(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from enoto_jax.cli import command
 from experiments.benchmarks import peers
 from experiments.benchmarks.peer_scripts import CASES, Case, Peer
-from tests.helpers import define_flags, quick_compiling
+from tests.helpers import define_only, quick_compiling
 
 SMALL = ("algorithm.hidden=8,8",)
 SCRIPT = """
@@ -74,7 +74,7 @@ def checkouts(tmp_path, monkeypatch):
 
 
 def run(*arguments) -> int:
-    define_flags(peers)
+    define_only(peers)
     return command.execute(peers.main, ["peers", *arguments])
 
 

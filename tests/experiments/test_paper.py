@@ -17,7 +17,7 @@ from enoto_jax.data.write import write_d4rl
 from enoto_jax.report import curves
 from enoto_jax.training import offline, online
 from experiments.paper import draw, fig1, grid
-from tests.helpers import ROOT, define_flags, parse_shell, quick_compiling, reach_source
+from tests.helpers import ROOT, define_only, parse_shell, quick_compiling, reach_source
 
 TINY = (
     "--preset=smoke",
@@ -49,7 +49,7 @@ PUBLISHED = "task,method,env_steps,score\nreach,ENOTO-CQL,4,-9.0\nreach,ENOTO-CQ
 
 def call(script: str, *arguments: str) -> int:
     program = import_module(f"experiments.paper.{script}")
-    define_flags(program)
+    define_only(program)
     return command.execute(program.main, [script, *map(str, arguments)])
 
 
@@ -105,7 +105,7 @@ def figures() -> list[grid.Figure]:
     found = [FIG1]
     for script in SCRIPTS:
         program = import_module(f"experiments.paper.{script}")
-        define_flags(program)
+        define_only(program)
         flags.FLAGS([script])
         if script == "appendix":
             found += program.figures().values()
@@ -155,7 +155,7 @@ def test_the_commands_of_the_page(out, everything, task, monkeypatch, capsys):
         if name == train.__name__:  # as far as its beginning
             arguments = [a.replace("off_enoto_cql", "off_cql") for a in arguments] + ["--dry_run"]
         arguments += [f"--task={task}"] if not name.endswith("render") else []
-        define_flags(program := import_module(name))
+        define_only(program := import_module(name))
         code = command.execute(program.main, [name, *arguments], positional=positional)
         assert code == command.DONE, (line, capsys.readouterr().err)
         called.append(name.split(".")[-1])

@@ -18,7 +18,7 @@ from enoto_jax.report.runs import find
 from enoto_jax.runs.files import EVALUATION_COLUMNS, METRIC_COLUMNS, CsvLog, read_csv
 from enoto_jax.types import InputError
 from tests.browser import chromium, requests, size
-from tests.helpers import ROOT, define_flags
+from tests.helpers import ROOT, define_only
 
 DAMAGED, COPY = "c/damaged", "c/copy"
 TASKS = ("hopper-medium-v2", "walker2d-medium", "ant-medium")
@@ -109,7 +109,7 @@ def folder(tmp_path_factory):
 
 
 def run(*arguments):
-    define_flags(report)
+    define_only(report)
     return command.execute(report.main, ["report", *map(str, arguments)], positional="runs")
 
 
