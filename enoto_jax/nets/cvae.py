@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from enoto_jax.nets.initialisers import Init, torch_init
-from enoto_jax.nets.networks import Linear, Network
+from enoto_jax.nets.networks import Network
 from enoto_jax.types import Array
 
 
@@ -20,8 +20,7 @@ class Encoder(Network):
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> tuple[Array, Array]:
         x = self.trunk(observation, action)
-        head = (self.latent_size, self.start.output_kernel, self.start.output_bias)
-        return Linear(*head, name="mean")(x), Linear(*head, name="log_var")(x)
+        return self.head(self.latent_size, "mean", x), self.head(self.latent_size, "log_var", x)
 
 
 class Decoder(Network):
@@ -33,9 +32,7 @@ class Decoder(Network):
 
     @nn.compact
     def __call__(self, observation: Array, latent: Array) -> Array:
-        x = self.trunk(observation, latent)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        return Linear(*head, name="out")(x)
+        return self.head(self.action_size, "out", self.trunk(observation, latent))
 
 
 class CVAE(Network):

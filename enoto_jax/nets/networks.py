@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from enoto_jax.nets import distributions
 from enoto_jax.nets.cpu_kernels import matmul, normalise
-from enoto_jax.nets.initialisers import Init, LayerInit, torch_init
+from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.types import Array, InputError, Params
 
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
@@ -51,15 +51,15 @@ class Linear(nn.Module):
     """
 
     features: int
-    kernel_init: LayerInit
-    bias_init: LayerInit
+    start: Init
+    head: bool = False  # it starts as the last layer of a network does
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, *parts: Array) -> Array:
         fan_in = sum(part.shape[-1] for part in parts)
-        kernel = self.param("kernel", self.kernel_init, fan_in, (fan_in, self.features))
-        bias = self.param("bias", self.bias_init, fan_in, (self.features,))
+        kernel = self._own("kernel", fan_in, (fan_in, self.features))
+        bias = self._own("bias", fan_in, (self.features,))
         *cast, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
         if len({part.shape[:-1] for part in cast}) == 1:
             return matmul(jnp.concatenate(cast, axis=-1), kernel) + bias
@@ -70,6 +70,17 @@ class Linear(nn.Module):
         cast[0] = jnp.concatenate([cast[0], ones], axis=-1)
         kernels[0] = jnp.concatenate([kernels[0], bias[None]])
         return sum(matmul(part, kernel) for part, kernel in zip(cast, kernels))
+
+    def _own(self, name: str, fan_in: int, shape: tuple[int, ...]) -> Array:
+        """The parameter of this name.
+
+        `param` would trace its initialiser in every call, to compare shapes: a quarter of the time
+        that an update takes to trace.
+        """
+        if self.is_initializing():
+            start = getattr(self.start, f"output_{name}" if self.head else name)
+            return self.param(name, start, fan_in, shape)
+        return self.get_variable("params", name)
 
 
 class LayerNorm(nn.Module):
@@ -103,14 +114,17 @@ class Network(nn.Module):
             (features,) = parts
             return features
         for i, width in enumerate(self.hidden):
-            start = (self.start.kernel, self.start.bias)
-            x = Linear(width, *start, self.dtype, name=f"layer_{i}")(*parts)
+            x = Linear(width, self.start, dtype=self.dtype, name=f"layer_{i}")(*parts)
             if i == 0:
                 leading = x.shape[:-1]
             # One long matrix: over several axes XLA sums the biases' gradients, and transposes
             # what it multiplies for the weights', many times more slowly.
             parts = (self.activated(x.reshape(-1, width), i),)
         return parts[0].reshape(*leading, -1).astype(jnp.float32)
+
+    def head(self, size: int, name: str, x: Array) -> Array:
+        """The network's last layer: features [..., width] to [..., size]."""
+        return Linear(size, self.start, head=True, name=name)(x)
 
     def activated(self, x: Array, i: int) -> Array:
         """What follows the product of hidden layer i, [B, width] to the same."""
@@ -133,9 +147,8 @@ class TanhGaussian(Network):
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
         x = self.trunk(observation)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        log_std = Linear(*head, name="log_std")(x)
-        return Linear(*head, name="mean")(x), jnp.clip(log_std, *self.log_std_range)
+        log_std = self.head(self.action_size, "log_std", x)
+        return self.head(self.action_size, "mean", x), jnp.clip(log_std, *self.log_std_range)
 
 
 class Gaussian(Network):
@@ -157,8 +170,7 @@ class Gaussian(Network):
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
         x = self.trunk(observation)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        mean = Linear(*head, name="mean")(x)
+        mean = self.head(self.action_size, "mean", x)
         log_std = self.param("log_std", lambda key: jnp.zeros(self.action_size))
         log_std = jnp.broadcast_to(jnp.clip(log_std, *self.log_std_range), mean.shape)
         return jnp.tanh(mean) if self.bounded else mean, log_std
@@ -174,9 +186,7 @@ class Deterministic(Network):
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
-        x = self.trunk(observation)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        return jnp.tanh(Linear(*head, name="out")(x))
+        return jnp.tanh(self.head(self.action_size, "out", self.trunk(observation)))
 
 
 class Mixture(nn.Module):
@@ -215,9 +225,7 @@ class Critic(Network):
 
     @nn.compact
     def __call__(self, *inputs: Array) -> Array:
-        x = self.trunk(*inputs)
-        out = Linear(1, self.start.output_kernel, self.start.output_bias, name="out")(x)
-        return jnp.squeeze(out, axis=-1)
+        return jnp.squeeze(self.head(1, "out", self.trunk(*inputs)), axis=-1)
 
 
 class Value(Network):
@@ -229,9 +237,7 @@ class Value(Network):
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
-        x = self.trunk(observation)
-        out = Linear(1, self.start.output_kernel, self.start.output_bias, name="out")(x)
-        return jnp.squeeze(out, axis=-1)
+        return jnp.squeeze(self.head(1, "out", self.trunk(observation)), axis=-1)
 
 
 class Scalar(nn.Module):

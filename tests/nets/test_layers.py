@@ -13,7 +13,7 @@ from tests.algorithms.test_losses import close
 
 KEY = jax.random.key(0)
 B, I, O = 6, 5, 4  # noqa: E741
-LINEAR = Linear(O, initialisers._constant(0.0), initialisers._constant(0.0))
+LINEAR = Linear(O, initialisers.torch_init())
 
 
 @pytest.fixture(params=["as on a CPU", "as elsewhere"])
