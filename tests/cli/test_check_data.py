@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import check_data, command
-from tests.helpers import define_only, reach_data
+from enoto_jax.cli.command import define_only
+from tests.helpers import reach_data
 
 
 class Called(NamedTuple):

@@ -3,7 +3,7 @@
 import pytest
 
 from enoto_jax.cli import command, compare
-from tests.helpers import define_only
+from enoto_jax.cli.command import define_only
 from tests.report.test_paired import run
 
 

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from enoto_jax.cli import command, doctor
-from tests.helpers import define_only
+from enoto_jax.cli.command import define_only
 
 
 def call(capsys) -> tuple[int, dict[str, list[str]]]:

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from enoto_jax.cli import command, compiled, hints, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
 from enoto_jax.recipes.table import RECIPES, recipe
-from tests.helpers import define_only
 
 
 @pytest.fixture

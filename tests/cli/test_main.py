@@ -8,8 +8,9 @@ import pytest
 
 import enoto_jax
 from enoto_jax.cli import command, main
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes.table import RECIPES
-from tests.helpers import define_only, python
+from tests.helpers import python
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from enoto_jax import core, transforms
 from enoto_jax.cli import command, render
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import build
 from enoto_jax.report import film
@@ -20,7 +21,7 @@ from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.streams import stream
 from enoto_jax.training import run
 from enoto_jax.types import InputError
-from tests.helpers import REACH, define_only, quick_compiling, reach_source, tiny
+from tests.helpers import REACH, quick_compiling, reach_source, tiny
 
 SEEDS = (3, 5)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

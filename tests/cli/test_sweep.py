@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from enoto_jax.cli import command, grid, sweep, worker
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
 from enoto_jax.runs import files
 from enoto_jax.types import InputError
-from tests.helpers import ROOT, define_only
+from tests.helpers import ROOT
 
 # Ray starts its processes by fork, from a process in which other tests have used JAX.
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")

@@ -14,12 +14,13 @@ import pytest
 
 import enoto_jax
 from enoto_jax.cli import command, compiled, evaluate, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import budgets, units
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs import progress
 from enoto_jax.training import offline, online, run
 from enoto_jax.training.entrance import source_of
-from tests.helpers import define_only, python, reach_data
+from tests.helpers import python, reach_data
 
 MODULE = "experiments.train"
 FILES = {

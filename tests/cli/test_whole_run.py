@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import command, compiled, train
-from tests.helpers import define_only, quick_compiling, reach_data
+from enoto_jax.cli.command import define_only
+from tests.helpers import quick_compiling, reach_data
 
 SEEDS = (0, 1)
 ARGUMENTS = (

@@ -16,6 +16,7 @@ import pytest
 import enoto_jax
 from enoto_jax.cli import command, doctor
 from enoto_jax.cli import export as program
+from enoto_jax.cli.command import define_only
 from enoto_jax.deploy import export, numpy_runtime
 from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import RECIPES
@@ -23,7 +24,7 @@ from enoto_jax.runs import policies
 from enoto_jax.training import run
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError
-from tests.helpers import define_only, parse_shell, quick_compiling, reach_source, tiny
+from tests.helpers import parse_shell, quick_compiling, reach_source, tiny
 
 LOW, HIGH = np.float32([-2.0, 0.0]), np.float32([2.0, 3.0])
 TRANSFORM = Transform(

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from enoto_jax.cli import command, grid, sweep, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.runs import hosts
-from tests.helpers import define_only
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "clusters.md").read_text()
 

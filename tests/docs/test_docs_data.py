@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from experiments.benchmarks import data
-from tests.helpers import define_only, parse_shell, quick_compiling
+from tests.helpers import parse_shell, quick_compiling
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TINY = {

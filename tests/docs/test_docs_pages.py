@@ -9,11 +9,12 @@ import pytest
 from absl import flags
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.report.metrics import EXPLAINED
 from enoto_jax.runs import files
-from tests.helpers import define_only, parse_shell, quick_compiling
+from tests.helpers import parse_shell, quick_compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

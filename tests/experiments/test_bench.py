@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes.recipe import build
 from enoto_jax.training import online
 from enoto_jax.training.seeds import SeedMap
@@ -15,7 +16,7 @@ from enoto_jax.transforms import transform
 from enoto_jax.types import Spec
 from experiments.benchmarks import all as whole
 from experiments.benchmarks import evaluations, rates, scaling, step_parts, updates
-from tests.helpers import define_only, quick_compiling
+from tests.helpers import quick_compiling
 
 SPEC = Spec(17, 6)
 SMALL = ("--set=algorithm.hidden=8,8", "--batch_size=8", "--rounds=2", "--seconds=0.01")

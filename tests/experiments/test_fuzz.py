@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from experiments.robustness import fuzz, fuzz_targets
-from tests.helpers import define_only
 
 QUICK = ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations", "bundle"]
 QUICK += ["environment", "arrays", "told"]

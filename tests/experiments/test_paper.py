@@ -13,11 +13,12 @@ from absl import flags
 from PIL import Image
 
 from enoto_jax.cli import command, plans, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.data.write import write_d4rl
 from enoto_jax.report import curves
 from enoto_jax.training import offline, online
 from experiments.paper import draw, fig1, grid
-from tests.helpers import ROOT, define_only, parse_shell, quick_compiling, reach_source
+from tests.helpers import ROOT, parse_shell, quick_compiling, reach_source
 
 TINY = (
     "--preset=smoke",

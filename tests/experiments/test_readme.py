@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from experiments.paper import readme
-from tests.helpers import define_only
 
 HEADER = "phase,step,env_steps,seed,return_mean,return_std,score,episodes,wall_s\n"
 
