@@ -17,6 +17,7 @@ from enoto_jax.cli.command import define_only
 from enoto_jax.data.write import write_d4rl
 from enoto_jax.report import curves
 from enoto_jax.training import offline, online
+from enoto_jax.types import InputError
 from experiments.paper import draw, fig1, grid
 from tests.helpers import ROOT, parse_shell, quick_compiling, reach_source
 
@@ -238,7 +239,7 @@ def _fresh(flag):
 
 @pytest.mark.parametrize(
     "wrong, said",
-    [("--method=sac", "--method"), ("--restore=x", "--restore"), ("--budget=laptop", "--budget")],
+    [("--method=sac", "--method"), ("--restore=x", "--restore"), ("--budget=hour", "--budget")],
 )
 def test_bad_flags(task, tmp_path, capsys, wrong, said):
     assert call("fig3", wrong, f"--task={task}", f"--out={tmp_path}") == command.BAD_INPUT
@@ -251,7 +252,8 @@ def test_tasks_of_a_figure_have_folders_of_their_own():
     assert grid.folder_name("/data/walker2d-medium.hdf5") == "walker2d-medium"
     assert grid.folder_name("minari:mujoco/hopper/medium-v0") == "mujoco-hopper-medium-v0"
     assert grid.folder_name("a.hdf5+b.npz") == "a+b"
-    assert grid.folder_name("") == "pendulum-replay"
+    with pytest.raises(InputError, match="names no data set"):
+        grid.folder_name("")
 
 
 def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):
