@@ -17,7 +17,8 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from enoto_jax.cli import main
-from enoto_jax.data.source import Source, from_arrays
+from enoto_jax.data.memory import from_arrays
+from enoto_jax.data.source import Source
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import RECIPES

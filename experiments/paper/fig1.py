@@ -20,7 +20,7 @@ from absl import flags
 from matplotlib.figure import Figure as Canvas
 
 from enoto_jax.cli import command
-from enoto_jax.data.source import load_source
+from enoto_jax.data.loading import load_source
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import build
 from enoto_jax.report import curves

@@ -20,7 +20,8 @@ from absl import flags
 from enoto_jax import core
 from enoto_jax.cli import command, compare, train
 from enoto_jax.data import check, minari
-from enoto_jax.data.source import Source, load_source
+from enoto_jax.data.loading import load_source
+from enoto_jax.data.source import Source
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.report import curves, stats

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 
 from enoto_jax.data import words
-from enoto_jax.data.source import from_arrays
+from enoto_jax.data.memory import from_arrays
 from enoto_jax.deploy.world import world_of
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.envs.rollout import rollout, uniform
