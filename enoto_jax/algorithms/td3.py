@@ -70,6 +70,7 @@ class DeterministicConfig(AlgorithmConfig):
         256,
         256,
     )
+    layer_norm: Annotated[bool, "LayerNorm before each ReLU of the critics."] = False
     actor_layer_norm: Annotated[bool, "the same in the actor."] = False
     actor_init: Annotated[Init, "how the actor starts."] = torch_init()
     critic_init: Annotated[Init, "how the critics start."] = torch_init()
@@ -150,7 +151,6 @@ class td3(DeterministicConfig):
     cloning: Annotated[
         bool, "add the squared distance; without it alpha only sets the size of the gradient."
     ] = True
-    layer_norm: Annotated[bool, "LayerNorm before each ReLU of the critics."] = False
 
     def networks(self, spec: Spec) -> tuple[nn.Module, nn.Module]:
         hidden = tuple(self.hidden)
