@@ -59,7 +59,8 @@ def test_what_leaves_the_bounds_is_refused(opened, tiny):
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, None), (None, 1), (1, 0), (0, np.inf), ([0, 0], 1), ("x", 1), ("", "")]
+    ("low", "high"),
+    [(0, None), (None, 1), (1, 0), (0, np.inf), (0, 10**400), ([0, 0], 1), ("x", 1), ("", "")],
 )
 def test_bounds_that_are_none_are_refused(opened, tiny, low, high):
     with pytest.raises(InputError, match="action_low and action_high must both be given"):
