@@ -135,6 +135,7 @@ VERDICTS = {  # actions, low, high -> scaled, environments
     "narrower": (RNG.uniform(-0.4, 0.4, (99, 2)), -0.4, 0.4, True, True),
     "scaled for a narrower box": (RNG.uniform(-1, 1, (99, 2)), -0.4, 0.4, True, False),
     "one dimension": (RNG.uniform([-1, 0], [1, 9], (99, 2)), [-1, 0], [1, 9], False, True),
+    "half of the same box": (RNG.uniform(0, 1, (99, 2)), -1, 1, True, False),
     "neither": (RNG.uniform(-9, 9, (99, 2)), -2, 2, False, False),
     "no box": (RNG.uniform(-1, 1, (99, 2)), 1, 1, True, False),
 }
