@@ -15,7 +15,7 @@ from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets import networks as nets
 from enoto_jax.nets.distributions import TanhNormal
-from enoto_jax.nets.ensembles import Noisy, SharedTrunk, ensemble
+from enoto_jax.nets.ensembles import Noisy, SharedHead, SharedTrunk, ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.networks import check_sizes, positive
 from enoto_jax.targets import TargetRule, min_q
@@ -106,6 +106,9 @@ class sac(AlgorithmConfig):
     shared_layers: Annotated[
         int, "how many of their first hidden layers all critics share; the rest are N heads."
     ] = 0
+    shared_head: Annotated[bool, "all critics share their output layer, as those of WSRL-code."] = (
+        False
+    )
     learners: Annotated[
         int | None,
         "K critics, drawn anew for every update, that learn; the others rest, and cost no backward "
@@ -240,8 +243,8 @@ class sac(AlgorithmConfig):
             learners={} if self.learners in (None, self.n) else {"critic": self.learners},
         )
 
-    def _critic(self, hidden: tuple[int, ...]) -> nn.Module | SharedTrunk:
-        """N critics, apart or on a shared trunk."""
+    def _critic(self, hidden: tuple[int, ...]) -> nn.Module | SharedTrunk | SharedHead:
+        """N critics, apart, on a shared trunk or below a shared head."""
         if not 0 <= self.shared_layers <= len(hidden):
             raise InputError(
                 f"shared_layers is {self.shared_layers}; critics have {len(hidden)} hidden layers"
@@ -251,6 +254,13 @@ class sac(AlgorithmConfig):
         if self.learners is not None and not 1 <= self.learners <= self.n:
             raise InputError(f"learners is {self.learners}; it is at least 1, at most n = {self.n}")
         options = (self.layer_norm, self.critic_init, self.dropout)
+        if self.shared_head:
+            if self.shared_layers or self.learners is not None:
+                raise InputError(
+                    "shared_head: not together with shared_layers or learners; leave out the others"
+                )
+            trunks = ensemble(nets.Features(hidden, *options), self.n)
+            return SharedHead(trunks, nets.Critic((), *options))
         heads = ensemble(nets.Critic(hidden[self.shared_layers :], *options), self.n)
         if not self.shared_layers:
             return heads

@@ -141,9 +141,7 @@ def _write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], **attributes: Any)
         for number, (key, array) in enumerate(arrays.items()):
             options = {"compression": "gzip", "shuffle": True} if number % 2 else {}
             file.create_dataset(key, data=array, **options)
-        # Text of fixed length: a damaged heap of variable-length text can hang the HDF5 library.
-        texts = {k: np.bytes_(v) if isinstance(v, str) else v for k, v in attributes.items()}
-        file.attrs.update(texts)
+        file.attrs.update(attributes)
 
 
 def _d4rl(folder: Path) -> None:
