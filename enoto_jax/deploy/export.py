@@ -76,7 +76,8 @@ def export(
       onnx: add policy.onnx, by jax2onnx.
 
     Raises:
-      InputError: no such run, checkpoint or seed; a damaged one; an exporter that is missing.
+      InputError: no such run, checkpoint or seed; a damaged one; an exporter that is missing; a
+        policy of chunks.
     """
     begun, out = time.perf_counter(), Path(out)
     if out.suffix != ".zip":
@@ -84,6 +85,11 @@ def export(
     if which not in WHICH:
         raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
     found = kept(holder(Path(run), which), which, seed)
+    if found.algorithm.chunk is not None:
+        raise InputError(
+            f"{run}: its policy chooses {found.algorithm.chunk.length} actions at once, and a "
+            "bundle holds policies of single actions; in Python load_policy(run).actions has them"
+        )
     low, high = bounds_of(Path(run), len(found.transform.action_shift))
     bundle = files(found, described(Path(run), found), low, high, onnx)
     stream = io.BytesIO()
