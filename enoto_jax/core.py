@@ -82,6 +82,7 @@ class Algorithm(NamedTuple):
       next_actions: batches need the data's next action, the extra "next_action" [B, A].
       evaluates: (state, key, observation [..., D]) -> action [..., A], for policies that are
         evaluated with their noise; None: evaluated by `mode`.
+      proposals: as `act`: what exploration rules choose from; None: samples of the policy itself.
       chunk: the actions of h steps are one here: A counts h times the environment's numbers, and
         batches are of chunks, see `replay.chunks`. None: single steps.
     """
@@ -107,6 +108,7 @@ class Algorithm(NamedTuple):
     batches: int = 1
     next_actions: bool = False
     evaluates: Callable[[TrainState, Key, Array], Array] | None = None
+    proposals: Callable[[TrainState, Key, Array, int], Array] | None = None
     chunk: Chunk | None = None
 
 
