@@ -76,8 +76,7 @@ def export(
       onnx: add policy.onnx, by jax2onnx.
 
     Raises:
-      InputError: no such run, checkpoint or seed; a damaged one; an exporter that is missing; a
-        policy of chunks.
+      InputError: no such run, checkpoint or seed; a damaged one; an exporter that is missing.
     """
     begun, out = time.perf_counter(), Path(out)
     if out.suffix != ".zip":
@@ -85,11 +84,6 @@ def export(
     if which not in WHICH:
         raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
     found = kept(holder(Path(run), which), which, seed)
-    if found.algorithm.chunk is not None:
-        raise InputError(
-            f"{run}: its policy chooses {found.algorithm.chunk.length} actions at once, and a "
-            "bundle holds policies of single actions; in Python load_policy(run).actions has them"
-        )
     low, high = bounds_of(Path(run), len(found.transform.action_shift))
     bundle = files(found, described(Path(run), found), low, high, onnx)
     stream = io.BytesIO()
@@ -173,6 +167,7 @@ def files(
         "action_size": len(low),
         "action_low": low,
         "action_high": high,
+        **({} if found.algorithm.chunk is None else {"chunk": found.algorithm.chunk.length}),
         **origin,
         "platforms": PLATFORMS,
         "exported_by": {name: metadata.version(name) for name in ("enoto_jax", "jax", "numpy")},
@@ -206,11 +201,16 @@ def summed(made: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def acting(found: Kept, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Array], Array]:
-    """(arrays, the world's observation [B, D]) -> the action in the environment's units [B, A]."""
+    """(arrays, the world's observation [B, D]) -> the action in the environment's units [B, A].
+
+    Of chunks all actions [B, h, A].
+    """
 
     def act(given, observation):
         transform = found.transform._replace(**given["transform"])
         action = found.algorithm.mode(given["state"], transform.observation(observation))
+        if found.algorithm.chunk is not None:
+            action = action.reshape(action.shape[0], found.algorithm.chunk.length, -1)
         action = transform.world_action(action)
         low, high = given["low"], given["high"]
         return jnp.clip(0.5 * (low + high) + 0.5 * (high - low) * action, low, high)
@@ -222,7 +222,7 @@ def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]
     """The operations of `act` in order, the arrays that they read, and why NumPy cannot, or "".
 
     Args:
-      act: (given, observation [B, D]) -> [B, A].
+      act: (given, observation [B, D]) -> [B, ...].
       given: a tree of arrays; their paths in it become their names.
       size: D.
     """
