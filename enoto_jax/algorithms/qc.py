@@ -6,12 +6,9 @@ that the critics value most is taken, in the environment and in the Bellman targ
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from enoto_jax.algorithms import bellman
@@ -20,46 +17,13 @@ from enoto_jax.algorithms.chunking import check_chunk, chunk_of, chunked
 from enoto_jax.algorithms.fql import flow_loss
 from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, policy
-from enoto_jax.nets.distributions import Pushed
+from enoto_jax.nets.distributions import BestOf, Pushed
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.flow import NormLastCritic, Velocity, check_activation, integrate
 from enoto_jax.nets.initialisers import Init, xavier_init
 from enoto_jax.nets.networks import check_sizes
 from enoto_jax.targets import TargetRule, mean_q
 from enoto_jax.types import Array, InputError, Key, Spec
-
-
-class BestOf(NamedTuple):
-    """The best of K samples of a flow, as a distribution.
-
-    Attributes:
-      flow: K of it are drawn for one.
-      value: (key, actions [K, ..., A]) -> [K, ...].
-      candidates: K.
-    """
-
-    flow: Pushed
-    value: Callable[[Key, Array], Array]
-    candidates: int
-
-    def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
-        draw_key, rule_key = jax.random.split(key)
-        drawn, _ = self.flow.sample(draw_key, (self.candidates, *shape))
-        action = self._best(rule_key, drawn)
-        return action, jnp.zeros(action.shape[:-1])
-
-    def mode(self) -> Array:
-        """The best action [..., A] of K fixed noises."""
-        noise = np.random.default_rng(0).normal(size=(self.candidates, self.flow.shape[-1]))
-        lead = (self.candidates, *(1,) * (len(self.flow.shape) - 1), -1)
-        noise = np.float32(noise).reshape(lead)
-        noise = jnp.broadcast_to(noise, (self.candidates, *self.flow.shape))
-        return self._best(jax.random.key(0), self.flow.network(noise))
-
-    def _best(self, key: Key, actions: Array) -> Array:
-        chosen = jnp.argmax(self.value(key, actions), axis=0)[None, ..., None]
-        return jnp.take_along_axis(actions, chosen, axis=0)[0]
 
 
 class qc(AlgorithmConfig):

@@ -303,7 +303,7 @@ def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.
         raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
     if built.online.chunk is not None and "policy" in _kinds(("replay", "policy")):
         raise InputError(
-            f"--run: {folder} chooses actions in chunks; --kinds=replay collects those"
+            f"--run: {folder} acts in chunks; collect its buffer alone with --kinds=replay"
         )
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
     shapes = template(lambda: begin(abstract(built.online), np.int32(0)), len(config["seeds"]))

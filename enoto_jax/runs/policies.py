@@ -108,7 +108,7 @@ class Policy:
           InputError: another size, a dictionary, or what is no finite number.
         """
         chosen = np.asarray(self._mode(self._state, self._seen(observation)))
-        return self._in_world(chosen.reshape(*chosen.shape[:-1], -1, len(self.action_low)))
+        return self._in_world(chosen.reshape(*chosen.shape[:-1], -1, self.action_low.size))
 
     def _check_single(self) -> None:
         if (chunk := self._algorithm.chunk) is not None:

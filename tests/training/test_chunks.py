@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from enoto_jax import Agent, core, load_policy
-from enoto_jax.cli import command
+from enoto_jax.cli import collect, command
 from enoto_jax.cli import export as export_program
 from enoto_jax.deploy import export
 from enoto_jax.envs.vector import SeedEnvs
@@ -63,7 +63,7 @@ def whole(tmp_path_factory):
 @pytest.fixture(scope="module")
 def still(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "still"
-    train(SHORT, folder, row=STILL)
+    train(SHORT, folder, row=STILL, about={"method": "qc_fql"})
     return folder
 
 
@@ -194,6 +194,16 @@ def test_a_policy_gives_whole_chunks(still, tmp_path):
     bundle = export.load(tmp_path / "policy.zip")
     assert bundle.about["chunk"] == H
     np.testing.assert_allclose(bundle.actions(seen), actions, atol=1e-6)
+
+
+def test_what_collect_can_take_of_a_run(still, tmp_path, capsys):
+    """Its buffer, not data of its policy, which would take single actions."""
+    argv = ["collect", f"--run={still}", f"--out={tmp_path}"]
+    define_flags(collect)
+    assert command.execute(collect.main, argv) == command.BAD_INPUT
+    assert "acts in chunks" in capsys.readouterr().err
+    define_flags(collect)
+    assert command.execute(collect.main, [*argv, "--kinds=replay"]) == command.DONE
 
 
 def test_single_actions_are_chunks_of_one(source, tmp_path):
