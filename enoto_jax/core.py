@@ -22,6 +22,7 @@ from enoto_jax.nets import ensembles
 from enoto_jax.nets.ensembles import Drawn
 from enoto_jax.types import (
     Array,
+    Chunk,
     DualFn,
     Key,
     LossFn,
@@ -81,6 +82,9 @@ class Algorithm(NamedTuple):
       next_actions: batches need the data's next action, the extra "next_action" [B, A].
       evaluates: (state, key, observation [..., D]) -> action [..., A], for policies that are
         evaluated with their noise; None: evaluated by `mode`.
+      proposals: as `act`: what exploration rules choose from; None: samples of the policy itself.
+      chunk: the actions of h steps are one here: A counts h times the environment's numbers, and
+        batches are of chunks, see `replay.chunks`. None: single steps.
     """
 
     nets: Mapping[str, nn.Module]
@@ -104,6 +108,8 @@ class Algorithm(NamedTuple):
     batches: int = 1
     next_actions: bool = False
     evaluates: Callable[[TrainState, Key, Array], Array] | None = None
+    proposals: Callable[[TrainState, Key, Array, int], Array] | None = None
+    chunk: Chunk | None = None
 
 
 class AlgorithmConfig(Unit):

@@ -201,7 +201,8 @@ def _sample(key, algorithm, state, observation) -> Array:
 
 def _judged(key, algorithm, state, observation, candidates) -> tuple[Array, Array]:
     """K samples of the policy [K, A] (K = N when None) and their values [N, K]."""
-    actions = algorithm.act(state, key, observation, candidates or algorithm.critics)
+    propose = algorithm.proposals or algorithm.act
+    actions = propose(state, key, observation, candidates or algorithm.critics)
     return actions, algorithm.q(state.params["critic"], observation, actions)
 
 

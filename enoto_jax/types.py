@@ -58,7 +58,8 @@ class Transition(NamedTuple):
     terminated: AnyArray  # [...] bool
     truncated: AnyArray  # [...] bool
     next_observation: AnyArray  # [..., D] float32, the true successor, never a reset's
-    # "mask" [..., N]: which critics learn; "mc_return" [...]; "next_action" [..., A], the data's
+    # "mask" [..., N]: which critics learn; "mc_return" [...]; "next_action" [..., A], the data's;
+    # "ends" [...]: the recording does not go on. Of chunks: "valid" [..., h], "learns" [...]
     extras: Mapping[str, AnyArray] = {}
 
 
@@ -72,6 +73,21 @@ class MonteCarlo(NamedTuple):
 
     discount: float
     sparse: float | None = None
+
+
+class Chunk(NamedTuple):
+    """Actions of consecutive steps that an algorithm chooses together, and values as one.
+
+    Attributes:
+      length: h, how many.
+      discount: of the rewards within a chunk.
+      whole: critics learn from chunks of h recorded steps alone; otherwise also from those in which
+        the episode terminates sooner, whose return is known all the same.
+    """
+
+    length: int
+    discount: float
+    whole: bool = False
 
 
 # (parameters of the network, state, batch, key) -> (scalar, metrics). The gradient is taken with

@@ -216,9 +216,12 @@ def temporal_difference(
       q_data: Q_i(s, a), [N, B].
       y: targets, [B] or [N, B].
       weight: of every transition, [B] or [].
-      batch: its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE).
+      batch: its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE). Of
+        chunks "learns" says from which; the mean stays that over B.
     """
     error = weight * jnp.square(q_data - y)
+    if "learns" in batch.extras:
+        error = batch.extras["learns"] * error
     if "mask" in batch.extras:
         mask = jnp.swapaxes(batch.extras["mask"], 0, 1)
         total = jnp.sum(jnp.sum(mask * error, axis=1) / (jnp.sum(mask, axis=1) + 1.0))

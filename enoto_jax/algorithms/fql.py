@@ -15,6 +15,7 @@ import optax
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import Backup, QFn, Reduce
+from enoto_jax.algorithms.chunking import check_chunk, chunk_of, chunked
 from enoto_jax.algorithms.schedules import check_falling, falling
 from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, policy
@@ -36,14 +37,18 @@ from enoto_jax.types import Array, InputError, LossFn, Spec
 
 
 def flow_loss(velocity: VelocityFn) -> LossFn:
-    """Conditional flow matching of the data's actions, x0 ~ N(0, I) and t ~ U(0, 1) per row."""
+    """Conditional flow matching of the data's actions, x0 ~ N(0, I) and t ~ U(0, 1) per row.
+
+    Steps of a chunk that are not valid do not count.
+    """
 
     def loss(params, state, batch, key):
         del state
         noise_key, time_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, batch.action.shape)
         time = jax.random.uniform(time_key, (*batch.reward.shape, 1))
-        return matching_loss(velocity, params, batch.observation, batch.action, noise, time), {}
+        pairs = (batch.observation, batch.action, noise, time)
+        return matching_loss(velocity, params, *pairs, batch.extras.get("valid")), {}
 
     return loss
 
@@ -60,6 +65,14 @@ class fql(AlgorithmConfig):
         mean_q()
     )
     backup: Annotated[Backup, "value of the next state."] = bellman.sampled()
+    chunk: Annotated[
+        int, "h, steps whose actions are chosen together and taken one after the other (QC-FQL)."
+    ] = 1
+    whole_chunks: Annotated[
+        bool,
+        "critics learn from chunks of h recorded steps alone, as in the authors' code; otherwise "
+        "also from those in which the episode terminates sooner.",
+    ] = False
     alpha: Annotated[
         float, "weight of the squared distance to the flow's action; its scale is that of rewards."
     ] = 10.0
@@ -89,6 +102,7 @@ class fql(AlgorithmConfig):
 
     def _check(self) -> None:
         check_sizes(self.n, self.hidden)
+        check_chunk(self.chunk)
         check_activation(self.activation)
         check_falling("alpha", self.alpha_decay_steps, self.alpha_floor)
         if self.flow_steps < 1:
@@ -126,9 +140,10 @@ class fql(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width or the number of Euler steps below 1; a negative alpha.
+          InputError: n, a width, the chunk or the number of Euler steps below 1; a negative alpha.
         """
         self._check()
+        spec = chunked(spec, self.chunk)
         shape = (tuple(self.hidden), self.actor_layer_norm, self.init)
         critic_shape = (tuple(self.hidden), self.layer_norm, self.init)
         flow_net = Velocity(spec.action_size, *shape, activation=self.activation)
@@ -153,7 +168,12 @@ class fql(AlgorithmConfig):
         observation = jnp.zeros((1, spec.observation_size))
         action = jnp.zeros((1, spec.action_size))
         critic_loss = bellman.critic_loss(
-            critic_net.apply, acting, self.target, self.backup, self.discount, self.exploration
+            critic_net.apply,
+            acting,
+            self.target,
+            self.backup,
+            self.discount**self.chunk,
+            self.exploration,
         )
         reduce = bellman.checked(self.actor_value)
         return Algorithm(
@@ -181,4 +201,5 @@ class fql(AlgorithmConfig):
             q=critic_net.apply,
             critics=self.n,
             exploration=self.exploration,
+            chunk=chunk_of(self.chunk, self.discount, self.whole_chunks),
         )

@@ -1,4 +1,4 @@
-"""What follows a transition in its data set: the discounted return to go, the next action.
+"""What follows a transition in its data set: the return to go, the next action, or an end.
 
 Returns calibrate Cal-QL's critics (Nakamoto et al. 2023, section 4, and the rule for sparse rewards
 of its code); ReBRAC's target stays near the next action (Tarasov et al. 2023).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from enoto_jax.data.arrays import breaks
 from enoto_jax.types import InputError, Transition
 
 
@@ -64,3 +65,18 @@ def next_actions(transitions: Transition) -> np.ndarray:
     following = np.roll(np.asarray(transitions.action, np.float32), -1, axis=0)
     following[end] = 0.0
     return following
+
+
+def ends(transitions: Transition) -> np.ndarray:
+    """Rows after which the recording does not go on, bool `[M]`.
+
+    It may go on after a terminal row, where the recording takes no notice of success (OGBench);
+    there the row after tells.
+
+    Args:
+        transitions: `[M, ...]`, episodes one after the other.
+    """
+    breaking = breaks(transitions.observation, transitions.next_observation)
+    over = transitions.truncated | (transitions.terminated & breaking)
+    over[-1] = True
+    return over

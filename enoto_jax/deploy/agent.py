@@ -89,6 +89,7 @@ class Agent:
         built, self._phase = build(recipe, source.spec), recipe.online
         seeds = SeedMap([seed], jax.local_devices()[:1])
         self._seeds, self._replay, self._spec = seeds, built.replay, source.spec
+        self._chunks = built.online.chunk is not None
         self._world = world_of(source.spec, action_low, action_high, env)
         if recipe.offline is not None and restore is None:
             raise InputError("restore: this row has an offline phase; give the folder of its run")
@@ -156,7 +157,7 @@ class Agent:
         self._online, _ = self._advance(*start)  # the newest transition, where it was cut off
         self._memory = jax.tree.map(jnp.copy, self._online.memory)
         self._publish()
-        for explore in (True, False):  # compiled now
+        for explore in (True,) if self._chunks else (True, False):  # compiled now
             self._compute(nothing, np.bool_(True), self.steps, explore)
         self._held = self._world.action(np.zeros(self._spec.action_size, np.float32))
         self._background = Background(budget_s)
@@ -168,13 +169,20 @@ class Agent:
 
         Args:
           observation: the world's, not transformed.
-          explore: by the exploration rule; otherwise deterministic, and nothing is learned.
+          explore: by the exploration rule; otherwise deterministic, and nothing is learned; not
+            for methods with chunks.
 
         With a budget that is over before the action is there, the last action again; `late` counts.
 
         Raises:
-          InputError: an observation of another size, or not finite.
+          InputError: an observation of another size, or not finite; a policy of chunks is not to
+            explore.
         """
+        if not explore and self._chunks:
+            raise InputError(
+                "act: this method chooses several actions at once, by its exploration rule alone; "
+                "call act(observation), or load_policy(folder).actions(observation)"
+            )
         row = self._world.observation(observation)
         seen = np.asarray(self.transform.observation(row), np.float32)
         if self._background is not None:

@@ -167,6 +167,7 @@ def files(
         "action_size": len(low),
         "action_low": low,
         "action_high": high,
+        **({} if found.algorithm.chunk is None else {"chunk": found.algorithm.chunk.length}),
         **origin,
         "platforms": PLATFORMS,
         "exported_by": {name: metadata.version(name) for name in ("enoto_jax", "jax", "numpy")},
@@ -200,11 +201,16 @@ def summed(made: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def acting(found: Kept, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Array], Array]:
-    """(arrays, the world's observation [B, D]) -> the action in the environment's units [B, A]."""
+    """(arrays, the world's observation [B, D]) -> the action in the environment's units [B, A].
+
+    Of chunks all actions [B, h, A].
+    """
 
     def act(given, observation):
         transform = found.transform._replace(**given["transform"])
         action = found.algorithm.mode(given["state"], transform.observation(observation))
+        if found.algorithm.chunk is not None:
+            action = action.reshape(action.shape[0], found.algorithm.chunk.length, -1)
         action = transform.world_action(action)
         low, high = given["low"], given["high"]
         return jnp.clip(0.5 * (low + high) + 0.5 * (high - low) * action, low, high)
@@ -216,7 +222,7 @@ def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]
     """The operations of `act` in order, the arrays that they read, and why NumPy cannot, or "".
 
     Args:
-      act: (given, observation [B, D]) -> [B, A].
+      act: (given, observation [B, D]) -> [B, ...].
       given: a tree of arrays; their paths in it become their names.
       size: D.
     """

@@ -51,7 +51,24 @@ class Policy:
           observation: as the environment gives it, not normalised.
 
         Raises:
-          ValueError: an observation of another size, or not finite; no action comes of it.
+          ValueError: an observation of another size, or not finite; no action comes of it. A policy
+            of chunks, see `actions`.
+        """
+        if (count := self.about.get("chunk", 1)) > 1:
+            raise ValueError(
+                f"this policy chooses {count} actions at once: call actions(observation) and take "
+                "them one after the other"
+            )
+        return self.actions(observation)[..., 0, :]
+
+    def actions(self, observation) -> np.ndarray:
+        """The actions of the coming steps: [h, A] for an observation [D], [B, h, A] for [B, D].
+
+        h is 1, or the length of the chunks that the policy was trained on. They are to be taken one
+        after the other; an episode's end drops what is left of them.
+
+        Raises:
+          ValueError: as `act`.
         """
         seen, size = np.asarray(observation, np.float32), self.about["observation_size"]
         if seen.ndim not in (1, 2) or seen.shape[-1] != size:
@@ -63,10 +80,12 @@ class Policy:
             action = np.asarray(self._compute(rows))
         except Exception as error:  # of any kind, as the program is the bundle's
             raise ValueError(f"the policy cannot be computed: {_line(error)}") from error
-        wanted = (len(rows), self.about["action_size"])
+        size, count = self.about["action_size"], self.about.get("chunk", 1)
+        wanted = (len(rows), size) if count == 1 else (len(rows), count, size)
         if action.shape != wanted or not np.isfinite(action).all():
             what = f"of shape {list(action.shape)}" if action.shape != wanted else "with NaN or inf"
             raise ValueError(f"the policy gives an action {what}, {list(wanted)} is needed")
+        action = action.reshape(len(rows), count, size)
         return action[0] if seen.ndim == 1 else action
 
 
@@ -91,7 +110,7 @@ def load(path=None) -> Policy:
             return action
 
         policy = Policy(about, compute)
-        policy.act(np.zeros(about["observation_size"]))
+        policy.actions(np.zeros(about["observation_size"]))
     return policy
 
 
@@ -115,9 +134,11 @@ def _opened(path) -> tuple[dict[str, bytes], dict]:
     files = read(path)
     with _refusing(path):
         about = json.loads(files[ABOUT])
-        for name in ("observation_size", "action_size"):
-            if type(about[name]) is not int or not 0 < about[name] <= _MEGA:
-                raise ValueError(f"{ABOUT}: {name} is {about[name]}")
+        sizes = {"chunk": about.get("chunk", 1)}
+        sizes |= {name: about[name] for name in ("observation_size", "action_size")}
+        for name, value in sizes.items():
+            if type(value) is not int or not 0 < value <= _MEGA:
+                raise ValueError(f"{ABOUT}: {name} is {value}")
     return files, about
 
 

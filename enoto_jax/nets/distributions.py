@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from enoto_jax.types import Array, Key
 
@@ -171,4 +172,36 @@ class Pushed(NamedTuple):
         return jnp.clip(self.network(jnp.zeros(self.shape)), -1.0, 1.0)
 
 
-Distribution = TanhNormal | ClippedNormal | Smoothed | Pushed
+class BestOf(NamedTuple):
+    """The best of K samples of another distribution (best-of-N, Q-chunking).
+
+    Attributes:
+      samples: where they come from.
+      value: (key, actions [K, ..., A]) -> [K, ...].
+      candidates: K.
+    """
+
+    samples: Pushed
+    value: Callable[[Key, Array], Array]
+    candidates: int
+
+    def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
+        """Actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
+        draw_key, rule_key = jax.random.split(key)
+        drawn, _ = self.samples.sample(draw_key, (self.candidates, *shape))
+        action = self._best(rule_key, drawn)
+        return action, jnp.zeros(action.shape[:-1])
+
+    def mode(self) -> Array:
+        """The best action [..., A] of K fixed noises."""
+        *lead, size = self.samples.shape
+        fixed = np.random.default_rng(0).normal(size=(self.candidates, *(1 for _ in lead), size))
+        noise = jnp.broadcast_to(jnp.float32(fixed), (self.candidates, *self.samples.shape))
+        return self._best(jax.random.key(0), jnp.clip(self.samples.network(noise), -1.0, 1.0))
+
+    def _best(self, key: Key, actions: Array) -> Array:
+        chosen = jnp.argmax(self.value(key, actions), axis=0)[None, ..., None]
+        return jnp.take_along_axis(actions, chosen, axis=0)[0]
+
+
+Distribution = TanhNormal | ClippedNormal | Smoothed | Pushed | BestOf

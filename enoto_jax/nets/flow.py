@@ -104,7 +104,13 @@ def integrate(
 
 
 def matching_loss(
-    velocity: VelocityFn, params: Any, observation: Array, action: Array, noise: Array, time: Array
+    velocity: VelocityFn,
+    params: Any,
+    observation: Array,
+    action: Array,
+    noise: Array,
+    time: Array,
+    valid: Array | None = None,
 ) -> Array:
     """mean_{B, A} (v(s, (1 - t) x0 + t a, t) - (a - x0))^2: conditional flow matching.
 
@@ -115,7 +121,10 @@ def matching_loss(
       action: a, the data's, [B, A].
       noise: x0 [B, A].
       time: t in [0, 1], [B, 1].
+      valid: of chunks, which steps count, [B, h] of 0 and 1; the mean stays that over all.
     """
     between = (1.0 - time) * noise + time * action
     wrong = velocity(params, observation, between, time) - (action - noise)
+    if valid is not None:
+        wrong = wrong * jnp.repeat(valid, wrong.shape[-1] // valid.shape[-1], axis=-1)
     return jnp.mean(jnp.square(wrong))

@@ -105,6 +105,7 @@ ANTMAZE: Mapping[str, Changes] = {
     "enoto_rebrac": _REBRAC_ANTMAZE,
     "fql": _MINUS_ONE,
     "enoto_fql": _MINUS_ONE,
+    **dict.fromkeys(("qc", "qc_fql", "bfn", "enoto_qc"), _MINUS_ONE),
 }
 # Both phases' rewards are 10 r + 5 in Adroit's sparse tasks, -5 for a step without success.
 _TEN_PLUS_FIVE: Changes = {"transform.reward_scale": 10.0, "transform.reward_shift": 5.0}

@@ -95,7 +95,11 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     with networks.computing(recipe.precision):
         offline = None if recipe.offline is None else recipe.offline.algorithm.build(spec)
         online = recipe.online.algorithm.build(spec)
-    built = Built(offline, recipe.handover, online, recipe.online.replay)
+    drawn = recipe.online.replay
+    if online.chunk is not None:
+        _check_chunks(recipe)
+        drawn = replay.Chunked(starts=drawn, chunk=online.chunk, capacity=drawn.capacity)
+    built = Built(offline, recipe.handover, online, drawn)
     for need in online.exploration.needs:
         if getattr(online, need) is None:
             raise InputError(
@@ -130,6 +134,21 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     return built
 
 
+def _check_chunks(recipe: Recipe) -> None:
+    """Refuse what takes single transitions beside an algorithm that learns from chunks."""
+    name, given = recipe.online.algorithm.name, recipe.online.replay
+    if given.prioritised:
+        raise InputError(
+            f"--replay: {given.name} draws single transitions and {name} learns from chunks; "
+            "choose --replay=append, or --set=algorithm.chunk=1"
+        )
+    if recipe.handover.needs_data:
+        raise InputError(
+            f"handover: {recipe.handover.name} learns from single transitions and {name} from "
+            "chunks; choose carry, or --set=algorithm.chunk=1"
+        )
+
+
 def hand_over(
     built: Built, key: Key, before: core.TrainState | None, data: Transition | None
 ) -> core.TrainState:
@@ -153,10 +172,8 @@ def _check_shapes(recipe: Recipe, spec: Spec, built: Built) -> None:
     batch = example_batch(spec, online, built.replay, recipe.online.batch_size)
     after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
     if offline is not None and recipe.offline is not None:
-        unmasked = offline._replace(exploration=policy())
-        count = recipe.offline.batch_size * offline.batches
-        rows = jax.eval_shape(lambda: example_transition(spec, unmasked, count))
-        jax.eval_shape(lambda s, b, k: core.update(offline, s, b, k)[0], before, rows, key)
+        batch = example_rows(spec, offline, recipe.offline.batch_size)
+        jax.eval_shape(lambda s, b, k: core.update(offline, s, b, k)[0], before, batch, key)
     jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
     difference = differences(state, after)
     if difference:
@@ -194,13 +211,32 @@ def example_transition(spec: Spec, algorithm: core.Algorithm, count: int | None 
     )
 
 
+def example_data(spec: Spec, algorithm: core.Algorithm, rows: int) -> Transition:
+    """Zeros shaped as a data set, with what it carries beside its transitions."""
+    data = example_transition(spec, algorithm, rows)
+    if algorithm.chunk is None:
+        return data
+    return data._replace(extras={**data.extras, "ends": jnp.zeros(rows, bool)})
+
+
+def example_rows(spec: Spec, algorithm: core.Algorithm, count: int):
+    """Shapes of what an offline update gets: `count` transitions or chunks for each batch."""
+
+    def draw():
+        data = example_data(spec, algorithm._replace(exploration=policy()), 1)
+        many = count * algorithm.batches
+        return replay.chunks.sample(data, jax.random.key(0), many, jnp.int32(1), algorithm.chunk)
+
+    return jax.eval_shape(draw)
+
+
 def example_batch(spec: Spec, algorithm: core.Algorithm, policy: replay.Replay, count: int):
     """Shapes of what an online update gets: `count` transitions and the replay's own extras."""
 
     def draw():
         one = example_transition(spec, algorithm)
         stored = replay.Stored(replay.ring.empty(one, policy.capacity), policy.start(1))
-        data = example_transition(spec, algorithm, 1)
+        data = example_data(spec, algorithm, 1)
         return policy.sample(stored, data, jax.random.key(0), count, jnp.int32(1))
 
     return jax.eval_shape(draw)

@@ -19,6 +19,7 @@ from enoto_jax.algorithms.fql import fql
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
+from enoto_jax.algorithms.qc import qc
 from enoto_jax.algorithms.rebrac import rebrac
 from enoto_jax.algorithms.ro2o import q_pessimism, q_smoothness, ro2o
 from enoto_jax.algorithms.sac import sac
@@ -83,7 +84,7 @@ def named(kind: str) -> dict[str, type[Unit]]:
 
 for _make in (
     *(sac, cql, edac.edac, td3, td3_bc, bc, awac, iql, pex, lapo, cql_agents, br),
-    *(rebrac, fql, ro2o),
+    *(rebrac, fql, qc, ro2o),
     *(targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair),
     *(targets.weighted_min_pair, targets.independent, targets.mean_of_mins),
     *(targets.mix, targets.first_q, targets.mean_spread),

@@ -25,6 +25,7 @@ from enoto_jax.algorithms.fql import fql
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
+from enoto_jax.algorithms.qc import qc
 from enoto_jax.algorithms.rebrac import rebrac
 from enoto_jax.algorithms.ro2o import ro2o
 from enoto_jax.algorithms.sac import sac
@@ -188,6 +189,11 @@ def _larger_batches(row: Recipe) -> Recipe:
     return dataclasses.replace(row, offline=dataclasses.replace(row.offline, batch_size=1024))
 
 
+def _collecting_first(row: Recipe) -> Recipe:
+    """The offline policy acts for 5,000 steps before the first online update (Q-chunking)."""
+    return dataclasses.replace(row, online=dataclasses.replace(row.online, warmup=5_000))
+
+
 _SCRATCH = {
     "sac": _online("SAC from scratch", sac(n=2, hidden=(256, 256))),
     "scratch": _online("ENOTO's online phase from scratch", sac(n=10, **_enoto)),
@@ -344,6 +350,27 @@ _NEAR_THE_DATA = {
     ),
 }
 
+_CHUNKS = {
+    "qc": _same(
+        "Q-chunking (Li et al. 2025): the best of 32 chunks of a flow", qc(), transform=_inside
+    ),
+    "qc_fql": _same(
+        "QC-FQL: FQL on chunks of five actions", fql(chunk=5, alpha=100.0), transform=_inside
+    ),
+    "bfn": _same(
+        "BFN, best-of-N without chunks: the best of 4 samples of a flow",
+        qc(chunk=1, candidates=4),
+        transform=_inside,
+    ),
+    "enoto_qc": _same(
+        "ENOTO on Q-chunking: N critics, WeightedMinPair; online SUNRISE among 32 chunks",
+        qc(n=10, target=_weighted, exploration=exploration.sunrise(candidates=32)),
+        qc(n=10, target=_weighted),
+        transform=_inside,
+    ),
+}
+_CHUNKS = {name: _collecting_first(row) for name, row in _CHUNKS.items()}
+
 RECIPES: dict[str, Recipe] = (
     _SCRATCH
     | _PESSIMISTIC
@@ -354,6 +381,7 @@ RECIPES: dict[str, Recipe] = (
     | _WITH_DATA
     | _LATENT
     | _NEAR_THE_DATA
+    | _CHUNKS
 )
 
 

@@ -152,13 +152,15 @@ def _frames(
     every = max(1, round(env.metadata.get("render_fps", fps) / fps))
     observation, _ = env.reset(seed=seed)
     total, steps, ended = 0.0, 0, False
+    waiting: list[np.ndarray] = []  # of a chunk
     while True:
         if steps % every == 0 or ended:
             text = f"{title}: {_amount(config, total)}, step {steps:,}{', ended' * ended}"
             yield _captioned(_picture(env, height), text)
         if ended:
             return
-        observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+        waiting = waiting or list(policy.actions(observation))
+        observation, reward, terminated, truncated, _ = env.step(waiting.pop(0))
         total, steps, ended = total + float(reward), steps + 1, terminated or truncated
 
 

@@ -88,9 +88,34 @@ class Policy:
           The action [A] or [..., A], float32, in the environment's own units.
 
         Raises:
+          InputError: another size, a dictionary, or what is no finite number; or a policy of
+            chunks, see `actions`.
+        """
+        self._check_single()
+        return self._in_world(self._mode(self._state, self._seen(observation)))
+
+    def actions(self, observation: Any) -> np.ndarray:
+        """The deterministic actions of the coming steps, to be taken one after the other.
+
+        Args:
+          observation: as in `act`, of the first of these steps.
+
+        Returns:
+          [h, A] or [..., h, A]; h is 1, or the length of the method's chunks. An episode's end
+          drops what is left of them.
+
+        Raises:
           InputError: another size, a dictionary, or what is no finite number.
         """
-        return self._in_world(self._mode(self._state, self._seen(observation)))
+        chosen = np.asarray(self._mode(self._state, self._seen(observation)))
+        return self._in_world(chosen.reshape(*chosen.shape[:-1], -1, self.action_low.size))
+
+    def _check_single(self) -> None:
+        if (chunk := self._algorithm.chunk) is not None:
+            raise InputError(
+                f"this policy chooses {chunk.length} actions at once: call actions(observation) "
+                "and take them one after the other"
+            )
 
     def sample(self, observation: Any, seed: int = 0) -> np.ndarray:
         """An action drawn from the policy for an observation, or one for each of a batch.
@@ -105,6 +130,7 @@ class Policy:
         Raises:
           InputError: as in `act`.
         """
+        self._check_single()
         seen = self._seen(observation)
         if self._drawn is None:
             act = self._algorithm.act

@@ -1,6 +1,7 @@
 """Evaluation: all seeds and episodes side by side, undiscounted returns.
 
-Actions are deterministic, except those of policies whose noise belongs to them (FQL).
+Actions are deterministic, except those of policies whose noise belongs to them (FQL). A chunk of
+actions is taken to its end before the policy is asked again.
 """
 
 from __future__ import annotations
@@ -165,13 +166,18 @@ class Evaluator:
         idle = self._episodes - count  # environments of a last round that have nothing to do
         starts = np.pad(starts, ((0, 0), (0, idle)), mode="edge")
         observation, returns, ended, success = self._envs.reset(starts.ravel())
+        size = len(self._transform.action_shift)
+        waiting: list[np.ndarray] = []  # of a chunk; all episodes begin together
         ended = np.repeat([np.arange(self._episodes) >= count], len(starts), axis=0).ravel()
         while not ended.all() and steps != self._limit:
             if stop():
                 return None
-            seen = self._per_seed(self._transform.observation(observation))
-            action = self._seeds.get(mode(state, np.float32(seen)))
-            action = self._transform.world_action(action.reshape(len(observation), -1))
+            if not waiting:
+                seen = self._per_seed(self._transform.observation(observation))
+                chosen = self._seeds.get(mode(state, np.float32(seen)))
+                chosen = chosen.reshape(len(observation), -1, size)
+                waiting = list(np.swapaxes(chosen, 0, 1))
+            action = self._transform.world_action(waiting.pop(0))
             observation, reward, ended, told = self._envs.step(action, ~ended)
             returns, success, steps = returns + reward, np.fmax(success, told), steps + 1
         returns, success, ended = map(self._per_seed, (returns, success, ended))

@@ -12,7 +12,7 @@ import numpy as np
 
 from enoto_jax import core
 from enoto_jax.recipes.recipe import Phase
-from enoto_jax.replay import ring
+from enoto_jax.replay import chunks
 from enoto_jax.runs import hosts
 from enoto_jax.runs.progress import Clock, Progress, at
 from enoto_jax.runs.saving import Place
@@ -58,7 +58,8 @@ def compile_blocks(
 
         def step(state, t):
             rows_key, update_key = jax.random.split(jax.random.fold_in(stream(seed, "offline"), t))
-            batch = ring.sample(data, rows_key, batch_size * algorithm.batches, size)
+            count = batch_size * algorithm.batches
+            batch = chunks.sample(data, rows_key, count, size, algorithm.chunk)
             return update(state.replace(step=t), batch, update_key)
 
         def block(i, carried):

@@ -24,12 +24,13 @@ from enoto_jax.runs.progress import Clock, Progress, at
 from enoto_jax.runs.saving import Place
 from enoto_jax.runs.streams import stream
 from enoto_jax.training.carried import Online, cut_off, portable
+from enoto_jax.training.open_loop import empty, following
 from enoto_jax.training.overlap import Overlapped
 from enoto_jax.training.probe import steps_after
 from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.training.unstack import restack, unstack
-from enoto_jax.types import Array, RunError, Spec, Transition
+from enoto_jax.types import Array, Key, RunError, Spec, Transition
 
 
 def begin(
@@ -45,12 +46,18 @@ def begin(
         return Online(
             train=train,
             storage=Stored(ring.empty(example, replay.capacity), replay.start(rows)),
-            memory=algorithm.exploration.reset(stream(seed, "act"), algorithm.critics),
+            memory=_memory(algorithm, spec, stream(seed, "act")),
             totals=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics),
             count=jnp.int32(0),
         )
 
     return start
+
+
+def _memory(algorithm: core.Algorithm, spec: Spec, key: Key) -> Any:
+    """The exploration rule's; with chunks also the actions that wait."""
+    own = algorithm.exploration.reset(key, algorithm.critics)
+    return own if algorithm.chunk is None else (own, empty(algorithm.chunk, spec.action_size))
 
 
 def choose(
@@ -65,9 +72,12 @@ def choose(
 ) -> tuple[Any, Array]:
     """The exploration rule's memory and action [A] of environment step t, for an observation [D].
 
-    `starts` says whether an episode begins there.
+    `starts` says whether an episode begins there. An action of a chunk that is being executed goes
+    first: the rule's is taken when the last chunk is, or its episode has ended.
     """
-    rule = algorithm.exploration
+    rule, waiting = algorithm.exploration, None
+    if algorithm.chunk is not None:
+        memory, waiting = memory
     act_key, reset_key, random_key = jax.random.split(jax.random.fold_in(stream(seed, "act"), t), 3)
     memory = jax.tree.map(
         lambda new, old: jnp.where(starts, new, old),
@@ -78,6 +88,9 @@ def choose(
     if phase.random_steps:
         uniform = jax.random.uniform(random_key, action.shape, minval=-1.0, maxval=1.0)
         action = jnp.where(t < phase.random_steps, uniform, action)
+    if waiting is not None:
+        waiting, action = following(waiting, action, starts, t)
+        memory = (memory, waiting)
     return memory, action
 
 

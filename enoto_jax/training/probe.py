@@ -32,6 +32,8 @@ def action_distances(
 ) -> Array:
     """Euclidean distances [M] of the deterministic actions to the recorded ones, in world units.
 
+    Of chunks the first actions are compared.
+
     Args:
       algorithm: gives the actions.
       transform: that the state learned under.
@@ -39,7 +41,8 @@ def action_distances(
       rows: transitions [M, ...], as the agent sees them.
     """
 
-    chosen, recorded = algorithm.mode(state, rows.observation), rows.action
+    recorded = rows.action
+    chosen = algorithm.mode(state, rows.observation)[..., : recorded.shape[-1]]
     world: Callable = transform.world_action
     return jnp.linalg.norm(world(chosen) - world(recorded), axis=-1)
 
@@ -55,7 +58,8 @@ def compile_probe(
     deterministic actions, `policy_gap` their difference. `target` and `weight` are the means over
     rows of the phase's own Bellman target and of its weight of TD errors, always with the same
     noise: between the last offline look and the first online one, `target` jumps by what the
-    change of rules does. ReBRAC's penalty is not in it: single rows do not tell the next action.
+    change of rules does. ReBRAC's penalty is not in it: single rows do not tell the next action;
+    nor do they tell chunks, whose critics are asked for `q_policy` alone.
 
     Args:
       algorithm: of the phase.
@@ -73,12 +77,14 @@ def compile_probe(
             found["temperature"] = jnp.mean(positive(state.params["temperature"]))
         if algorithm.q is not None:
             critics = state.params["critic"]
-            q = algorithm.q(critics, rows.observation, rows.action)
             own = algorithm.q(critics, rows.observation, algorithm.mode(state, rows.observation))
+            found["q_policy"] = jnp.mean(own)
+            if algorithm.chunk is not None:
+                return found
+            q = algorithm.q(critics, rows.observation, rows.action)
             found |= {
                 "q_mean": jnp.mean(q),
                 "q_std": jnp.mean(jnp.std(q, axis=0)),
-                "q_policy": jnp.mean(own),
                 "policy_gap": jnp.mean(own) - jnp.mean(q),
             }
             # Of the critics' loss only these are computed; a return-to-go does not change them.

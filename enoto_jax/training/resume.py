@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.data.returns import next_actions, returns_to_go
+from enoto_jax.data.returns import ends, next_actions, returns_to_go
 from enoto_jax.recipes import recipe
 from enoto_jax.recipes.recipe import Built
 from enoto_jax.runs.checkpoint import Checkpoints
@@ -83,7 +83,7 @@ def extras(
     """What batches of the data set carry beside its transitions (host arrays [M, ...]).
 
     Args:
-      algorithm: asks for returns-to-go and next actions, or not.
+      algorithm: asks for returns-to-go, next actions and ends, or not.
       data: as the agent sees it.
       seeds: whose devices share the result.
       stored: whether the rows are drawn beside new transitions, which have bootstrap masks.
@@ -95,4 +95,6 @@ def extras(
         found["mc_return"] = returns_to_go(data, *algorithm.monte_carlo)
     if algorithm.next_actions:
         found["next_action"] = next_actions(data)
+    if algorithm.chunk is not None:
+        found["ends"] = ends(data)
     return seeds.share(found)

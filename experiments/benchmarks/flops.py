@@ -23,6 +23,7 @@ from enoto_jax.algorithms.fql import fql
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
+from enoto_jax.algorithms.qc import qc
 from enoto_jax.algorithms.rebrac import rebrac
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
@@ -184,7 +185,12 @@ def _lapo(options: Options, spec: Spec) -> int:
     return judged + values + n * _learn(*critic) + cvae + follow
 
 
+def _chunked(options: Options, spec: Spec) -> Spec:
+    return spec._replace(action_size=options["chunk"] * spec.action_size)
+
+
 def _fql(options: Options, spec: Spec) -> int:
+    spec = _chunked(options, spec)
     (d, a), hidden, n = spec, options["hidden"], options["n"]
     critic, to_action = _critic_sizes(options, spec), _to_action(options, spec)
     flow, actor = (d + a + 1, *hidden, a), (d + a, *hidden, a)
@@ -197,6 +203,20 @@ def _fql(options: Options, spec: Spec) -> int:
     chosen = n if options["actor_value"].name == "mean_q" else 1
     climb = n * _forward(*critic) + chosen * to_action
     return following + n * _learn(*critic) + _learn(*flow) + euler + _learn(*actor) + climb
+
+
+def _qc(options: Options, spec: Spec) -> int:
+    """The flow and the critics learn; of K flows at the next state the critics choose one."""
+    spec = _chunked(options, spec)
+    (d, a), hidden, n = spec, options["hidden"], options["n"]
+    critic, to_action = _critic_sizes(options, spec), _to_action(options, spec)
+    flow, shared = (d + a + 1, *hidden, a), 2 * d * hidden[0]
+    actions = options["backup"].k if isinstance(options["backup"], best_of) else 1
+    candidates = actions * options["candidates"]
+    euler = candidates * options["flow_steps"] * (_forward(*flow) - shared) + shared
+    choice = n * (candidates * to_action + _forward(*critic) - to_action)
+    value = n * (actions * to_action + _forward(*critic) - to_action)
+    return euler + choice + value + n * _learn(*critic) + _learn(*flow)
 
 
 COUNTS: Mapping[type, Callable[[Options, Spec], int]] = {
@@ -214,4 +234,5 @@ COUNTS: Mapping[type, Callable[[Options, Spec], int]] = {
     lapo: _lapo,
     rebrac: _td3,
     fql: _fql,
+    qc: _qc,
 }

@@ -17,7 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.recipes.recipe import Phase, Recipe, build, example_batch, example_transition
+from enoto_jax.recipes.recipe import (
+    Phase,
+    Recipe,
+    build,
+    example_batch,
+    example_data,
+    example_rows,
+    example_transition,
+)
 from enoto_jax.runs.streams import stream
 from enoto_jax.training import offline, online
 from enoto_jax.training.seeds import SeedMap
@@ -84,6 +92,7 @@ def measure(
     if phase == "online":  # where batches are more than rows of the data, they are not compared
         batch = example_batch(spec, algorithm, built.replay, settings.batch_size)
         plain = plain and not set(batch.extras) - set(example_transition(spec, algorithm).extras)
+    plain = plain and algorithm.chunk is None  # that loop draws single rows
     loop = plain_loop(algorithm, settings.batch_size, spec, rows) if plain else None
     rates, products, streams, loops = [], [], [], []
     for _ in range(clock.rounds):
@@ -154,8 +163,7 @@ def bytes_moved(built, phase: str, batch_size: int, spec: Spec) -> int | None:
     algorithm = getattr(built, phase)
     state = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
     if phase == "offline":
-        count = batch_size * algorithm.batches
-        batch = jax.eval_shape(lambda: example_transition(spec, algorithm, count))
+        batch = example_rows(spec, algorithm, batch_size)
     else:
         batch = example_batch(spec, algorithm, built.replay, batch_size)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -172,7 +180,7 @@ def data_set(spec: Spec, algorithm: core.Algorithm, rows: int = ROWS) -> Transit
     action = rng.uniform(-1, 1, (rows, spec.action_size)).astype(np.float32)
     flags_off = np.zeros(rows, bool)
     reward = normal[0, :, 0].copy()
-    extras = jax.tree.map(np.asarray, example_transition(spec, algorithm, rows).extras)
+    extras = jax.tree.map(np.asarray, example_data(spec, algorithm, rows).extras)
     return Transition(normal[0], action, reward, flags_off, flags_off.copy(), normal[1], extras)
 
 

@@ -137,3 +137,55 @@ def fql_actor_loss(action, wanted, value, alpha, scale=1.0):
     batch, size = action.shape
     distance = sum(squared_distance(action[b], wanted[b]) for b in range(batch)) / (batch * size)
     return alpha * distance - mean_of(list(value)) / scale
+
+
+# Q-chunking and best-of-N (Li et al. 2025).
+
+
+def chunk(reward, terminated, ends, discount, whole=False):
+    """One chunk's R, whether M is 0, valid [h] and whether critics learn from it.
+
+    The recording ends after the rows that `ends` marks; an episode is over at a terminal row.
+    """
+    total, over, cut, valid = 0.0, False, False, []
+    for j in range(len(reward)):
+        valid.append(0.0 if cut else 1.0)
+        if not cut and not over:
+            total += discount**j * reward[j]
+            over = bool(terminated[j])
+        cut = cut or bool(ends[j])
+    learns = valid[-1] == 1.0 or (over and not whole)
+    return total, over, valid, float(learns)
+
+
+def best_flow(flow_tree, critic_tree, observation, noise, steps, rule, activation=gelu):
+    """Of the flows [B, A] of noises [K, B, A] the one whose critics' rule is largest, row by row."""
+    drawn = [flow(flow_tree, observation, one, steps, activation) for one in noise]
+    values = [rule(critics(critic_tree, observation, a, activation)) for a in drawn]
+    picked = []
+    for b in range(len(observation)):
+        k = max(range(len(drawn)), key=lambda k, b=b: (values[k][b], -k))
+        picked.append(drawn[k][b])
+    return np.array(picked)
+
+
+def chunk_critic_loss(q, y, learns, weight=None):
+    """sum_i mean_B learns w (Q_i - y)^2, the mean over all of B."""
+    total = 0.0
+    for i in range(len(q)):
+        for b in range(len(y)):
+            w = 1.0 if weight is None else weight[b]
+            total += learns[b] * w * (q[i, b] - y[b]) ** 2 / len(y)
+    return total
+
+
+def chunk_matching_loss(tree, observation, action, noise, time, valid, activation=gelu):
+    """mean_{B, h, A} valid_j (v(s, xt, t) - (x1 - x0))^2_j; action [B, h A], valid [B, h]."""
+    total, (batch, size) = 0.0, action.shape
+    each = size // len(valid[0])
+    for b in range(batch):
+        between = (1.0 - time[b]) * noise[b] + time[b] * action[b]
+        found = velocity(tree, observation[b : b + 1], between[None], time[b], activation)[0]
+        for j in range(size):
+            total += valid[b][j // each] * (found[j] - (action[b, j] - noise[b, j])) ** 2
+    return total / (batch * size)

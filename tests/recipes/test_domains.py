@@ -13,7 +13,7 @@ NAMES = {
     "kitchen": "kitchen-mixed-v0",
     "ogbench": "puzzle-3x3-play-singletask-task3-v0",
 }
-NEAR_THE_DATA = ("rebrac", "enoto_rebrac", "fql", "enoto_fql")
+NEAR_THE_DATA = ("rebrac", "enoto_rebrac", "fql", "enoto_fql", "qc", "qc_fql", "bfn", "enoto_qc")
 CASES = [(row, NAMES[domain]) for domain, (_, rows) in domains.DOMAINS.items() for row in rows] + [
     (row, f"{env}-{kind}-v2")
     for env in ("hopper", "halfcheetah", "walker2d")

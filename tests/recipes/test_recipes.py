@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from enoto_jax import core, handover
-from enoto_jax.data.returns import next_actions, returns_to_go
+from enoto_jax.data.returns import ends, next_actions, returns_to_go
 from enoto_jax.data.source import Dataset
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Recipe, build, example_batch
@@ -54,6 +54,8 @@ def known_to(algorithm: core.Algorithm) -> Transition:
         extras["mc_return"] = returns_to_go(DATA, *algorithm.monte_carlo)
     if algorithm.next_actions:
         extras["next_action"] = next_actions(DATA)
+    if algorithm.chunk is not None:
+        extras["ends"] = ends(DATA)
     return DATA._replace(extras=extras)
 
 
@@ -94,7 +96,7 @@ class Online(NamedTuple):
     states: list[Online]  # after call 0, 1, ...
     last_again: Online  # the last call once more, from a checkpoint
     actions: np.ndarray  # [CALLS, S, A]
-    mode: np.ndarray  # [S, E, A]
+    mode: np.ndarray  # [S, E, A], or of chunks [S, E, h * A]
     traces: tuple[Counter, Counter]
 
 
@@ -258,7 +260,7 @@ def test_update_leaves_its_inputs_alone(row):
     found = row.online
     state = one(found.states[-1].train)
     before = jax.tree.leaves(state)
-    policy = row.recipe.online.replay
+    policy = build(row.recipe, SPEC).replay
     batch = example_batch(SPEC, found.algorithm, policy, row.recipe.online.batch_size)
     batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), batch)
     after, _ = jax.eval_shape(lambda: core.update(found.algorithm, state, batch, jax.random.key(0)))
@@ -348,7 +350,10 @@ def test_actions_stay_in_their_range(row):
     """The world's do: the agent's are unbounded where the data's are standardised, else the same."""
     actions, mode = row.online.actions, row.online.mode
     assert actions.shape == (CALLS, 3, 2)
-    assert mode.shape == (3, len(DATA.reward), 2)
+    chunk = row.online.algorithm.chunk
+    length = 1 if chunk is None else chunk.length
+    assert mode.shape == (3, len(DATA.reward), 2 * length)
+    mode = mode.reshape(*mode.shape[:2], length, 2)
     transform = row.recipe.transform(SPEC, Dataset(DATA, content_hash=""))
     for chosen in (actions, mode):
         world = transform.world_action(chosen)

@@ -101,6 +101,22 @@ def test_bfloat16_products_learn_as_well(tmp_path):
     assert summary["overall"]["final"]["mean"] > random_return() + 4.0
 
 
+def test_chunks_of_two_actions_learn_to_walk_faster_than_the_data(tmp_path):
+    """QC-FQL: offline it walks, and online, executing chunks, it reaches nearly the best return."""
+    row = RECIPES["qc_fql"]
+    kept = ("batch_size", "algorithm.hidden", "algorithm.discount", "online.replay.capacity")
+    mine = {path: CHANGES[path] for path in kept}
+    mine |= {"algorithm.chunk": 2, "algorithm.flow_steps": 4}
+    mine |= {f"algorithm.{name}_rate": 3e-3 for name in ("critic", "flow", "actor")}
+    mine |= {"algorithm.alpha": 1.0, "offline.steps": 1_000, "offline.eval_every": 1_000}
+    mine |= {"online.steps": 300, "online.eval_every": 300, "online.warmup": 100}
+    for path, value in mine.items():
+        row = registry.override(row, path, value)
+    summary = run.train(row, reach_source(episodes=20), tmp_path / "run", eval_episodes=20)
+    assert summary["offline"]["final"]["mean"] > random_return() + 6.0
+    assert summary["online"]["final"]["mean"] > -4.0
+
+
 def noise_data(rows: int = 200) -> Transition:
     """Rewards are noise around 0, whatever is done: every action is worth exactly 0."""
     rng = np.random.default_rng(0)

@@ -1,0 +1,124 @@
+"""Batches of chunks: h consecutive steps as one transition (Li et al. 2025, Q-chunking).
+
+A chunk begins at any row. It never leads on past the end of an episode, the newest row of the ring
+or the last row of the data set: the positions after that are not valid.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+
+from enoto_jax.replay import ring
+from enoto_jax.replay.mixing import Replay, Stored
+from enoto_jax.types import Array, Chunk, Key, Transition
+
+
+def numbered(first: int, count: int) -> Transition:
+    """Row numbers in the place of rewards, and nothing else: what draws rows draws them too."""
+    return Transition(None, None, first + jnp.arange(count), None, None, None)
+
+
+def sample(data: Transition, key: Key, count: int, size: Array, chunk: Chunk | None) -> Transition:
+    """`count` chunks of the data set; transitions where there is no `chunk`."""
+    if chunk is None:
+        return ring.sample(data, key, count, size)
+    known = data.reward.shape[0]
+    rows = ring.sample(numbered(0, known), key, count, size).reward
+    rows = rows[:, None] + jnp.arange(chunk.length)
+    steps = jax.tree.map(lambda x: jnp.take(x, rows, axis=0, mode="clip"), data)
+    return joined(steps, steps.extras["ends"], chunk)
+
+
+def joined(steps: Transition, ends: Array, chunk: Chunk) -> Transition:
+    """Chunks [B] as transitions, of the h steps of each.
+
+    The reward is the discounted sum up to the first terminal step, or of all h; the next
+    observation is the last step's. Terminated: one of the steps is terminal.
+
+    Args:
+      steps: [B, h, ...]; those after an end may be any.
+      ends: [B, h], whether the recording ends after a step.
+      chunk: its discount.
+
+    Returns:
+      Transitions whose action is [B, h * A], with the extras "valid" [B, h] (the step is one of the
+      recording that the chunk begins in), "learns" [B] (critics may learn from it), both 0 or 1,
+      and the first step's own.
+    """
+
+    def before(flags: Array) -> Array:  # none of the steps before has it
+        none = jnp.cumprod(1.0 - flags, axis=1)
+        return jnp.concatenate([jnp.ones_like(none[:, :1]), none[:, :-1]], axis=1)
+
+    valid = before(ends)
+    over = valid * steps.terminated
+    earned = valid * before(over) * chunk.discount ** jnp.arange(chunk.length)
+    terminated = jnp.any(over > 0.0, axis=1)
+    learns = valid[:, -1]
+    if not chunk.whole:
+        learns = jnp.maximum(learns, terminated)
+    own = {name: x[:, 0] for name, x in steps.extras.items() if name != "ends"}
+    return Transition(
+        observation=steps.observation[:, 0],
+        action=steps.action.reshape(len(valid), -1),
+        reward=jnp.sum(earned * steps.reward, axis=1),
+        terminated=terminated,
+        truncated=steps.truncated[:, -1] & ~terminated,
+        next_observation=steps.next_observation[:, -1],
+        extras={**own, "valid": valid, "learns": learns},
+    )
+
+
+class Chunked(Replay):
+    """Chunks that begin where another replay draws its transitions."""
+
+    starts: Annotated[Replay, "draws the first steps."]
+    chunk: Annotated[Chunk, "how they go on."]
+
+    @property
+    def needs_data(self) -> bool:  # type: ignore[override]
+        return self.starts.needs_data
+
+    def counts(self, batch_size):
+        return self.starts.counts(batch_size)
+
+    def start(self, rows):
+        return self.starts.start(rows)
+
+    def insert(self, stored, transition, count, monte_carlo):
+        return self.starts.insert(stored, transition, count, monte_carlo)
+
+    def sample(self, stored, data, key, batch_size, inserted):
+        known = 0 if data is None else data.reward.shape[0]
+        drawn = Stored(numbered(known, self.capacity), stored.own)
+        rows = numbered(0, known)
+        first = self.starts.sample(drawn, rows, key, batch_size, inserted).reward[:, None]
+        after = jnp.arange(self.chunk.length)
+        is_new = first >= known
+        # Of the ring: from the newest row on nothing follows, whatever is still written there.
+        place = (first - known + after) % self.capacity
+        newest = (inserted - 1) % self.capacity
+        rows = jnp.where(is_new, place, first + after)
+        steps, ends = self._steps(stored.ring, data, rows, is_new)
+        return joined(steps, ends | (is_new & (place == newest)), self.chunk)
+
+    def _steps(self, new: Transition, data: Transition | None, rows: Array, is_new: Array):
+        """Steps [B, h, ...] of the ring or the data set, and which of them are recorded last."""
+
+        def take(of: Transition) -> Transition:
+            return jax.tree.map(lambda x: jnp.take(x, rows, axis=0, mode="clip"), of)
+
+        steps = take(new)
+        ends = steps.terminated | steps.truncated
+        if data is None:
+            return steps, ends
+        old_ends = jnp.take(data.extras["ends"], rows, axis=0, mode="clip")
+        old = take(data._replace(extras={k: data.extras[k] for k in new.extras}))
+
+        def choose(x: Array, y: Array) -> Array:
+            return jnp.where(is_new.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
+
+        return jax.tree.map(choose, steps, old), choose(ends, old_ends)
