@@ -60,7 +60,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
         of_ogbench = isinstance(maker, str) and ogbench.register(maker)
         if isinstance(maker, str):
             robotics.register(maker)
-        make = maker
+        make: Any = maker
         if isinstance(maker, (str, EnvSpec)):  # what is wrong is said here, and in one line
             make = partial(gymnasium.make, maker, disable_env_checker=True)
         with known_warnings_ignored():
