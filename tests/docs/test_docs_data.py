@@ -49,8 +49,9 @@ def test_own_data(tmp_path, monkeypatch):
         assert (tmp_path / "runs/on_the_robot/checkpoints/latest").is_dir()
         assert (tmp_path / "runs/my_robot/metrics.csv").read_text().count("\n") > 1
         assert (tmp_path / "runs/my_robot/checkpoints").is_dir()
-        lines = "".join(blocks("own_data.md", "sh")).splitlines()
-        assert len(lines) == 2
+        commands, session = blocks("own_data.md", "sh")
+        lines = commands.splitlines()
+        assert len(lines) == 2 and session.startswith("python -m experiments.agent_session --run=")
         for line in lines:
             assert run(line) == command.DONE, line
 
