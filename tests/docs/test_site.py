@@ -42,8 +42,8 @@ def test_every_document_has_a_page(site):
 
 def test_links_between_documents_and_results_hold(site):
     ideas = (site / "ideas/index.html").read_text()
-    assert 'src="../results/first/online.png"' in ideas
-    assert (site / "results/first/online.png").stat().st_size > 10_000
+    assert 'src="../results/longer/walker2d/online.png"' in ideas
+    assert (site / "results/longer/walker2d/online.png").stat().st_size > 10_000
     for page in site.rglob("*.html"):
         for target in re.findall(r'(?:href|src)="([^"#:?]+)["#?]', page.read_text()):
             if page.name != "404.html":
