@@ -22,13 +22,13 @@ from .core import TrainState as TrainState
 from .core import init as init
 from .core import keys as keys
 from .core import update as update
+from .data.loading import from_env as from_env
+from .data.loading import load_data as load_data
+from .data.loading import load_source as load_source
+from .data.memory import from_arrays as from_arrays
 from .data.source import Dataset as Dataset
 from .data.source import Source as Source
 from .data.source import concatenate as concatenate
-from .data.source import from_arrays as from_arrays
-from .data.source import from_env as from_env
-from .data.source import load_data as load_data
-from .data.source import load_source as load_source
 from .deploy.agent import Agent as Agent
 from .envs.choice import EnvChoice as EnvChoice
 from .envs.choice import env_choice as env_choice

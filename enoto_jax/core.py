@@ -208,8 +208,8 @@ def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
     def learn():
         if name in algorithm.learners:
             return _learn_drawn(algorithm, name, loss, (params, opt_state), *seen)
-        (value, about), grads = jax.value_and_grad(_scalar(name, loss), has_aux=True)(params, *seen)
-        return moved(grads), {"loss": value, **about}
+        grads, metrics = _gradients(name, loss, params, *seen)
+        return moved(grads), metrics
 
     def skip():
         if name in algorithm.coasting:
@@ -233,23 +233,24 @@ def _learn_drawn(algorithm, name, loss, before, state, batch, key) -> tuple[Any,
     def of_drawn(params):
         return loss(Drawn(params, index, total), state, batch, key)
 
-    (value, about), grads = jax.value_and_grad(_scalar(name, of_drawn), has_aux=True)(params)
+    grads, metrics = _gradients(name, of_drawn, params)
     step = algorithm.optimisers[name].update
     changes, moved = ensembles.each(step, grads, opt_state, params)
     after = (optax.apply_updates(params, changes), moved)
     after = tuple(ensembles.put(tree, index, new) for tree, new in zip(before, after))
-    return after, {"loss": value, **about}
+    return after, metrics
 
 
-def _scalar(name: str, loss: Callable) -> Callable:
-    """The loss, its value checked to be one number."""
+def _gradients(name, loss, params, *seen) -> tuple[Params, Metrics]:
+    """Those of the loss, whose value must be one number, by `params`; and its metrics."""
 
-    def checked(*arguments):
-        value, about = loss(*arguments)
+    def scalar(params):
+        value, about = loss(params, *seen)
         chex.assert_rank(value, 0, custom_message=f"the loss of {name} must be one number")
         return value, about
 
-    return checked
+    (value, about), grads = jax.value_and_grad(scalar, has_aux=True)(params)
+    return grads, {"loss": value, **about}
 
 
 def _follow(algorithm, state) -> tuple[Mapping[str, Params], Metrics]:

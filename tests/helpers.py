@@ -14,11 +14,11 @@ from typing import ClassVar
 import gymnasium
 import jax
 import numpy as np
-from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 
 from enoto_jax.cli import main
-from enoto_jax.data.source import Source, from_arrays
+from enoto_jax.data.memory import from_arrays
+from enoto_jax.data.source import Source
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import RECIPES
@@ -209,16 +209,6 @@ def largest_file(size: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def define_flags(program) -> None:
-    """The flags of one command alone, at their defaults, whatever ran in this process before."""
-    for name in list(flags.FLAGS):
-        if flags.FLAGS.find_module_defining_flag(name, "").startswith(
-            ("enoto_jax.", "experiments.")
-        ):
-            delattr(flags.FLAGS, name)
-    program.define()
 
 
 def parse_shell(line: str) -> tuple[str, str | None, list[str]]:

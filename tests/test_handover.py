@@ -208,7 +208,7 @@ def test_merging_what_does_not_fit_is_refused(spec, team, offline):
 
 
 def test_fresh_starts_anew_whatever_came_before(offline):
-    net = Linear(4, torch_init().kernel, torch_init().bias)
+    net = Linear(4, torch_init())
     algorithm = core.Algorithm(
         {"a": net},
         {"a": (jnp.zeros(3),)},

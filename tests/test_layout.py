@@ -27,7 +27,7 @@ FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 UNSTACKING = {"enoto_jax.nets.cpu_kernels", "enoto_jax.training.unstack"}
 KNOW_UNSTACKING = {
     "enoto_jax.nets.ensembles",
-    "enoto_jax.nets.layers",
+    "enoto_jax.nets.networks",
     "enoto_jax.training.unstack",
     "enoto_jax.training.offline",
     "enoto_jax.training.online",
@@ -89,7 +89,7 @@ def own_edges() -> dict[str, set[str]]:
 
 
 def test_upward_imports_are_seen():
-    edges = {"enoto_jax.algorithms.sac": {"enoto_jax.runs.files", "enoto_jax.nets.layers"}}
+    edges = {"enoto_jax.algorithms.sac": {"enoto_jax.runs.files", "enoto_jax.nets.networks"}}
     assert upward(edges) == ["enoto_jax.algorithms.sac imports enoto_jax.runs.files"]
     source = "def late():\n    from enoto_jax.runs import files, lock\nimport enoto_jax.core"
     found = imported(ast.parse(source), {"enoto_jax.runs.files", "enoto_jax.core"})

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from enoto_jax.data.source import from_arrays
+from enoto_jax.data.memory import from_arrays
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.table import recipe
 from enoto_jax.transforms import Transform, transform

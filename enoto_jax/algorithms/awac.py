@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from enoto_jax.algorithms import bellman, losses
+from enoto_jax.algorithms import bellman
 from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import ClippedNormal
@@ -16,7 +16,19 @@ from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.networks import Critic, Gaussian, check_sizes
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import Array, InputError, Metrics, Spec
+
+
+def weighted_cloning(
+    log_prob: Array, advantage: Array, beta: float, cap: float
+) -> tuple[Array, Metrics]:
+    """-mean(w log pi(a | s)), w = min(exp(beta advantage), cap), all [B] (AWR, AWAC, IQL)."""
+    weight = jax.lax.stop_gradient(jnp.minimum(jnp.exp(beta * advantage), cap))
+    return -jnp.mean(weight * log_prob), {
+        "advantage": jnp.mean(advantage),
+        "weight": jnp.mean(weight),
+        "log_prob": jnp.mean(log_prob),
+    }
 
 
 class awac(AlgorithmConfig):
@@ -86,7 +98,7 @@ class awac(AlgorithmConfig):
 
             advantage = value(batch.action) - jax.lax.stop_gradient(value(action))
             log_prob = chosen.log_prob(batch.action)
-            return losses.weighted_cloning(log_prob, advantage, 1.0 / self.lam, self.cap)
+            return weighted_cloning(log_prob, advantage, 1.0 / self.lam, self.cap)
 
         def act(state, key, observation, k):
             return acting(state, observation).sample(key, (k,))[0]

@@ -2,6 +2,9 @@
 
 y = r + discount (1 - terminated) value. A time limit does not cut the bootstrap. A backup says what
 the value of the next state is; the loss knows the policy only through its distribution.
+
+In every loss the first argument is the parameters it is differentiated by, and whatever else it
+reads comes from the state: no gradient can leave its network.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from enoto_jax.algorithms import bellman, losses
+from enoto_jax.algorithms import bellman
+from enoto_jax.algorithms.awac import weighted_cloning
 from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import ClippedNormal, TanhNormal
@@ -19,6 +20,10 @@ from enoto_jax.targets import TargetRule, min_q
 from enoto_jax.types import InputError, Spec
 
 _ORTHOGONAL = orthogonal_init(head_gain=2**0.5)
+ORDERS = {
+    "value,actor,critic": ("value", "actor", "critic"),  # IQL-code
+    "actor,critic,value": ("actor", "critic", "value"),  # CORL, Unifloral
+}
 
 
 class iql(AlgorithmConfig):
@@ -26,7 +31,7 @@ class iql(AlgorithmConfig):
 
     With u = target(Q_target(s, a)) - V(s): L_V = mean |expectile - 1(u <= 0)| u^2;
     L_Q = sum_i mean_B w (Q_i - y)^2 with y = r + discount (1 - terminated) V(s2);
-    L_pi = -mean min(exp(beta u), cap) log pi(a | s). In that order V, pi, Q.
+    L_pi = -mean min(exp(beta u), cap) log pi(a | s).
     """
 
     n: Annotated[int, "N, the number of critics."] = 2
@@ -59,13 +64,22 @@ class iql(AlgorithmConfig):
     ] = None
     discount: Annotated[float, "gamma."] = 0.99
     tau: Annotated[float, "rate of the targets' Polyak average, per update."] = 0.005
+    order: Annotated[
+        str,
+        "order of the networks' steps in an update: value,actor,critic (IQL-code), or "
+        "actor,critic,value: actor and critics read V before its step, a pass less (CORL).",
+    ] = "value,actor,critic"
 
     def build(self, spec: Spec) -> Algorithm:
         """See the base class.
 
         Raises:
-          InputError: n, a width or decay_steps below 1, or an expectile outside (0, 1).
+          InputError: n, a width or decay_steps below 1, an expectile outside (0, 1), or an unknown
+            order.
         """
+        if self.order not in ORDERS:
+            known = ", ".join(map(repr, ORDERS))
+            raise InputError(f"order is {self.order!r}; choose one of {known}")
         check_sizes(self.n, self.hidden)
         if not 0.0 < self.expectile < 1.0:
             raise InputError(f"iql: expectile is {self.expectile}; it lies between 0 and 1")
@@ -96,9 +110,11 @@ class iql(AlgorithmConfig):
             return reduce(key, q)
 
         def values(state, batch):
-            """V after its step, at both states: [2, B]; pi and Q share the one pass."""
-            both = jnp.stack([batch.observation, batch.next_observation])
-            return value.apply(state.params["value"], both)
+            """V at both states, each [B]: in one pass, or in the pass that V's own step takes."""
+            params, both = state.params["value"], (batch.observation, batch.next_observation)
+            if ORDERS[self.order][0] == "value":
+                return value.apply(params, jnp.stack(both))
+            return [value.apply(params, x) for x in both]
 
         def value_loss(params, state, batch, key):
             u = q_of_data(state, batch, key) - value.apply(params, batch.observation)
@@ -108,7 +124,7 @@ class iql(AlgorithmConfig):
         def actor_loss(params, state, batch, key):
             u = q_of_data(state, batch, key) - values(state, batch)[0]
             log_prob = policy_of(params, batch.observation).log_prob(batch.action)
-            return losses.weighted_cloning(log_prob, u, self.beta, self.cap)
+            return weighted_cloning(log_prob, u, self.beta, self.cap)
 
         def critic_loss(params, state, batch, key):
             sample_key, weight_key = jax.random.split(key)
@@ -133,6 +149,7 @@ class iql(AlgorithmConfig):
             chosen = acting(state, observation)
             return chosen.mean, jnp.exp(chosen.log_std)
 
+        losses = {"value": value_loss, "actor": actor_loss, "critic": critic_loss}
         # A schedule also where the rate is constant, so that both phases' optimisers look alike.
         rate = (
             optax.constant_schedule(self.actor_rate)
@@ -148,7 +165,7 @@ class iql(AlgorithmConfig):
                 "critic": (observation, action),
                 "value": (observation,),
             },
-            losses={"value": value_loss, "actor": actor_loss, "critic": critic_loss},
+            losses={name: losses[name] for name in ORDERS[self.order]},
             optimisers={
                 "actor": optax.adam(rate),
                 "critic": optax.adam(self.critic_rate),

@@ -15,8 +15,9 @@ import optax
 from enoto_jax.algorithms import bellman
 from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, gaussian
+from enoto_jax.nets.cvae import CVAE
 from enoto_jax.nets.ensembles import ensemble
-from enoto_jax.nets.networks import CVAE, Critic, Deterministic, Value, check_sizes
+from enoto_jax.nets.networks import Critic, Deterministic, Value, check_sizes
 from enoto_jax.targets import TargetRule, first_q, min_q
 from enoto_jax.types import Array, InputError, Key, Spec
 

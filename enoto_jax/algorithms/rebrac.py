@@ -5,23 +5,21 @@ Each has a coefficient of its own, on squared distances that are summed over the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-import optax
+from flax import linen as nn
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import PolicyFn, QFn, Reduce
 from enoto_jax.algorithms.schedules import check_falling, falling
-from enoto_jax.algorithms.td3 import ActFn
-from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.algorithms.td3 import ActFn, DeterministicConfig
+from enoto_jax.core import Algorithm
 from enoto_jax.exploration import Exploration, gaussian
-from enoto_jax.nets.distributions import Smoothed
-from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.flow import NormLastCritic, NormLastDeterministic, check_activation
 from enoto_jax.nets.initialisers import Init, edac_init
-from enoto_jax.nets.networks import check_sizes
 from enoto_jax.targets import TargetRule, min_q
 from enoto_jax.types import Array, InputError, LossFn, Spec
 
@@ -107,11 +105,9 @@ def cloning_actor(
     return loss
 
 
-class rebrac(AlgorithmConfig):
+class rebrac(DeterministicConfig):
     """ReBRAC (Tarasov et al. 2023): TD3 that clones in the actor's and in the critics' loss."""
 
-    n: Annotated[int, "N, the number of critics."] = 2
-    target: Annotated[TargetRule, "rule that reduces the target critics."] = min_q()
     exploration: Annotated[Exploration, "how to act online and weigh transitions."] = gaussian(
         std=0.0
     )
@@ -131,14 +127,6 @@ class rebrac(AlgorithmConfig):
         "updates of the phase over which the actor's weight falls towards 0; none: it stays.",
     ] = None
     cloning_floor: Annotated[float, "share of the actor's weight at which it stops falling."] = 0.5
-    policy_noise: Annotated[
-        float, "standard deviation of the noise on the target actor's action."
-    ] = 0.2
-    noise_clip: Annotated[float, "bound of that noise."] = 0.5
-    candidate_noise: Annotated[
-        float, "standard deviation of the noise on sampled actions, SUNRISE's candidates."
-    ] = 0.1
-    delay: Annotated[int, "the actor and all targets move in every so many-th update."] = 2
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
         256,
         256,
@@ -146,24 +134,10 @@ class rebrac(AlgorithmConfig):
     )
     activation: Annotated[str, "of hidden layers, relu or gelu."] = "relu"
     layer_norm: Annotated[bool, "LayerNorm after each activation of the critics."] = True
-    actor_layer_norm: Annotated[bool, "the same in the actor."] = False
     actor_init: Annotated[Init, "how the actor starts."] = edac_init(head=1e-3)
     critic_init: Annotated[Init, "how the critics start."] = edac_init(head=3e-3)
     actor_rate: Annotated[float, "Adam's learning rate of the actor."] = 1e-3
     critic_rate: Annotated[float, "Adam's learning rate of the critics."] = 1e-3
-    discount: Annotated[float, "gamma."] = 0.99
-    tau: Annotated[float, "rate of the targets' Polyak average, each time they move."] = 0.005
-
-    def _check(self) -> None:
-        check_sizes(self.n, self.hidden)
-        check_activation(self.activation)
-        check_falling("cloning", self.cloning_decay_steps, self.cloning_floor)
-        if self.delay < 1:
-            raise InputError(
-                f"delay is {self.delay}; the actor moves every `delay` updates, 1 or more"
-            )
-        if min(self.actor_cloning, self.critic_cloning) < 0:
-            raise InputError("actor_cloning and critic_cloning must be 0 or more")
 
     def build(self, spec: Spec) -> Algorithm:
         """See the base class.
@@ -171,60 +145,36 @@ class rebrac(AlgorithmConfig):
         Raises:
           InputError: n, a width or the delay below 1; a negative coefficient.
         """
-        self._check()
+        check_activation(self.activation)
+        check_falling("cloning", self.cloning_decay_steps, self.cloning_floor)
+        if min(self.actor_cloning, self.critic_cloning) < 0:
+            raise InputError("actor_cloning and critic_cloning must be 0 or more")
+        return super().build(spec)._replace(next_actions=self.critic_cloning > 0)
+
+    def networks(self, spec: Spec) -> tuple[nn.Module, nn.Module]:
         hidden = tuple(self.hidden)
-        actor_net = NormLastDeterministic(
+        actor = NormLastDeterministic(
             spec.action_size,
             hidden,
             self.actor_layer_norm,
             self.actor_init,
             activation=self.activation,
         )
-        critic_net = ensemble(
-            NormLastCritic(hidden, self.layer_norm, self.critic_init, activation=self.activation),
-            self.n,
+        return actor, NormLastCritic(
+            hidden, self.layer_norm, self.critic_init, activation=self.activation
         )
-        q, actor = critic_net.apply, actor_net.apply
 
-        def smoothed(state, observation):
-            chosen = actor(state.targets["actor"], observation)
-            return Smoothed(chosen, self.policy_noise, self.noise_clip)
-
-        def act(state, key, observation, k):
-            chosen = actor(state.params["actor"], observation)
-            return Smoothed(chosen, self.candidate_noise, jnp.inf).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return actor(state.params["actor"], observation)
-
-        observation = jnp.zeros((1, spec.observation_size))
-        action = jnp.zeros((1, spec.action_size))
-        critic_loss = penalised_critic(
-            q, smoothed, self.target, self.discount, self.exploration, self.critic_cloning
-        )
-        actor_loss = cloning_actor(
-            q,
-            actor,
-            bellman.checked(self.actor_value),
-            self.actor_cloning,
-            self.cloning_decay_steps,
-            self.cloning_floor,
-        )
-        return Algorithm(
-            nets={"actor": actor_net, "critic": critic_net},
-            inputs={"actor": (observation,), "critic": (observation, action)},
-            losses={"critic": critic_loss, "actor": actor_loss},
-            optimisers={
-                "actor": optax.adam(self.actor_rate),
-                "critic": optax.adam(self.critic_rate),
-            },
-            tracked=("actor", "critic"),
-            tau=self.tau,
-            act=act,
-            mode=mode,
-            q=q,
-            critics=self.n,
-            exploration=self.exploration,
-            delays={"actor": self.delay, "targets": self.delay},
-            next_actions=self.critic_cloning > 0,
-        )
+    def losses(self, q: QFn, actor: ActFn, smoothed: PolicyFn) -> Mapping[str, LossFn]:
+        return {
+            "critic": penalised_critic(
+                q, smoothed, self.target, self.discount, self.exploration, self.critic_cloning
+            ),
+            "actor": cloning_actor(
+                q,
+                actor,
+                bellman.checked(self.actor_value),
+                self.actor_cloning,
+                self.cloning_decay_steps,
+                self.cloning_floor,
+            ),
+        }

@@ -4,27 +4,77 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from enoto_jax.algorithms import bellman, losses
-from enoto_jax.algorithms.bellman import Backup, CriticTerm, soft
+from enoto_jax.algorithms import bellman
+from enoto_jax.algorithms.bellman import Backup, CriticTerm, PolicyFn, QFn, Reduce, soft
 from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets import networks as nets
 from enoto_jax.nets.distributions import TanhNormal
-from enoto_jax.nets.ensembles import SharedTrunk, ensemble
+from enoto_jax.nets.ensembles import Noisy, SharedHead, SharedTrunk, ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
-from enoto_jax.nets.networks import check_sizes
+from enoto_jax.nets.networks import check_sizes, positive
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import InputError, LossFn, Spec
 
 ORDERS = {
     "temperature,critic,actor": ("temperature", "critic", "actor"),  # d3rlpy, hence ENOTO
     "temperature,actor,critic": ("temperature", "actor", "critic"),  # CORL, EDAC-code
     "critic,actor,temperature": ("critic", "actor", "temperature"),  # RLPD, WSRL
 }
+
+
+def actor_loss(q: QFn, policy: PolicyFn, reduce: Reduce) -> LossFn:
+    """Batch mean of temperature log pi(a | s) - reduce(Q(s, a)), a reparameterised (SAC)."""
+
+    def loss(params, state, batch, key):
+        sample_key, rule_key = jax.random.split(key)
+        chosen = policy(params, batch.observation)
+        action, log_prob = chosen.sample(sample_key)
+        value = reduce(rule_key, q(state.params["critic"], batch.observation, action))
+        temperature = positive(state.params["temperature"])
+        return jnp.mean(temperature * log_prob - value), {
+            "q_policy": jnp.mean(value),
+            "entropy": -jnp.mean(log_prob),
+            "std": jnp.mean(jnp.exp(chosen.log_std)),
+        }
+
+    return loss
+
+
+def temperature_loss(policy: PolicyFn, target_entropy: float, of_logarithm: bool) -> LossFn:
+    """-x mean(log pi(a | s) + target_entropy), x = exp(value) (d3rlpy) or value (CORL, EDAC)."""
+
+    def loss(params, state, batch, key):
+        _, log_prob = policy(state.params["actor"], batch.observation).sample(key)
+        gap = jax.lax.stop_gradient(jnp.mean(log_prob) + target_entropy)
+        value = positive(params)
+        return -(jnp.log(value) if of_logarithm else value) * gap, {"value": value}
+
+    return loss
+
+
+def with_dropout(loss: LossFn, of_critics: bool) -> LossFn:
+    """A loss whose critics, targets included, drop units (DroQ); acting is without dropout.
+
+    Args:
+      loss: of any network.
+      of_critics: the network that learns is the critics themselves.
+    """
+
+    def dropping(params, state, batch, key):
+        own_key, slow_key, fixed_key, key = jax.random.split(key, 4)
+        state = state.replace(
+            params={**state.params, "critic": Noisy(state.params["critic"], fixed_key)},
+            targets={**state.targets, "critic": Noisy(state.targets["critic"], slow_key)},
+        )
+        return loss(Noisy(params, own_key) if of_critics else params, state, batch, key)
+
+    return dropping
 
 
 class sac(AlgorithmConfig):
@@ -56,6 +106,9 @@ class sac(AlgorithmConfig):
     shared_layers: Annotated[
         int, "how many of their first hidden layers all critics share; the rest are N heads."
     ] = 0
+    shared_head: Annotated[bool, "all critics share their output layer, as those of WSRL-code."] = (
+        False
+    )
     learners: Annotated[
         int | None,
         "K critics, drawn anew for every update, that learn; the others rest, and cost no backward "
@@ -146,7 +199,7 @@ class sac(AlgorithmConfig):
 
         entropy = self.target_entropy_per_action * spec.action_size
         losses_of = {
-            "temperature": losses.temperature(policy_of, entropy, self.temperature_of_logarithm),
+            "temperature": temperature_loss(policy_of, entropy, self.temperature_of_logarithm),
             "critic": bellman.critic_loss(
                 q,
                 acting,
@@ -156,11 +209,11 @@ class sac(AlgorithmConfig):
                 self.exploration,
                 tuple(term.bind(q, policy_of, spec) for term in self.terms),
             ),
-            "actor": losses.soft_actor(q, policy_of, bellman.checked(self.actor_value)),
+            "actor": actor_loss(q, policy_of, bellman.checked(self.actor_value)),
         }
         if self.dropout:
             for name in ("critic", "actor"):
-                losses_of[name] = losses.with_dropout(losses_of[name], name == "critic")
+                losses_of[name] = with_dropout(losses_of[name], name == "critic")
         observation = jnp.zeros((1, spec.observation_size))
         action = jnp.zeros((1, spec.action_size))
         temperature = nets.Scalar(float(jnp.log(self.initial_temperature)))
@@ -190,8 +243,8 @@ class sac(AlgorithmConfig):
             learners={} if self.learners in (None, self.n) else {"critic": self.learners},
         )
 
-    def _critic(self, hidden: tuple[int, ...]) -> nn.Module | SharedTrunk:
-        """N critics, apart or on a shared trunk."""
+    def _critic(self, hidden: tuple[int, ...]) -> nn.Module | SharedTrunk | SharedHead:
+        """N critics, apart, on a shared trunk or below a shared head."""
         if not 0 <= self.shared_layers <= len(hidden):
             raise InputError(
                 f"shared_layers is {self.shared_layers}; critics have {len(hidden)} hidden layers"
@@ -201,6 +254,13 @@ class sac(AlgorithmConfig):
         if self.learners is not None and not 1 <= self.learners <= self.n:
             raise InputError(f"learners is {self.learners}; it is at least 1, at most n = {self.n}")
         options = (self.layer_norm, self.critic_init, self.dropout)
+        if self.shared_head:
+            if self.shared_layers or self.learners is not None:
+                raise InputError(
+                    "shared_head: not together with shared_layers or learners; leave out the others"
+                )
+            trunks = ensemble(nets.Features(hidden, *options), self.n)
+            return SharedHead(trunks, nets.Critic((), *options))
         heads = ensemble(nets.Critic(hidden[self.shared_layers :], *options), self.n)
         if not self.shared_layers:
             return heads

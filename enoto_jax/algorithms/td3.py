@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
 from enoto_jax.algorithms import bellman
-from enoto_jax.algorithms.bellman import QFn, Reduce
+from enoto_jax.algorithms.bellman import PolicyFn, QFn, Reduce
 from enoto_jax.core import Algorithm, AlgorithmConfig
 from enoto_jax.exploration import Exploration, gaussian
 from enoto_jax.nets.distributions import Smoothed
@@ -48,8 +49,8 @@ def deterministic_actor(
     return loss
 
 
-class td3(AlgorithmConfig):
-    """TD3 (Fujimoto et al. 2018) over an ensemble: L_Q = sum_i mean_B w (Q_i - y)^2."""
+class DeterministicConfig(AlgorithmConfig):
+    """Options of TD3 and its descendants: a deterministic actor, smoothed where it is a target."""
 
     n: Annotated[int, "N, the number of critics."] = 2
     target: Annotated[TargetRule, "rule that reduces the target critics."] = min_q()
@@ -57,14 +58,6 @@ class td3(AlgorithmConfig):
     actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
         first_q()
     )
-    alpha: Annotated[
-        float | None,
-        "weight of that value, in units of its mean size, beside the squared distance to the "
-        "data's actions; None clones nothing (TD3).",
-    ] = None
-    cloning: Annotated[
-        bool, "add the squared distance; without it alpha only sets the size of the gradient."
-    ] = True
     policy_noise: Annotated[
         float, "standard deviation of the noise on the target actor's action."
     ] = 0.2
@@ -86,20 +79,33 @@ class td3(AlgorithmConfig):
     discount: Annotated[float, "gamma."] = 0.99
     tau: Annotated[float, "rate of the targets' Polyak average, each time they move."] = 0.005
 
+    def networks(self, spec: Spec) -> tuple[nn.Module, nn.Module]:
+        """The actor and one critic."""
+        raise NotImplementedError
+
+    def losses(self, q: QFn, actor: ActFn, smoothed: PolicyFn) -> Mapping[str, LossFn]:
+        """The critics' loss and the actor's, in the order of their steps.
+
+        Args:
+          q: the critics.
+          actor: (its params, observation) -> action.
+          smoothed: (state, observation) -> the target actor's action and its noise.
+        """
+        raise NotImplementedError
+
     def build(self, spec: Spec) -> Algorithm:
         """See the base class.
 
         Raises:
-          InputError: n, a width or the delay below 1.
+          InputError: n, a width or the delay below 1, or other options that cannot work.
         """
         check_sizes(self.n, self.hidden)
         if self.delay < 1:
             raise InputError(
                 f"delay is {self.delay}; the actor moves every `delay` updates, 1 or more"
             )
-        hidden = tuple(self.hidden)
-        actor_net = Deterministic(spec.action_size, hidden, self.actor_layer_norm, self.actor_init)
-        critic_net = ensemble(Critic(hidden, self.layer_norm, self.critic_init), self.n)
+        actor_net, critic = self.networks(spec)
+        critic_net = ensemble(critic, self.n)
         q, actor = critic_net.apply, actor_net.apply
 
         def smoothed(state, observation):
@@ -108,8 +114,7 @@ class td3(AlgorithmConfig):
 
         def act(state, key, observation, k):
             chosen = actor(state.params["actor"], observation)
-            noise = self.candidate_noise * jax.random.normal(key, (k, *chosen.shape))
-            return jnp.clip(chosen + noise, -1.0, 1.0)
+            return Smoothed(chosen, self.candidate_noise, jnp.inf).sample(key, (k,))[0]
 
         def mode(state, observation):
             return actor(state.params["actor"], observation)
@@ -119,20 +124,7 @@ class td3(AlgorithmConfig):
         return Algorithm(
             nets={"actor": actor_net, "critic": critic_net},
             inputs={"actor": (observation,), "critic": (observation, action)},
-            losses={
-                "critic": bellman.critic_loss(
-                    q,
-                    smoothed,
-                    self.target,
-                    bellman.sampled(),
-                    self.discount,
-                    self.exploration,
-                    streams=bellman.flat,
-                ),
-                "actor": deterministic_actor(
-                    q, actor, bellman.checked(self.actor_value), self.alpha, self.cloning
-                ),
-            },
+            losses=self.losses(q, actor, smoothed),
             optimisers={
                 "actor": optax.adam(self.actor_rate),
                 "critic": optax.adam(self.critic_rate),
@@ -146,6 +138,42 @@ class td3(AlgorithmConfig):
             exploration=self.exploration,
             delays={"actor": self.delay, "targets": self.delay},
         )
+
+
+class td3(DeterministicConfig):
+    """TD3 (Fujimoto et al. 2018) over an ensemble: L_Q = sum_i mean_B w (Q_i - y)^2."""
+
+    alpha: Annotated[
+        float | None,
+        "weight of the critics' value, in units of its mean size, beside the squared distance to "
+        "the data's actions; None clones nothing (TD3).",
+    ] = None
+    cloning: Annotated[
+        bool, "add the squared distance; without it alpha only sets the size of the gradient."
+    ] = True
+
+    def networks(self, spec: Spec) -> tuple[nn.Module, nn.Module]:
+        hidden = tuple(self.hidden)
+        return (
+            Deterministic(spec.action_size, hidden, self.actor_layer_norm, self.actor_init),
+            Critic(hidden, self.layer_norm, self.critic_init),
+        )
+
+    def losses(self, q: QFn, actor: ActFn, smoothed: PolicyFn) -> Mapping[str, LossFn]:
+        return {
+            "critic": bellman.critic_loss(
+                q,
+                smoothed,
+                self.target,
+                bellman.sampled(),
+                self.discount,
+                self.exploration,
+                streams=bellman.flat,
+            ),
+            "actor": deterministic_actor(
+                q, actor, bellman.checked(self.actor_value), self.alpha, self.cloning
+            ),
+        }
 
 
 class td3_bc(td3):

@@ -24,7 +24,7 @@ from absl import flags
 from enoto_jax import core
 from enoto_jax.cli import command, plans
 from enoto_jax.data import minari
-from enoto_jax.data.source import from_env, load_source
+from enoto_jax.data.loading import from_env, load_source
 from enoto_jax.data.write import write_d4rl, write_minari
 from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec, make_env, spec_of

@@ -28,6 +28,17 @@ WIDEST = 100
 _OURS = ("enoto_jax.", "experiments.")
 
 
+def define_only(program: ModuleType) -> None:
+    """Define one command's flags, at their defaults, in place of those of commands before it.
+
+    For processes that run several commands; `program` is the command's module.
+    """
+    for name in list(flags.FLAGS):
+        if flags.FLAGS.find_module_defining_flag(name, "").startswith(_OURS):
+            delattr(flags.FLAGS, name)
+    program.define()
+
+
 def execute(main: Callable[[], None], argv: Sequence[str], positional: str | None = None) -> int:
     """Parse the flags, run the command, and turn what happens into the contract's exit code.
 

@@ -19,7 +19,7 @@ import yaml
 from absl import flags
 
 from enoto_jax.cli import plans, train
-from enoto_jax.data.source import split
+from enoto_jax.data.places import split
 from enoto_jax.recipes import budgets, units
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs import folder as run_folder

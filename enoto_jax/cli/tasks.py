@@ -16,7 +16,7 @@ from pathlib import Path
 from enoto_jax.cli import command
 from enoto_jax.data import minari
 from enoto_jax.data.download import cache_dir, catalogue
-from enoto_jax.data.source import locate
+from enoto_jax.data.places import locate
 
 
 def define() -> None:

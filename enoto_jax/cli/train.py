@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 
 from enoto_jax.cli import command, compiled, hints, plans, show
-from enoto_jax.data.source import split
+from enoto_jax.data.places import split
 from enoto_jax.recipes.budgets import BUDGETS
 from enoto_jax.runs import hosts
 from enoto_jax.training import deterministic, run

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
-from absl import flags
 
 from enoto_jax.cli import command, train
 from enoto_jax.runs.lock import locked
@@ -51,12 +50,7 @@ def run_cell(
     until_free(folder)
     began = datetime.now(UTC).isoformat(timespec="milliseconds")
     _note(folder, began, "begun")
-    for name in list(flags.FLAGS):
-        if flags.FLAGS.find_module_defining_flag(name, "").startswith(
-            ("enoto_jax.", "experiments.")
-        ):
-            delattr(flags.FLAGS, name)
-    train.define()
+    command.define_only(train)
     sys.argv = ["enoto train", *arguments, f"--out={folder}"]
     with (
         open(folder / "log.txt", "a", buffering=1) as log,

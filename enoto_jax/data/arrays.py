@@ -185,7 +185,7 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
         given = [np.asarray(bound, np.float64) for bound in texts]
         lowest, highest = (np.broadcast_to(bound, (size,)) for bound in given)
         good = bool(np.isfinite([lowest, highest]).all() and (lowest < highest).all())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         good = False
     if not good:
         raise InputError(

@@ -14,9 +14,11 @@ from gymnasium.wrappers import RescaleAction
 
 from enoto_jax.data import arrays as flat
 from enoto_jax.data import notes, words
+from enoto_jax.data.loading import from_place
 from enoto_jax.data.notes import Finding
 from enoto_jax.data.places import locate
-from enoto_jax.data.source import Dataset, Source, completed, from_place, scaled
+from enoto_jax.data.source import Dataset, Source, scaled
+from enoto_jax.data.tasks import completed
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.types import InputError, Transition
 

@@ -8,7 +8,6 @@ D4RL withdrew those files and no checksum was published.
 from __future__ import annotations
 
 import difflib
-import fcntl
 import hashlib
 import os
 import sys
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+
+from filelock import FileLock
 
 from enoto_jax.types import InputError
 
@@ -90,19 +91,11 @@ def _fetch(remote: RemoteFile, path: Path) -> None:
     """Downloads to `<name>.part`, checks that, and only then gives it its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with _alone(part) as file:
+    with _alone(path):
         if path.exists():  # another process fetched it while this one waited
-            part.unlink()
             return
-        if file.tell() > remote.size:
-            file.truncate(0)
-        while (have := file.seek(0, os.SEEK_END)) < remote.size:
-            try:
-                _receive(remote, file, have)
-            except (OSError, HTTPException):  # a broken connection is taken up again ...
-                if file.tell() <= have:  # ... as long as it brought something
-                    raise
-        file.flush()
+        with open(part, "ab") as file:
+            _complete(remote, file)
         if (found := _sha256(part)) != remote.sha256:
             part.unlink()
             raise InputError(
@@ -114,18 +107,27 @@ def _fetch(remote: RemoteFile, path: Path) -> None:
 
 
 @contextmanager
-def _alone(part: Path) -> Iterator[BinaryIO]:
-    """Opens the part for appending; a second process waits here until the first is done."""
-    while True:
-        with open(part, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                ours = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
-            except FileNotFoundError:
-                ours = False
-            if ours:  # otherwise the first process finished, and moved or removed the file
-                yield file
-                return
+def _alone(path: Path) -> Iterator[None]:
+    """Work on a file of the cache; a second process waits here until the first is done."""
+    lock = path.with_name(path.name + ".lock")
+    # A marker that merely exists would outlive a kill, and the next process would wait for it.
+    with FileLock(lock, fallback_to_soft=False):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # who waits for it notices, and makes a new one
+
+
+def _complete(remote: RemoteFile, file: BinaryIO) -> None:
+    """Append what is missing."""
+    if file.tell() > remote.size:
+        file.truncate(0)
+    while (have := file.seek(0, os.SEEK_END)) < remote.size:
+        try:
+            _receive(remote, file, have)
+        except (OSError, HTTPException):  # a broken connection is taken up again ...
+            if file.tell() <= have:  # ... as long as it brought something
+                raise
 
 
 def _receive(remote: RemoteFile, file: BinaryIO, have: int) -> None:

@@ -1,14 +1,14 @@
 """What the readers of files share: every failure is one InputError, and no header is believed.
 
 Nothing here unpickles, and no file reaches beyond its own folder: of HDF5's links only hard ones
-are followed, and rows may lie in another file only beside it. (Two kinds of damage are beyond
-reach: libhdf5 loops for ever where the heap of an attribute's variable-length text is corrupt, and
+are followed, and rows may lie in another file only beside it. (One kind of damage is beyond reach:
 a chunk of deflated rows can unpack to a thousand times its size before its length is looked at.)
 """
 
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import re
 import struct
@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from enoto_jax.data import notes
 from enoto_jax.types import InputError, Spec
 
 _DEEPEST = 3  # virtual arrays of virtual arrays
+_HEAP = b"GCOL\1\0\0\0"  # how a global heap begins (HDF5 format, III.E)
 _CACHE = 1 << 20  # bytes that HDF5 keeps; everything is read once
 # What h5py, zipfile, json and numpy raise on malformed files (found by fuzzing, see the tests).
 _MALFORMED = (
@@ -130,13 +132,43 @@ def guarded(path: Path) -> Iterator[None]:
 
 def open_hdf5(path: Path) -> h5py.File:
     """Opens for reading, with little memory for what HDF5 would keep: 8 MB an open array by
-    default, and 32 MB of what it knows of the groups of Minari's episodes."""
+    default, and 32 MB of what it knows of the groups of Minari's episodes.
+
+    Raises:
+        OSError: as h5py does, and for damage that libhdf5 would not return from.
+    """
     file = h5py.File(path, rdcc_nbytes=_CACHE // 4)
+    try:
+        if file.id.get_create_plist().get_sizes()[1] == 8:  # as in every file that h5py writes
+            _check_heaps(path, path.stat().st_size, path.stat().st_mtime_ns)
+    except OSError:
+        file.close()
+        raise
     config = file.id.get_mdc_config()
     config.set_initial_size = True
     config.initial_size = config.min_size = config.max_size = _CACHE
     file.id.set_mdc_config(config)
     return file
+
+
+@lru_cache(maxsize=8)
+def _check_heaps(path: Path, size: int, changed_ns: int) -> None:
+    """Refuses a global heap in which libhdf5 loops for ever: the next object is no byte further on.
+
+    Virtual arrays and text of variable length lie in such heaps. Nothing lists them, so the whole
+    file is searched, at two gigabytes a second.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        heap = -1
+        while (heap := raw.find(_HEAP, heap + 1)) >= 0:
+            at = heap + 16
+            end = min(heap + int.from_bytes(raw[heap + 8 : at], "little"), size)
+            while at + 16 <= end:
+                number, _, _, length = struct.unpack_from("<HHIQ", raw, at)
+                step = 16 + (length + 7) // 8 * 8 if number else length
+                if step % 2**64 == 0:
+                    raise OSError("its heap of texts and virtual arrays is damaged")
+                at += step
 
 
 def check_file(path: Path) -> None:

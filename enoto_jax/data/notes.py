@@ -213,7 +213,8 @@ def action_units(dataset: Any, low: Any, high: Any) -> ActionUnits:
     low, high = (np.broadcast_to(np.float64(x), actions.shape[1:]) for x in (low, high))
     least, most = actions.min(axis=0), actions.max(axis=0)
     scaled = _within(least, most, np.array(-1.0), np.array(1.0))
-    theirs = bool((low < high).all()) and _within(least, most, low, high)
+    other = bool((low < high).all() and ((low != -1.0) | (high != 1.0)).any())
+    theirs = other and _within(least, most, low, high)
     # The tighter box tells: of [0, 1] the data fill all, of [-1, 1] half.
     if theirs and scaled:
         theirs = np.mean((most - least) / (high - low)) > np.mean(most - least) / 2

@@ -104,7 +104,8 @@ def world_of(spec: Spec, low: Any, high: Any, env: Env | None) -> World:
 
 
 def _bound(name: str, value: Any, size: int) -> np.ndarray:
-    value = np.full(size, value) if np.ndim(value) == 0 else value
+    if not isinstance(value, (list, tuple)) and np.ndim(value) == 0:  # a list may be ragged
+        value = np.full(size, value)
     return _row(name, value, size, np.float64)
 
 

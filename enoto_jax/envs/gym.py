@@ -60,7 +60,9 @@ def make_env(env: Env, **how) -> gymnasium.Env:
         of_ogbench = isinstance(maker, str) and ogbench.register(maker)
         if isinstance(maker, str):
             robotics.register(maker)
-        make = partial(gymnasium.make, maker) if isinstance(maker, (str, EnvSpec)) else maker
+        make: Any = maker
+        if isinstance(maker, (str, EnvSpec)):  # what is wrong is said here, and in one line
+            make = partial(gymnasium.make, maker, disable_env_checker=True)
         with known_warnings_ignored():
             made: Any = make(**{**choice.kwargs, **how})
     except InputError:
@@ -82,7 +84,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
         check_observation(made.observation_space, name, nested=False)
     action = made.action_space
     if (action.low != -1).any() or (action.high != 1).any():
-        made = RescaleAction(made, np.float32(-1.0), np.float32(1.0))
+        made = RescaleAction(made, action.dtype.type(-1.0), action.dtype.type(1.0))
     return made
 
 

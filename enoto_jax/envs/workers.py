@@ -181,6 +181,7 @@ class _Elsewhere:
         self._connection.close()
         self._process.join(_PATIENCE_S)
         self._process.kill()
+        self._process.join()  # a busy machine takes its time
 
 
 def _serve(

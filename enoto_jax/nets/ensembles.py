@@ -154,6 +154,32 @@ class SharedTrunk:
         return self.parts["heads"].apply(heads, PerCopy(features) if own else features)
 
 
+class SharedHead:
+    """N critics whose output layer is one and the same, as those of WSRL's code.
+
+    Args:
+      trunks: an ensemble of hidden layers.
+      head: what each copy's features go through.
+    """
+
+    def __init__(self, trunks: nn.Module, head: nn.Module):
+        self.parts = {"trunks": trunks, "head": head}
+
+    def init(self, key: Key, *inputs: Array) -> Params:
+        trunks_key, head_key = jax.random.split(key)
+        trunks = self.parts["trunks"].init(trunks_key, *inputs)
+        features = self.parts["trunks"].apply(trunks, *inputs)
+        return {"trunks": trunks, "head": self.parts["head"].init(head_key, features)}
+
+    def apply(self, params: Params, *inputs: Array | PerCopy) -> Array:
+        """Outputs [N, ...]."""
+        if isinstance(params, Noisy):
+            key, params = params.key, params.params
+            params = {**params, "trunks": Noisy(params["trunks"], key)}
+        features = self.parts["trunks"].apply(params["trunks"], *inputs)
+        return self.parts["head"].apply(params["head"], features)
+
+
 def _own(x: Array | PerCopy, n: int) -> Array:
     """The input with a leading N.
 
@@ -163,16 +189,5 @@ def _own(x: Array | PerCopy, n: int) -> Array:
     return x.values if isinstance(x, PerCopy) else jnp.broadcast_to(x, (n, *x.shape))
 
 
-def take(tree: Any, index: Array) -> Any:
-    """The copies [K] with these numbers, of parameters or of an optimiser's state."""
-    return cpu_kernels.take(tree, index)
-
-
-def put(tree: Any, index: Array, new: Any) -> Any:
-    """The tree with the copies of these numbers replaced; the other way of `take`."""
-    return cpu_kernels.put(tree, index, new)
-
-
-def each(function: Any, *trees: Any) -> Any:
-    """What a function returns for every copy's own part of the trees."""
-    return cpu_kernels.each(function, *trees)
+# Some copies of what has a leading N, in the form that the backend likes.
+take, put, each = cpu_kernels.take, cpu_kernels.put, cpu_kernels.each

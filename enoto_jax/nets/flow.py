@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from enoto_jax.nets.initialisers import Init, xavier_init
-from enoto_jax.nets.layers import LayerNorm, Linear
-from enoto_jax.nets.networks import Critic, Deterministic, Network
+from enoto_jax.nets.networks import Critic, Deterministic, LayerNorm, Network
 from enoto_jax.types import Array, InputError
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu}
@@ -67,9 +66,7 @@ class Velocity(_NormLast, Network):
 
     @nn.compact
     def __call__(self, observation: Array, action: Array, time: Array) -> Array:
-        x = self.trunk(observation, action, time)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        return Linear(*head, name="out")(x)
+        return self.head(self.action_size, "out", self.trunk(observation, action, time))
 
 
 class OneStep(_NormLast, Network):
@@ -83,9 +80,7 @@ class OneStep(_NormLast, Network):
 
     @nn.compact
     def __call__(self, observation: Array, noise: Array) -> Array:
-        x = self.trunk(observation, noise)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        return Linear(*head, name="out")(x)
+        return self.head(self.action_size, "out", self.trunk(observation, noise))
 
 
 def integrate(

@@ -1,4 +1,4 @@
-"""Networks: multi-layer perceptrons.
+"""Networks: multi-layer perceptrons, and the layers that they are made of.
 
 Every head is a plain linear layer, so the whole actor is `trunk -> (mean, log_std)` and a critic is
 `trunk -> scalar`.
@@ -10,6 +10,7 @@ whatever is made of their outputs stay in float32.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,8 +19,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from enoto_jax.nets import distributions
+from enoto_jax.nets.cpu_kernels import matmul, normalise
 from enoto_jax.nets.initialisers import Init, torch_init
-from enoto_jax.nets.layers import LayerNorm, Linear
 from enoto_jax.types import Array, InputError, Params
 
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
@@ -42,6 +43,61 @@ def computing(precision: str) -> Iterator[None]:
         _computing.reset(before)
 
 
+class Linear(nn.Module):
+    """y = x W + b, with initialisers that know the layer's fan-in.
+
+    Several inputs are parts of one: they are multiplied by their own rows of W and added. Parts may
+    broadcast, so what they share (one observation, many candidate actions) is multiplied once.
+    """
+
+    features: int
+    start: Init
+    head: bool = False  # it starts as the last layer of a network does
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, *parts: Array) -> Array:
+        fan_in = sum(part.shape[-1] for part in parts)
+        kernel = self._own("kernel", fan_in, (fan_in, self.features))
+        bias = self._own("bias", fan_in, (self.features,))
+        *cast, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
+        if len({part.shape[:-1] for part in cast}) == 1:
+            return matmul(jnp.concatenate(cast, axis=-1), kernel) + bias
+        rows = itertools.accumulate((part.shape[-1] for part in cast), initial=0)
+        kernels = [kernel[i : i + part.shape[-1]] for part, i in zip(cast, rows)]
+        # The bias as one more row for a column of ones, so that its gradient is part of a product.
+        ones = jnp.ones((*cast[0].shape[:-1], 1), self.dtype)
+        cast[0] = jnp.concatenate([cast[0], ones], axis=-1)
+        kernels[0] = jnp.concatenate([kernels[0], bias[None]])
+        return sum(matmul(part, kernel) for part, kernel in zip(cast, kernels))
+
+    def _own(self, name: str, fan_in: int, shape: tuple[int, ...]) -> Array:
+        """The parameter of this name.
+
+        `param` would trace its initialiser in every call, to compare shapes: a quarter of the time
+        that an update takes to trace.
+        """
+        if self.is_initializing():
+            start = getattr(self.start, f"output_{name}" if self.head else name)
+            return self.param(name, start, fan_in, shape)
+        return self.get_variable("params", name)
+
+
+class LayerNorm(nn.Module):
+    """scale (x - mean) / sqrt(variance + 1e-6) + bias over the last axis of x [B, I].
+
+    Statistics are in float32 (Ba et al. 2016); parameters start as 1 and 0.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return normalise(x.astype(jnp.float32), scale, bias).astype(self.dtype)
+
+
 class Network(nn.Module):
     """What all networks have in common: hidden layers, and the precision that they multiply in."""
 
@@ -58,14 +114,17 @@ class Network(nn.Module):
             (features,) = parts
             return features
         for i, width in enumerate(self.hidden):
-            start = (self.start.kernel, self.start.bias)
-            x = Linear(width, *start, self.dtype, name=f"layer_{i}")(*parts)
+            x = Linear(width, self.start, dtype=self.dtype, name=f"layer_{i}")(*parts)
             if i == 0:
                 leading = x.shape[:-1]
             # One long matrix: over several axes XLA sums the biases' gradients, and transposes
             # what it multiplies for the weights', many times more slowly.
             parts = (self.activated(x.reshape(-1, width), i),)
         return parts[0].reshape(*leading, -1).astype(jnp.float32)
+
+    def head(self, size: int, name: str, x: Array) -> Array:
+        """The network's last layer: features [..., width] to [..., size]."""
+        return Linear(size, self.start, head=True, name=name)(x)
 
     def activated(self, x: Array, i: int) -> Array:
         """What follows the product of hidden layer i, [B, width] to the same."""
@@ -88,9 +147,8 @@ class TanhGaussian(Network):
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
         x = self.trunk(observation)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        log_std = Linear(*head, name="log_std")(x)
-        return Linear(*head, name="mean")(x), jnp.clip(log_std, *self.log_std_range)
+        log_std = self.head(self.action_size, "log_std", x)
+        return self.head(self.action_size, "mean", x), jnp.clip(log_std, *self.log_std_range)
 
 
 class Gaussian(Network):
@@ -112,8 +170,7 @@ class Gaussian(Network):
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
         x = self.trunk(observation)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        mean = Linear(*head, name="mean")(x)
+        mean = self.head(self.action_size, "mean", x)
         log_std = self.param("log_std", lambda key: jnp.zeros(self.action_size))
         log_std = jnp.broadcast_to(jnp.clip(log_std, *self.log_std_range), mean.shape)
         return jnp.tanh(mean) if self.bounded else mean, log_std
@@ -129,9 +186,7 @@ class Deterministic(Network):
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
-        x = self.trunk(observation)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        return jnp.tanh(Linear(*head, name="out")(x))
+        return jnp.tanh(self.head(self.action_size, "out", self.trunk(observation)))
 
 
 class Mixture(nn.Module):
@@ -170,9 +225,7 @@ class Critic(Network):
 
     @nn.compact
     def __call__(self, *inputs: Array) -> Array:
-        x = self.trunk(*inputs)
-        out = Linear(1, self.start.output_kernel, self.start.output_bias, name="out")(x)
-        return jnp.squeeze(out, axis=-1)
+        return jnp.squeeze(self.head(1, "out", self.trunk(*inputs)), axis=-1)
 
 
 class Value(Network):
@@ -184,60 +237,7 @@ class Value(Network):
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
-        x = self.trunk(observation)
-        out = Linear(1, self.start.output_kernel, self.start.output_bias, name="out")(x)
-        return jnp.squeeze(out, axis=-1)
-
-
-class Encoder(Network):
-    """q(z | s, a): observation [..., D], action [..., A] -> mean and log variance [..., Z]."""
-
-    latent_size: int
-    hidden: tuple[int, ...] = (256, 256, 256)
-    start: Init = torch_init()
-
-    @nn.compact
-    def __call__(self, observation: Array, action: Array) -> tuple[Array, Array]:
-        x = self.trunk(observation, action)
-        head = (self.latent_size, self.start.output_kernel, self.start.output_bias)
-        return Linear(*head, name="mean")(x), Linear(*head, name="log_var")(x)
-
-
-class Decoder(Network):
-    """Observation [..., D] and latent [..., Z] -> action [..., A], unbounded."""
-
-    action_size: int
-    hidden: tuple[int, ...] = (256, 256, 256)
-    start: Init = torch_init()
-
-    @nn.compact
-    def __call__(self, observation: Array, latent: Array) -> Array:
-        x = self.trunk(observation, latent)
-        head = (self.action_size, self.start.output_kernel, self.start.output_bias)
-        return Linear(*head, name="out")(x)
-
-
-class CVAE(Network):
-    """Conditional variational autoencoder of actions given observations (BCQ, LAPO)."""
-
-    action_size: int
-    latent_size: int
-    hidden: tuple[int, ...] = (256, 256, 256)
-    start: Init = torch_init()
-
-    def setup(self):
-        self.encoder = Encoder(self.latent_size, self.hidden, self.start, dtype=self.dtype)
-        self.decoder = Decoder(self.action_size, self.hidden, self.start, dtype=self.dtype)
-
-    def __call__(
-        self, observation: Array, action: Array, noise: Array
-    ) -> tuple[Array, Array, Array]:
-        """The action decoded from mean + std * noise [..., Z], and the encoder's mean, log_var."""
-        mean, log_var = self.encoder(observation, action)
-        return self.decoder(observation, mean + jnp.exp(0.5 * log_var) * noise), mean, log_var
-
-    def decode(self, observation: Array, latent: Array) -> Array:
-        return self.decoder(observation, latent)
+        return jnp.squeeze(self.head(1, "out", self.trunk(observation)), axis=-1)
 
 
 class Scalar(nn.Module):

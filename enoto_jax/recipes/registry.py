@@ -21,6 +21,7 @@ from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.qc import qc
 from enoto_jax.algorithms.rebrac import rebrac
+from enoto_jax.algorithms.ro2o import q_pessimism, q_smoothness, ro2o
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.core import AlgorithmConfig
@@ -83,14 +84,14 @@ def named(kind: str) -> dict[str, type[Unit]]:
 
 for _make in (
     *(sac, cql, edac.edac, td3, td3_bc, bc, awac, iql, pex, lapo, cql_agents, br),
-    *(rebrac, fql, qc),
+    *(rebrac, fql, qc, ro2o),
     *(targets.min_q, targets.mean_q, targets.rem, targets.random_min_pair),
     *(targets.weighted_min_pair, targets.independent, targets.mean_of_mins),
     *(targets.mix, targets.first_q, targets.mean_spread),
     *(exploration.policy, exploration.gaussian, exploration.bootstrapped, exploration.oac),
     exploration.sunrise,
     *(bellman.soft, bellman.sampled, bellman.deterministic, bellman.best_of),
-    *(cql_penalty, edac.gradient_diversity),
+    *(cql_penalty, edac.gradient_diversity, q_smoothness, q_pessimism),
     *(initialisers.torch_init, initialisers.edac_init, initialisers.orthogonal_init),
     *(initialisers.xavier_init, initialisers.rlkit_init),
     *(replay.online_only, replay.append, replay.mixed, replay.whole_episodes, replay.balanced),

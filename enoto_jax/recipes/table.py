@@ -27,6 +27,7 @@ from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.algorithms.qc import qc
 from enoto_jax.algorithms.rebrac import rebrac
+from enoto_jax.algorithms.ro2o import ro2o
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.core import AlgorithmConfig
@@ -214,7 +215,7 @@ _PESSIMISTIC = {
         sac(n=10, target=_weighted, exploration=_released, **_rates),
     ),
 }
-# Experimental: docs/rows/enoto_plus.md says why each part is there, and that nothing is claimed.
+# Experimental: docs/methods/enoto_plus.md says why each part is there, and that nothing is claimed.
 _plus: dict[str, Any] = {"n": 10, "layer_norm": True, "actor_rate": 3e-4, "temperature_rate": 3e-4}
 _enoto_plus = _plugged(
     "experimental: ENOTO-CQL with LayerNorm, mean_spread, a relative weight, UTD 4",
@@ -233,6 +234,12 @@ _PLUS = {
 }
 _ENSEMBLES = {
     "sac_n": _same("SAC-N offline and online (An et al. 2021)", sac(**_sac_n)),
+    "ro2o": Recipe(
+        "SAC-N, smooth and pessimistic around the data's states; SAC-N online (Wen et al. 2024)",
+        offline=Phase(ro2o(**_sac_n), OFFLINE_STEPS),
+        handover=handover.carry(),
+        online=Phase(sac(**_sac_n), ONLINE_STEPS, warmup=2_500),
+    ),
     "edac": _same("EDAC offline and online (An et al. 2021)", edac(**_sac_n)),
     "br": Recipe(
         "Balanced Replay with a pessimistic Q-ensemble (Lee et al. 2021)",

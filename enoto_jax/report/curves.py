@@ -231,7 +231,7 @@ def seeds_in_words(seeds: Iterable[int]) -> str:
     found = sorted(set(seeds))
     if len(found) == 1:
         return f"seed {found[0]}"
-    if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+    if len(found) > 2 and found[-1] - found[0] == len(found) - 1:
         return f"seeds {found[0]} to {found[-1]}"
     return f"seeds {', '.join(map(str, found[:-1]))} and {found[-1]}"
 

@@ -96,7 +96,7 @@ _UNIT = {"offline": "offline updates", "online": "online steps"}
 
 @contextlib.contextmanager
 def drawing(env_id: str) -> Iterator[gymnasium.Env]:
-    """The environment, ready to draw, with the model's own camera going along where it has one.
+    """The environment, ready to draw, with a camera that goes along with the robot.
 
     Raises:
       InputError: it draws nothing, or nothing here.
@@ -109,11 +109,34 @@ def drawing(env_id: str) -> Iterator[gymnasium.Env]:
     if is_mujoco:
         use_renderer()
     with contextlib.closing(make_env(env_id, render_mode="rgb_array")) as env:
-        camera = is_mujoco and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
-        if is_mujoco and camera >= 0:
+        if is_mujoco:
             inner: Any = env.unwrapped
-            inner.mujoco_renderer.camera_id = camera
+            _aim(inner.mujoco_renderer, inner.model)
         yield env
+
+
+def _aim(renderer: Any, model: mujoco.MjModel) -> None:
+    """Follow the robot: by the model's own camera, or by one that shows it large, in light."""
+    camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+    if camera >= 0:
+        renderer.camera_id = camera
+        return
+    moving = np.flatnonzero(model.body_weldid[model.geom_bodyid])
+    if len(moving):
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        centre = data.geom_xpos[moving].mean(axis=0)
+        away = np.linalg.norm(data.geom_xpos[moving] - centre, axis=1) + model.geom_rbound[moving]
+        angle = np.radians(model.vis.global_.fovy) / 2
+        renderer.camera_id = None  # a number would fix the camera
+        renderer.default_cam_config = {
+            "type": mujoco.mjtCamera.mjCAMERA_TRACKING,
+            "trackbodyid": int(model.geom_bodyid[moving[0]]),
+            "distance": 1.3 * away.max() / np.tan(angle),
+            "elevation": -15.0,
+        }
+    if not model.nlight:
+        model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.3, 0.7
 
 
 def _frames(

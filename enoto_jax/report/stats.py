@@ -23,7 +23,8 @@ from enoto_jax.report.evaluations import (
     slope,
 )
 
-EARLY = 0.2  # the part of the online phase in which a drop counts as the hand-over's
+# A drop counts as the hand-over's in this part of the online phase, and in at most so many steps.
+EARLY, EARLY_STEPS = 0.2, 20_000
 
 
 def _online(env_steps: np.ndarray, y: np.ndarray, known: bool) -> dict[str, float | None]:
@@ -40,7 +41,7 @@ def _online(env_steps: np.ndarray, y: np.ndarray, known: bool) -> dict[str, floa
     found["handover"] = y[0]
     if len(y) > 1:
         # With rare evaluations the first one after the hand-over may lie beyond the early part.
-        early = max(2, int(np.sum(env_steps <= env_steps[0] + EARLY * covered)))
+        early = max(2, int(np.sum(env_steps <= env_steps[0] + min(EARLY * covered, EARLY_STEPS))))
         lowest = 1 + int(np.argmin(y[1:early]))
         found["worst_after"] = y[1:].min()
         found["drop"] = y[0] - y[lowest]
@@ -105,8 +106,8 @@ def summary(rows: Rows) -> dict[str, Any]:
 
     * `final`, `oracle_best`: the last evaluation and the highest of all.
     * `handover`, `worst_after`: the score at the hand-over, the lowest after it.
-    * `drop`: `handover` minus the lowest score in the first 20% of the online phase (at least one
-      evaluation); a drop is positive, a gain negative.
+    * `drop`: `handover` minus the lowest score in the first 20% of the online phase, at most 20,000
+      steps (at least one evaluation); a drop is positive, a gain negative.
     * `steps_to_recover`: environment steps from the hand-over to the first evaluation after that
       lowest one which is no worse than the hand-over's; 0 without a drop, null when never.
     * `area`: the area under the online curve (trapezoids) over its environment steps: a mean score.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -139,6 +140,9 @@ def aggregates(
     }
 
 
+_LETTERS = re.compile(r"(?<=^\w{12})\w+")  # of a commit, beyond the twelve that tell it from others
+
+
 def provenance(runs: Sequence[Run]) -> dict[str, str]:
     """What the page says at its top: versions of the package and of libraries, git commits."""
     found: dict[str, dict[str, None]] = {}
@@ -146,7 +150,7 @@ def provenance(runs: Sequence[Run]) -> dict[str, str]:
         libraries = run.config.get("versions") or {}
         own = {
             "enoto_jax": run.config.get("package_version") or libraries.get("enoto_jax"),
-            "git commit": run.config.get("git_commit"),
+            "git commit": _LETTERS.sub("", run.config.get("git_commit") or ""),
             **{name: libraries.get(name) for name in ("jax", "gymnasium", "mujoco")},
         }
         for name, value in own.items():

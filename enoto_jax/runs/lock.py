@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -12,17 +13,25 @@ from filelock import FileLock, Timeout
 
 from enoto_jax.types import InputError
 
+# What network file systems answer that know no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder. The system itself frees it when the process ends, however it does.
 
+    On a file system without locks nothing is held, and stderr says so.
+
     Raises:
       InputError: another process holds it.
+      OSError: the folder cannot be written to.
     """
     inside = folder / "checkpoints"
     inside.mkdir(exist_ok=True)
-    lock, holder = FileLock(inside / ".lock", blocking=False), inside / ".holder"
+    # A marker that merely exists, filelock's fall-back, would outlive a kill.
+    lock = FileLock(inside / ".lock", blocking=False, fallback_to_soft=False)
+    holder = inside / ".holder"
     try:
         lock.acquire()
     except Timeout:
@@ -30,11 +39,15 @@ def locked(folder: Path) -> Iterator[None]:
         raise InputError(
             f"--out: process {told} is at work in {folder}; wait for it, or give another folder"
         ) from None
-    except (NotImplementedError, OSError) as error:  # some network file systems know no locks
-        print(f"{folder} cannot be locked: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(f"{folder} cannot be locked: {error.strerror}", file=sys.stderr)
     try:
-        holder.write_text(str(os.getpid()))
+        if lock.is_locked:
+            holder.write_text(str(os.getpid()))
         yield
     finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+        if lock.is_locked:
+            holder.unlink(missing_ok=True)
+            lock.release()

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from enoto_jax.data.source import Source, completed, from_env, load_source, scaled
+from enoto_jax.data.loading import from_env, load_source
+from enoto_jax.data.source import Source, scaled
+from enoto_jax.data.tasks import completed
 from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env, env_spec
 from enoto_jax.recipes import budgets, domains, plugins, registry

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from enoto_jax.data import scores
-from enoto_jax.data.source import from_env
+from enoto_jax.data.loading import from_env
 from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env, check_spec
 from enoto_jax.recipes import plugins

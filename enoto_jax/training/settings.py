@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -133,7 +133,7 @@ class Settings:
     @property
     def numbers(self) -> tuple[int, ...]:
         """The seeds' numbers."""
-        return seed_numbers(self.seeds)
+        return cast(tuple[int, ...], self.seeds)
 
     @property
     def restored(self) -> Path | None:

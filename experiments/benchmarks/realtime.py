@@ -20,7 +20,7 @@ from absl import flags
 
 from enoto_jax import Agent, Transition
 from enoto_jax.cli import command, plans
-from enoto_jax.data.source import from_env, load_source
+from enoto_jax.data.loading import from_env, load_source
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.recipes import registry
 from enoto_jax.runs.folder import config_of

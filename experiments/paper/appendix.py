@@ -1,7 +1,7 @@
 """The appendix: RandomMinPair with each exploration, more and fewer critics, LAPO with two.
 
-python -m experiments.paper.appendix --budget=cpu --seeds=2 --out=runs/paper
-python -m experiments.paper.appendix --part=critics --critics=2,5,10 --budget=cpu --out=runs/paper
+python -m experiments.paper.appendix --budget=laptop --seeds=2 --out=runs/paper
+python -m experiments.paper.appendix --part=critics --critics=2,5,10 --out=runs/paper
 """
 
 from __future__ import annotations

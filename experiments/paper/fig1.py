@@ -1,6 +1,6 @@
 """Figure 1: what the switch from CQL to SAC does, with two critics and with N.
 
-python -m experiments.paper.fig1 --budget=cpu --seeds=2 --out=runs/paper
+python -m experiments.paper.fig1 --budget=laptop --seeds=2 --out=runs/paper
 
 (a) scores after the switch; (b) the critics' average value of the data set meanwhile; (c) how
 far the actions of SAC-N, CQL and a random policy are from the data's, after the offline phase.
@@ -20,7 +20,7 @@ from absl import flags
 from matplotlib.figure import Figure as Canvas
 
 from enoto_jax.cli import command
-from enoto_jax.data.source import load_source
+from enoto_jax.data.loading import load_source
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import build
 from enoto_jax.report import curves

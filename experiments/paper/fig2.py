@@ -1,6 +1,6 @@
 """Figure 2: ENOTO-CQL put together step by step, the mean over locomotion's nine data sets.
 
-python -m experiments.paper.fig2 --budget=cpu --seeds=2 --out=runs/paper
+python -m experiments.paper.fig2 --budget=laptop --seeds=2 --out=runs/paper
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figure 3: five rules that turn N target critics into a Bellman target, without exploration.
 
-python -m experiments.paper.fig3 --budget=cpu --seeds=2 --out=runs/paper
+python -m experiments.paper.fig3 --budget=laptop --seeds=2 --out=runs/paper
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figure 4: three ways to explore with N critics, and none, on WeightedMinPair.
 
-python -m experiments.paper.fig4 --budget=cpu --seeds=2 --out=runs/paper
+python -m experiments.paper.fig4 --budget=laptop --seeds=2 --out=runs/paper
 """
 
 from __future__ import annotations

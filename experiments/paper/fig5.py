@@ -1,6 +1,6 @@
 """Figure 5: ENOTO-CQL among the other methods, on locomotion's nine data sets.
 
-python -m experiments.paper.fig5 --budget=cpu --seeds=2 --out=runs/paper
+python -m experiments.paper.fig5 --budget=laptop --seeds=2 --out=runs/paper
 """
 
 from __future__ import annotations

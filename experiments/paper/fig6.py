@@ -1,6 +1,6 @@
 """Figure 6: ENOTO-LAPO among the other methods, in AntMaze.
 
-python -m experiments.paper.fig6 --budget=cpu --seeds=2 --out=runs/paper
+python -m experiments.paper.fig6 --budget=laptop --seeds=2 --out=runs/paper
 """
 
 from __future__ import annotations

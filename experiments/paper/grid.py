@@ -17,7 +17,7 @@ from absl import flags
 
 from enoto_jax.cli import train
 from enoto_jax.data import minari
-from enoto_jax.data.source import locate, split
+from enoto_jax.data.places import split
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs.files import read_csv
 from enoto_jax.types import InputError
@@ -191,7 +191,7 @@ def folder_name(task: str) -> str:
         path = Path(part)
         is_file = path.suffix.lower() in (".hdf5", ".h5", ".npz")
         names.append(path.stem if is_file else part.removeprefix(minari.PREFIX))
-    return "+".join(names).replace("/", "-") or locate("").name
+    return "+".join(names).replace("/", "-")
 
 
 def _begun(run: Path) -> bool:

@@ -136,10 +136,7 @@ def _run(folder: Path, arguments: tuple[str, ...]) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     saving.SAVE_EVERY_S, saving.SAVE_SHARE, offline.PATIENCE_S = 0.5, 0.2, 0.2
-    for name in list(FLAGS):
-        if FLAGS.find_module_defining_flag(name, "").startswith(("enoto_jax.", "experiments.")):
-            delattr(FLAGS, name)
-    train.define()
+    command.define_only(train)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.txt", "a") as log, redirect_stdout(log), redirect_stderr(log):
         code = command.execute(train.main, ["experiments.train", *arguments, f"--out={folder}"])

@@ -20,7 +20,8 @@ from absl import flags
 from enoto_jax import core
 from enoto_jax.cli import command, compare, train
 from enoto_jax.data import check, minari
-from enoto_jax.data.source import Source, load_source
+from enoto_jax.data.loading import load_source
+from enoto_jax.data.source import Source
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.report import curves, stats
@@ -140,9 +141,7 @@ def _write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], **attributes: Any)
         for number, (key, array) in enumerate(arrays.items()):
             options = {"compression": "gzip", "shuffle": True} if number % 2 else {}
             file.create_dataset(key, data=array, **options)
-        # Text of fixed length: a damaged heap of variable-length text can hang the HDF5 library.
-        texts = {k: np.bytes_(v) if isinstance(v, str) else v for k, v in attributes.items()}
-        file.attrs.update(texts)
+        file.attrs.update(attributes)
 
 
 def _d4rl(folder: Path) -> None:
@@ -256,7 +255,7 @@ def _arguments(folder: Path) -> None:
 
 def _flag(path: Path, rng: np.random.Generator) -> None:
     """Any flag of experiments.train, with a value that it does not expect."""
-    _define(train)
+    command.define_only(train)
     names = sorted(f.name for f in flags.FLAGS.flags_by_module_dict()[train.__name__])
     names = [name for name in names if name not in ("out", "dry_run")]
     _append(path, f"--{names[rng.integers(len(names))]}={mutations.odd(rng)}")
@@ -288,7 +287,7 @@ def _use_arguments(folder: Path) -> None:
 
 def _call(program: Any, *arguments: str) -> None:
     """What the command line does, in this process; its exit code and its lines are the outcome."""
-    _define(program)
+    command.define_only(program)
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = command.execute(program.main, ["program", *arguments])
@@ -297,15 +296,6 @@ def _call(program: Any, *arguments: str) -> None:
         raise InputError("\n".join(lines))
     if code != command.DONE:
         raise AssertionError(f"exit code {code}: {lines}")
-
-
-def _define(program: Any) -> None:
-    for name in list(flags.FLAGS):
-        if flags.FLAGS.find_module_defining_flag(name, "").startswith(
-            ("enoto_jax.", "experiments.")
-        ):
-            delattr(flags.FLAGS, name)
-    program.define()
 
 
 def _config(folder: Path) -> None:

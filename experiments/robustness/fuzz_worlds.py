@@ -7,6 +7,7 @@ Three kinds of input: an environment (spaces, rewards, flags, infos), a data set
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import gymnasium
 import numpy as np
 
 from enoto_jax.data import words
-from enoto_jax.data.source import from_arrays
+from enoto_jax.data.memory import from_arrays
 from enoto_jax.deploy.world import world_of
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.envs.rollout import rollout, uniform
@@ -134,6 +135,8 @@ def _space(tree: dict[str, Any]) -> Any:
         return None
     low, high = (np.asarray(tree[k], np.float64) for k in ("low", "high"))
     shape, dtype = tuple(tree["shape"]), np.dtype(tree["dtype"])
+    if math.prod(shape) > 1_000_000:  # the environment's own memory is not what is looked at
+        raise ValueError(f"too large: {shape}")
     box = gymnasium.spaces.Box(
         np.broadcast_to(low, shape).astype(dtype),
         np.broadcast_to(high, shape).astype(dtype),

@@ -251,6 +251,18 @@ def test_the_weight_of_the_enoto_iql_row_varies_from_transition_to_transition(ba
     assert np.ptp(weights) > 0.05
 
 
+@pytest.mark.parametrize("order", ["value,actor,critic", "actor,critic,value"])
+def test_iqls_order_decides_which_v_actor_and_critics_read(evaluate, batch, data, order):
+    algorithm, state, exact = evaluate(iql, **IQL, order=order, value_rate=0.1)
+    _, metrics = core.update(algorithm, state, batch, KEY)
+    found = {name: float(metrics[name]["loss"]) for name in algorithm.losses}
+    v = rows.value_net(exact.params["value"], data.observation)
+    close(found["value"], rows.iql_value_loss(advantage(exact, data) + v, v, 0.8))
+    before = {"actor": iql_actor_loss(exact, data), "critic": iql_critic_loss(exact, data)}
+    for name, expected in before.items():
+        assert np.isclose(found[name], expected, rtol=1e-5) == (order == "actor,critic,value")
+
+
 def test_oac_on_iql_is_refused_for_its_reason():
     row = override(RECIPES["iql"], "online.algorithm.exploration", oac())
     with pytest.raises(InputError, match="needs the Gaussian before tanh .* algorithm, iql,"):
@@ -264,6 +276,7 @@ def test_oac_on_iql_is_refused_for_its_reason():
     [
         (iql, {"expectile": 1.0}, "iql: expectile is 1.0; it lies between 0 and 1"),
         (iql, {"decay_steps": 0}, "iql: decay_steps is 0; give at least 1, or None"),
+        (iql, {"order": "critic"}, "order is 'critic'; choose one of 'value,actor,critic', 'actor"),
         (iql, {"n": 0}, "num_critics is 0; an ensemble needs at least one critic"),
         (awac, {"lam": 0.0}, "awac: lam is 0.0; it must be above 0"),
         (pex, {"actor_actions": "x"}, "pex: actor_actions is 'x'; choose 'composite' or 'batch'"),

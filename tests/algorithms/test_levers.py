@@ -272,6 +272,73 @@ def test_more_shared_layers_than_there_are_are_refused(shared, spec):
         sac(shared_layers=shared, **SHAPE).build(spec)
 
 
+# A shared head.
+
+
+def test_critics_below_a_shared_head_are_critics_with_equal_output_layers(
+    spec, state_of, batch, double
+):
+    algorithm = sac(shared_head=True, **SHAPE).build(spec)
+    critic = state_of(algorithm).params["critic"]
+    q = algorithm.q(critic, batch.observation, batch.action)
+    head = jax.tree.map(lambda x: np.stack([x] * N), critic["head"]["params"])
+    apart = double({"params": {**critic["trunks"]["params"], **head}})
+    close(q, reference.critics(apart, double(batch.observation), double(batch.action)))
+    assert q.shape == (N, B) and critic["head"]["params"]["out"]["kernel"].shape == (7, 1)
+    both = jnp.stack([batch.action, -batch.action])
+    close(algorithm.q(critic, batch.observation, both)[:, 0], q)
+    own = PerCopy(jnp.broadcast_to(batch.action, (N, B, A)))
+    close(algorithm.q(critic, batch.observation, own), q)
+
+
+def test_a_shared_head_learns_from_every_critic(spec, state_of, batch):
+    """Its gradient is the sum of those that N heads of the same values get."""
+    shared, apart = (sac(shared_head=x, **SHAPE).build(spec) for x in (True, False))
+    state = state_of(shared)
+    parts = state.params["critic"], state.targets["critic"]
+    whole = [
+        {
+            "params": {
+                **p["trunks"]["params"],
+                **jax.tree.map(lambda x: jnp.stack([x] * N), p["head"]["params"]),
+            }
+        }
+        for p in parts
+    ]
+    other = state.replace(
+        params={**state.params, "critic": whole[0]}, targets={**state.targets, "critic": whole[1]}
+    )
+    gradients = [
+        jax.jit(jax.grad(lambda p, x=x, s=s: x.losses["critic"](p, s, batch, KEY)[0]))(
+            s.params["critic"]
+        )
+        for x, s in ((shared, state), (apart, other))
+    ]
+    one, many = gradients[0]["head"]["params"]["out"], gradients[1]["params"].pop("out")
+    jax.tree.map(lambda x, each: close(x, each.sum(axis=0)), one, many)
+    jax.tree.map(close, gradients[0]["trunks"], gradients[1])
+
+
+@pytest.mark.parametrize("make", [cql, edac])
+def test_a_shared_head_is_unstacked_in_its_trunks_and_learns_the_same(make, spec, state_of, batch):
+    algorithm = make(shared_head=True, **SHAPE).build(spec)
+    state = state_of(algorithm)
+    parts = unstack(algorithm, state)
+    assert isinstance(parts.params["critic"]["trunks"], Unstacked)
+    assert not isinstance(parts.params["critic"]["head"], Unstacked)
+    assert_same(restack(parts), state)
+    update = jax.jit(lambda state: core.update(algorithm, state, batch, KEY)[0])
+    jax.tree.map(close, restack(update(parts)), update(state))
+
+
+@pytest.mark.parametrize("others", [{"shared_layers": 1}, {"learners": 2}])
+def test_a_shared_head_alone(others, spec):
+    with pytest.raises(
+        InputError, match="shared_head: not together with shared_layers or learners"
+    ):
+        sac(shared_head=True, **others, **SHAPE).build(spec)
+
+
 # Dropout.
 
 
@@ -318,7 +385,9 @@ def test_critics_drop_apart_and_keys_make_the_masks():
     close(critics.apply(Noisy(drawn, KEY), observation, action), noisy[index])
 
 
-@pytest.mark.parametrize("options", [{}, {"shared_layers": 1}, {"learners": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"shared_layers": 1}, {"shared_head": True}, {"learners": 2}]
+)
 def test_losses_drop_units_and_what_acts_does_not(options, spec, state_of, batch):
     options = {"layer_norm": True, "actor_value": targets.mean_q(), **options, **SHAPE}
     with_dropout, without = (sac(dropout=p, **options).build(spec) for p in (0.3, 0.0))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import check_data, command
-from tests.helpers import define_flags, reach_data
+from enoto_jax.cli.command import define_only
+from tests.helpers import reach_data
 
 
 class Called(NamedTuple):
@@ -30,7 +31,7 @@ def call(monkeypatch, tmp_path, capsys):
     np.savez(tmp_path / "plain.npz", **arrays)
 
     def call(*arguments) -> Called:
-        define_flags(check_data)
+        define_only(check_data)
         capsys.readouterr()
         arguments = ["enoto_jax.cli.check_data", *map(str, arguments)]
         code = command.execute(check_data.main, arguments, positional="task")

@@ -8,9 +8,10 @@ import pytest
 
 from enoto_jax import load_source
 from enoto_jax.cli import collect, command
+from enoto_jax.cli.command import define_only
 from enoto_jax.envs import rollout
 from enoto_jax.training import run
-from tests.helpers import define_flags, quick_compiling, successor, tiny
+from tests.helpers import quick_compiling, successor, tiny
 
 ARGUMENTS = (
     "--env=InvertedPendulum-v5",
@@ -28,7 +29,7 @@ KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-r
 
 
 def call(*arguments) -> int:
-    define_flags(collect)
+    define_only(collect)
     return command.execute(collect.main, ["enoto_jax.cli.collect", *map(str, arguments)])
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from enoto_jax.cli import command, compare
-from tests.helpers import define_flags
+from enoto_jax.cli.command import define_only
 from tests.report.test_paired import run
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def call(folder, *names):
-    define_flags(compare)
+    define_only(compare)
     runs = ",".join(str(folder / name) for name in names)
     out = folder / "out.png"
     return command.execute(compare.main, ["compare", f"--runs={runs}", f"--out={out}"])

@@ -4,11 +4,11 @@ import jax
 import pytest
 
 from enoto_jax.cli import command, doctor
-from tests.helpers import define_flags
+from enoto_jax.cli.command import define_only
 
 
 def call(capsys) -> tuple[int, dict[str, list[str]]]:
-    define_flags(doctor)
+    define_only(doctor)
     code = command.execute(doctor.main, ["doctor"])
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     return code, {word: [rest for w, rest in lines if w == word] for word, _ in lines}

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from enoto_jax.cli import command, compiled, hints, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
 from enoto_jax.recipes.table import RECIPES, recipe
-from tests.helpers import define_flags
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def said(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(compiled, "keep", lambda given: pytest.fail("training began"))
 
     def said(*arguments):
-        define_flags(train)
+        define_only(train)
         monkeypatch.setattr("sys.argv", ["enoto train", "--budget=smoke", "--dry_run", *arguments])
         code = command.execute(train.main, ["enoto train", "--budget=smoke", *arguments])
         out, err = capsys.readouterr()

@@ -8,8 +8,9 @@ import pytest
 
 import enoto_jax
 from enoto_jax.cli import command, main
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes.table import RECIPES
-from tests.helpers import define_flags, python
+from tests.helpers import python
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_the_help_of_a_command(name, columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setattr(sys, "argv", [f"enoto {name}"])
     program = import_module(main.module(name))
-    define_flags(program)
+    define_only(program)
     assert command.execute(program.main, [f"enoto {name}", "--help"]) == 0
     out = capsys.readouterr().out
     examples = [x for x in out.splitlines() if re.match(r"  (MUJOCO_GL=egl )?enoto ", x)]
@@ -72,7 +73,7 @@ def test_every_flag_is_in_a_group(name):
     if name == "sweep":
         pytest.importorskip("ray")
     program = import_module(main.module(name))
-    define_flags(program)
+    define_only(program)
     groups = getattr(program, "GROUPS", {})
     named = [flag for names in groups.values() for flag in names]
     modules = [program.__name__, *(["enoto_jax.cli.grid"] if name == "sweep" else [])]
@@ -82,7 +83,7 @@ def test_every_flag_is_in_a_group(name):
 
 def test_the_full_help_has_every_flag(monkeypatch, capsys):
     program = import_module(main.module("train"))
-    define_flags(program)
+    define_only(program)
     assert command.execute(program.main, ["enoto train", "--helpfull"]) == 0
     assert "logtostderr" in capsys.readouterr().out
 

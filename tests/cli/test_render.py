@@ -12,6 +12,7 @@ import pytest
 
 from enoto_jax import core, transforms
 from enoto_jax.cli import command, render
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import build
 from enoto_jax.report import film
@@ -20,7 +21,7 @@ from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.streams import stream
 from enoto_jax.training import run
 from enoto_jax.types import InputError
-from tests.helpers import REACH, define_flags, quick_compiling, reach_source, tiny
+from tests.helpers import REACH, quick_compiling, reach_source, tiny
 
 SEEDS = (3, 5)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -99,7 +100,7 @@ def test_from_scratch_the_first_policy_is_the_untrained_one(tmp_path, state_of):
 
 def test_a_film_shows_both_episodes(finished, tmp_path, capsys):
     folder, _ = finished
-    define_flags(render)
+    define_only(render)
     out = tmp_path / "new" / "film.gif"
     arguments = ["render", str(folder), f"--out={out}", "--seed=5", "--fps=25"]
     assert command.execute(render.main, arguments, positional="run") == command.DONE
@@ -170,7 +171,7 @@ def test_mujoco_draws_where_there_is_a_renderer(monkeypatch):
     ],
 )
 def test_bad_input(finished, capsys, arguments, said):
-    define_flags(render)
+    define_only(render)
     arguments = [a.format(run=finished[0]) for a in arguments]
     code = command.execute(render.main, ["render", *arguments], positional="run")
     error = capsys.readouterr().err

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from enoto_jax.cli import command, grid, sweep, worker
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
 from enoto_jax.runs import files
 from enoto_jax.types import InputError
-from tests.helpers import ROOT, define_flags
+from tests.helpers import ROOT
 
 # Ray starts its processes by fork, from a process in which other tests have used JAX.
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
@@ -36,7 +37,7 @@ def call(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        define_flags(sweep)
+        define_only(sweep)
         capsys.readouterr()
         arguments = ["enoto_jax.cli.sweep", *SMALL, f"--out={tmp_path / 'out'}", *arguments]
         code = command.execute(sweep.main, arguments)
@@ -50,7 +51,7 @@ def cells(tmp_path):
     """cells(*arguments) -> the grid's."""
 
     def cells(*arguments):
-        define_flags(sweep)
+        define_only(sweep)
         sweep.FLAGS(["enoto_jax.cli.sweep", *SMALL, *arguments])
         return grid.cells(tmp_path / "out")
 
@@ -91,7 +92,7 @@ def test_equal_offline_phases_are_trained_once(cells, tmp_path):
 
 def test_the_budget_is_settled_where_the_sweep_begins(tmp_path, monkeypatch):
     """A worker on an accelerator must not take another one than this machine has planned."""
-    define_flags(sweep)
+    define_only(sweep)
     sweep.FLAGS(["enoto_jax.cli.sweep", *SMALL[1:]])
     monkeypatch.setattr(grid.budgets, "fitting", lambda: "demo")
     (cell,) = grid.cells(tmp_path / "out")
@@ -106,7 +107,7 @@ def test_a_grid_from_a_file(cells, tmp_path):
         "method: [sac, rlpd]\nseeds: 2\nset: [online.algorithm.discount=0.9]\n"
         "vary:\n  utd: [1, 2]\n  algorithm.hidden: ['8,8', '16']\n"
     )
-    define_flags(sweep)
+    define_only(sweep)
     sweep.FLAGS(["enoto_jax.cli.sweep", "--preset=smoke", "--seeds=1"])
     grid.read(file)
     found = grid.cells(tmp_path / "out")
@@ -164,7 +165,7 @@ def ray():
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("JAX_PLATFORMS", "cpu")
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        define_flags(sweep)
+        define_only(sweep)
         sweep.FLAGS(["enoto_jax.cli.sweep"])
         sweep.start_ray()
         yield ray
@@ -189,7 +190,7 @@ def test_a_finished_run_is_to_do_again_with_more_online_steps(cells, tmp_path):
 def done(ray, tmp_path_factory):
     """Two rows and the offline phase that they share, trained."""
     out = tmp_path_factory.mktemp("sweep") / "out"
-    define_flags(sweep)
+    define_only(sweep)
     arguments = ["enoto_jax.cli.sweep", *SMALL, "--method=bc", "--vary=utd=1|2", f"--out={out}"]
     assert command.execute(sweep.main, arguments) == command.DONE
     return out, arguments
@@ -211,13 +212,13 @@ def test_every_run_is_trained_once(done):
 def test_a_finished_sweep_starts_nothing(done, monkeypatch):
     _, arguments = done
     monkeypatch.setattr(sweep, "start_ray", lambda: pytest.fail("Ray was started"))
-    define_flags(sweep)
+    define_only(sweep)
     assert command.execute(sweep.main, arguments) == command.DONE
 
 
 def test_a_folder_of_another_run_is_refused(done, capsys):
     _, arguments = done
-    define_flags(sweep)
+    define_only(sweep)
     assert command.execute(sweep.main, [*arguments, "--eval_every=5"]) == command.BAD_INPUT
     assert "holds another run" in capsys.readouterr().err
 
@@ -255,7 +256,7 @@ def patient(arguments, folder, token, gpus, after=0):
 
 
 def run(tmp_path: Path, function, *arguments: str) -> sweep.Sweep:
-    define_flags(sweep)
+    define_only(sweep)
     sweep.FLAGS(["enoto_jax.cli.sweep", *SMALL, "--method=sac", *arguments])
     found = sweep.Sweep(grid.cells(tmp_path), tmp_path, function)
     found.run()

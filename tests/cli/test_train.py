@@ -14,12 +14,13 @@ import pytest
 
 import enoto_jax
 from enoto_jax.cli import command, compiled, evaluate, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import budgets, units
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs import progress
 from enoto_jax.training import offline, online, run
 from enoto_jax.training.entrance import source_of
-from tests.helpers import define_flags, python, reach_data
+from tests.helpers import python, reach_data
 
 MODULE = "experiments.train"
 FILES = {
@@ -67,7 +68,7 @@ def call(monkeypatch, tmp_path, capsys):
 
     def call(*arguments) -> Called:
         arguments = [MODULE, *map(str, arguments)]
-        define_flags(train)
+        define_only(train)
         monkeypatch.setattr("sys.argv", arguments)
         capsys.readouterr()
         code = command.execute(train.main, arguments)
@@ -504,7 +505,7 @@ def test_an_evaluation_again_gives_the_runs_own_numbers(smoke, capsys, tmp_path)
     kept = [line.split(",") for line in (folder / "evaluations.csv").read_text().splitlines()[1:]]
     for which, phase, step in (("latest", "online", "300"), ("handover", "offline", "400")):
         out = tmp_path / f"{which}.csv"
-        define_flags(evaluate)
+        define_only(evaluate)
         arguments = ["evaluate", str(folder), f"--which={which}", f"--out={out}"]
         assert command.execute(evaluate.main, arguments, "run") == command.DONE, capsys.readouterr()
         own = [row for row in kept if row[:2] == [phase, step]]
@@ -525,7 +526,7 @@ def test_an_evaluation_of_what_is_no_run(smoke, capsys, tmp_path):
         ([str(folder), "--env=Hopper-v4"], "observation size 11"),
         ([str(folder), "--which=first"], "--which"),
     ):
-        define_flags(evaluate)
+        define_only(evaluate)
         code = command.execute(evaluate.main, ["evaluate", *arguments], "run")
         err = capsys.readouterr().err
         assert code == command.BAD_INPUT and words in err and err.count("\n") == 1, err

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import command, compiled, train
-from tests.helpers import define_flags, quick_compiling, reach_data
+from enoto_jax.cli.command import define_only
+from tests.helpers import quick_compiling, reach_data
 
 SEEDS = (0, 1)
 ARGUMENTS = (
@@ -40,7 +41,7 @@ def run(tmp_path_factory):
     arguments = ["enoto train", *ARGUMENTS, f"--task={folder / 'reach.hdf5'}"]
     with quick_compiling(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "keep", lambda given: None)  # this process has its own
-        define_flags(train)
+        define_only(train)
         code = command.execute(train.main, [*arguments, f"--out={folder / 'out'}"])
     for number, handler in handlers.items():
         signal.signal(number, handler)

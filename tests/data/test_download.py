@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,7 +13,7 @@ import pytest
 
 from enoto_jax.data import download
 from enoto_jax.types import InputError
-from tests.helpers import largest_file
+from tests.helpers import largest_file, python
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -24,6 +25,8 @@ class Handler(BaseHTTPRequestHandler):
         server, start = self.server, 0
         requested = self.headers.get("Range")
         server.requests.append(requested)
+        if len(server.requests) == 2 and server.pause:
+            server.pause.wait(60)
         if server.fails:
             return self.send_error(404)
         if requested and server.resumes:
@@ -41,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.content, server.limit, server.requests = CONTENT, len(CONTENT), []
-    server.resumes, server.fails = True, False
+    server.resumes, server.fails, server.pause = True, False, None
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
@@ -136,11 +139,37 @@ def test_no_network(server, monkeypatch):
 
 def test_two_processes_fetch_it_once(server):
     server.limit = 50_000  # several connections, so that they would interleave
-    with ThreadPoolExecutor(2) as pool:  # flock also keeps apart two opens of one process
+    with ThreadPoolExecutor(2) as pool:  # the lock also keeps apart two threads
         paths = list(pool.map(download.resolve, ["tiny-v2", "tiny-v2"]))
     assert paths[0].read_bytes() == CONTENT
     assert len(server.requests) == 6
     assert names(paths[0].parent) == ["tiny.hdf5", "tiny.hdf5.sha256"]
+
+
+FETCH = """
+import sys
+from enoto_jax.data import download
+remote = download.RemoteFile("tiny-v2", sys.argv[1], int(sys.argv[2]), sys.argv[3], "tiny.hdf5")
+download.catalogue = lambda: {"tiny-v2": remote}
+download.resolve("tiny-v2")
+"""
+
+
+def test_a_killed_download_neither_locks_the_next_out_nor_loses_what_it_had(server, tmp_path):
+    server.limit, server.pause = 100_000, threading.Event()
+    url = f"http://127.0.0.1:{server.server_port}/tiny.hdf5"
+    sha = hashlib.sha256(CONTENT).hexdigest()
+    other = python("-c", FETCH, url, str(len(CONTENT)), sha)
+    deadline = time.monotonic() + 60
+    while len(server.requests) < 2 and time.monotonic() < deadline:  # the second one waits
+        time.sleep(0.02)
+    assert "tiny.hdf5.lock" in names(tmp_path / "cache")
+    other.kill()
+    other.communicate()
+    server.pause.set()
+    assert download.resolve("tiny-v2").read_bytes() == CONTENT
+    assert server.requests[:3] == [None, "bytes=100000-", "bytes=100000-"]
+    assert names(tmp_path / "cache") == ["tiny.hdf5", "tiny.hdf5.sha256"]
 
 
 def test_without_permission_nothing_is_fetched(server):

@@ -191,3 +191,59 @@ def test_a_header_that_python_2_wrote_is_read_without_a_word(tmp_path, tiny):
     with zipfile.ZipFile(tmp_path / "set.npz", "a") as archive:
         archive.writestr("rewards.npy", npy(header, rewards.tobytes()))
     np.testing.assert_array_equal(d4rl.read(tmp_path / "set.npz")["rewards"], rewards)
+
+
+def heap_of(path):
+    """The bytes of a file and where its one global heap begins."""
+    content = bytearray(path.read_bytes())
+    (heap,) = [i for i in range(len(content)) if content[i : i + 8] == b"GCOL\1\0\0\0"]
+    return content, heap
+
+
+def first_object(content, heap, number, length):
+    content[heap + 16 : heap + 18] = number.to_bytes(2, "little")
+    content[heap + 24 : heap + 32] = length.to_bytes(8, "little")
+
+
+# What libhdf5 adds to its place in the heap is then nothing: it looks at the same object for ever.
+STUCK = {"free space of no length": (0, 0), "a length that wraps round": (1, 2**64 - 16)}
+
+
+@pytest.mark.parametrize("how", STUCK)
+@pytest.mark.parametrize("what", ["virtual array", "text"])
+def test_a_heap_that_libhdf5_loops_in_is_refused(tmp_path, tiny, what, how):
+    path = tmp_path / "set.hdf5"
+    with h5py.File(path, "w") as file:
+        for key, array in tiny.items():
+            if (what, key) == ("virtual array", "observations"):
+                file["rows"] = array
+                virtual(file, key, ".", "rows", array.shape)
+            else:
+                file[key] = array
+        if what == "text":
+            file.attrs["env_id"] = "Hopper-v4"
+    load_source(path).load()
+    content, heap = heap_of(path)
+    first_object(content, heap, *STUCK[how])
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="its heap of texts and virtual arrays is damaged") as told:
+        load_source(path)
+    assert str(path) in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_damaged_heap_beside_is_refused_too(tmp_path, tiny):
+    with h5py.File(tmp_path / "beside.hdf5", "w") as file:
+        file["observations"] = tiny["observations"]
+        file.attrs["made by"] = "a recorder"
+    with h5py.File(tmp_path / "set.hdf5", "w") as file:
+        for key, array in tiny.items():
+            if key == "observations":
+                virtual(file, key, "beside.hdf5", key, array.shape)
+            else:
+                file[key] = array
+    load_source(tmp_path / "set.hdf5").load()
+    content, heap = heap_of(tmp_path / "beside.hdf5")
+    first_object(content, heap, 0, 0)
+    (tmp_path / "beside.hdf5").write_bytes(content)
+    with pytest.raises(InputError, match="its heap of texts and virtual arrays is damaged"):
+        load_source(tmp_path / "set.hdf5")

@@ -59,7 +59,8 @@ def test_what_leaves_the_bounds_is_refused(opened, tiny):
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, None), (None, 1), (1, 0), (0, np.inf), ([0, 0], 1), ("x", 1), ("", "")]
+    ("low", "high"),
+    [(0, None), (None, 1), (1, 0), (0, np.inf), (0, 10**400), ([0, 0], 1), ("x", 1), ("", "")],
 )
 def test_bounds_that_are_none_are_refused(opened, tiny, low, high):
     with pytest.raises(InputError, match="action_low and action_high must both be given"):
@@ -134,6 +135,7 @@ VERDICTS = {  # actions, low, high -> scaled, environments
     "narrower": (RNG.uniform(-0.4, 0.4, (99, 2)), -0.4, 0.4, True, True),
     "scaled for a narrower box": (RNG.uniform(-1, 1, (99, 2)), -0.4, 0.4, True, False),
     "one dimension": (RNG.uniform([-1, 0], [1, 9], (99, 2)), [-1, 0], [1, 9], False, True),
+    "half of the same box": (RNG.uniform(0, 1, (99, 2)), -1, 1, True, False),
     "neither": (RNG.uniform(-9, 9, (99, 2)), -2, 2, False, False),
     "no box": (RNG.uniform(-1, 1, (99, 2)), 1, 1, True, False),
 }

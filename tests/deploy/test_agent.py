@@ -255,6 +255,7 @@ def test_a_budget_is_above_zero(source):
         ({"seed": True}, "seed: True"),
         ({"action_low": -1.0}, "give both, or none"),
         ({"action_low": [0.0, 0.0], "action_high": 1.0}, r"action_low has shape \[2\], \[1\]"),
+        ({"action_low": [[1], [2, 3]], "action_high": 1.0}, "action_low is of type list, numbers"),
         ({"action_low": 1.0, "action_high": 1.0}, "action 0 lies between 1 and 1"),
         ({"action_low": -np.inf, "action_high": 1.0}, "action_low holds NaN or infinity"),
         ({"env": "Reach-v0", "action_low": 0.0}, "give the environment or the bounds"),

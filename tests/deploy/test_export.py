@@ -16,6 +16,7 @@ import pytest
 import enoto_jax
 from enoto_jax.cli import command, doctor
 from enoto_jax.cli import export as program
+from enoto_jax.cli.command import define_only
 from enoto_jax.deploy import export, numpy_runtime
 from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.table import RECIPES
@@ -23,7 +24,7 @@ from enoto_jax.runs import policies
 from enoto_jax.training import run
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError
-from tests.helpers import define_flags, parse_shell, quick_compiling, reach_source, tiny
+from tests.helpers import parse_shell, quick_compiling, reach_source, tiny
 
 LOW, HIGH = np.float32([-2.0, 0.0]), np.float32([2.0, 3.0])
 TRANSFORM = Transform(
@@ -141,7 +142,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(trained):
     path = trained.parent / "policy.zip"
-    define_flags(program)
+    define_only(program)
     argv = ["export", str(trained), f"--out={path}", "--seed=5"]
     assert command.execute(program.main, argv, positional="run") == command.DONE
     return path
@@ -313,7 +314,7 @@ def test_every_file_of_a_bundle_is_guarded(bundle, tmp_path):
     ],
 )
 def test_bad_input_writes_nothing(trained, tmp_path, capsys, arguments, message):
-    define_flags(program)
+    define_only(program)
     argv = ["export", *(a.format(run=trained, tmp=tmp_path) for a in arguments)]
     assert command.execute(program.main, argv, positional="run") == command.BAD_INPUT
     error = capsys.readouterr().err
@@ -342,7 +343,7 @@ def test_what_the_page_shows_runs(trained, bundle, tmp_path, monkeypatch, capsys
     for line in shown:
         module, positional, arguments = parse_shell(line)
         called = import_module(module)
-        define_flags(called)
+        define_only(called)
         arguments = [
             {"--hz=50": "--hz=1000", "--steps=1000": "--steps=30"}.get(a, a) for a in arguments
         ]

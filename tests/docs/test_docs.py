@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.table import RECIPES
 from experiments import table
 from experiments.paper import readme
-from tests.helpers import define_flags, parse_shell, quick_compiling
+from tests.helpers import parse_shell, quick_compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "WORKSPACE.md", "docs/index.md"]
@@ -90,7 +91,7 @@ def make(target: str) -> str:
 def call(module: str, positional: str | None, arguments: list[str]) -> int:
     """What the module's command does with these arguments, without a new interpreter."""
     program = import_module(module)
-    define_flags(program)
+    define_only(program)
     return command.execute(program.main, [module, *arguments], positional)
 
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from enoto_jax.cli import command, grid, sweep, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.runs import hosts
-from tests.helpers import define_flags
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "clusters.md").read_text()
 
@@ -33,14 +33,14 @@ def test_sweeps(tmp_path, monkeypatch, capsys):
     lines = calls("sh", "enoto sweep")
     assert len(lines) == 2
     for arguments in lines:
-        define_flags(sweep)
+        define_only(sweep)
         assert command.execute(sweep.main, ["enoto_jax.cli.sweep", *arguments]) == command.DONE
         assert re.search(r"\d+ runs, [1-9]\d* from a shared offline phase", capsys.readouterr().out)
     assert len(calls("bash", "enoto sweep")) == 2
 
 
 def test_the_grid_is_one(tmp_path):
-    define_flags(sweep)
+    define_only(sweep)
     sweep.FLAGS(["enoto_jax.cli.sweep"])
     (tmp_path / "grid.yaml").write_text(blocks("yaml")[0])
     grid.read(tmp_path / "grid.yaml")
@@ -64,7 +64,7 @@ def test_runs_over_hosts(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     lines = calls("sh", "enoto train") + calls("bash", "enoto train")
     for arguments in lines:
-        define_flags(train)
+        define_only(train)
         arguments = [a for a in arguments if not a.startswith("--task=")]  # from the network
         arguments = ["experiments.train", *arguments, "--preset=smoke", "--dry_run"]
         assert command.execute(train.main, arguments) == command.DONE

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from experiments.benchmarks import data
-from tests.helpers import define_flags, parse_shell, quick_compiling
+from tests.helpers import parse_shell, quick_compiling
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TINY = {
@@ -29,7 +30,7 @@ def blocks(page: str, language: str) -> list[str]:
 def run(line: str) -> int:
     module, positional, arguments = parse_shell(line)
     program = import_module(module)
-    define_flags(program)
+    define_only(program)
     arguments = [module, *arguments, *TINY[module]]
     return command.execute(program.main, arguments, positional=positional)
 
@@ -87,7 +88,7 @@ def test_rows_are_repeated(tmp_path, monkeypatch, capsys):
     from enoto_jax.data.places import ASSETS
 
     (path,) = ASSETS.glob("*.hdf5")
-    define_flags(data)
+    define_only(data)
     arguments = ["data", str(path), "--rows=25000"]
     assert command.execute(data.main, arguments, positional="task") == command.DONE
     assert '"rows": 25000' in capsys.readouterr().out
@@ -97,6 +98,6 @@ def test_rows_are_repeated(tmp_path, monkeypatch, capsys):
 
 
 def test_nothing_to_measure(capsys):
-    define_flags(data)
+    define_only(data)
     assert command.execute(data.main, ["data"], positional="task") == command.BAD_INPUT
     assert capsys.readouterr().err.startswith("error: --task")

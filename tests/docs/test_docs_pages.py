@@ -9,11 +9,12 @@ import pytest
 from absl import flags
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.report.metrics import EXPLAINED
 from enoto_jax.runs import files
-from tests.helpers import define_flags, parse_shell, quick_compiling
+from tests.helpers import parse_shell, quick_compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -66,14 +67,14 @@ def run(line: str) -> None:
     if "--method=sac" in arguments:  # it has no offline phase
         extra = [a for a in extra if not a.startswith("--offline_steps")]
     program = import_module(module)
-    define_flags(program)
+    define_only(program)
     assert command.execute(program.main, [module, *arguments, *extra], positional) == 0, line
 
 
 def parsed(line: str) -> flags.FlagValues:
     """A command that a test cannot afford: its program takes these flags and values."""
     module, _, arguments = parse_shell(line)
-    define_flags(import_module(module))
+    define_only(import_module(module))
     assert flags.FLAGS([module, *arguments]) == [module], line
     return flags.FLAGS
 

@@ -234,3 +234,26 @@ def test_evaluation_starts_depend_on_seed_and_number_alone():
     starts = seen[0].reshape(6, 2)
     other = evaluate("Reach-v0", [3, 5], 5)[1][0].reshape(6, 2)
     assert len(np.unique(np.concatenate([starts, other]), axis=0)) == 12
+
+
+class Listed(Reach):
+    """Its reward is a list of one number, at which Gymnasium's own checker would warn."""
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, [reward], *rest
+
+
+register("ReachHalf-v0", Odd, kwargs={"action_space": BOX(-2.0, 2.0, (1,), np.float16)})
+register("ReachListed-v0", Listed)
+
+
+@pytest.mark.parametrize(("env_id", "bound"), [("ReachHalf-v0", 2.0), ("ReachListed-v0", 1.0)])
+def test_what_can_be_used_is_used_without_a_warning(env_id, bound):
+    envs = SeedEnvs(env_id, [0], SAME)
+    envs.begin()
+    found = envs.step(np.float32([[0.5]])).transition  # warnings are errors here
+    expected = successor(found.observation, found.action, bound)
+    np.testing.assert_allclose(found.next_observation, expected, atol=1e-3)
+    np.testing.assert_allclose(found.reward, -np.abs(expected[:, 1]), atol=1e-3)
+    envs.close()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from enoto_jax.recipes.recipe import build
 from enoto_jax.training import online
 from enoto_jax.training.seeds import SeedMap
@@ -15,7 +16,7 @@ from enoto_jax.transforms import transform
 from enoto_jax.types import Spec
 from experiments.benchmarks import all as whole
 from experiments.benchmarks import evaluations, rates, scaling, step_parts, updates
-from tests.helpers import define_flags, quick_compiling
+from tests.helpers import quick_compiling
 
 SPEC = Spec(17, 6)
 SMALL = ("--set=algorithm.hidden=8,8", "--batch_size=8", "--rounds=2", "--seconds=0.01")
@@ -28,7 +29,7 @@ def quick(tmp_path_factory):
 
 
 def run(program, *arguments) -> int:
-    define_flags(program)
+    define_only(program)
     return command.execute(program.main, [program.__name__, *SMALL, *arguments])
 
 
@@ -157,7 +158,7 @@ def test_an_evaluations_step_by_processes(capsys):
 
 
 def test_a_table_and_a_picture_of_what_more_costs(tmp_path):
-    define_flags(scaling)
+    define_only(scaling)
     small = [flag for flag in SMALL if "batch_size" not in flag]
     axes = ["--num_critics=2,4", "--batch_size=8", "--seeds=2", "--rows=50"]
     arguments = ["bench_scale", *small, *axes, "--method=td3_bc", f"--out={tmp_path / 'scale'}"]
@@ -172,9 +173,9 @@ def test_a_table_and_a_picture_of_what_more_costs(tmp_path):
 
 
 def _row(method: str):
-    define_flags(updates)
+    define_only(updates)
     updates.FLAGS(["bench", *SMALL])
-    define_flags(step_parts)
+    define_only(step_parts)
     updates.FLAGS(["bench_online", *SMALL])
     return updates.row(method, None, 8)
 

@@ -6,9 +6,10 @@ import subprocess
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from experiments.benchmarks import peers
 from experiments.benchmarks.peer_scripts import CASES, Case, Peer
-from tests.helpers import define_flags, quick_compiling
+from tests.helpers import quick_compiling
 
 SMALL = ("algorithm.hidden=8,8",)
 SCRIPT = """
@@ -74,7 +75,7 @@ def checkouts(tmp_path, monkeypatch):
 
 
 def run(*arguments) -> int:
-    define_flags(peers)
+    define_only(peers)
     return command.execute(peers.main, ["peers", *arguments])
 
 

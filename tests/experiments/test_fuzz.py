@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from experiments.robustness import fuzz, fuzz_targets
-from tests.helpers import define_flags
 
 QUICK = ["d4rl", "antmaze", "virtual", "npz", "minari", "evaluations", "bundle"]
 QUICK += ["environment", "arrays", "told"]
@@ -33,7 +33,7 @@ def test_what_is_mutated_is_good_before(tmp_path, name):
 
 def test_the_command_counts(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    define_flags(fuzz)
+    define_only(fuzz)
     arguments = ["--cases=6", "--targets=npz,d4rl", "--out=out"]
     assert command.execute(fuzz.main, ["fuzz", *arguments]) == command.DONE
     with open("out/counts.csv", newline="") as file:

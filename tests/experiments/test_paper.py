@@ -13,11 +13,13 @@ from absl import flags
 from PIL import Image
 
 from enoto_jax.cli import command, plans, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.data.write import write_d4rl
 from enoto_jax.report import curves
 from enoto_jax.training import offline, online
+from enoto_jax.types import InputError
 from experiments.paper import draw, fig1, grid
-from tests.helpers import ROOT, define_flags, parse_shell, quick_compiling, reach_source
+from tests.helpers import ROOT, parse_shell, quick_compiling, reach_source
 
 TINY = (
     "--preset=smoke",
@@ -49,7 +51,7 @@ PUBLISHED = "task,method,env_steps,score\nreach,ENOTO-CQL,4,-9.0\nreach,ENOTO-CQ
 
 def call(script: str, *arguments: str) -> int:
     program = import_module(f"experiments.paper.{script}")
-    define_flags(program)
+    define_only(program)
     return command.execute(program.main, [script, *map(str, arguments)])
 
 
@@ -105,7 +107,7 @@ def figures() -> list[grid.Figure]:
     found = [FIG1]
     for script in SCRIPTS:
         program = import_module(f"experiments.paper.{script}")
-        define_flags(program)
+        define_only(program)
         flags.FLAGS([script])
         if script == "appendix":
             found += program.figures().values()
@@ -155,7 +157,7 @@ def test_the_commands_of_the_page(out, everything, task, monkeypatch, capsys):
         if name == train.__name__:  # as far as its beginning
             arguments = [a.replace("off_enoto_cql", "off_cql") for a in arguments] + ["--dry_run"]
         arguments += [f"--task={task}"] if not name.endswith("render") else []
-        define_flags(program := import_module(name))
+        define_only(program := import_module(name))
         code = command.execute(program.main, [name, *arguments], positional=positional)
         assert code == command.DONE, (line, capsys.readouterr().err)
         called.append(name.split(".")[-1])
@@ -237,7 +239,7 @@ def _fresh(flag):
 
 @pytest.mark.parametrize(
     "wrong, said",
-    [("--method=sac", "--method"), ("--restore=x", "--restore"), ("--budget=laptop", "--budget")],
+    [("--method=sac", "--method"), ("--restore=x", "--restore"), ("--budget=hour", "--budget")],
 )
 def test_bad_flags(task, tmp_path, capsys, wrong, said):
     assert call("fig3", wrong, f"--task={task}", f"--out={tmp_path}") == command.BAD_INPUT
@@ -250,7 +252,8 @@ def test_tasks_of_a_figure_have_folders_of_their_own():
     assert grid.folder_name("/data/walker2d-medium.hdf5") == "walker2d-medium"
     assert grid.folder_name("minari:mujoco/hopper/medium-v0") == "mujoco-hopper-medium-v0"
     assert grid.folder_name("a.hdf5+b.npz") == "a+b"
-    assert grid.folder_name("") == "pendulum-replay"
+    with pytest.raises(InputError, match="names no data set"):
+        grid.folder_name("")
 
 
 def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
 from experiments.paper import readme
-from tests.helpers import define_flags
 
 HEADER = "phase,step,env_steps,seed,return_mean,return_std,score,episodes,wall_s\n"
 
@@ -28,7 +28,7 @@ def run(folder, seed=0, config=None, slope=1):
 
 
 def call(*arguments):
-    define_flags(readme)
+    define_only(readme)
     return command.execute(readme.main, ["readme", *arguments], positional="runs")
 
 

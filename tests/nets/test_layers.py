@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from enoto_jax.nets import cpu_kernels, initialisers, networks
+from enoto_jax.nets import cpu_kernels, cvae, initialisers, networks
 from enoto_jax.nets.ensembles import ensemble
-from enoto_jax.nets.layers import LayerNorm, Linear
+from enoto_jax.nets.networks import LayerNorm, Linear
 from tests.algorithms.test_losses import close
 
 KEY = jax.random.key(0)
 B, I, O = 6, 5, 4  # noqa: E741
-LINEAR = Linear(O, initialisers._constant(0.0), initialisers._constant(0.0))
+LINEAR = Linear(O, initialisers.torch_init())
 
 
 @pytest.fixture(params=["as on a CPU", "as elsewhere"])
@@ -104,7 +104,7 @@ NETWORKS = {
     "critic": (networks.Critic((8, 7), layer_norm=True), (I, O)),
     "actor": (networks.TanhGaussian(O, (8, 7), layer_norm=True), (I,)),
     "ensemble": (ensemble(networks.Critic((8, 7), layer_norm=True), 3), (I, O)),
-    "cvae": (networks.CVAE(O, 2, (8,)), (I, O, 2)),
+    "cvae": (cvae.CVAE(O, 2, (8,)), (I, O, 2)),
 }
 
 

@@ -7,11 +7,12 @@ import pytest
 
 import enoto_jax
 from enoto_jax.cli import command, compiled, evaluate, train
+from enoto_jax.cli.command import define_only
 from enoto_jax.deploy import export
 from enoto_jax.recipes import plugins, registry
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import InputError
-from tests.helpers import define_flags, quick_compiling, tiny
+from tests.helpers import quick_compiling, tiny
 
 MODULE = """
 import dataclasses
@@ -76,7 +77,7 @@ def here(folder, monkeypatch):
 
 
 def call(program, *arguments, positional=None):
-    define_flags(program)
+    define_only(program)
     arguments = [program.__name__, *map(str, arguments)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", arguments)

@@ -195,6 +195,7 @@ def test_a_folder_gives_its_title(tmp_path):
         ([1, 0], "seeds 0 and 1"),
         ([0, 1, 2], "seeds 0 to 2"),
         ([0, 2, 5], "seeds 0, 2 and 5"),
+        ([0, 1, 10**30], f"seeds 0, 1 and {10**30}"),
     ],
 )
 def test_seeds_in_words(seeds, words):

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import command, report
+from enoto_jax.cli.command import define_only
 from enoto_jax.report import page, tables
 from enoto_jax.report.runs import find
 from enoto_jax.runs.files import EVALUATION_COLUMNS, METRIC_COLUMNS, CsvLog, read_csv
 from enoto_jax.types import InputError
 from tests.browser import chromium, requests, size
-from tests.helpers import ROOT, define_flags
+from tests.helpers import ROOT
 
 DAMAGED, COPY = "c/damaged", "c/copy"
 TASKS = ("hopper-medium-v2", "walker2d-medium", "ant-medium")
@@ -109,7 +110,7 @@ def folder(tmp_path_factory):
 
 
 def run(*arguments):
-    define_flags(report)
+    define_only(report)
     return command.execute(report.main, ["report", *map(str, arguments)], positional="runs")
 
 

@@ -55,6 +55,13 @@ def test_one_seed_by_hand():
     assert found["seeds"] == 1
 
 
+def test_a_drop_is_sought_in_the_first_20_000_steps():
+    long = [{**row, "env_steps": 1_000 * row["env_steps"]} for row in rows(0, [1], ONLINE)]
+    assert one(stats.summary(long)["online"])["drop"] == 20  # 20% and 20,000 steps are the same
+    longer = [{**row, "env_steps": 2_000 * row["env_steps"]} for row in rows(0, [1], ONLINE)]
+    assert one(stats.summary(longer)["online"])["drop"] == 10  # of 20,000 and 40,000 the first
+
+
 def test_the_best_overall_may_be_offline():
     found = stats.summary(rows(0, [1, 90, 40], ONLINE))
     assert one(found["overall"]) == {"final": 65, "oracle_best": 90}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.cli import command
-from enoto_jax.data.source import from_env
+from enoto_jax.data.loading import from_env
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.runs import saving
 from enoto_jax.runs.checkpoint import Checkpoints

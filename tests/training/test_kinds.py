@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax.data.source import from_env
+from enoto_jax.data.loading import from_env
 from enoto_jax.training.record import Stopped
 from enoto_jax.types import InputError, RunError
 from tests.helpers import REACH, assert_same, reach_source, successor, tiny

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from enoto_jax.data.source import from_env
+from enoto_jax.data.loading import from_env
 from enoto_jax.deploy import export
 from enoto_jax.envs.gym import make_env
 from enoto_jax.runs import files

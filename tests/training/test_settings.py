@@ -6,7 +6,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from enoto_jax.data.source import from_env
+from enoto_jax.data.loading import from_env
 from enoto_jax.training import run
 from enoto_jax.training.settings import Options, Settings
 from enoto_jax.types import InputError
