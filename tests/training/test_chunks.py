@@ -10,6 +10,7 @@ import pytest
 from enoto_jax import Agent, core, load_policy
 from enoto_jax.cli import collect, command
 from enoto_jax.cli import export as export_program
+from enoto_jax.cli.command import define_only
 from enoto_jax.deploy import export
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.exploration import gaussian
@@ -23,7 +24,7 @@ from enoto_jax.training.result import Again
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
 from enoto_jax.types import Chunk, InputError
-from tests.helpers import REACH, assert_same, define_flags, reach_source, tiny
+from tests.helpers import REACH, assert_same, reach_source, tiny
 from tests.small_runs import (
     SEEDS,
     Killed,
@@ -188,7 +189,7 @@ def test_a_policy_gives_whole_chunks(still, tmp_path):
     for call in (policy.act, policy.sample):
         with pytest.raises(InputError, match="chooses 3 actions at once: call actions"):
             call(seen)
-    define_flags(export_program)
+    define_only(export_program)
     argv = ["export", str(still), f"--out={tmp_path / 'policy.zip'}", "--seed=5"]
     assert command.execute(export_program.main, argv, positional="run") == command.DONE
     bundle = export.load(tmp_path / "policy.zip")
@@ -199,10 +200,10 @@ def test_a_policy_gives_whole_chunks(still, tmp_path):
 def test_what_collect_can_take_of_a_run(still, tmp_path, capsys):
     """Its buffer, not data of its policy, which would take single actions."""
     argv = ["collect", f"--run={still}", f"--out={tmp_path}"]
-    define_flags(collect)
+    define_only(collect)
     assert command.execute(collect.main, argv) == command.BAD_INPUT
     assert "acts in chunks" in capsys.readouterr().err
-    define_flags(collect)
+    define_only(collect)
     assert command.execute(collect.main, [*argv, "--kinds=replay"]) == command.DONE
 
 

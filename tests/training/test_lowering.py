@@ -6,7 +6,7 @@ import pytest
 
 from enoto_jax.exploration import policy
 from enoto_jax.nets import cpu_kernels
-from enoto_jax.recipes.recipe import build, example_transition
+from enoto_jax.recipes.recipe import build, example_data, example_transition
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import offline, online
@@ -48,7 +48,7 @@ def test_both_programs_lower(method):
     seed, count = shape(np.int32, 1), shape(np.int32)
 
     def data(algorithm):
-        return jax.eval_shape(lambda: example_transition(REACH, algorithm, ROWS))
+        return jax.eval_shape(lambda: example_data(REACH, algorithm, ROWS))
 
     if built.offline is not None:
         state = template(lambda: abstract(built.offline), 1)
