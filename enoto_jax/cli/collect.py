@@ -283,7 +283,7 @@ def from_run(folder: Path, out: Path) -> None:
             kept, infos, _ = rollout.rollout(env_id, act, FLAGS.rows, FLAGS.seed)
         path = out / f"{kind}.hdf5"
         more = {f"infos/{k}": v for k, v in infos.items()}
-        write_d4rl(path, kept, about, {**more, "metadata/algorithm": config["method"]})
+        write_d4rl(path, kept, about, {**more, "metadata/algorithm": config.get("method", "own")})
         print(f"{path}: {len(kept.reward):,} rows, {path.stat().st_size / 1e6:.2f} MB")
 
 

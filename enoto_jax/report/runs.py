@@ -72,7 +72,7 @@ def read(folder: Path) -> Run:
     Raises:
         InputError: A file in it is missing or damaged.
     """
-    config = read_config(folder / "config.json")
+    config = {"method": "own", **read_config(folder / "config.json")}  # a recipe without a name
     for key in ("method", "task"):
         if not isinstance(config.get(key), str):
             raise InputError(f"{folder}: is not a run's folder: config.json has no {key}")

@@ -21,6 +21,8 @@ from enoto_jax.training.seeds import use_cores
 from enoto_jax.training.settings import Options, Settings, seed_numbers
 from enoto_jax.types import InputError
 
+OWN = "own"  # the method of a recipe that has no name in the table
+
 
 def train(
     method: str | Recipe = "enoto_cql",
@@ -82,9 +84,11 @@ def train(
     folder = Path("runs") / f"{name}-{source.name}".replace("/", "-") if out is None else out
     if not isinstance(folder, str | os.PathLike):
         raise InputError(f"out: {folder!r}; give the run's folder")
-    about = {"data_version": source.version, "data_physics": source.physics}
-    if name is not None:
-        about["method"] = name
+    about = {
+        "method": name or OWN,
+        "data_version": source.version,
+        "data_physics": source.physics,
+    }
     if isinstance(data, str | os.PathLike):
         about["task_given"] = os.fspath(data)
     options["about"] = {**about, **(options.get("about") or {})}

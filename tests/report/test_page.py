@@ -146,6 +146,16 @@ def test_an_offline_run_that_others_went_on_from_is_no_row_of_its_own(tmp_path):
     assert [run.row for run in find([tmp_path])[0]] == ["to_sac"]
 
 
+def test_a_recipe_without_a_name_is_a_row_too(tmp_path):
+    make(tmp_path / "mine", "cql", "reach", (0,))
+    path = tmp_path / "mine" / "config.json"
+    config = json.loads(path.read_text())
+    del config["method"]
+    path.write_text(json.dumps(config))
+    found, problems = find([tmp_path])
+    assert [run.row for run in found] == ["own"] and not problems
+
+
 def test_tasks_are_told_apart_by_their_data(tmp_path):
     """But a run that reads no data is on the same task as those that do."""
 

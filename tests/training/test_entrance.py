@@ -208,13 +208,13 @@ def test_a_name_and_a_budget_are_what_the_command_makes_of_them(given):
 
 def test_a_name_alone_gets_the_budget_that_fits(given, monkeypatch):
     monkeypatch.setattr(budgets, "fitting", lambda: "demo")
-    assert given("cql")["recipe"].offline.steps == 8_000
+    assert given("cql")["recipe"].offline.steps == 4_000
 
 
 def test_a_recipe_stays_as_it_is(given):
     row, source = tiny("cql"), reach_source(env_id=None)
     found = given(row, source, "out", env="Reach-v0")
-    assert found["recipe"] is row and "seeds" not in found and "method" not in found["about"]
+    assert found["recipe"] is row and "seeds" not in found and found["about"]["method"] == "own"
     assert found["source"].max_episode_steps == 20  # completed by the environment
     changed = given(row, source, "out", overrides={"algorithm.hidden": [4, 4], "utd": "3"})
     assert changed["recipe"].online.utd == 3
