@@ -43,7 +43,6 @@ LAYOUTS = ((r"AntMaze_", ("achieved_goal", "observation")),)
 _ID = re.compile(r"([\w-]+/)*[\w-]+-v\d+", re.ASCII)
 _EPISODE = re.compile(r"episode_(0|[1-9]\d{0,9})", re.ASCII)
 _ROWS = ("rewards", "terminations", "truncations")
-_METADATA_LIMIT = 1 << 24  # bytes
 _MOST_LEAVES = 1000  # groups that hold each other could have any number
 
 
@@ -113,7 +112,9 @@ def _download(dataset_id: str, folder: Path) -> None:
 @contextmanager
 def opened(folder: Path) -> Iterator[files.Opened]:
     """Opens a data set in the flat layout; the attributes are those of D4RL's files, and notes."""
-    metadata = _read_metadata(folder / "metadata.json")
+    metadata = files.read_json(
+        folder / "metadata.json", "give the id of a Minari data set, or fetch it"
+    )
     kind = metadata.get("data_format", "hdf5")
     if kind != "hdf5" and kind not in minari_columns.KINDS:
         raise InputError(
@@ -238,18 +239,6 @@ def _arrays(file: h5py.File, layout: Layout, low: np.ndarray, high: np.ndarray) 
         "timeouts": _Timeouts(*rows(["truncations"]), terminations),  # type: ignore[call-arg]
         "next_observations": Rows(*rows(layout.observed, slice(1, None))),
     }
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    with files.guarded(path):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; give the id of a Minari data set, or fetch it")
-        if path.stat().st_size > _METADATA_LIMIT:
-            raise InputError(f"{path}: too large for metadata; copy or download it again")
-        metadata = json.loads(path.read_bytes())
-    if not isinstance(metadata, dict):
-        raise InputError(f"{path}: holds no metadata; copy or download it again")
-    return metadata
 
 
 def _part(metadata: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
