@@ -136,7 +136,8 @@ def guarded(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except _MALFORMED as error:
-        reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
+        text = "".join(c if c.isprintable() or c.isspace() else "?" for c in str(error))
+        reason = " ".join(text.split()).strip("'\"") or type(error).__name__
         raise InputError(
             f"{path}: cannot be read ({reason}); it is damaged, incomplete or of another kind: "
             "copy or download it again"

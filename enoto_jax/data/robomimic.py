@@ -64,10 +64,9 @@ def _flat(file: h5py.File, path: Path) -> files.Opened:
     first = file[names[0]]
     found = {f"obs/{key}": files.find(first, f"obs/{key}") for key in _keys(first["obs"])}
     observed, images = _observed(found)
-    attributes = {
-        "notes": _notes(file, observed, images),
-        "unread": _unread(file, first, {*found} - {*observed, *images}),
-    }
+    notes = _notes(file, observed, images)
+    unread = _unread(file, first, {*found} - {*observed, *images})
+    attributes = {"notes": notes, "unread": unread}
     if not observed:
         text = f"no vectors in {names[0]}/obs (keys: {', '.join([*found][:12]) or 'none'})"
         return files.Opened({}, attributes, {"observations": text})
@@ -76,7 +75,7 @@ def _flat(file: h5py.File, path: Path) -> files.Opened:
         leaves |= {f"next_{leaf}": width for leaf, width in leaves.items()}
     else:
         text = "no next_obs: a demonstration's last row is left out unless it is a success"
-        attributes["notes"].append(text)
+        notes.append(text)
     leaves |= {"actions": width_of(files.find(first, "actions")), "rewards": 0}
     episodes, problems = survey(file, names, leaves, path)
     if problems:
