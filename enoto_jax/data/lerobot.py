@@ -14,6 +14,7 @@ changes, and never where a file ends. What the flat layout makes of them:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ _INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 def is_one(path: Path) -> bool:
     """Whether a folder is a data set of LeRobot."""
-    return (path / "meta" / "info.json").is_file()
+    return os.path.isfile(path / "meta" / "info.json")  # which is False for impossible names
 
 
 @contextmanager

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ _MOST_KEYS = 1000
 
 def is_one(path: Path) -> bool:
     """Whether a file is HDF5 with robomimic's groups."""
-    if not path.is_file() or not h5py.is_hdf5(path):
+    if not os.path.isfile(path) or not h5py.is_hdf5(path):
         return False
     try:
         with files.guarded(path), files.open_hdf5(path) as file:
