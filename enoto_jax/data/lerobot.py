@@ -81,10 +81,10 @@ def _flat(frames: Frames, *, invented: bool) -> files.Opened:
     arrays["timeouts"] = dropped = last & ~arrays["terminals"]
     if count := dropped.sum():
         lost = int((arrays["rewards"][dropped] != 0).sum())
-        told = f", {lost} of them with a reward" if lost else ""
+        told = f" (with a reward: {lost})" if lost else ""
         notes.append(
-            f"{count} episodes do not end in a terminal frame: their last frames, after which "
-            f"nothing was observed, are dropped{told}"
+            "last frames of episodes dropped, as no observation follows and nothing marks them "
+            f"as terminal: {count}{told}"
         )
     used = {*observed, "action", *_INDICES, *(() if invented else (_REWARD, _SUCCESS, _TRUNCATED))}
     used |= {_DONE} if not invented and _SUCCESS not in frames.types else set()

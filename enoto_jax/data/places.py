@@ -97,7 +97,8 @@ def _what_is_there(path: Path) -> str:
             f"is a file of a kind that is not read ({path.suffix or 'no suffix'}); data sets are "
             f"{kinds} files, see docs/own_data.md"
         )
-    if "main_data.hdf5" in entries or (path / "data" / "main_data.hdf5").exists():
+    of_minari = ("data/metadata.json", "data/main_data.hdf5", "main_data.hdf5")
+    if any((path / name).exists() for name in of_minari):
         return (
             f"is a Minari data set; give {minari.PREFIX}ID, with its root in MINARI_DATASETS_PATH"
         )

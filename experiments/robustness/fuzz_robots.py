@@ -21,8 +21,9 @@ def robomimic(folder: Path) -> None:
             group = file.create_group(f"data/demo_{number}")
             group["actions"] = rng.uniform(-1, 1, (steps, 2))
             group["rewards"] = np.float64((np.arange(steps) == steps - 1) & (number != 1))
-            for key in ("obs", "next_obs"):
-                group[f"{key}/object"] = rng.normal(size=(steps, 3))
+            seen = rng.normal(size=(steps + 1, 3))
+            for key, values in (("obs", seen[:-1]), ("next_obs", seen[1:])):
+                group[f"{key}/object"] = values
                 group[f"{key}/eye"] = np.zeros((steps, 2, 2, 3), np.uint8)
 
 
