@@ -65,6 +65,11 @@ def _flat(frames: Frames, *, invented: bool) -> files.Opened:
         return files.Opened({}, {}, {"episode_index": problem})
     notes = _notes(frames, observed)
     if invented:
+        if _SUCCESS in frames.types and (failed := (last & (_flag(frames, _SUCCESS) != 1)).sum()):
+            text = (
+                f"{_SUCCESS} is 0 at the end of {failed} episodes, so {PREFIX} is not true of all"
+            )
+            return files.Opened({}, {}, {_SUCCESS: f"{text}; add a column {_REWARD}"})
         arrays |= {"rewards": last.astype(np.float32), "terminals": last}
         notes.append("no rewards were recorded: 1 at every episode's last frame, a success, else 0")
     else:

@@ -165,6 +165,8 @@ def test_rewards_are_invented_only_on_request(write, columns):
 def test_the_demonstrations_prefix_is_for_folders_without_rewards(write, columns, tmp_path):
     refused(r"has rewards \(next.reward\); leave out", f"demonstrations:{write(columns)}")
     refused("no meta/info.json", f"demonstrations:{tmp_path}")
+    del columns["next.reward"]
+    refused("next.success is 0 at the end of 2 episodes", f"demonstrations:{write(columns)}")
 
 
 def test_given_bounds_replace_the_data_s_own_range(write, columns):
