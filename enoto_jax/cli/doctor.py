@@ -69,6 +69,12 @@ OPTIONAL = (
         f"{_PIP} 'enoto_jax[minari]'",
     ),
     Extra(
+        "pyarrow",
+        "LeRobot's data, and Minari's in arrow or parquet",
+        ("pyarrow",),
+        f"{_PIP} 'enoto_jax[robots]'",
+    ),
+    Extra(
         "gymnasium-robotics",
         "its environments",
         ("gymnasium_robotics",),

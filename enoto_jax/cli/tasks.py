@@ -54,8 +54,9 @@ def cached() -> tuple[list[str], list[str]]:
 def in_minari(root: Path | None = None) -> list[str]:
     """The data sets in Minari's folder, as --task takes them."""
     root = minari.root() if root is None else root
-    found = sorted(root.glob("**/data/main_data.hdf5")) if root.is_dir() else []
-    return [minari.PREFIX + path.parents[1].relative_to(root).as_posix() for path in found]
+    names = ("main_data.hdf5", "metadata.json")  # the latter alone: arrow or parquet files
+    found = {path.parents[1] for name in names for path in root.glob(f"**/data/{name}")}
+    return sorted(minari.PREFIX + folder.relative_to(root).as_posix() for folder in found)
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -97,7 +97,7 @@ def define() -> None:
     text(
         "task",
         None,
-        "D4RL id, minari:ID, ogbench:ID, .hdf5, .h5 or .npz file; several joined "
+        "D4RL id, minari:ID, ogbench:ID, .hdf5, .h5 or .npz file, LeRobot folder; several joined "
         "by +. Default: in the package.",
     )
     text("env", None, "Gymnasium id, or none. Default: the data set's own.")

@@ -128,8 +128,9 @@ def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None =
     texts = [*source.notes, *dataset.notes]
     texts += notes.on_arrays(flat_arrays(dataset.transitions))
     texts += notes.leaps(dataset.transitions)
-    if bounds is not None and (note := notes.action_units(dataset, *bounds).note):
-        texts.append(note)
+    if bounds is not None:
+        note = notes.action_units(dataset, *bounds).note
+        texts += [text for text in (note, _range_note(source, *bounds)) if text]
     found = [Finding(False, text) for text in texts]
     found += notes.on_episodes(dataset.transitions, source.max_episode_steps)
     found.sort(key=lambda finding: not finding.error)
@@ -261,9 +262,22 @@ def env_findings(
             f"{spec.action_size}; give --env the environment that they come from",
         )
         return
+    if note := _range_note(source, own.low, own.high):
+        yield Finding(False, note)
     known = actions is not None and np.isfinite(actions).all()
     if known and (note := notes.action_units(actions, own.low, own.high).note):
         yield Finding(False, note)
+
+
+def _range_note(source: Source, low: np.ndarray, high: np.ndarray) -> str:
+    """What to say where actions are scaled from other bounds than the environment's."""
+    if not source.of_range or np.allclose(source.action_bounds, (low, high)):
+        return ""
+    return (
+        "actions are scaled from the data's own range, and -1 and 1 are the environment's bounds "
+        f"{flat.interval(low, high)}: give action_low and action_high ('env' for these), unless "
+        "the data are in other units"
+    )
 
 
 def summary(report: Report) -> list[str]:

@@ -7,6 +7,7 @@ a chunk of deflated rows can unpack to a thousand times its size before its leng
 
 from __future__ import annotations
 
+import json
 import math
 import mmap
 import os
@@ -18,6 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +34,7 @@ from enoto_jax.types import InputError, Spec
 
 _DEEPEST = 3  # virtual arrays of virtual arrays
 _HEAP = b"GCOL\1\0\0\0"  # how a global heap begins (HDF5 format, III.E)
+_JSON_LIMIT = 1 << 24  # bytes
 _CACHE = 1 << 20  # bytes that HDF5 keeps; everything is read once
 # What h5py, zipfile, json and numpy raise on malformed files (found by fuzzing, see the tests).
 _MALFORMED = (
@@ -58,6 +61,18 @@ class Opened(NamedTuple):
     attributes: Mapping[str, Any]  # what the file says of its task
     problems: Mapping[str, str]  # what is wrong with the layout, by key
     words: Mapping[str, str] = MappingProxyType({})  # D4RL's key -> the file's, where they differ
+
+
+@dataclass(frozen=True)
+class Worked:
+    """An array of the flat layout that is worked out when it is indexed."""
+
+    make: Callable[[], np.ndarray]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.make()[index]
 
 
 class Header(NamedTuple):
@@ -123,11 +138,33 @@ def guarded(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except _MALFORMED as error:
-        reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
+        text = "".join(c if c.isprintable() or c.isspace() else "?" for c in str(error))
+        reason = " ".join(text.split()).strip("'\"") or type(error).__name__
         raise InputError(
             f"{path}: cannot be read ({reason}); it is damaged, incomplete or of another kind: "
             "copy or download it again"
         ) from error
+
+
+def read_json(path: Path, missing: str) -> dict[str, Any]:
+    """What a file of JSON says of a data set.
+
+    Args:
+        path: where it is.
+        missing: what to do where it is not.
+
+    Raises:
+        InputError: it is not there, or holds something else.
+    """
+    with guarded(path):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; {missing}")
+        if path.stat().st_size > _JSON_LIMIT:
+            raise InputError(f"{path}: too large for metadata; copy or download it again")
+        found = json.loads(path.read_bytes())
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds no metadata; copy or download it again")
+    return found
 
 
 def open_hdf5(path: Path) -> h5py.File:

@@ -1,9 +1,10 @@
-"""Where data come from: a D4RL, Minari or OGBench id, a file, the small data set in the package, or
-several of them in a row; or an environment alone."""
+"""Where data come from: a D4RL, Minari or OGBench id, a file or a folder, the small data set in the
+package, or several of them in a row; or an environment alone."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,8 +27,10 @@ def load_source(
     Args:
         task: a D4RL id (`hopper-medium-v2`), `minari:` and the id of a Minari data set, `ogbench:`
             and the id of one of OGBench's single tasks (a folder may stand before it), the path of
-            an `.hdf5`, `.h5` or `.npz` file in D4RL's layout, several of these joined by `+`, or
-            None for the data set that ships with the package.
+            an `.hdf5`, `.h5` or `.npz` file in D4RL's layout, of an HDF5 file of robomimic's, of a
+            LeRobot folder (after `demonstrations:` where it has no rewards and every episode is a
+            success), several of these joined by `+`, or None for the data set that ships with the
+            package.
         download: whether a data set that is named by its id and is not there may be fetched.
         action_low: lowest action that the data were recorded with, see `scaled`.
         action_high: highest one.
@@ -69,6 +72,8 @@ def from_place(place: Place) -> Source:
     source = described(
         name, header.spec, header.attributes, env_id, family_name, path=path, read=read
     )
+    if "action_range" in header.attributes:
+        return replace(scaled(source, *header.attributes["action_range"]), of_range=True)
     return scaled(source, *(header.attributes.get(f"action_{end}") for end in ("low", "high")))
 
 

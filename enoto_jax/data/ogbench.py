@@ -17,9 +17,8 @@ import functools
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,26 +214,14 @@ def _ends_problem(ends: np.ndarray) -> str:
     return "" if (ends == 0).any() else "terminals are 1 in every row: no row has a successor"
 
 
-@dataclass(frozen=True)
-class _Worked:
-    """An array of the flat layout that is worked out when it is indexed."""
-
-    make: Callable[[], np.ndarray]
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return self.make()[index]
-
-
-def _arrays(file: Mapping[str, Any], task: Task, ends: np.ndarray) -> dict[str, _Worked]:
+def _arrays(file: Mapping[str, Any], task: Task, ends: np.ndarray) -> dict[str, files.Worked]:
     kept = np.flatnonzero(~ends)
     count = len(kept)
 
-    def rows(name: str, after: int = 0) -> _Worked:
+    def rows(name: str, after: int = 0) -> files.Worked:
         array = file[name]
         shape = (count, *array.shape[1:])
-        return _Worked(lambda: array[()][kept + after], shape, array.dtype)
+        return files.Worked(lambda: array[()][kept + after], shape, array.dtype)
 
     @functools.cache
     def done() -> np.ndarray:
@@ -251,9 +238,9 @@ def _arrays(file: Mapping[str, Any], task: Task, ends: np.ndarray) -> dict[str, 
     return {
         "observations": rows("observations"),
         "actions": rows("actions"),
-        "rewards": _Worked(reward, (count,), number),
-        "terminals": _Worked(over, (count,), flag),
-        "timeouts": _Worked(lambda: ends[kept + 1] & ~over(), (count,), flag),
+        "rewards": files.Worked(reward, (count,), number),
+        "terminals": files.Worked(over, (count,), flag),
+        "timeouts": files.Worked(lambda: ends[kept + 1] & ~over(), (count,), flag),
         "next_observations": rows("observations", 1),
     }
 

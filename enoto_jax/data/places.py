@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from enoto_jax.data import d4rl, files, minari, ogbench
+from enoto_jax.data import d4rl, files, lerobot, minari, ogbench, robomimic
 from enoto_jax.data.download import catalogue, resolve
 from enoto_jax.types import InputError
 
@@ -59,11 +59,20 @@ def locate(task: str, *, download: bool = True) -> Place:
     if task.startswith(ogbench.PREFIX):
         path, name, opened = ogbench.resolve(task.removeprefix(ogbench.PREFIX))
         return Place(opened, path, name, False)
+    if task.startswith(lerobot.PREFIX):
+        path = Path(os.path.expanduser(task.removeprefix(lerobot.PREFIX)))
+        if not lerobot.is_one(path):
+            raise InputError(f"{task}: no meta/info.json in {path}; give a data set of LeRobot")
+        return Place(lerobot.demonstrations, path, path.resolve().name, False)
     path = Path(os.path.expanduser(task))
     if path.suffix.lower() in _SUFFIXES:
         if found := ogbench.hint(path):
             raise InputError(f"{path}: {found}")
+        if robomimic.is_one(path):
+            return Place(robomimic.opened, path, path.stem, False)
         return Place(d4rl.opened, path, path.stem)
+    if lerobot.is_one(path):
+        return Place(lerobot.opened, path, path.resolve().name, False)
     if task not in catalogue() and (found := _what_is_there(path) or _environment(task)):
         raise InputError(f"{task}: {found}")
     return Place(d4rl.opened, resolve(task, download=download), task)
@@ -88,7 +97,8 @@ def _what_is_there(path: Path) -> str:
             f"is a file of a kind that is not read ({path.suffix or 'no suffix'}); data sets are "
             f"{kinds} files, see docs/own_data.md"
         )
-    if "main_data.hdf5" in entries or (path / "data" / "main_data.hdf5").exists():
+    of_minari = ("data/metadata.json", "data/main_data.hdf5", "main_data.hdf5")
+    if any((path / name).exists() for name in of_minari):
         return (
             f"is a Minari data set; give {minari.PREFIX}ID, with its root in MINARI_DATASETS_PATH"
         )

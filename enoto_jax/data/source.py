@@ -69,6 +69,7 @@ class Source:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # Gymnasium's, to make env_id with
     unread: tuple[str, ...] = ()  # names of arrays that the data also hold
     action_bounds: flat.Bounds | None = None  # that actions were scaled from; None: as stored
+    of_range: bool = False  # those bounds are only the data's own range: given ones replace them
 
     def load(self) -> Dataset:
         """Reads and checks the data, once.
@@ -101,6 +102,7 @@ class Source:
 
     def _read(self) -> _Read:
         if self.parts:
+            _check_ranges(self.parts)
             found = [part._read() for part in self.parts]
             named = zip(self.parts, found, strict=True)
             return _Read(
@@ -151,7 +153,7 @@ def scaled(source: Source, low: Any, high: Any) -> Source:
     """
     if low is None and high is None:
         return source
-    if source.action_bounds is not None:
+    if source.action_bounds is not None and not source.of_range:
         known = flat.interval(*source.action_bounds)
         raise InputError(
             f"{source.name}: its actions are scaled already, from {known} as the data say; "
@@ -167,9 +169,9 @@ def scaled(source: Source, low: Any, high: Any) -> Source:
     bounds = flat.checked_bounds(low, high, size, source.name)
     if source.parts:
         parts = tuple(scaled(part, *bounds) for part in source.parts)
-        return replace(source, parts=parts, action_bounds=bounds)
+        return replace(source, parts=parts, action_bounds=bounds, of_range=False)
     read = source.read and partial(source.read, bounds=bounds)
-    return replace(source, read=read, action_bounds=bounds)
+    return replace(source, read=read, action_bounds=bounds, of_range=False)
 
 
 def concatenate(sources: Sequence[Source]) -> Source:
@@ -203,6 +205,18 @@ def concatenate(sources: Sequence[Source]) -> Source:
         unread=tuple(dict.fromkeys(name for source in sources for name in source.unread)),
         **known | {"env_kwargs": known["env_kwargs"] or {}},
     )
+
+
+def _check_ranges(parts: Sequence[Source]) -> None:
+    """Refuses actions that mean different things once each part is scaled from its own range."""
+    if not any(part.of_range for part in parts):
+        return
+    bounds = {part.action_bounds and flat.interval(*part.action_bounds) for part in parts}
+    if len(bounds) > 1:
+        raise InputError(
+            f"{parts[0].name}: the actions of data sets after it are scaled from other ranges; "
+            "give action_low and action_high for all"
+        )
 
 
 def _common(texts) -> str:

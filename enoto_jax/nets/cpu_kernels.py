@@ -115,8 +115,11 @@ def _layer_norm_forward(primals, tangents):
     dx, dscale, dbias = tangents
     out, unit, rate = _layer_norm_parts(x, scale, bias)
     rows, width = x.shape
-    centred = dx - _wide(_mean(dx), width) - unit * _wide(_mean(dx * unit), width)
-    change = rate * centred * scale + unit * _tall(dscale, rows) + _tall(dbias, rows)
+    # Written for its transpose: there the means are broadcasts, `_wide` and `_tall` are products, and
+    # nothing large changes its sign.
+    d = rate * dx
+    own, along = (_wide(-jnp.mean(x, axis=-1, keepdims=True), width) for x in (d, d * unit))
+    change = (d + own + unit * along) * scale + unit * _tall(dscale, rows) + _tall(dbias, rows)
     return out, change
 
 

@@ -77,12 +77,13 @@ class Setup(NamedTuple):
         data_hash = self.dataset and self.dataset.content_hash
         if data_hash is None and restored is not None:  # what the restored phase has learned from
             data_hash = run_folder.config_of(restored).get("data_hash")
+        bounds = self.bounds or self.source.action_bounds  # without an environment, the data's
         return {
             **provenance.found(),
             **(self.settings.about or {}),
             "task": self.source.name,
             "env": "none" if self.env is None else self.env.text,
-            "action_bounds": self.bounds and [bound.tolist() for bound in self.bounds],
+            "action_bounds": bounds and [bound.tolist() for bound in bounds],
             "seeds": list(self.settings.numbers),
             "eval_episodes": self.settings.eval_episodes,
             "final_episodes": self.settings.final_episodes,

@@ -33,7 +33,7 @@ from enoto_jax.training.record import Record
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
 from enoto_jax.types import InputError, Spec
-from experiments.robustness import fuzz_bundle, fuzz_worlds, mutations
+from experiments.robustness import fuzz_bundle, fuzz_robots, fuzz_worlds, mutations
 
 SECRET = 0.40625  # every number outside; exact in all types of numbers with a fraction
 SPEC = Spec(2, 1)
@@ -241,9 +241,9 @@ def _minari(folder: Path) -> None:
     (place / "metadata.json").write_text(json.dumps(metadata))
 
 
-def _use_minari(folder: Path) -> None:
+def _use_minari(folder: Path, name: str = MINARI_ID) -> None:
     os.environ["MINARI_DATASETS_PATH"] = str(folder)
-    _use_task("minari:" + MINARI_ID)
+    _use_task("minari:" + name)
 
 
 # Flags and configurations.
@@ -436,6 +436,25 @@ TARGETS: dict[str, Target] = {
         },
         _use_minari,
     ),
+    "robomimic": Target(fuzz_robots.robomimic, _HDF5, _use_file),
+    "lerobot": Target(
+        fuzz_robots.lerobot,
+        _everywhere(mutations.BYTES, "arm/data/chunk-000/*.parquet")
+        | {f"description: {k}": ("arm/meta/*.json", v) for k, v in mutations.JSON.items()},
+        _use_file,
+    ),
+    **{
+        f"minari_{kind}": Target(
+            partial(fuzz_robots.minari, kind=kind),
+            _everywhere(mutations.BYTES, f"{fuzz_robots.MINARI_ID}/data/*/part-0.{kind}")
+            | {
+                f"metadata: {k}": (f"{fuzz_robots.MINARI_ID}/data/metadata.json", v)
+                for k, v in mutations.JSON.items()
+            },
+            partial(_use_minari, name=fuzz_robots.MINARI_ID),
+        )
+        for kind in ("arrow", "parquet")
+    },
     "flags": Target(
         _arguments,
         {"a flag": ("*.json", _flag), "--task": ("*.json", _task), "--set": ("*.json", _set)},
@@ -480,6 +499,7 @@ TARGETS: dict[str, Target] = {
 TURNS = (
     *10 * ("d4rl", "antmaze", "virtual", "words", "npz", "minari", "bundle"),
     *10 * ("environment", "arrays", "told"),
+    *10 * ("robomimic", "lerobot", "minari_arrow", "minari_parquet"),
     *2 * ("evaluations", "checkpoint"),
     "flags",
     "config",

@@ -299,7 +299,8 @@ def test_bad_episodes_are_refused(write, episodes, case):
 
 
 BAD_METADATA = {
-    "arrow": ({"data_format": "arrow"}, "data_format is 'arrow', only hdf5 is read"),
+    "arrow": ({"data_format": "arrow"}, "holds no folder 0"),
+    "kind": ({"data_format": "zarr"}, "data_format is 'zarr'; hdf5, arrow and parquet are read"),
     "count": ({"total_episodes": 4}, "holds 3 episodes, its metadata says 4"),
     "discrete": (
         {"action_space": '{"type": "Discrete", "n": 2}'},

@@ -1,5 +1,6 @@
 """Other kinds of runs: without a simulator, without data, with data in the replay."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.data.loading import from_env
+from enoto_jax.runs.policies import load_policy
 from enoto_jax.training.record import Stopped
 from enoto_jax.types import InputError, RunError
 from tests.helpers import REACH, assert_same, reach_source, successor, tiny
@@ -29,6 +31,13 @@ def test_without_a_simulator_a_run_ends_at_the_handover(finished, source, tmp_pa
     assert {row["name"].split("/")[0] for row in table(tmp_path / "metrics.csv")} == {"offline"}
     assert_same(kept_handover(tmp_path), kept_handover(finished.folder))
     assert train(source, tmp_path, env="none") == {}
+
+
+def test_without_a_simulator_a_policy_speaks_the_units_of_the_data(source, tmp_path):
+    scaled_from = np.full(1, -5.0, np.float32), np.full(1, 3.0, np.float32)
+    train(dataclasses.replace(source, action_bounds=scaled_from), tmp_path, env="none")
+    policy = load_policy(tmp_path, which="handover")
+    assert (policy.action_low, policy.action_high) == (-5.0, 3.0)
 
 
 def test_without_online_steps_a_run_ends_with_the_handovers_evaluation(finished, source, tmp_path):

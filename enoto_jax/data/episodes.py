@@ -1,0 +1,137 @@
+"""HDF5 files with a group for each episode: their shapes, and their rows one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from enoto_jax.data import files
+
+
+class Layout(NamedTuple):
+    """What all episodes have in common, and how long each is."""
+
+    episodes: list[tuple[str, int]]  # group, steps
+    leaves: Mapping[str, int]  # data set below each group -> width; 0: a number each step
+    observed: Sequence[str]  # those that make up the observation, in order
+
+
+def survey(
+    file: h5py.File,
+    names: Sequence[str],
+    leaves: Mapping[str, int],
+    path: Path,
+    longer: Collection[str] = (),
+) -> tuple[list[tuple[str, int]], dict[str, str]]:
+    """Checks the shape of every array of every episode; reads no numbers.
+
+    Args:
+        file: it has a group for each of the names.
+        names: the episodes, in order.
+        leaves: data set below each group -> width, with `rewards` among them.
+        path: the file's.
+        longer: leaves with one row more than steps.
+
+    Returns:
+        The episodes that have steps, as in `Layout`; and what is wrong, by leaf.
+    """
+    found: list[tuple[str, int]] = []
+    problems: dict[str, str] = {}
+    for name in names:
+        rewards = files.find(file, f"{name}/rewards")
+        if not isinstance(rewards, h5py.Dataset) or not rewards.shape:
+            return found, problems | {"rewards": f"{name} has no rewards [steps]"}
+        steps = rewards.shape[0]
+        for leaf, width in leaves.items():
+            if leaf not in problems:
+                rows, item = steps + (leaf in longer), files.find(file, f"{name}/{leaf}")
+                problem = _wrong(item, f"{leaf} of {name}", rows, width, path)
+                problems |= {leaf: problem} if problem else {}
+        if steps:
+            found.append((name, steps))
+    if not found and not problems:
+        problems["rewards"] = "has no rows; a data set needs at least one transition"
+    return found, problems
+
+
+def below(group: h5py.Group, prefix: str = "") -> Iterator[str]:
+    """The paths of all arrays below a group."""
+    for key in group:
+        item = files.find(group, key)
+        if isinstance(item, h5py.Group):
+            yield from below(item, f"{prefix}{key}/")
+        else:
+            yield prefix + key
+
+
+def width_of(item: Any) -> int:
+    """Size of a vector; -1 for what is none, which `survey` reports."""
+    return item.shape[1] if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 2 else -1
+
+
+def _wrong(item: Any, name: str, rows: int, width: int, path: Path) -> str | None:
+    if not isinstance(item, h5py.Dataset):
+        leaf, _, episode = name.partition(" of ")
+        return f"{episode} has no {leaf}; a flat vector for every step is needed"
+    if item.dtype.kind not in "biuf":
+        return f"{name} has type {item.dtype}, real numbers are needed"
+    shape = tuple(item.shape or ())
+    if not width:
+        good, wanted = shape in ((rows,), (rows, 1)), f"[{rows}]"
+    else:
+        good = width > 0 and shape == (rows, width)
+        wanted = f"[{rows}, {width if width > 0 else 'size'}]"
+    if not good:
+        return f"{name} has shape {list(shape)}, {wanted} is needed"
+    return files.unwritten(item, name, path) if rows else None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One array of the flat layout, put together from all episodes when it is indexed."""
+
+    file: h5py.File
+    layout: Layout
+    leaves: Sequence[str]
+    rows: slice  # of each episode's array: all but its last or its first, for observations
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def stored(self) -> np.dtype:
+        """The widest type in the file."""
+        first = self.layout.episodes[0][0]
+        types = [self.file[f"{first}/{leaf}"].dtype for leaf in self.leaves]
+        return max(types, key=lambda dtype: dtype.itemsize)
+
+    def head(self, rows: int) -> np.ndarray:
+        """The first rows of numbers of one width, as they are stored."""
+        parts, read = [], 0
+        for name, steps in self.layout.episodes:
+            leaves = [self.file[f"{name}/{leaf}"][self.rows] for leaf in self.leaves]
+            parts.append(np.concatenate([leaf.reshape(steps, -1) for leaf in leaves], axis=1))
+            read += steps
+            if read >= rows:
+                break
+        return np.concatenate(parts)[:rows]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        result, row = np.empty(self.shape, self.dtype), 0
+        for name, steps in self.layout.episodes:
+            column, target = 0, result[row : row + steps]
+            for leaf in self.leaves:
+                with np.errstate(all="ignore"):  # what overflows float32 is reported by `clean`
+                    values = self.file[f"{name}/{leaf}"][self.rows].astype(self.dtype)
+                if not self.layout.leaves[leaf]:
+                    target[:] = values.reshape(steps)
+                else:
+                    width = values.shape[1]
+                    target[:, column : column + width] = values
+                    column += width
+            row += steps
+        return result[index]

@@ -1,0 +1,85 @@
+"""The frames of a LeRobot data set: columns that go on from file to file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enoto_jax.data import columns, files
+from enoto_jax.types import InputError
+
+_FILE = re.compile(r"chunk-(\d{1,9})/file-(\d{1,9})\.parquet", re.ASCII)
+_NEEDED = ("codebase_version", "features", "total_frames", "total_episodes")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A data set's columns, over all of its files."""
+
+    folder: Path
+    info: Mapping[str, Any]
+    parts: Sequence[Path]
+    types: Mapping[str, tuple[np.dtype | None, int | None]]  # of the first file's columns
+    rows: int
+
+    @classmethod
+    def of(cls, folder: Path) -> Frames:
+        """Those of a folder.
+
+        Raises:
+            InputError: pyarrow is missing, or the folder is of another version or incomplete.
+        """
+        columns.needed(folder)
+        info = files.read_json(folder / "meta" / "info.json", "give the folder that has it")
+        if lacking := [key for key in _NEEDED if key not in info]:
+            text = f"no {', '.join(lacking)}; copy or download it again"
+            raise InputError(f"{folder / 'meta' / 'info.json'}: {text}")
+        if not isinstance(info["features"], dict):
+            raise InputError(f"{folder / 'meta' / 'info.json'}: features are no table of columns")
+        if not str(version := info["codebase_version"]).startswith("v3."):
+            raise InputError(
+                f"{folder}: is of LeRobot's version {version!r:.20}, only v3.0 is read; convert it "
+                "with LeRobot's own script"
+            )
+        found = {}
+        for path in folder.glob("data/chunk-*/file-*.parquet"):
+            if match := _FILE.fullmatch(path.relative_to(folder / "data").as_posix()):
+                found[int(match[1]), int(match[2])] = path
+        if not found:
+            raise InputError(f"{folder}: no data/chunk-*/file-*.parquet; copy or download it again")
+        parts = [found[key] for key in sorted(found)]
+        types = {field.name: columns.type_of(field.type) for field in columns.schema(parts[0])}
+        return cls(folder, info, parts, types, sum(map(columns.count, parts)))
+
+    def width(self, name: str) -> int:
+        """Size of a column's vectors; 0 where the features in info.json do not tell it."""
+        feature = self.info["features"].get(name)
+        shape = feature.get("shape") if isinstance(feature, dict) else None
+        good = isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int)
+        return max(shape[0], 0) if good else 0
+
+    def is_vector(self, name: str) -> bool:
+        """Whether a column's type fits its width; a vector of width 1 may be stored as a number."""
+        (kind, stored), width = self.types[name], self.width(name)
+        fits = stored in (None, width) or (width == 1 and stored == 0)
+        return kind is not None and width > 0 and fits
+
+    def read(self, name: str, width: int | None = 0) -> np.ndarray:
+        """A column, `[N]` or `[N, width]`."""
+        return np.concatenate([columns.read(path, [name], width) for path in self.parts])
+
+    def vectors(self, *names: str) -> files.Worked:
+        """Columns side by side, read when they are needed."""
+        widths = [self.width(name) for name in names]
+        kind = np.result_type(*(self.types[name][0] for name in names))
+
+        def make() -> np.ndarray:
+            found = [self.read(name, width) for name, width in zip(names, widths, strict=True)]
+            return np.concatenate(found, axis=1)
+
+        return files.Worked(make, (self.rows, sum(widths)), kind)
