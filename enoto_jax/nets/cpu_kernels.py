@@ -114,12 +114,12 @@ def _layer_norm_forward(primals, tangents):
     x, scale, bias = primals
     dx, dscale, dbias = tangents
     out, unit, rate = _layer_norm_parts(x, scale, bias)
-    rows, width = x.shape
-    # Written for its transpose: there the means are broadcasts, `_wide` and `_tall` are products, and
-    # nothing large changes its sign.
+    # Written for its transpose: there the means are broadcasts, `_wide` is a product, and nothing
+    # large changes its sign.
     d = rate * dx
-    own, along = (_wide(-jnp.mean(x, axis=-1, keepdims=True), width) for x in (d, d * unit))
-    change = (d + own + unit * along) * scale + unit * _tall(dscale, rows) + _tall(dbias, rows)
+    means = (-jnp.mean(along, axis=-1, keepdims=True) for along in (d, d * unit))
+    own, along = (_wide(mean, x.shape[-1]) for mean in means)
+    change = (d + own + unit * along) * scale + unit * dscale + dbias
     return out, change
 
 
@@ -135,13 +135,6 @@ def _wide(x: Array, width: int) -> Array:
     if _on_cpu():
         return x @ jnp.ones((1, width), x.dtype)
     return jnp.broadcast_to(x, (x.shape[0], width))
-
-
-def _tall(x: Array, rows: int) -> Array:
-    """[I] repeated to [B, I], likewise."""
-    if _on_cpu():
-        return jnp.ones((rows, 1), x.dtype) @ x[None]
-    return jnp.broadcast_to(x, (rows, x.shape[0]))
 
 
 def _on_cpu() -> bool:
