@@ -29,7 +29,7 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "experiments" / "results"
 METHODS = ("enoto_cql", "cql_n_to_sac_n", "cql_to_sac")
-FIGURE = [str(RESULTS / "longer" / method) for method in METHODS]
+FIGURE = [str(RESULTS / "paper" / "halfcheetah-medium" / "enoto_cql-s0")]
 PEERS = {
     "CORL": "CORL (PyTorch)",
     "JAX-CORL": "JAX-CORL",
@@ -43,7 +43,7 @@ class Setting(NamedTuple):
 
     Attributes:
       data: Their data set.
-      folder: Holds a folder per method, under experiments/results.
+      folder: Holds a folder per method, or per method and seed, under experiments/results.
       critics: N of the methods that have an ensemble.
       budget: Updates, environment steps, and the networks' hidden layers.
     """
@@ -55,6 +55,9 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
+    Setting(
+        "halfcheetah-medium", "paper/halfcheetah-medium", 10, "400k updates, 250k steps, 2 x 128"
+    ),
     Setting("halfcheetah-medium", "longer", 4, "60k updates, 30k steps, 2 x 256"),
     Setting("walker2d-medium", "longer/walker2d", 4, "60k updates, 30k steps, 2 x 256"),
     Setting("halfcheetah-medium", "pilot", 10, "380k updates, 20k steps, 2 x 128"),
@@ -69,10 +72,11 @@ def results() -> str:
         page = f"experiments/results/{setting.folder.split('/')[0]}/README.md"
         first = (f"[{setting.data}]({page})", setting.budget)
         for method in METHODS:
-            folder = RESULTS / setting.folder / method
-            if not folder.is_dir():
+            where = RESULTS / setting.folder
+            folders = [*where.glob(method), *sorted(where.glob(f"{method}-s*"))]
+            if not folders:
                 continue
-            rows = read_evaluations(folder)
+            rows = [row for folder in folders for row in read_evaluations(folder)]
             start, last = evaluation_at(rows, "handover"), evaluation_at(rows, "final")
             after = [y[step > 0] for step, _, y in series(rows, "online", "score").values()]
             cells = (
