@@ -97,8 +97,8 @@ def define() -> None:
     text(
         "task",
         None,
-        "D4RL id, minari:ID, ogbench:ID, .hdf5, .h5 or .npz file, LeRobot folder; several joined "
-        "by +. Default: in the package.",
+        "D4RL id, minari:ID, ogbench:ID, a file, or LeRobot's folder; several joined by +. "
+        "Default: the package's.",
     )
     text("env", None, "Gymnasium id, or none. Default: the data set's own.")
     text("action_low", None, "Lowest action of the data, if not -1: numbers, or env.")

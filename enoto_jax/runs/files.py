@@ -101,11 +101,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """A run's config.json.
 
     Raises:
-        InputError: It is not there, cannot be read, or an entry in it is of another kind.
+        InputError: It cannot be read, or an entry in it is of another kind.
     """
-    if not os.path.exists(path):
-        folder, name = os.path.split(path)
-        raise InputError(f"{folder}: no run's folder; that has a {name}, which training writes")
     found = read_json(path)
     for name, value in found.items():
         kind, optional = _CONFIG.get(name, (object, True))

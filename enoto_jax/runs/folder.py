@@ -32,8 +32,10 @@ def config_of(folder: Path) -> dict[str, Any]:
     """A run's config.json.
 
     Raises:
-      InputError: it cannot be read.
+      InputError: it is not there, or cannot be read.
     """
+    if not (folder / "config.json").exists():
+        raise InputError(f"{folder}: no run's folder; training writes a config.json there")
     return files.read_config(folder / "config.json")
 
 
