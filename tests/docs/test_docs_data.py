@@ -56,32 +56,6 @@ def test_own_data(tmp_path, monkeypatch):
             assert run(line) == command.DONE, line
 
 
-def test_robot_data(tmp_path, monkeypatch):
-    """The commands of the sections on robomimic and LeRobot."""
-    pytest.importorskip("pyarrow")
-    import pyarrow.parquet as pq
-
-    from experiments.robustness import fuzz_robots
-
-    monkeypatch.chdir(tmp_path)
-    fuzz_robots.robomimic(tmp_path)
-    (tmp_path / "demo.hdf5").rename("low_dim_v141.hdf5")
-    for name in ("some", "other"):
-        (tmp_path / name).mkdir()
-        fuzz_robots.lerobot(tmp_path / name)
-    (tmp_path / "some/arm").rename("some/folder")
-    for path in (tmp_path / "other/arm/data/chunk-000").iterdir():
-        pq.write_table(pq.read_table(path).drop_columns(["next.reward", "next.success"]), path)
-    found = [
-        block for block in blocks("data.md", "sh") if "low_dim" in block or "some/folder" in block
-    ]
-    lines = "".join(found).splitlines()
-    assert len(lines) == 6 and lines[2] == "pip install 'enoto_jax[robots]'"
-    with quick_compiling():
-        for line in lines[:2] + lines[3:]:
-            assert run(line) == command.DONE, line
-
-
 @pytest.mark.parametrize("page", ["data.md", "own_data.md"])
 def test_links_exist(page):
     for target in re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text()):
