@@ -421,5 +421,5 @@ def recipe(name: str) -> Recipe:
       InputError: there is none; the nearest names are listed.
     """
     if name not in RECIPES:
-        raise InputError(f"--method: no row {name!r}{nearest(str(name), RECIPES)}")
+        raise InputError(f"--method: no {name!r}{nearest(str(name), RECIPES)}")
     return RECIPES[name]

@@ -231,7 +231,7 @@ class unknown_rule(enoto_jax.targets.TargetRule):
 @pytest.mark.parametrize(
     "arguments, options, message",
     [
-        (["enoto_qcl"], {}, "--method: no row 'enoto_qcl'; nearest: .*enoto_cql"),
+        (["enoto_cqll"], {}, "--method: no 'enoto_cqll'; nearest: .*enoto_cql"),
         ([3], {}, "method: 3; give a name, such as 'enoto_cql', or a Recipe"),
         ([enoto_jax.sac()], {}, "method: sac.*give a name"),
         (["cql", "hoper-medium-v2"], {}, "hoper-medium-v2.*hopper-medium-v2"),
