@@ -12,9 +12,10 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
 from enoto_jax.algorithms import bellman
-from enoto_jax.algorithms.bellman import Backup, QFn, Reduce
+from enoto_jax.algorithms.bellman import Backup, PolicyFn, QFn, Reduce
 from enoto_jax.algorithms.chunking import check_chunk, chunk_of, chunked
 from enoto_jax.algorithms.schedules import check_falling, falling
 from enoto_jax.core import Algorithm, AlgorithmConfig
@@ -53,35 +54,23 @@ def flow_loss(velocity: VelocityFn) -> LossFn:
     return loss
 
 
-class fql(AlgorithmConfig):
-    """FQL, flow Q-learning (Park et al. 2025), over an ensemble of critics."""
+class FlowConfig(AlgorithmConfig):
+    """Options of algorithms whose actions, or chunks of them, come from a flow."""
 
     n: Annotated[int, "N, the number of critics."] = 2
-    target: Annotated[
-        TargetRule, "rule that reduces the target critics: the authors choose mean_q or min_q."
-    ] = mean_q()
+    target: Annotated[TargetRule, "rule that reduces the target critics."] = mean_q()
     exploration: Annotated[Exploration, "how to act online and weigh transitions."] = policy()
     actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
         mean_q()
     )
     backup: Annotated[Backup, "value of the next state."] = bellman.sampled()
     chunk: Annotated[
-        int, "h, steps whose actions are chosen together and taken one after the other (QC-FQL)."
+        int, "h, steps whose actions are chosen together and taken one after the other."
     ] = 1
     whole_chunks: Annotated[
         bool,
         "critics learn from chunks of h recorded steps alone, as in the authors' code; otherwise "
         "also from those in which the episode terminates sooner.",
-    ] = False
-    alpha: Annotated[
-        float, "weight of the squared distance to the flow's action; its scale is that of rewards."
-    ] = 10.0
-    alpha_decay_steps: Annotated[
-        int | None, "updates of the phase over which alpha falls towards 0; none: it stays."
-    ] = None
-    alpha_floor: Annotated[float, "share of alpha at which it stops falling."] = 0.1
-    normalise: Annotated[
-        bool, "divide the critics' value in the actor's loss by its mean size over the batch."
     ] = False
     flow_steps: Annotated[int, "Euler steps from noise to the flow's action."] = 10
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of all networks."] = (
@@ -92,10 +81,9 @@ class fql(AlgorithmConfig):
     )
     activation: Annotated[str, "of hidden layers, relu or gelu."] = "gelu"
     layer_norm: Annotated[bool, "LayerNorm after each activation of the critics."] = True
-    actor_layer_norm: Annotated[bool, "the same in flow and policy."] = False
+    actor_layer_norm: Annotated[bool, "the same in the actor's networks."] = False
     init: Annotated[Init, "how all networks start."] = xavier_init()
     flow_rate: Annotated[float, "Adam's learning rate of the flow."] = 3e-4
-    actor_rate: Annotated[float, "Adam's learning rate of the policy."] = 3e-4
     critic_rate: Annotated[float, "Adam's learning rate of the critics."] = 3e-4
     discount: Annotated[float, "gamma."] = 0.99
     tau: Annotated[float, "rate of the targets' Polyak average."] = 0.005
@@ -104,9 +92,56 @@ class fql(AlgorithmConfig):
         check_sizes(self.n, self.hidden)
         check_chunk(self.chunk)
         check_activation(self.activation)
-        check_falling("alpha", self.alpha_decay_steps, self.alpha_floor)
         if self.flow_steps < 1:
             raise InputError(f"flow_steps is {self.flow_steps}; it must be at least 1")
+
+    def _flow(self, action_size: int) -> Velocity:
+        return Velocity(
+            action_size,
+            tuple(self.hidden),
+            self.actor_layer_norm,
+            self.init,
+            activation=self.activation,
+        )
+
+    def _critics(self) -> nn.Module:
+        critic = NormLastCritic(
+            tuple(self.hidden), self.layer_norm, self.init, activation=self.activation
+        )
+        return ensemble(critic, self.n)
+
+    def _critic_loss(self, q: QFn, acting: PolicyFn) -> LossFn:
+        return bellman.critic_loss(
+            q,
+            acting,
+            self.target,
+            self.backup,
+            self.discount**self.chunk,
+            self.exploration,
+        )
+
+
+class fql(FlowConfig):
+    """FQL, flow Q-learning (Park et al. 2025), over an ensemble of critics."""
+
+    target: Annotated[
+        TargetRule, "rule that reduces the target critics: the authors choose mean_q or min_q."
+    ] = mean_q()
+    alpha: Annotated[
+        float, "weight of the squared distance to the flow's action; its scale is that of rewards."
+    ] = 10.0
+    alpha_decay_steps: Annotated[
+        int | None, "updates of the phase over which alpha falls towards 0; none: it stays."
+    ] = None
+    alpha_floor: Annotated[float, "share of alpha at which it stops falling."] = 0.1
+    normalise: Annotated[
+        bool, "divide the critics' value in the actor's loss by its mean size over the batch."
+    ] = False
+    actor_rate: Annotated[float, "Adam's learning rate of the policy."] = 3e-4
+
+    def _check(self) -> None:
+        super()._check()
+        check_falling("alpha", self.alpha_decay_steps, self.alpha_floor)
         if self.alpha < 0:
             raise InputError(f"alpha is {self.alpha}; it must be 0 or more")
 
@@ -145,10 +180,8 @@ class fql(AlgorithmConfig):
         self._check()
         spec = chunked(spec, self.chunk)
         shape = (tuple(self.hidden), self.actor_layer_norm, self.init)
-        critic_shape = (tuple(self.hidden), self.layer_norm, self.init)
-        flow_net = Velocity(spec.action_size, *shape, activation=self.activation)
+        flow_net, critic_net = self._flow(spec.action_size), self._critics()
         actor_net = OneStep(spec.action_size, *shape, activation=self.activation)
-        critic_net = ensemble(NormLastCritic(*critic_shape, activation=self.activation), self.n)
 
         def acting(state, observation) -> Pushed:
             def mu(noise: Array) -> Array:
@@ -167,14 +200,6 @@ class fql(AlgorithmConfig):
 
         observation = jnp.zeros((1, spec.observation_size))
         action = jnp.zeros((1, spec.action_size))
-        critic_loss = bellman.critic_loss(
-            critic_net.apply,
-            acting,
-            self.target,
-            self.backup,
-            self.discount**self.chunk,
-            self.exploration,
-        )
         reduce = bellman.checked(self.actor_value)
         return Algorithm(
             nets={"flow": flow_net, "actor": actor_net, "critic": critic_net},
@@ -184,7 +209,7 @@ class fql(AlgorithmConfig):
                 "critic": (observation, action),
             },
             losses={
-                "critic": critic_loss,
+                "critic": self._critic_loss(critic_net.apply, acting),
                 "flow": flow_loss(flow_net.apply),
                 "actor": self._actor_loss(critic_net.apply, actor_net, flow_net.apply, reduce),
             },
