@@ -34,7 +34,7 @@ from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
 from enoto_jax.runs import provenance
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.runs.folder import config_of
+from enoto_jax.runs.folder import OWN, config_of
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import carried, online, run
 from enoto_jax.transforms import Transform
@@ -283,7 +283,7 @@ def from_run(folder: Path, out: Path) -> None:
             kept, infos, _ = rollout.rollout(env_id, act, FLAGS.rows, FLAGS.seed)
         path = out / f"{kind}.hdf5"
         more = {f"infos/{k}": v for k, v in infos.items()}
-        write_d4rl(path, kept, about, {**more, "metadata/algorithm": config.get("method", "own")})
+        write_d4rl(path, kept, about, {**more, "metadata/algorithm": config.get("method", OWN)})
         print(f"{path}: {len(kept.reward):,} rows, {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -1,8 +1,8 @@
 """What makes networks fast on a backend; nothing else in the package knows it.
 
 XLA on a CPU sums along rows, and multiplies by transposed matrices, many times more slowly than it
-multiplies (docs/performance.md): there sums are products with ones, and what is transposed is a
-copy. Ensembles can also be unstacked there: each copy has arrays of its own, and a layer is n
+multiplies (docs/performance.md): there a row's sum is a product with ones, and what is transposed
+is a copy. Ensembles can also be unstacked there: each copy has arrays of its own, and a layer is n
 products, which XLA runs side by side, each in its caches. Either way is right everywhere.
 
 Derivatives are given as forward rules (`custom_jvp`), linear in the tangents: transposed, they are

@@ -11,6 +11,7 @@ from typing import Any
 from enoto_jax.report import identity
 from enoto_jax.report.evaluations import Row, read_evaluations
 from enoto_jax.runs.files import read_config, read_json
+from enoto_jax.runs.folder import OWN
 from enoto_jax.types import InputError
 
 
@@ -72,7 +73,7 @@ def read(folder: Path) -> Run:
     Raises:
         InputError: A file in it is missing or damaged.
     """
-    config = {"method": "own", **read_config(folder / "config.json")}  # a recipe without a name
+    config = {"method": OWN, **read_config(folder / "config.json")}
     for key in ("method", "task"):
         if not isinstance(config.get(key), str):
             raise InputError(f"{folder}: is not a run's folder: config.json has no {key}")

@@ -13,6 +13,8 @@ from enoto_jax.runs import files
 from enoto_jax.runs.lock import locked
 from enoto_jax.types import InputError
 
+OWN = "own"  # the method of a recipe that has no name in the table
+
 # What must be the same for a start on a folder to be a resume.
 IDENTITY = (
     "task",

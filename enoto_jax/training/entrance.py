@@ -15,13 +15,12 @@ from enoto_jax.envs.gym import Env, env_spec
 from enoto_jax.recipes import budgets, domains, plugins, registry
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe as method_named
+from enoto_jax.runs.folder import OWN
 from enoto_jax.training import run
 from enoto_jax.training.result import Run
 from enoto_jax.training.seeds import use_cores
 from enoto_jax.training.settings import Options, Settings, seed_numbers
 from enoto_jax.types import InputError
-
-OWN = "own"  # the method of a recipe that has no name in the table
 
 
 def train(
