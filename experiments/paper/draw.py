@@ -28,7 +28,7 @@ Lines = Mapping[str, curves.Curves]  # label -> a curve each seed
 def scores(folders: Folders, path: Path) -> list[Path]:
     """The online curves, every task in a panel of its own."""
     tasks = {
-        task: {label: score_curves(run)[1] for label, run in own.items()}
+        task: {label: score_curves(runs)[1] for label, runs in own.items()}
         for task, own in folders.items()
     }
     return [panels(tasks, path, _word(folders))]
@@ -67,23 +67,24 @@ def aggregate(folders: Folders, path: Path) -> list[Path]:
 def metric(folders: Folders, path: Path, quantity: str, y_label: str) -> list[Path]:
     """A quantity of metrics.csv over the online phase."""
     tasks = {
-        task: {label: metric_curves(run, quantity) for label, run in own.items()}
+        task: {label: metric_curves(runs, quantity) for label, runs in own.items()}
         for task, own in folders.items()
     }
     return [panels(tasks, path, y_label)]
 
 
-def score_curves(run: Path) -> tuple[str, curves.Curves]:
-    """A run's online evaluations: the column's name, and a curve each seed."""
-    rows = read_evaluations(run)
+def score_curves(runs: Sequence[Path]) -> tuple[str, curves.Curves]:
+    """The online evaluations of a cell's runs: the column's name, and a curve each seed."""
+    rows = [row for run in runs for row in read_evaluations(run)]
     column = metric_of(rows)
     return column, curves.phase_curves(rows, "online", column)
 
 
-def metric_curves(run: Path, quantity: str) -> curves.Curves:
-    """One quantity of a run's metrics.csv, a curve each seed."""
+def metric_curves(runs: Sequence[Path], quantity: str) -> curves.Curves:
+    """One quantity of metrics.csv of a cell's runs, a curve each seed."""
     phase, _, name = quantity.partition("/")
-    return list(metrics.read(run).get(name, {}).get(phase, {}).values())
+    found = [metrics.read(run).get(name, {}).get(phase, {}) for run in runs]
+    return [curve for own in found for curve in own.values()]
 
 
 def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
@@ -182,5 +183,5 @@ def _published() -> dict[tuple[str, str], list[tuple[float, float]]]:
 
 def _word(folders: Folders) -> str:
     """The y axis: of scores, or of returns where a task has none."""
-    columns = {score_curves(run)[0] for own in folders.values() for run in own.values()}
+    columns = {score_curves(runs)[0] for own in folders.values() for runs in own.values()}
     return curves.WORD["score" if columns == {"score"} else "return_mean"][0]

@@ -51,10 +51,11 @@ def pictures(folders: Folders, path: Path) -> Iterator[Path]:
     b = path.with_stem(f"{path.stem}b")
     yield from draw.metric(folders, b, "online/data/q_mean", "average Q over the data set")
     places = [path.parent / task for task in folders]
-    for place in places:
-        if not (FLAGS.draw_only and (place / DISTANCES).exists()):
+    if not FLAGS.draw_only:
+        for place in places:
             measure(place)
-    yield histograms(places, path.with_stem(f"{path.stem}c"))
+    if measured := [place for place in places if (place / DISTANCES).exists()]:
+        yield histograms(measured, path.with_stem(f"{path.stem}c"))
 
 
 def measure(place: Path) -> None:

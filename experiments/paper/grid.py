@@ -3,6 +3,7 @@
 A cell is a row of the table with some units replaced, on one task. Its run lies in
 `OUT/<task>/<row>[-<value>...]`, and that of an offline phase in `OUT/<task>/off_<row>`: it is
 trained once for all cells of all figures that start from it. The same command again goes on.
+Seeds that were trained one by one, in folders that end in `-s<seed>`, are drawn too.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Cell(NamedTuple):
         return "off_" + _joined(self.offline or self.row, self.both)
 
 
-Folders = Mapping[str, Mapping[str, Path]]  # task -> label -> its run
+Folders = Mapping[str, Mapping[str, Sequence[Path]]]  # task -> label -> its runs
 
 
 class Figure(NamedTuple):
@@ -95,7 +96,7 @@ class Figure(NamedTuple):
       name: of the picture.
       tasks: the paper's.
       cells: a line each.
-      draw: (task -> label -> its run, the picture) -> pictures; runs that are not there left out.
+      draw: (task -> label -> its runs, the picture) -> pictures; labels without a run left out.
       offline_only: cells of which the offline phase is all that is needed.
     """
 
@@ -135,21 +136,20 @@ def make(figure: Figure) -> None:
             raise InputError(f"--{own}: each cell of a figure has its own; leave it out")
     out = Path(FLAGS.out or "runs/paper")
     tasks = list(figure.tasks) if FLAGS.task is None else FLAGS.task.split(",")
-    folders: dict[str, dict[str, Path]] = {}
+    folders: dict[str, dict[str, list[Path]]] = {}
     for task in tasks:
         place = out / folder_name(task)
         if not FLAGS.draw_only:
             for arguments in runs(figure, task, place):
                 _train(arguments)
-        folders[place.name] = {cell.label: place / cell.name for cell in figure.cells}
+        folders[place.name] = {cell.label: _found(place / cell.name) for cell in figure.cells}
     if FLAGS.dry_run:
         return
     there = {
-        task: {label: run for label, run in own.items() if _begun(run)}
-        for task, own in folders.items()
+        task: {label: runs for label, runs in own.items() if runs} for task, own in folders.items()
     }
-    for task, own in folders.items():
-        if missing := [run.name for label, run in own.items() if label not in there[task]]:
+    for task, own in there.items():
+        if missing := [cell.name for cell in figure.cells if cell.label not in own]:
             print(f"{out / task}: not there: {', '.join(missing)}", file=sys.stderr)
     there = {task: own for task, own in there.items() if own}
     if not there:
@@ -192,6 +192,12 @@ def folder_name(task: str) -> str:
         is_file = path.suffix.lower() in (".hdf5", ".h5", ".npz")
         names.append(path.stem if is_file else part.removeprefix(minari.PREFIX))
     return "+".join(names).replace("/", "-")
+
+
+def _found(run: Path) -> list[Path]:
+    """A cell's runs that have begun: all seeds in one folder, or one by one."""
+    one_by_one = run.parent.glob(f"{run.name}-s[0-9]*")
+    return [own for own in (run, *sorted(one_by_one)) if _begun(own)]
 
 
 def _begun(run: Path) -> bool:

@@ -84,17 +84,17 @@ def results() -> str:
                 f"`{method}`",
                 str(2 if recipe(method).online.algorithm.n == 2 else setting.critics),
                 str(len(last)),
-                _scores([row["score"] for row in start]),
-                _scores([y.min() for y in after]),
-                _scores([y.mean() for y in after]),
-                _scores([row["score"] for row in last]),
+                scores([row["score"] for row in start]),
+                scores([y.min() for y in after]),
+                scores([y.mean() for y in after]),
+                scores([row["score"] for row in last]),
             )
             lines.append(f"| {' | '.join(cells)} |")
             first = ("", "")  # as above
     return "\n".join(lines)
 
 
-def _scores(each: Sequence[float]) -> str:
+def scores(each: Sequence[float]) -> str:
     """The mean over seeds, and every seed where there are several."""
     seeds = f" ({', '.join(f'{score:z.0f}' for score in each)})" if len(each) > 1 else ""
     return f"{np.mean(each):.1f}{seeds}"

@@ -16,6 +16,7 @@ from enoto_jax.cli import command, plans, train
 from enoto_jax.cli.command import define_only
 from enoto_jax.data.write import write_d4rl
 from enoto_jax.report import curves
+from enoto_jax.runs.files import read_csv
 from enoto_jax.training import offline, online
 from enoto_jax.types import InputError
 from experiments.paper import draw, fig1, grid
@@ -126,7 +127,7 @@ def test_from_the_data_set_to_the_pictures(out):
     folders = {path.name for path in (out / "reach").iterdir() if path.is_dir()}
     assert folders == {"off_cql", "cql_to_sac"}
     assert {path.name for path in out.glob("*.png")} == {"fig1a.png", "fig1b.png", "fig1c.png"}
-    curves = draw.metric_curves(out / "reach" / "cql_to_sac", "online/data/q_mean")
+    curves = draw.metric_curves([out / "reach" / "cql_to_sac"], "online/data/q_mean")
     assert [x.tolist() for x, _ in curves] == [[0, 4, 8]] * 2
     with open(out / "reach" / fig1.DISTANCES, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -254,6 +255,29 @@ def test_tasks_of_a_figure_have_folders_of_their_own():
     assert grid.folder_name("a.hdf5+b.npz") == "a+b"
     with pytest.raises(InputError, match="names no data set"):
         grid.folder_name("")
+
+
+def test_seeds_that_were_trained_one_by_one(out, tmp_path):
+    """Their folders are a cell's runs; others with a similar name, or without a curve, are not."""
+    place = tmp_path / "reach"
+    for seed in (0, 1):
+        place.joinpath(f"cql_to_sac-s{seed}").mkdir(parents=True)
+        for file in ("evaluations.csv", "metrics.csv"):
+            rows = read_csv(out / "reach" / "cql_to_sac" / file)
+            with open(place / f"cql_to_sac-s{seed}" / file, "w", newline="") as new:
+                table = csv.DictWriter(new, list(rows[0]))
+                table.writeheader()
+                table.writerows(row for row in rows if row["seed"] == str(seed))
+    shutil.copytree(place / "cql_to_sac-s0", place / "cql_to_sac-sunrise")
+    place.joinpath("cql_to_sac-s2").mkdir()
+    arguments = ("--draw_only", f"--out={tmp_path}", "--task=reach")
+    assert call("fig1", *arguments) == 0
+    assert {path.name for path in tmp_path.glob("*.png")} == {"fig1a.png", "fig1b.png"}
+    runs = [place / f"cql_to_sac-s{seed}" for seed in (0, 1)]
+    whole = [out / "reach" / "cql_to_sac"]
+    np.testing.assert_equal(draw.score_curves(runs), draw.score_curves(whole))
+    quantity = "online/data/q_mean"
+    np.testing.assert_equal(draw.metric_curves(runs, quantity), draw.metric_curves(whole, quantity))
 
 
 def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):

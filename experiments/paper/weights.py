@@ -1,0 +1,89 @@
+"""Is it N that brings the stability, or the smaller weight that averaging leaves on each critic?
+
+python -m experiments.paper.weights
+python -m experiments.paper.weights --place=experiments/results/paper/halfcheetah-medium --out=x.png
+
+Draws four cells, N in {2, 10} times weight per critic in {0.5, 2.5}, and prints their hand-overs as
+a Markdown table. A cell that has no run yet is left out. The question and the metrics stand in
+experiments/results/paper/PLAN.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from enoto_jax.cli import command
+from enoto_jax.report import curves, stats
+from enoto_jax.report.evaluations import Row, read_evaluations
+from enoto_jax.types import InputError
+from experiments.paper import readme
+
+FLAGS = flags.FLAGS
+PLACE = Path(__file__).resolve().parents[1] / "results" / "paper" / "halfcheetah-medium"
+# label -> where the seeds of its runs lie
+CELLS = {
+    "N = 2, 0.5 a critic": "weights/cql_to_sac-w1-s*",
+    "N = 10, 0.5 a critic": "cql_n_to_sac_n-s*",
+    "N = 2, 2.5 a critic": "cql_to_sac-s*",
+    "N = 10, 2.5 a critic": "weights/cql_n_to_sac_n-w25-s*",
+}
+STEPS = 20_000  # online, of every cell
+SHOWN = {
+    "handover": "hand-over",
+    "worst_after": f"lowest of the first {STEPS:,} steps",
+    "final": f"after {STEPS:,} steps",
+}
+
+
+def read(place: Path) -> dict[str, list[list[Row]]]:
+    """Every cell's runs, their online phases cut to the same length.
+
+    Raises:
+      InputError: There is no run of any cell.
+    """
+    found: dict[str, list[list[Row]]] = {}
+    for label, pattern in CELLS.items():
+        for run in sorted(place.glob(pattern)):
+            rows = read_evaluations(run)
+            online = max((row["step"] for row in rows if row["phase"] == "online"), default=0)
+            if online < STEPS:  # unfinished
+                continue
+            rows = [row for row in rows if row["phase"] == "offline" or row["step"] <= STEPS]
+            found.setdefault(label, []).append(rows)
+    if not found:
+        raise InputError(f"--place: {place} has no run of {', '.join(CELLS.values())}")
+    return found
+
+
+def table(found: Mapping[str, Sequence[Sequence[Row]]]) -> str:
+    """A cell's mean and every seed, as a Markdown table."""
+    lines = [f"| | n | {' | '.join(SHOWN.values())} |", "| --- " * (len(SHOWN) + 2) + "|"]
+    for label, runs in found.items():
+        online = stats.summary([row for run in runs for row in run])["online"]
+        cells = [readme.scores(list(online[name]["per_seed"].values())) for name in SHOWN]
+        lines.append(f"| {label} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def define() -> None:
+    """Define the command's flags."""
+    flags.DEFINE_string("place", str(PLACE), "Folder of the runs on one data set.")
+    flags.DEFINE_string("out", None, "The picture. Default: weights.png in --place.")
+
+
+def main() -> None:
+    """Draw, and print the table."""
+    place = Path(FLAGS.place)
+    found = read(place)
+    out = FLAGS.out or place / "weights.png"
+    curves.compare(found, out, f"{place.name}, weight of CQL's penalty per critic", offline=True)
+    print(table(found), f"\n{out}", sep="\n")
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))

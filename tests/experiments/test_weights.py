@@ -1,0 +1,58 @@
+"""N, or the weight on each critic: the cells are found, cut to one length, and compared."""
+
+import csv
+
+import pytest
+
+from enoto_jax.cli import command
+from enoto_jax.cli.command import define_only
+from enoto_jax.runs.files import EVALUATION_COLUMNS
+from experiments.paper import weights
+
+
+def call(*arguments) -> int:
+    define_only(weights)
+    return command.execute(weights.main, ["weights", *map(str, arguments)])
+
+
+def write(run, seed, scores, offline=50.0):
+    """A run with evaluations every 10,000 steps, the first of them at the hand-over."""
+    run.mkdir(parents=True)
+    rows = [
+        ("offline", 400_000, offline),
+        *(("online", 10_000 * i, y) for i, y in enumerate(scores)),
+    ]
+    with open(run / "evaluations.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, EVALUATION_COLUMNS, restval=0)
+        table.writeheader()
+        for phase, step, score in rows:
+            row = {"phase": phase, "step": step, "env_steps": step, "seed": seed, "score": score}
+            table.writerow({**row, "episodes": 10, "success": ""})
+
+
+def test_a_cell_is_cut_to_the_shortest(tmp_path, capsys):
+    write(tmp_path / "weights" / "cql_to_sac-w1-s0", 0, (48, 20, 30))
+    write(tmp_path / "cql_n_to_sac_n-s0", 0, (50, 60, 70, 10))  # what comes later is another matter
+    write(tmp_path / "cql_n_to_sac_n-s1", 1, (52, 51, 62, 80))
+    write(tmp_path / "cql_to_sac-s0", 0, (40, 5))  # unfinished
+    assert call(f"--place={tmp_path}") == 0
+    assert (tmp_path / "weights.png").exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:4] == [
+        "| N = 2, 0.5 a critic | 1 | 48.0 | 20.0 | 30.0 |",
+        "| N = 10, 0.5 a critic | 2 | 51.0 (50, 52) | 55.5 (60, 51) | 66.0 (70, 62) |",
+    ]
+    assert not any("2.5 a critic" in line for line in lines)
+
+
+def test_no_run(tmp_path, capsys):
+    assert call(f"--place={tmp_path}") == command.BAD_INPUT
+    assert "has no run of weights/cql_to_sac-w1-s*" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("label, pattern", weights.CELLS.items())
+def test_a_label_says_the_weight_that_its_runs_have(label, pattern):
+    """Weight divided by N: the penalty is averaged over critics."""
+    weight = float(pattern.split("-w")[1].split("-")[0]) if "-w" in pattern else 5.0
+    n = 10 if "sac_n" in pattern else 2
+    assert label == f"N = {n}, {weight / n:g} a critic"
