@@ -1,27 +1,29 @@
 """Every benchmark of a device in one call, into one folder: what to run first on a new machine.
 
 python -m experiments.benchmarks.all --out=runs/bench_all
+python -m experiments.benchmarks.all --out=runs/bench_all --minutes=8
 
-Updates (updates.py, with the plain loop, in both precisions), steps of the online loop
-(bench_online.py) and of evaluations (bench_eval.py), and what more of everything costs
-(bench_scale.py), one process after the other, each with the device to itself. A part that is there
-is not measured again: after a kill, call it once more. Every part's figures appear at once, when
-they are whole.
+Updates (with the plain loop, in both precisions), steps of the online loop and of evaluations, each
+method's in a process that has the device to itself, and what more of everything costs. A part that
+is there is not measured again, so the same command goes on after a kill, or where `--minutes` are
+over: on a machine that is lent for a while.
 
-  about.json     devices, versions, the driver's own words, XLA_FLAGS, and each part's command
-  updates.jsonl  updates.py's lines;  roofline.png draws them
-  online.jsonl   bench_online.py's
-  eval.jsonl     bench_eval.py's, with 1, 2, 4, ... processes, up to a core for each
-  scale/         bench_scale.py's scale.csv and scale.png
+  about.json      devices, versions, the driver's own words, XLA_FLAGS, and each part's command
+  updates/        updates.py's lines, a file a method;  roofline.png draws them all
+  online/         step_parts.py's
+  evaluations/    evaluations.py's, with 1, 2, 4, ... processes, up to a core for each
+  scale/          scaling.py's scale.csv and scale.png
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from absl import flags
@@ -34,6 +36,7 @@ from enoto_jax.types import InputError, RunError
 from experiments.benchmarks import updates
 
 FLAGS = flags.FLAGS
+SIZES = ("num_critics", "batch_size", "seeds")
 
 
 def define() -> None:
@@ -43,29 +46,62 @@ def define() -> None:
     flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16; of the updates.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id, for the online loop.")
     flags.DEFINE_string("out", "runs/bench_all", "Folder; what is there already is kept.")
+    flags.DEFINE_float("minutes", None, "Stop after so many; the same command goes on.", 0.0)
 
 
 def main() -> None:
     """Measure the parts that are missing."""
+    until = None if FLAGS.minutes is None else time.monotonic() + 60.0 * FLAGS.minutes
     out = Path(FLAGS.out)
     parts = commands(out)
     _same(out, parts)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "about.json", _about(parts))
-    for name, arguments in parts.items():
-        if (out / name).exists():
-            print(f"{out / name}: there already", flush=True)
-            continue
-        print(shlex.join(arguments), flush=True)
-        unfinished = out / f"{name}.part"
-        with open(unfinished, "w") as file:
-            done = subprocess.run([sys.executable, *arguments[1:]], stdout=file, check=False)
-        if done.returncode:
-            raise RunError(f"{arguments[2]} has failed, see above; the same command goes on there")
-        if name != "scale":  # its own command makes the folder; what it prints is there too
-            unfinished.rename(out / name)
-        else:
-            unfinished.unlink()
+    missing = [name for name in parts if not _whole(out / name)]
+    for number, name in enumerate(missing):
+        print(shlex.join(parts[name]), flush=True)
+        if not _measure(out / name, parts[name], until):
+            if number == 0:
+                raise RunError(f"{name} alone takes longer than --minutes={FLAGS.minutes:g}")
+            print(f"time is up; left: {', '.join(missing[number:])}; the same command goes on")
+            break
+    files = sorted((out / "updates").glob("*.jsonl"))
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    if lines:
+        updates.roofline(lines, out / "roofline.png")
+
+
+def _unfinished(part: Path) -> Path:
+    """What a part prints, until it is whole; what it has left until then counts for nothing."""
+    return part.with_name(f"{part.name}.part")
+
+
+def _whole(part: Path) -> bool:
+    return part.exists() and not _unfinished(part).exists()
+
+
+def _measure(part: Path, arguments: list[str], until: float | None) -> bool:
+    """Measure one part; False where the time is up before it is whole.
+
+    Raises:
+      RunError: its command has failed.
+    """
+    part.parent.mkdir(exist_ok=True)
+    shutil.rmtree(part, ignore_errors=True)  # of a part that was not finished
+    left = None if until is None else max(0.0, until - time.monotonic())
+    with open(_unfinished(part), "w") as file:
+        try:
+            own = [sys.executable, *arguments[1:]]
+            done = subprocess.run(own, stdout=file, check=False, timeout=left)
+        except subprocess.TimeoutExpired:
+            return False
+    if done.returncode:
+        raise RunError(f"{arguments[2]} has failed, see above; the same command goes on there")
+    if part.is_dir():  # made by its own command
+        _unfinished(part).unlink()
+    else:
+        _unfinished(part).rename(part)
+    return True
 
 
 def _same(out: Path, parts: dict[str, list[str]]) -> None:
@@ -76,56 +112,38 @@ def _same(out: Path, parts: dict[str, list[str]]) -> None:
         return
     before = read_json(out / "about.json")["commands"]
     for name, arguments in parts.items():
-        if (out / name).exists() and before[name] != shlex.join(arguments):
-            raise InputError(f"--out: {out / name} comes of {before[name]}; give a new folder")
+        if _whole(out / name) and before.get(name) != shlex.join(arguments):
+            raise InputError(f"--out: {out / name} comes of {before.get(name)}; give a new folder")
 
 
 def commands(out: Path) -> dict[str, list[str]]:
     """Of every part, by the name of what it leaves in `out`."""
     found = [row for _, row, _ in updates.rows()]  # what is wrong is refused here, before anything
-    changes = [f"--set={text}" for text in FLAGS.set]
-    shared = [f"--rounds={FLAGS.rounds}", f"--seconds={FLAGS.seconds}", *changes]
-    lists = ("method", "num_critics", "batch_size", "seeds")
-    several = [f"--{name}={','.join(FLAGS[name].value)}" for name in lists]
-    python = ["python", "-m"]
-    phase = "online" if found[0].offline is None else "offline"
+    shared = [f"--rounds={FLAGS.rounds}", f"--seconds={FLAGS.seconds}"]
+    shared += [f"--set={text}" for text in FLAGS.set]
+    several = [f"--{name}={','.join(FLAGS[name].value)}" for name in SIZES]
     processes = [2**i for i in range(cores().bit_length())]
-    return {
-        "updates.jsonl": [
-            *python,
-            "experiments.benchmarks.updates",
-            *several,
-            f"--precision={','.join(FLAGS.precision)}",
-            "--baseline",
-            "--json",
-            f"--picture={out / 'roofline.png'}",
-            *shared,
-        ],
-        "online.jsonl": [
-            *python,
-            "experiments.benchmarks.step_parts",
-            *several,
+    precision = f"--precision={','.join(FLAGS.precision)}"
+    own = {
+        "updates": ["updates", precision, "--baseline"],
+        "online": ["step_parts", f"--env={FLAGS.env}"],
+        "evaluations": [
+            "evaluations",
             f"--env={FLAGS.env}",
-            "--json",
-            *shared,
-        ],
-        "eval.jsonl": [
-            *python,
-            "experiments.benchmarks.evaluations",
-            *several,
-            f"--env={FLAGS.env}",
-            "--json",
-            *shared,
             f"--processes={','.join(map(str, processes))}",
         ],
-        "scale": [
-            *python,
-            "experiments.benchmarks.scaling",
-            f"--method={FLAGS.method[0]}",
-            f"--phase={phase}",
-            f"--out={out / 'scale'}",
-            *shared,
-        ],
+    }
+    parts = {
+        f"{place}/{method}.jsonl": [program, f"--method={method}", *several, *flags_, "--json"]
+        for place, (program, *flags_) in own.items()
+        for method in FLAGS.method
+    }
+    phase = "online" if found[0].offline is None else "offline"
+    parts["scale"] = ["scaling", f"--method={FLAGS.method[0]}", f"--phase={phase}"]
+    parts["scale"] += [f"--out={out / 'scale'}"]
+    return {
+        name: ["python", "-m", f"experiments.benchmarks.{program}", *flags_, *shared]
+        for name, (program, *flags_) in parts.items()
     }
 
 

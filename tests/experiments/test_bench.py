@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 
 import jax
 import numpy as np
@@ -186,22 +187,53 @@ def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
     flags = ("--method=bc", "--seeds=1", "--precision=float32", f"--out={out}")
     assert run(whole, *flags, "--env=Nothing-v0") == command.FAILED
     assert "experiments.benchmarks.step_parts has failed" in capfd.readouterr().err
-    assert sorted(x.name for x in out.iterdir()) == [
-        "about.json",
-        "online.jsonl.part",
-        "roofline.png",
-        "scale",
-        "updates.jsonl",
-    ]
-    lines = [json.loads(line) for line in (out / "updates.jsonl").read_text().splitlines()]
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert found == {"about.json", "updates/bc.jsonl", "online/bc.jsonl.part"}
+    updated = out / "updates" / "bc.jsonl"
+    lines = [json.loads(line) for line in updated.read_text().splitlines()]
     assert [(x["method"], x["phase"]) for x in lines] == [("bc", "offline"), ("bc", "online")]
-    first = (out / "updates.jsonl").stat().st_mtime_ns
+    first = updated.stat().st_mtime_ns
     assert run(whole, *flags, "--seeds=2") == command.BAD_INPUT
-    assert "updates.jsonl comes of python -m" in capfd.readouterr().err
+    assert "updates/bc.jsonl comes of python -m" in capfd.readouterr().err
     assert run(whole, *flags) == command.DONE
-    assert (out / "updates.jsonl").stat().st_mtime_ns == first
-    assert "updates.jsonl: there already" in capfd.readouterr().out
-    assert json.loads((out / "online.jsonl").read_text())["method"] == "bc"
-    assert json.loads((out / "eval.jsonl").read_text().splitlines()[-1])["processes"] >= 1
+    assert updated.stat().st_mtime_ns == first
+    assert "experiments.benchmarks.updates" not in capfd.readouterr().out
+    assert json.loads((out / "online" / "bc.jsonl").read_text())["method"] == "bc"
+    last = (out / "evaluations" / "bc.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["processes"] >= 1
+    assert (out / "roofline.png").exists()
     about = json.loads((out / "about.json").read_text())
     assert about["devices"] and about["commands"]["scale"].startswith("python -m")
+
+
+def test_a_lease_ends_and_the_next_goes_on(tmp_path, capfd, monkeypatch):
+    """A part that the end cuts off leaves nothing that counts, be it a file or a folder."""
+    out, given = tmp_path / "all", []
+
+    def measure(arguments, stdout, timeout, **_):
+        given.append((arguments[2].rpartition(".")[2], timeout > 0))
+        stdout.write("{}\n")
+        if "scaling" in arguments[2]:
+            (out / "scale").mkdir()
+            if not resumed:
+                raise subprocess.TimeoutExpired(arguments, timeout)
+        return subprocess.CompletedProcess(arguments, 0)
+
+    monkeypatch.setattr(whole, "_said", lambda arguments: [])
+    monkeypatch.setattr(whole.subprocess, "run", measure)
+    monkeypatch.setattr(whole.updates, "roofline", lambda lines, path: None)
+    flags = ("--method=bc,td3_bc", "--seeds=1", f"--out={out}", "--minutes=1")
+    programs = ["updates"] * 2 + ["step_parts"] * 2 + ["evaluations"] * 2 + ["scaling"]
+    resumed = False
+    assert run(whole, *flags) == command.DONE
+    assert [name for name, _ in given] == programs and all(left for _, left in given)
+    assert "time is up; left: scale; the same command goes on" in capfd.readouterr().out
+    given.clear()
+    assert run(whole, *flags) == command.FAILED
+    assert "scale alone takes longer than --minutes=1" in capfd.readouterr().err
+    resumed = True
+    assert run(whole, *flags) == command.DONE
+    assert [name for name, _ in given] == ["scaling"] * 2
+    assert not list(out.rglob("*.part")) and len(list(out.rglob("*.jsonl"))) == 6
+    given.clear()
+    assert run(whole, *flags) == command.DONE and not given
