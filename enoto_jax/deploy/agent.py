@@ -20,26 +20,22 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax.data.source import Source
-from enoto_jax.deploy.background import Background
+from enoto_jax.deploy.behind import Behind
 from enoto_jax.deploy.folder import hold
+from enoto_jax.deploy.learner import Learner, begin
 from enoto_jax.deploy.world import world_of
 from enoto_jax.envs.gym import Env
 from enoto_jax.recipes import units
-from enoto_jax.recipes.recipe import Built, Recipe, build, example_transition
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.runs.folder import config_of
-from enoto_jax.training import carried, online, resume
-from enoto_jax.training.seeds import SeedMap
-from enoto_jax.types import Array, InputError, RunError, Transition
+from enoto_jax.types import Array, InputError, Transition
 
 
 class Agent:
@@ -59,11 +55,6 @@ class Agent:
       action_high: its highest.
       env: instead of the bounds, an environment that has them: an id, or what else
         `envs.env_choice` takes. It is made once and not stepped.
-
-    Attributes:
-      steps: transitions observed, over all starts.
-      updates: times UTD that it has updated since it was made.
-      skipped: those that there was no time for, with a budget.
 
     Raises:
       InputError: units, data, bounds, or the restored run do not fit; no saved state is whole; or
@@ -86,81 +77,43 @@ class Agent:
         _check_arguments(recipe, source, seed)
         if budget_s is not None and not budget_s > 0.0:
             raise InputError(f"budget_s is {budget_s}; give seconds, above 0, or None")
-        built, self._phase = build(recipe, source.spec), recipe.online
-        seeds = SeedMap([seed], jax.local_devices()[:1])
-        self._seeds, self._replay, self._spec = seeds, built.replay, source.spec
-        self._chunks = built.online.chunk is not None
         self._world = world_of(source.spec, action_low, action_high, env)
-        if recipe.offline is not None and restore is None:
-            raise InputError("restore: this row has an offline phase; give the folder of its run")
-        before, self.transform = None, None
-        if recipe.offline is not None:
-            before, self.transform = resume.offline_state(Path(restore), built.offline, seeds)
-        needed = built.replay.needs_data or built.handover.needs_data
-        dataset = source.load() if needed else None
-        self.transform = self.transform or recipe.transform(source.spec, dataset)
-        data, rows = None, 0
-        if dataset is not None:
-            data = self.transform.transitions(dataset.transitions)
-            rows = len(dataset) if built.replay.needs_data else 0
-            extras = resume.extras(built.online, data, seeds, stored=True)
-            data = seeds.share(data)._replace(extras=extras)
-        self._data = data if built.replay.needs_data else None
-        begin = online.begin(built.online, built.replay, source.spec, self._phase.batch_size, rows)
-        self._online = resume.hand_over(built, begin, seeds, before, data)
-        self.steps, self._closed = 0, False
+        start = begin(recipe, source, restore, seed)
+        self.transform, self._chunks = start.transform, start.built.online.chunk is not None
         self._checkpoints: Checkpoints | None = None
+        self._closed = False
         config = {
             "recipe": units.to_json(recipe),
             "seeds": [int(seed)],
-            "data_hash": _trained_on(restore) if dataset is None else dataset.content_hash,
+            "data_hash": start.data_hash,
             "action_bounds": [x.tolist() for x in (self._world.low, self._world.high)],
         }
         with ExitStack() if out is None else hold(Path(out), config) as held:
             if out is not None:
-                self._open(Path(out))
-            self._compile(built, budget_s)
+                self._checkpoints = Checkpoints(Path(out) / "checkpoints")
+                start = start.resumed(self._checkpoints)
+            self._learner = Learner(start) if budget_s is None else Behind(start, budget_s)
             self._lock = held.pop_all()  # from now on it is for `close` to let go
 
-    def _compile(self, built: Built, budget_s: float | None) -> None:
-        """Compile now, so that no step waits for it, and begin to learn in the background."""
-        seeds = self._seeds
-        self._first = self.steps
-        nothing = example_transition(self._spec, built.online)._replace(extras={})
-        self._newest = jax.tree.map(np.asarray, nothing)
-        if self.steps:
-            last = carried.cut_off(self._online, self.steps, built.replay, seeds)
-            self._newest = jax.tree.map(lambda x: x[0], last)
-        self._starts, self._waiting = True, False
-        self.updates = self.skipped = 0
-        acts = budget_s is None  # with a budget, that is another program's
-        step: Any = online.compile_step(self._phase, built.online, built.replay, seeds, acts)
-        self._advance = step.lower(*self._arguments(self._newest.observation)).compile()
-        self._mode = seeds.compile(built.online.mode)
-        self._background: Background | None = None
-        if budget_s is not None:
-            self._start(built.online, budget_s)
+    @property
+    def steps(self) -> int:
+        """How many transitions were observed, over all starts."""
+        return self._learner.steps
 
-    def _start(self, algorithm, budget_s: float) -> None:
-        """Begin to learn in the background."""
-        choose = partial(online.choose, self._phase, algorithm)
-        self._choose = self._seeds.compile(choose, shared=(5,))
+    @property
+    def updates(self) -> int:
+        """How often, times UTD, it has updated since it was made."""
+        return self._learner.updates
 
-        def finished(train):
-            parts = (train.params, train.targets, train.frozen)
-            whole = [jnp.isfinite(x).all() for x in jax.tree.leaves(parts)]
-            return jax.tree.map(jnp.copy, parts), jnp.stack(whole).all()
+    @property
+    def skipped(self) -> int:
+        """How many updates there was no time for, with a budget."""
+        return self._learner.skipped
 
-        self._finished = self._seeds.compile(finished)
-        nothing = self._newest.observation
-        start = self._packed(self._newest, nothing, True, self.steps, 0)
-        self._online, _ = self._advance(*start)  # the newest transition, where it was cut off
-        self._memory = jax.tree.map(jnp.copy, self._online.memory)
-        self._publish()
-        for explore in (True,) if self._chunks else (True, False):  # compiled now
-            self._compute(nothing, np.bool_(True), self.steps, explore)
-        self._held = self._world.action(np.zeros(self._spec.action_size, np.float32))
-        self._background = Background(budget_s)
+    @property
+    def late(self) -> int:
+        """How many actions were not there within the budget."""
+        return self._learner.late
 
     def act(self, observation: Array, explore: bool = True) -> np.ndarray:
         """The action [A] for an observation [D]; learns from what was observed before.
@@ -185,19 +138,8 @@ class Agent:
             )
         row = self._world.observation(observation)
         seen = np.asarray(self.transform.observation(row), np.float32)
-        if self._background is not None:
-            work = partial(self._compute, seen, np.bool_(self._starts), self.steps, explore)
-            self._held = self._background.within(work, self._held)
-            self._starts, self._waiting = self._starts and not explore, False
-            return self._held.copy()
-        if not explore:
-            action = self._mode(self._online.train, seen[None])
-        else:
-            learned = self._due()
-            self._online, action = self._advance(*self._arguments(seen))
-            self.updates += learned
-            self._starts = self._waiting = False
-        return self._in_world(action)
+        inner = self.transform.world_action(self._learner.act(seen, explore))
+        return self._world.action(np.asarray(inner, np.float32))
 
     def observe(self, transition: Transition) -> None:
         """Hand in the step that followed the last `act`; its action may be another than advised.
@@ -212,16 +154,11 @@ class Agent:
             bounds, or a second transition before the next `act`; nothing is stored then.
           RunError: with a budget: learning has failed before. `act` goes on as it was.
         """
-        if self._waiting:
+        if self._learner.waiting:
             raise InputError("observe: the last transition still waits for the next act()")
         world = self._world.transition(transition)
         kept = self.transform.transitions(world)
-        newest = jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world)
-        starts = bool(world.terminated | world.truncated)
-        if self._background is not None:
-            self._background.put(partial(self._learn, newest, starts, self.steps + 1))
-        self._newest, self._starts = newest, starts
-        self._waiting, self.steps = True, self.steps + 1
+        self._learner.observe(jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world))
 
     def save(self) -> None:
         """Save everything; an agent made with the same `out` goes on from here.
@@ -237,17 +174,9 @@ class Agent:
             raise InputError(
                 "save: give the agent a folder: Agent(..., out=...); a closed one has let go of it"
             )
-        if not self.steps or (self._waiting and self._background is None):
+        if not self.steps:
             raise InputError("save: call it right after an act() that followed an observe()")
-        if self._background is not None:
-            return self._background.put(partial(self._write, self.steps))
-        self._write(self.steps)
-        self._checkpoints.wait()
-
-    @property
-    def late(self) -> int:
-        """How many actions were not there within the budget."""
-        return 0 if self._background is None else self._background.late
+        self._learner.save(self._checkpoints)
 
     def settle(self) -> None:
         """Wait until everything observed is learned from; with a budget, between episodes.
@@ -255,8 +184,7 @@ class Agent:
         Raises:
           RunError: learning has failed.
         """
-        if self._background is not None:
-            self._background.settle()
+        self._learner.settle()
 
     def close(self) -> None:
         """Finish what is learned and saved in the background, and let go of the folder.
@@ -272,8 +200,7 @@ class Agent:
             stack.callback(self._lock.close)
             if self._checkpoints is not None:
                 stack.callback(self._checkpoints.close)
-            if self._background is not None:
-                stack.callback(self._background.close)
+            stack.callback(self._learner.close)
             self._closed = True
             self.settle()
 
@@ -283,76 +210,6 @@ class Agent:
     def __exit__(self, *raised: Any) -> None:
         self.close()
 
-    def _write(self, step: int, behind: bool = False) -> None:
-        del behind
-        about = {"phase": "online", "step": step, "transform": self.transform.to_json()}
-        self._checkpoints.save(step, carried.portable(self._online, step, self._seeds), about)
-
-    def _learn(self, newest: Transition, starts: bool, step: int, behind: bool) -> None:
-        """In the background: store a transition, update if there is time, publish the result."""
-        due = online.rounds(self._phase, step)
-        learned = 0 if behind else due
-        arguments = self._packed(newest, newest.next_observation, starts, step, learned)
-        self._online, _ = self._advance(*arguments)
-        self.updates, self.skipped = self.updates + learned, self.skipped + due - learned
-        if learned:
-            self._publish()
-        else:
-            jax.block_until_ready(self._online.count)
-
-    def _publish(self) -> None:
-        """Let what is learned act, in memory of its own: the next update reuses the learner's."""
-        parts, whole = self._finished(self._online.train)
-        if not self._seeds.get(whole).all():
-            raise RunError("a parameter is no longer a number; the last good ones go on acting")
-        params, targets, frozen = parts
-        self._acts = self._online.train.replace(
-            params=params, targets=targets, frozen=frozen, opt_states={}, step=()
-        )
-
-    def _compute(self, seen: np.ndarray, starts: Any, step: int, explore: bool) -> np.ndarray:
-        """With a budget: the world's action, by what is published."""
-        seen = seen[None]
-        if not explore:
-            return self._in_world(self._mode(self._acts, seen))
-        when = (np.asarray([starts]), np.int32(step))
-        numbers = self._seeds.seeds
-        self._memory, action = self._choose(self._acts, self._memory, numbers, seen, *when)
-        return self._in_world(action)
-
-    def _in_world(self, action: Array) -> np.ndarray:
-        inner = self.transform.world_action(self._seeds.get(action)[0])
-        return self._world.action(np.asarray(inner, np.float32))
-
-    def _open(self, out: Path) -> None:
-        """Go on from what the folder holds."""
-        self._checkpoints = Checkpoints(out / "checkpoints")
-        whole = jax.tree.map(np.zeros_like, self._seeds.get(self._online))
-
-        def template(record):
-            return carried.saved_template(whole, record["step"])
-
-        if (found := self._checkpoints.newest(template)) is not None:
-            record, saved = found
-            self._online = self._seeds.put(carried.unpack(saved, whole))
-            self.steps = record["step"]
-
-    def _due(self) -> int:
-        # The same transition a second time (act called twice) is neither stored nor learned again.
-        learns = self._waiting and self.steps > self._first
-        return online.rounds(self._phase, self.steps) if learns else 0
-
-    def _arguments(self, observation: np.ndarray) -> tuple:
-        return self._packed(self._newest, observation, self._starts, self.steps, self._due())
-
-    def _packed(
-        self, newest: Transition, observation: np.ndarray, starts: bool, step: int, rounds: int
-    ) -> tuple:
-        """Arguments of a step."""
-        first = jax.tree.map(lambda x: np.asarray(x)[None], (newest, observation))
-        when = (np.asarray([starts]), np.int32(step), np.int32(rounds))
-        return (self._online, self._seeds.seeds, *first, *when, self._data)
-
 
 def _check_arguments(recipe: Recipe, source: Source, seed: int) -> None:
     if not isinstance(recipe, Recipe):
@@ -361,8 +218,3 @@ def _check_arguments(recipe: Recipe, source: Source, seed: int) -> None:
         raise InputError(f"source: {type(source).__name__}; give one, such as load_source(path)")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
         raise InputError(f"seed: {seed!r}; an agent has one, between 0 and {2**31 - 1}")
-
-
-def _trained_on(restore: str | os.PathLike | None) -> str | None:
-    """The content hash of the data that the restored run has learned from."""
-    return None if restore is None else config_of(Path(restore)).get("data_hash")

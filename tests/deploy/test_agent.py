@@ -64,7 +64,7 @@ def test_it_does_what_the_loop_does(trained, source):
     agent, envs = Agent(ROW, source, folder, seed=SEED), worlds()
     now = drive(agent, envs, envs.begin(), STEPS)
     agent.act(now.observation[0])
-    found = jax.tree.map(np.asarray, agent._online)
+    found = jax.tree.map(np.asarray, agent._learner.state)
     # The run's last evaluation has set its sums back; nothing else may differ.
     assert_same(found.train, expected.train)
     assert_same(found.storage, expected.storage)
@@ -79,7 +79,10 @@ def test_it_goes_on_from_what_it_saved(trained, source, tmp_path):
     agent.close()
     again = Agent(ROW, source, trained[0], tmp_path, seed=SEED)
     assert again.steps == 7
-    assert_same(jax.tree.map(np.asarray, agent._online), jax.tree.map(np.asarray, again._online))
+    assert_same(
+        jax.tree.map(np.asarray, agent._learner.state),
+        jax.tree.map(np.asarray, again._learner.state),
+    )
     np.testing.assert_array_equal(
         again.act(now.observation[0], explore=False), agent.act(now.observation[0], explore=False)
     )
@@ -94,13 +97,13 @@ def test_acting_twice_neither_stores_nor_learns_twice(trained, source):
     agent, envs = Agent(ROW, source, trained[0], seed=SEED), worlds()
     now = drive(agent, envs, envs.begin(), 6)
     agent.act(now.observation[0])
-    before = jax.tree.map(np.asarray, agent._online)
+    before = jax.tree.map(np.asarray, agent._learner.state)
     agent.act(now.observation[0])
-    after = jax.tree.map(np.asarray, agent._online)
+    after = jax.tree.map(np.asarray, agent._learner.state)
     assert_same(before.train, after.train)
     assert_same(before.storage, after.storage)
     agent.act(now.observation[0], explore=False)
-    assert not differ(after, jax.tree.map(np.asarray, agent._online))
+    assert not differ(after, jax.tree.map(np.asarray, agent._learner.state))
 
 
 GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
@@ -170,7 +173,7 @@ def test_with_a_budget_it_learns_what_the_loop_learns(hurried, trained, source, 
         hurried.observe(moved)
         hurried.settle()
     plain.act(now.observation[0])
-    one, two = (jax.tree.map(np.asarray, agent._online) for agent in (plain, hurried))
+    one, two = (jax.tree.map(np.asarray, agent._learner.state) for agent in (plain, hurried))
     assert_same(one.train, two.train)
     assert_same(one.storage, two.storage)
     assert (hurried.updates, hurried.skipped, hurried.late) == (plain.updates, 0, 0)
@@ -182,12 +185,12 @@ def test_with_a_budget_it_learns_what_the_loop_learns(hurried, trained, source, 
     hurried.close()
     again = Agent(ROW, source, trained[0], tmp_path / "out", seed=SEED)
     assert again.steps == STEPS
-    assert_same(jax.tree.map(np.asarray, again._online.train), two.train)
+    assert_same(jax.tree.map(np.asarray, again._learner.state.train), two.train)
 
 
 def test_updates_that_there_is_no_time_for_are_skipped_and_nothing_is_lost(hurried):
     gate = threading.Event()
-    hurried._background.put(lambda behind: gate.wait())  # a long update
+    hurried._learner._background.put(lambda behind: gate.wait())  # a long update
     for step in range(6):
         hurried.act(np.zeros(2))
         hurried.observe(GOOD._replace(reward=float(step)))  # none of these waits
@@ -196,28 +199,33 @@ def test_updates_that_there_is_no_time_for_are_skipped_and_nothing_is_lost(hurri
     hurried.settle()
     # Behind the fourth and the fifth others waited, behind the sixth none did.
     assert (hurried.skipped, hurried.updates) == (2, 1) and ROW.online.warmup == 3
-    stored = np.asarray(hurried._online.storage.ring.reward)[0, :6]
+    stored = np.asarray(hurried._learner.state.storage.ring.reward)[0, :6]
     np.testing.assert_allclose(stored, 10.0 * np.arange(6))
 
 
 def test_a_late_action_is_the_last_one_again(hurried):
     gate, first = threading.Event(), hurried.act(np.ones(2))
-    hurried._background._budget_s = 0.05
-    compute, hurried._compute = hurried._compute, lambda *x: gate.wait() and compute(*x)
+    hurried._learner._background._budget_s = 0.05
+    compute, hurried._learner._compute = (
+        hurried._learner._compute,
+        lambda *x: gate.wait() and compute(*x),
+    )
     for _ in range(2):
         np.testing.assert_array_equal(hurried.act(-np.ones(2)), first)
     assert hurried.late == 2
     gate.set()
-    hurried._background._budget_s = 60.0
+    hurried._learner._background._budget_s = 60.0
     hurried.act(-np.ones(2), explore=False)
     assert hurried.late == 2
 
 
 def test_parameters_that_are_no_longer_numbers_never_act(hurried):
     before = hurried.act(np.ones(2), explore=False)
-    broken = jax.tree.map(lambda x: x * np.nan, hurried._online.train.params)
-    hurried._online = hurried._online.replace(train=hurried._online.train.replace(params=broken))
-    hurried._background.put(lambda behind: hurried._publish())
+    broken = jax.tree.map(lambda x: x * np.nan, hurried._learner.state.train.params)
+    hurried._learner.state = hurried._learner.state.replace(
+        train=hurried._learner.state.train.replace(params=broken)
+    )
+    hurried._learner._background.put(lambda behind: hurried._learner._publish())
     with pytest.raises(RunError, match="no longer a number"):
         hurried.settle()
     np.testing.assert_array_equal(hurried.act(np.ones(2), explore=False), before)
@@ -293,7 +301,7 @@ def test_a_caller_may_reuse_its_arrays(trained, source, budget_s):
         expected.append(moved)
     agent.act(now.observation[0])
     agent.close()
-    ring = jax.tree.map(lambda x: np.asarray(x)[0, :STEPS], agent._online.storage.ring)
+    ring = jax.tree.map(lambda x: np.asarray(x)[0, :STEPS], agent._learner.state.storage.ring)
     kept = agent.transform.transitions(jax.tree.map(lambda *x: np.stack(x), *expected))
     for name in ("observation", "action", "reward", "next_observation"):
         np.testing.assert_allclose(getattr(ring, name), getattr(kept, name), atol=1e-6)
@@ -304,7 +312,7 @@ def test_an_action_that_the_caller_changes_is_not_what_is_held(hurried):
     first = hurried.act(np.ones(2))
     kept = first.copy()
     first[:] = 9.0
-    np.testing.assert_array_equal(hurried._held, kept)
+    np.testing.assert_array_equal(hurried._learner._held, kept)
 
 
 @pytest.mark.parametrize("how", ["numbers", "environment"])
@@ -320,7 +328,7 @@ def test_with_bounds_both_sides_speak_the_worlds_units(trained, source, how):
         wide.observe(GOOD._replace(action=np.float32([3.1])))
     wide.observe(GOOD._replace(action=np.float32([1.5])))
     wide.act(np.zeros(2))
-    stored = np.asarray(wide._online.storage.ring.action)[0, 0]
+    stored = np.asarray(wide._learner.state.storage.ring.action)[0, 0]
     np.testing.assert_allclose(stored, wide.transform.action(np.float32([0.5])), rtol=1e-6)
 
 
@@ -354,7 +362,7 @@ def test_an_agent_that_cannot_be_made_lets_go_of_the_folder(trained, source, tmp
         raise RunError("no compiler")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Agent, "_compile", fails)
+        patch.setattr("enoto_jax.deploy.agent.Learner", fails)
         with pytest.raises(RunError, match="no compiler"):
             Agent(ROW, source, trained[0], tmp_path, seed=SEED)
     Agent(ROW, source, trained[0], tmp_path, seed=SEED).close()

@@ -1,0 +1,204 @@
+"""An agent's online phase on the device: store a transition, update, choose the next action.
+
+Everything here is in the learner's numbers, transformed, and without the axis of seeds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from enoto_jax.data.source import Source
+from enoto_jax.recipes.recipe import Built, Phase, Recipe, build, example_transition
+from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.folder import config_of
+from enoto_jax.training import carried, online, resume
+from enoto_jax.training.seeds import SeedMap
+from enoto_jax.transforms import Transform
+from enoto_jax.types import InputError, Spec, Transition
+
+
+class Start(NamedTuple):
+    """Where a learner begins.
+
+    Attributes:
+      phase: the recipe's online phase.
+      built: the recipe's algorithm and replay, for `spec`.
+      spec: sizes.
+      seeds: one seed, on one device.
+      state: the online loop's.
+      steps: transitions that it has learned from.
+      data: the data set on the device, where the replay needs it.
+      data_hash: of the data that it, or the run before it, has learned from.
+      transform: from the world's numbers to the learner's.
+    """
+
+    phase: Phase
+    built: Built
+    spec: Spec
+    seeds: SeedMap
+    state: Any
+    steps: int
+    data: Any
+    data_hash: str | None
+    transform: Transform
+
+    def resumed(self, checkpoints: Checkpoints) -> Start:
+        """The same from the newest whole checkpoint, where there is one.
+
+        Raises:
+          InputError: no checkpoint is whole.
+        """
+        whole = jax.tree.map(np.zeros_like, self.seeds.get(self.state))
+
+        def template(record):
+            return carried.saved_template(whole, record["step"])
+
+        if (found := checkpoints.newest(template)) is None:
+            return self
+        record, saved = found
+        state = self.seeds.put(carried.unpack(saved, whole))
+        return self._replace(state=state, steps=record["step"])
+
+
+def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, seed: int) -> Start:
+    """The online phase right after the hand-over.
+
+    Args:
+      recipe: its online phase is begun.
+      source: sizes and, where the replay or the hand-over needs it, the data set.
+      restore: the folder of the run whose offline phase comes before; None for recipes without one.
+      seed: of the restored run, and of the random numbers.
+
+    Raises:
+      InputError: units, data, or the restored run do not fit.
+    """
+    built = build(recipe, source.spec)
+    seeds = SeedMap([seed], jax.local_devices()[:1])
+    before, transform = None, None
+    if recipe.offline is not None:
+        if restore is None:
+            raise InputError("restore: this row has an offline phase; give the folder of its run")
+        before, transform = resume.offline_state(Path(restore), built.offline, seeds)
+    needed = built.replay.needs_data or built.handover.needs_data
+    dataset = source.load() if needed else None
+    transform = transform or recipe.transform(source.spec, dataset)
+    data, rows = None, 0
+    if dataset is not None:
+        data = transform.transitions(dataset.transitions)
+        rows = len(dataset) if built.replay.needs_data else 0
+        extras = resume.extras(built.online, data, seeds, stored=True)
+        data = seeds.share(data)._replace(extras=extras)
+    phase = recipe.online
+    first = online.begin(built.online, built.replay, source.spec, phase.batch_size, rows)
+    state = resume.hand_over(built, first, seeds, before, data)
+    kept = data if built.replay.needs_data else None
+    data_hash = _trained_on(restore) if dataset is None else dataset.content_hash
+    return Start(phase, built, source.spec, seeds, state, 0, kept, data_hash, transform)
+
+
+class Learner:
+    """Learns within `act`, which takes as long as its updates do.
+
+    Args:
+      start: where it begins.
+      acts: whether the step's program chooses the next action too.
+
+    Attributes:
+      state: the online loop's, on the device.
+      steps: transitions observed, over all starts.
+      waiting: whether the last of them waits for the next `act`.
+      updates: times UTD that it has updated since it was made.
+      skipped: those that there was no time for.
+    """
+
+    def __init__(self, start: Start, acts: bool = True):
+        self._phase, self._seeds, self._data = start.phase, start.seeds, start.data
+        self._transform = start.transform
+        algorithm, replay = start.built.online, start.built.replay
+        self.state, self.steps = start.state, start.steps
+        self.updates = self.skipped = 0
+        nothing = example_transition(start.spec, algorithm)._replace(extras={})
+        self._newest = jax.tree.map(np.asarray, nothing)
+        if self.steps:  # the newest transition, where it was cut off
+            last = carried.cut_off(self.state, self.steps, replay, self._seeds)
+            self._newest = jax.tree.map(lambda x: x[0], last)
+        self._starts, self.waiting = True, False
+        # Compiled now, so that no step waits for it.
+        step: Any = online.compile_step(self._phase, algorithm, replay, self._seeds, acts)
+        shown = self._newest.observation
+        arguments = self._arguments(self._newest, shown, True, self.steps, 0)
+        self._advance = step.lower(*arguments).compile()
+        self._mode = self._seeds.compile(algorithm.mode)
+
+    @property
+    def late(self) -> int:
+        """How many actions were not there in time: none, the caller waits for them."""
+        return 0
+
+    def act(self, seen: np.ndarray, explore: bool) -> np.ndarray:
+        """The action [A] for an observation [D].
+
+        The same transition a second time (called twice) is neither stored nor learned again.
+        """
+        if not explore:
+            return self._first(self._mode(self.state.train, seen[None]))
+        due = online.rounds(self._phase, self.steps) if self.waiting else 0
+        action = self._step(self._newest, seen, self._starts, self.steps, due)
+        self.updates += due
+        self._starts = self.waiting = False
+        return self._first(action)
+
+    def observe(self, newest: Transition) -> None:
+        """Take the step that followed the last `act`."""
+        self._newest, self._starts = newest, bool(newest.terminated | newest.truncated)
+        self.waiting, self.steps = True, self.steps + 1
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Save what was learned up to the last `act`.
+
+        Raises:
+          InputError: the newest transition was not learned from yet.
+          RunError: it cannot be written, or an earlier save could not be.
+        """
+        if self.waiting:
+            raise InputError("save: call it right after an act() that followed an observe()")
+        self._write(checkpoints, self.steps)
+        checkpoints.wait()
+
+    def settle(self) -> None:
+        """Wait for nothing: everything was learned within `act`."""
+
+    def close(self) -> None:
+        """End nothing: there is no thread."""
+
+    def _write(self, checkpoints: Checkpoints, step: int) -> None:
+        about = {"phase": "online", "step": step, "transform": self._transform.to_json()}
+        checkpoints.save(step, carried.portable(self.state, step, self._seeds), about)
+
+    def _step(
+        self, newest: Transition, seen: np.ndarray, starts: bool, step: int, rounds: int
+    ) -> Any:
+        """Store the newest transition, make `rounds` updates, and choose, in one dispatch."""
+        arguments = self._arguments(newest, seen, starts, step, rounds)
+        self.state, action = self._advance(*arguments)
+        return action
+
+    def _arguments(
+        self, newest: Transition, seen: np.ndarray, starts: bool, step: int, rounds: int
+    ) -> tuple:
+        first = jax.tree.map(lambda x: np.asarray(x)[None], (newest, seen))
+        when = (np.asarray([starts]), np.int32(step), np.int32(rounds))
+        return (self.state, self._seeds.seeds, *first, *when, self._data)
+
+    def _first(self, action: Any) -> np.ndarray:
+        return self._seeds.get(action)[0]
+
+
+def _trained_on(restore: str | os.PathLike | None) -> str | None:
+    """The content hash of the data that the restored run has learned from."""
+    return None if restore is None else config_of(Path(restore)).get("data_hash")
