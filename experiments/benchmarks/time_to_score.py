@@ -11,7 +11,8 @@ compiled programs. A run ends once the mean of its last evaluations has the scor
 Two times are told: to the first evaluation with the score, and to the first at which the mean of
 the last --last evaluations has it. Both begin when the process is started and end when the
 evaluation is written: imports, data, compilation and earlier evaluations count. Every evaluation is
-a row of --out, with its wall-clock seconds and the processor seconds of the process.
+a row of --out, with its wall-clock seconds and the processor seconds of the process. The table is
+made of all rows there; --rounds=0 only prints it. `>` stands before the last time without a score.
 """
 
 from __future__ import annotations
@@ -127,25 +128,33 @@ def define() -> None:
     flags.DEFINE_string("out", "time_to_score.csv", "Where a row per evaluation is added.")
 
 
+class Time(NamedTuple):
+    """Seconds to a score; with `never`, those that went by without it, which sort last."""
+
+    never: bool
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{'>' if self.never else ''}{self.seconds:.{0 if self.seconds >= 100 else 1}f}"
+
+
 class Run(NamedTuple):
     """One contender with one seed.
 
     Attributes:
       seconds: of its evaluations, by --clock.
       scores: of its evaluations.
-      stopped: seconds at its end.
     """
 
     seconds: list[float]
     scores: list[float]
-    stopped: float
 
-    def reached(self, score: float, last: int) -> float:
-        """Seconds until the mean of `last` evaluations has the score; infinity: never."""
+    def reached(self, score: float, last: int) -> Time:
+        """When the mean of `last` evaluations has the score."""
         for end in range(last, len(self.scores) + 1):
             if np.mean(self.scores[end - last : end]) >= score:
-                return self.seconds[end - 1]
-        return np.inf
+                return Time(False, self.seconds[end - 1])
+        return Time(True, self.seconds[-1] if self.seconds else 0.0)
 
 
 def main() -> None:
@@ -154,20 +163,23 @@ def main() -> None:
         raise InputError(f"--data: there is no file {FLAGS.data}")
     if shutil.which(FLAGS.python) is None:
         raise InputError(f"--python: {FLAGS.python} is no interpreter")
-    if min(FLAGS.rounds, FLAGS.last, FLAGS.every, FLAGS.episodes) < 1:
-        raise InputError("--rounds, --last, --every and --episodes must be at least 1")
+    if min(FLAGS.last, FLAGS.every, FLAGS.episodes) < 1 or FLAGS.rounds < 0:
+        raise InputError("--last, --every and --episodes must be at least 1, --rounds at least 0")
     cases = {name: contenders(name) for name in FLAGS.case}
     if not all(cases.values()):
         raise InputError("nobody to compare; look at --peers and --only")
-    lines = [HEAD]
     for name, found in cases.items():
-        score = CASES[name].score if FLAGS.score is None else FLAGS.score
-        runs: dict[str, list[Run]] = {who: [] for who in found}
         for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.rounds):
             for who, arguments in found.items():
-                runs[who].append(measure((name, who, seed), arguments, score))
-        lines += table(name, runs, score)
-    print("\n".join(lines))
+                measure((name, who, seed), arguments, wanted(name))
+    print(HEAD)
+    for name in cases:
+        print("\n".join(table(name, read(name), wanted(name))))
+
+
+def wanted(name: str) -> float:
+    """The score that a case is about."""
+    return CASES[name].score if FLAGS.score is None else FLAGS.score
 
 
 def contenders(name: str) -> dict[str, str]:
@@ -191,8 +203,8 @@ def contenders(name: str) -> dict[str, str]:
     return {who: found[who] for who in named}
 
 
-def measure(name: tuple[str, str, int], text: str, score: float) -> Run:
-    """Train one contender until it has the score or the time is over.
+def measure(name: tuple[str, str, int], text: str, score: float) -> None:
+    """Train one contender until it has the score or the time is over; rows of --out.
 
     Args:
       name: the case, who it is, and the seed.
@@ -202,7 +214,7 @@ def measure(name: tuple[str, str, int], text: str, score: float) -> Run:
     Raises:
       RunError: it has failed; its last words.
     """
-    run, by = Run([], [], np.inf), ("wall", "cpu").index(FLAGS.clock)
+    run, by = Run([], []), ("wall", "cpu").index(FLAGS.clock)
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/words", "w+") as words:
         arguments = text.format(seed=name[-1], folder=folder).split()
         written = Path(folder, "run/evaluations.csv" if name[1] == OURS else "scores.csv")
@@ -216,7 +228,7 @@ def measure(name: tuple[str, str, int], text: str, score: float) -> Run:
                     run.scores.append(found)
                     run.seconds.append(now[by])
                     write((*name, FLAGS.every * len(run.scores), *now, found))
-                if ended or now[by] > FLAGS.limit or run.reached(score, FLAGS.last) < np.inf:
+                if ended or now[by] > FLAGS.limit or not run.reached(score, FLAGS.last).never:
                     break
                 time.sleep(POLL_S)
         finally:
@@ -225,9 +237,7 @@ def measure(name: tuple[str, str, int], text: str, score: float) -> Run:
         if ended and process.returncode:
             words.seek(0)
             raise RunError(f"{name[1]}: {words.read().strip().rpartition(chr(10))[2]}")
-    first = run.reached(score, 1)
-    print(*name, f"{score:g} at {first:.0f} s", f"{now[by]:.0f} s in all", file=sys.stderr)
-    return run._replace(stopped=now[by])
+    print(*name, f"{score:g} at {run.reached(score, 1)} s", file=sys.stderr, flush=True)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -252,46 +262,48 @@ def write(row: Sequence) -> None:
         writer.writerows([COLUMNS, row] if new else [row])
 
 
-def table(case: str, runs: Mapping[str, Sequence[Run]], score: float) -> list[str]:
-    """A line for each contender: medians over rounds, their range, and ratios to ours."""
+def read(case: str) -> dict[str, dict[int, Run]]:
+    """The rows of --out: who -> seed -> run, of one case."""
+    runs: dict[str, dict[int, Run]] = {}
+    path = Path(FLAGS.out)
+    for row in csv.DictReader(path.read_text().splitlines() if path.is_file() else []):
+        if row["case"] == case:
+            run = runs.setdefault(row["who"], {}).setdefault(int(row["seed"]), Run([], []))
+            run.seconds.append(float(row[f"{FLAGS.clock}_s"]))
+            run.scores.append(float(row["score"]))
+    return runs
+
+
+def table(case: str, runs: Mapping[str, Mapping[int, Run]], score: float) -> list[str]:
+    """A line for each contender: medians over seeds, their range, and ratios to ours."""
     lines = []
     for who, own in runs.items():
         line = f"{case:8} {who:38}"
         for last in (1, FLAGS.last):
-            at = [run.reached(score, last) for run in own]
-            line += f" {told(at, FLAGS.limit):>24}"
-            if who != OURS and OURS in runs:
-                line += f" {ratio(own, runs[OURS], score, last):>7}"
-            else:
-                line += " " * 8
-        lines.append(f"{line} {np.isfinite(at).sum()} of {len(own)}")
+            times = sorted(run.reached(score, last) for run in own.values())
+            line += f" {f'{_median(times)} ({times[0]} to {times[-1]})':>24}"
+            times_ours = "" if who == OURS else ratio(own, runs.get(OURS, {}), score, last)
+            line += f" {times_ours!s:>7}"
+        lines.append(f"{line} {sum(not time.never for time in times)} of {len(times)}")
     return lines
 
 
-def told(seconds: Sequence[float], limit: float) -> str:
-    """Their median and range; what was not reached is above the limit."""
-    low, middle, high = (
-        f">{limit:.0f}" if np.isinf(x) else f"{x:.0f}"
-        for x in (min(seconds), _median(seconds), max(seconds))
-    )
-    return f"{middle} ({low} to {high})"
+def ratio(
+    theirs: Mapping[int, Run], ours: Mapping[int, Run], score: float, last: int
+) -> Time | str:
+    """The median of their seconds by ours, over seeds of both; nothing where ours has no score."""
+    pairs = [
+        (theirs[seed].reached(score, last), ours[seed].reached(score, last))
+        for seed in theirs.keys() & ours.keys()
+    ]
+    if not pairs or any(our.never for _, our in pairs):
+        return "-"
+    return _median([Time(their.never, their.seconds / our.seconds) for their, our in pairs])
 
 
-def ratio(theirs: Sequence[Run], ours: Sequence[Run], score: float, last: int) -> str:
-    """The median over rounds of their seconds by ours; theirs are at least those at their stop."""
-    found, bound = [], False
-    for their, our in zip(theirs, ours, strict=True):
-        at, own = their.reached(score, last), our.reached(score, last)
-        if np.isinf(own):
-            return "-"
-        bound = bound or np.isinf(at)
-        found.append(min(at, their.stopped) / own)
-    return f"{'>' * bound}{_median(found):.2f}"
-
-
-def _median(values: Sequence[float]) -> float:
-    """The upper one of two in the middle, so that infinity counts."""
-    return sorted(values)[len(values) // 2]
+def _median(times: Sequence[Time]) -> Time:
+    """The upper one of two in the middle, so that what was never reached counts."""
+    return sorted(times)[len(times) // 2]
 
 
 if __name__ == "__main__":
