@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -175,16 +176,26 @@ def _step(transitions: Transition, rows: np.ndarray) -> np.ndarray:
 
 def duplicates(*arrays: np.ndarray) -> int:
     """How many rows `[N, ...]` are equal to an earlier one in all arrays, bit for bit."""
-    rows = np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
-    words = np.ascontiguousarray(rows, np.float32).view(np.uint32)
-    drawn = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64)
+    size = sum(math.prod(array.shape[1:]) for array in arrays)
+    drawn = np.random.default_rng(0).integers(2**63, size=size, dtype=np.uint64)
     weights: np.ndarray = drawn | np.ones_like(drawn)
-    sums = np.zeros(len(words), np.uint64)  # equal for equal rows, else hardly ever
-    for column, weight in zip(words.T, weights, strict=True):
-        sums += column.astype(np.uint64) * weight
-    _, which, counts = np.unique(sums, return_inverse=True, return_counts=True)
-    suspects = words[counts[which] > 1]
+    sums = np.empty(len(arrays[0]), np.uint64)  # equal for equal rows, else hardly ever
+    for start in range(0, len(sums), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        sums[block] = _words(arrays, block) @ weights
+    ordered = np.sort(sums)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(repeated):
+        return 0
+    suspects = _words(arrays, np.isin(sums, repeated))
     return len(suspects) - len({row.tobytes() for row in suspects})
+
+
+def _words(arrays: Sequence[np.ndarray], rows: slice | np.ndarray) -> np.ndarray:
+    """The bits of these rows, all arrays side by side: uint64 of 32 bits each."""
+    parts = [array[rows].reshape(-1, math.prod(array.shape[1:])) for array in arrays]
+    bits = np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32).view(np.uint32)
+    return bits.astype(np.uint64)
 
 
 class ActionUnits(NamedTuple):

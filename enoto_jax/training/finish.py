@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from enoto_jax.report import curves, metrics, stats
+from enoto_jax.report import stats
 from enoto_jax.runs import files, hosts
 from enoto_jax.training.record import Record
 from enoto_jax.types import InputError
@@ -27,6 +27,8 @@ def finish(record: Record) -> dict[str, Any]:
 
 
 def _summarise(record: Record) -> dict[str, Any]:
+    from enoto_jax.report import curves, metrics  # matplotlib; no run waits for it at its start
+
     metrics.picture(record.folder)
     if record.looks.evaluator is None:
         return {}

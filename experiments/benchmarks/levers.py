@@ -6,7 +6,9 @@ The base is enoto_cql's offline phase at the laptop budget's sizes: N = 10 criti
 128, one candidate a source. Each round times the base and every lever once, so that a machine that
 slows down slows all; a ratio is the median over rounds of the lever's rate by that round's base.
 `arithmetic` is the ratio of the operations of an update as the compiler counts them.
-`--only` names some of them. How much a lever costs in quality is another question, see
+`--only` names some of them. `--widths` measures no time: it prints the even width of two hidden
+layers at which the base's ten critics need as many operations an update as the lever does, in the
+program that the compiler is given. How much a lever costs in quality is another question, see
 experiments/results/cheap/PLAN.md.
 """
 
@@ -16,20 +18,25 @@ import json
 import sys
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 
-from enoto_jax.cli import command, plans
+from enoto_jax import core
+from enoto_jax.cli import command
 from enoto_jax.recipes import registry
-from enoto_jax.recipes.budgets import BUDGETS
-from enoto_jax.recipes.recipe import Recipe, build
+from enoto_jax.recipes.budgets import BUDGETS, with_budget
+from enoto_jax.recipes.recipe import Recipe, build, example_data
 from enoto_jax.recipes.table import recipe
+from enoto_jax.runs.streams import stream
+from enoto_jax.training import offline
 from enoto_jax.training.seeds import SeedMap, use_cores
 from enoto_jax.types import InputError, Spec
 from experiments.benchmarks import rates
 
 FLAGS = flags.FLAGS
 SPEC = Spec(17, 6)  # HalfCheetah's
+FITTED = (32, 64, 128)  # widths that a square is fitted to
 # name -> overrides of the offline phase
 LEVERS: dict[str, dict[str, Any]] = {
     "base": {},
@@ -56,6 +63,7 @@ def define() -> None:
     flags.DEFINE_float("seconds", 0.5, "Least length of one measurement.")
     flags.DEFINE_string("clock", "wall", "wall, or cpu: this process's own seconds.")
     flags.DEFINE_list("only", [], "Names of levers, beside the base; all by default.")
+    flags.DEFINE_bool("widths", False, "Find narrower critics of equal arithmetic; time nothing.")
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
 
 
@@ -66,6 +74,9 @@ def main() -> None:
     if FLAGS.clock not in rates.CLOCKS:
         raise InputError(f"--clock: {FLAGS.clock!r}; choose {' or '.join(rates.CLOCKS)}")
     use_cores(1)
+    if FLAGS.widths:
+        print_widths()
+        return
     clock = rates.Clock(FLAGS.rounds, FLAGS.seconds, rates.CLOCKS[FLAGS.clock])
     names = ["base", *(name for name in LEVERS if name in FLAGS.only or not FLAGS.only)]
     names = list(dict.fromkeys(names))
@@ -91,9 +102,41 @@ def main() -> None:
             print((text + " {arithmetic:6.2f}").format(**line))
 
 
+def print_widths() -> None:
+    """A line for each lever: its operations by the base's, the width, and that width's."""
+    base, found = given(_row({})), list(map(given, map(_narrow, FITTED)))
+    fit = np.polyfit(FITTED, found, 2)  # exactly a square of the width
+    for name in (name for name in LEVERS if name != "base" and name in (FLAGS.only or LEVERS)):
+        needed = given(_row(LEVERS[name]))
+        root = max(np.roots(fit - [0.0, 0.0, needed]).real)
+        low = 2 * int(root // 2)
+        width = min(low, low + 2, key=lambda w: abs(np.polyval(fit, w) - needed))
+        line = {
+            "lever": name,
+            "arithmetic": round(needed / base, 3),
+            "width": width,
+            "width_arithmetic": round(given(_narrow(width)) / base, 3),
+        }
+        text = "{lever:24} {arithmetic:6.3f} {width:5} {width_arithmetic:6.3f}"
+        print(json.dumps(line) if FLAGS.json else text.format(**line), flush=True)
+
+
+def given(row: Recipe) -> float:
+    """Operations of an offline update in the program that the compiler is given."""
+    algorithm, seeds = build(row, SPEC).offline, SeedMap([0])
+    init = seeds.compile(lambda seed: core.init(algorithm, stream(seed, "init")))
+    state, data = jax.eval_shape(init, seeds.seeds), example_data(SPEC, algorithm, rates.ROWS)
+    blocks = offline.compile_blocks(algorithm, row.offline.batch_size, rates.BLOCK, seeds)
+    return _count(blocks.lower(state, seeds.seeds, np.int32(0), np.int32(1), data))
+
+
+def _narrow(width: int) -> Recipe:
+    return _row({"algorithm.critic_hidden": (width, width)})
+
+
 def _row(changes: dict[str, Any]) -> Recipe:
     """enoto_cql at the laptop budget's sizes, with these changes of its offline phase."""
-    row = plans.with_budget(recipe("enoto_cql"), BUDGETS["laptop"])
+    row = with_budget(recipe("enoto_cql"), BUDGETS["laptop"])
     for path, value in changes.items():
         row = registry.override(row, f"offline.{path}", value)
         if path not in ("algorithm.penalty_rows",):  # the online phase must fit
@@ -102,8 +145,12 @@ def _row(changes: dict[str, Any]) -> Recipe:
 
 
 def _operations(run) -> float:
+    return _count(run[2])
+
+
+def _count(program) -> float:
     """What the compiler counts in a call; loops' bodies once, so only ratios mean something."""
-    costs = run[2].cost_analysis()
+    costs = program.cost_analysis()
     return (costs[0] if isinstance(costs, list) else costs)["flops"]
 
 

@@ -16,6 +16,7 @@ import runpy
 import sys
 import time
 import types
+from typing import Any
 
 import numpy as np
 
@@ -114,18 +115,13 @@ def transitions(*_) -> dict[str, np.ndarray]:
     }
 
 
-def install(turns: Turns) -> None:
-    """Put what stands for d4rl, gym and wandb in their places."""
-    d4rl, gym, wandb = (types.ModuleType(name) for name in ("d4rl", "gym", "wandb"))
-    d4rl.qlearning_dataset = transitions
-    d4rl.get_normalized_score = lambda name, returns: returns
-    gym.make = lambda name: Env(turns)
-    gym.Env = Env
-    gym.vector = types.SimpleNamespace(make=lambda name, num_envs: Env(turns, num_envs))
-    gym.wrappers = types.SimpleNamespace(TransformObservation=lambda env, change: env)
-    for name in ("init", "log", "run", "finish", "save", "config", "define_metric"):
-        setattr(wandb, name, Nothing())
-    sys.modules.update(d4rl=d4rl, gym=gym, wandb=wandb)
+def stand_in(d4rl: dict[str, Any], gym: dict[str, Any]) -> None:
+    """Put modules of these attributes, and a `wandb` that does nothing, in their places."""
+    wandb = ("init", "log", "run", "finish", "save", "config", "define_metric")
+    named = {"d4rl": d4rl, "gym": gym, "wandb": dict.fromkeys(wandb, Nothing())}
+    for name, attributes in named.items():
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(attributes)
     with contextlib.suppress(ImportError):
         import jax
 
@@ -133,8 +129,26 @@ def install(turns: Turns) -> None:
             jax.tree_map = jax.tree_util.tree_map
 
 
+def install(turns: Turns) -> None:
+    """Put random transitions and environments of one step in the places of d4rl and gym."""
+    stand_in(
+        {"qlearning_dataset": transitions, "get_normalized_score": lambda name, returns: returns},
+        {
+            "make": lambda name: Env(turns),
+            "Env": Env,
+            "vector": types.SimpleNamespace(make=lambda name, num_envs: Env(turns, num_envs)),
+            "wrappers": types.SimpleNamespace(TransformObservation=lambda env, change: env),
+        },
+    )
+
+
+def run(arguments: list[str]) -> None:
+    """Run a script as its own main: its path, and its arguments."""
+    sys.argv = arguments
+    sys.path[0] = os.path.dirname(arguments[0])
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
 if __name__ == "__main__":
     install(Turns())
-    sys.argv = sys.argv[1:]
-    sys.path[0] = os.path.dirname(sys.argv[0])
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    run(sys.argv[1:])

@@ -1,0 +1,311 @@
+"""Seconds from a process's start to a score, of our methods and of other libraries' scripts.
+
+python -m experiments.benchmarks.time_to_score --data=FILE --peers=FOLDER --python=PYTHON
+
+FILE is HalfCheetah data in D4RL's layout; FOLDER and PYTHON are those of
+`experiments.benchmarks.peers`. Everyone trains on the whole file, evaluates by its own code every
+so many updates in Gymnasium's HalfCheetah-v4, and scores with D4RL's reference returns. One process
+runs at a time: a round is a seed, and runs each contender in turn, ours with an empty folder of
+compiled programs. A run ends once the mean of its last evaluations has the score, or at --limit.
+
+Two times are told: to the first evaluation with the score, and to the first at which the mean of
+the last --last evaluations has it. Both begin when the process is started and end when the
+evaluation is written: imports, data, compilation and earlier evaluations count. Every evaluation is
+a row of --out, with its wall-clock seconds and the processor seconds of the process. The table is
+made of all rows there; --rounds=0 only prints it. `>` stands before the last time without a score.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from enoto_jax.cli import command
+from enoto_jax.types import InputError, RunError
+from experiments.benchmarks.peer_scripts import Peer
+
+FLAGS = flags.FLAGS
+OURS = "ours"
+POLL_S = 0.1
+COLUMNS = ("case", "who", "seed", "updates", "wall_s", "cpu_s", "score")
+HEAD = (
+    f"{'case':8} {'who':38} {'first evaluation, s':>24} {'x ours':>7} {'mean of last, s':>24} "
+    f"{'x ours':>7} reached"
+)
+
+
+class Case(NamedTuple):
+    """What is compared.
+
+    Attributes:
+      ours: flags of `enoto train`.
+      score: to be reached on halfcheetah-medium.
+      peers: scripts; their arguments have the {updates} between evaluations, the {episodes} of
+        one, the {seed}, and the folder of {peers}.
+    """
+
+    ours: str
+    score: float
+    peers: tuple[Peer, ...]
+
+
+SHIM = Path(__file__).parent / "peer_scripts" / "scored.py"
+
+_OURS = "--task={data} --seeds=1 --seed={seed} --eval_every={updates} --eval_episodes={episodes}"
+_OURS += " --final_episodes={episodes} --online_steps=0 --out={folder}/run"
+_OURS += " --compilation_cache={folder}/compiled"
+_LONG = "--budget=paper --offline_steps=1000000"
+_TORCH = "--config_path={{peers}}/CORL/configs/offline/{}/halfcheetah/medium_v2.yaml --device=cpu"
+_TORCH += " --seed={{seed}} --eval_freq={{updates}} --n_episodes={{episodes}}"
+_SCAN = "--seed={seed} --eval-interval={updates} --eval-workers={episodes}"
+_LOOP = "seed={seed} eval_interval={updates} eval_episodes={episodes}"
+
+CASES = {
+    "bc": Case(
+        f"--method=bc {_LONG}",
+        40.0,
+        (
+            Peer("CORL/algorithms/offline/any_percent_bc.py", _TORCH.format("bc")),
+            Peer("unifloral/algorithms/bc.py", _SCAN),
+        ),
+    ),
+    "td3_bc": Case(
+        f"--method=td3_bc {_LONG}",
+        45.0,
+        (
+            Peer("CORL/algorithms/offline/td3_bc.py", _TORCH.format("td3_bc")),
+            Peer("unifloral/algorithms/td3_bc.py", _SCAN, per_step=2),
+            Peer("JAX-CORL/algos/td3bc.py", _LOOP),
+        ),
+    ),
+    "iql": Case(
+        f"--method=iql {_LONG}",
+        45.0,
+        (
+            Peer("CORL/algorithms/offline/iql.py", _TORCH.format("iql")),
+            Peer("unifloral/algorithms/iql.py", _SCAN),
+            Peer("JAX-CORL/algos/iql.py", _LOOP),
+        ),
+    ),
+    "cql": Case(
+        "--method=enoto_cql --budget=laptop --offline_steps=1000000",
+        45.0,
+        (
+            Peer("CORL/algorithms/offline/cql.py", _TORCH.format("cql")),
+            Peer("unifloral/algorithms/cql.py", _SCAN),
+            Peer("JAX-CORL/algos/cql.py", _LOOP),
+        ),
+    ),
+}
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("data", None, "HDF5 file with D4RL's keys.", required=True)
+    flags.DEFINE_string("peers", None, "Folder of the other libraries' checkouts.", required=True)
+    flags.DEFINE_string("python", sys.executable, "Interpreter for their scripts.")
+    flags.DEFINE_multi_enum("case", list(CASES), list(CASES), "What to compare; repeatable.")
+    flags.DEFINE_list("only", [], "Contenders whose names begin so: ours,CORL/,... All by default.")
+    flags.DEFINE_float("score", None, "To be reached, in place of the case's own.")
+    flags.DEFINE_integer("every", 5000, "Updates between two evaluations.")
+    flags.DEFINE_integer("episodes", 10, "Of an evaluation.")
+    flags.DEFINE_integer("last", 3, "How many evaluations' mean must have the score.")
+    flags.DEFINE_integer("rounds", 3, "Seeds, each trained by everyone in turn.")
+    flags.DEFINE_integer("seed", 0, "The first of them.")
+    flags.DEFINE_float("limit", 1200.0, "Seconds after which a run is stopped.")
+    flags.DEFINE_enum("clock", "wall", ["wall", "cpu"], "What seconds are told and limited.")
+    flags.DEFINE_string("out", "time_to_score.csv", "Where a row per evaluation is added.")
+
+
+class Time(NamedTuple):
+    """Seconds to a score; with `never`, those that went by without it, which sort last."""
+
+    never: bool
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{'>' if self.never else ''}{self.seconds:.{0 if self.seconds >= 100 else 1}f}"
+
+
+class Run(NamedTuple):
+    """One contender with one seed.
+
+    Attributes:
+      seconds: of its evaluations, by --clock.
+      scores: of its evaluations.
+    """
+
+    seconds: list[float]
+    scores: list[float]
+
+    def reached(self, score: float, last: int) -> Time:
+        """When the mean of `last` evaluations has the score."""
+        for end in range(last, len(self.scores) + 1):
+            if np.mean(self.scores[end - last : end]) >= score:
+                return Time(False, self.seconds[end - 1])
+        return Time(True, self.seconds[-1] if self.seconds else 0.0)
+
+
+def main() -> None:
+    """Run the rounds, and print the table."""
+    if not Path(FLAGS.data).is_file():
+        raise InputError(f"--data: there is no file {FLAGS.data}")
+    if shutil.which(FLAGS.python) is None:
+        raise InputError(f"--python: {FLAGS.python} is no interpreter")
+    if min(FLAGS.last, FLAGS.every, FLAGS.episodes) < 1 or FLAGS.rounds < 0:
+        raise InputError("--last, --every and --episodes must be at least 1, --rounds at least 0")
+    cases = {name: contenders(name) for name in FLAGS.case}
+    if not all(cases.values()):
+        raise InputError("nobody to compare; look at --peers and --only")
+    for name, found in cases.items():
+        for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.rounds):
+            for who, arguments in found.items():
+                measure((name, who, seed), arguments, wanted(name))
+    print(HEAD)
+    for name in cases:
+        print("\n".join(table(name, read(name), wanted(name))))
+
+
+def wanted(name: str) -> float:
+    """The score that a case is about."""
+    return CASES[name].score if FLAGS.score is None else FLAGS.score
+
+
+def contenders(name: str) -> dict[str, str]:
+    """Who -> command line, with places for the seed and its folder; ours, and scripts there are."""
+    case, peers = CASES[name], Path(FLAGS.peers).absolute()
+    known = {
+        "peers": peers,
+        "data": Path(FLAGS.data).absolute(),
+        "episodes": FLAGS.episodes,
+        "seed": "{seed}",
+        "folder": "{folder}",
+    }
+    ours = f"{sys.executable} -m enoto_jax.cli.main train {case.ours} {_OURS}"
+    found = {OURS: ours.format(updates=FLAGS.every, **known)}
+    for peer in case.peers:
+        if (peers / peer.script).is_file():
+            text = f"{FLAGS.python} {SHIM} {{data}} {{folder}}/scores.csv {{peers}}/{peer.script} "
+            updates = FLAGS.every // peer.per_step
+            found[peer.script] = (text + peer.arguments).format(updates=updates, **known)
+    named = [who for who in found if not FLAGS.only or who.startswith(tuple(FLAGS.only))]
+    return {who: found[who] for who in named}
+
+
+def measure(name: tuple[str, str, int], text: str, score: float) -> None:
+    """Train one contender until it has the score or the time is over; rows of --out.
+
+    Args:
+      name: the case, who it is, and the seed.
+      text: its command line, with {seed} and {folder}.
+      score: the mean of --last evaluations ends the run when it has it.
+
+    Raises:
+      RunError: it has failed; its last words.
+    """
+    run, by = Run([], []), ("wall", "cpu").index(FLAGS.clock)
+    with tempfile.TemporaryDirectory() as folder, open(f"{folder}/words", "w+") as words:
+        arguments = text.format(seed=name[-1], folder=folder).split()
+        written = Path(folder, "run/evaluations.csv" if name[1] == OURS else "scores.csv")
+        begun, where = time.monotonic(), None if name[1] == OURS else folder
+        process = subprocess.Popen(arguments, stdout=words, stderr=words, cwd=where)
+        try:
+            while True:
+                now = time.monotonic() - begun, cpu_seconds(process.pid)
+                ended = process.poll() is not None
+                for found in scores(written)[len(run.scores) :]:
+                    run.scores.append(found)
+                    run.seconds.append(now[by])
+                    write((*name, FLAGS.every * len(run.scores), *now, found))
+                if ended or now[by] > FLAGS.limit or not run.reached(score, FLAGS.last).never:
+                    break
+                time.sleep(POLL_S)
+        finally:
+            process.kill()
+            process.wait()
+        if ended and process.returncode:
+            words.seek(0)
+            raise RunError(f"{name[1]}: {words.read().strip().rpartition(chr(10))[2]}")
+    print(*name, f"{score:g} at {run.reached(score, 1)} s", file=sys.stderr, flush=True)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process and its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def scores(path: Path) -> list[float]:
+    """The column of that name, of the lines that are whole; ours writes the hand-over last."""
+    if not path.is_file():
+        return []
+    lines = [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
+    return [float(row["score"]) for row in csv.DictReader(lines) if row.get("phase") != "online"]
+
+
+def write(row: Sequence) -> None:
+    """Add it to --out."""
+    new = not Path(FLAGS.out).exists()
+    with open(FLAGS.out, "a", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([COLUMNS, row] if new else [row])
+
+
+def read(case: str) -> dict[str, dict[int, Run]]:
+    """The rows of --out: who -> seed -> run, of one case."""
+    runs: dict[str, dict[int, Run]] = {}
+    path = Path(FLAGS.out)
+    for row in csv.DictReader(path.read_text().splitlines() if path.is_file() else []):
+        if row["case"] == case:
+            run = runs.setdefault(row["who"], {}).setdefault(int(row["seed"]), Run([], []))
+            run.seconds.append(float(row[f"{FLAGS.clock}_s"]))
+            run.scores.append(float(row["score"]))
+    return runs
+
+
+def table(case: str, runs: Mapping[str, Mapping[int, Run]], score: float) -> list[str]:
+    """A line for each contender: medians over seeds, their range, and ratios to ours."""
+    lines = []
+    for who, own in runs.items():
+        line = f"{case:8} {who:38}"
+        for last in (1, FLAGS.last):
+            times = sorted(run.reached(score, last) for run in own.values())
+            line += f" {f'{_median(times)} ({times[0]} to {times[-1]})':>24}"
+            times_ours = "" if who == OURS else ratio(own, runs.get(OURS, {}), score, last)
+            line += f" {times_ours!s:>7}"
+        lines.append(f"{line} {sum(not time.never for time in times)} of {len(times)}")
+    return lines
+
+
+def ratio(
+    theirs: Mapping[int, Run], ours: Mapping[int, Run], score: float, last: int
+) -> Time | str:
+    """The median of their seconds by ours, over seeds of both; nothing where ours has no score."""
+    pairs = [
+        (theirs[seed].reached(score, last), ours[seed].reached(score, last))
+        for seed in theirs.keys() & ours.keys()
+    ]
+    if not pairs or any(our.never for _, our in pairs):
+        return "-"
+    return _median([Time(their.never, their.seconds / our.seconds) for their, our in pairs])
+
+
+def _median(times: Sequence[Time]) -> Time:
+    """The upper one of two in the middle, so that what was never reached counts."""
+    return sorted(times)[len(times) // 2]
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv))
