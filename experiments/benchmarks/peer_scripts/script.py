@@ -2,10 +2,11 @@
 
 python experiments/benchmarks/peer_scripts/script.py SCRIPT ARGUMENTS
 
-The script gets a `d4rl` that holds random transitions, a `gym` whose episodes end after one step,
-and a `wandb` that does nothing; all else is its own. An evaluation begins at the environment's
-reset: there the seconds since the last evaluation are written to stdout, and a line of stdin is
-awaited, so that whoever compares several can let one run at a time. It needs nothing but NumPy.
+The script gets a `d4rl` and an `ogbench` that hold random transitions, a `gym` whose episodes end
+after one step, and a `wandb` and a `robomimic` that do nothing; all else is its own. An evaluation
+begins at the environment's reset: there the seconds since the last evaluation are written to
+stdout, and a line of stdin is awaited, so that whoever compares several can let one run at a time.
+It needs nothing but NumPy, and gymnasium for the scripts that use OGBench.
 """
 
 from __future__ import annotations
@@ -91,6 +92,33 @@ class Env:
         return returns
 
 
+def ogbench_of(turns: Turns) -> types.ModuleType:
+    """An `ogbench` whose environment is a gymnasium one, and also ends every episode at once."""
+    import gymnasium
+
+    class Newer(gymnasium.Env):
+        def __init__(self) -> None:
+            self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (OBSERVATIONS,))
+            self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTIONS,))
+            self._env = Env(turns)
+
+        def reset(self, **_):
+            return self._env.reset(), {}
+
+        def step(self, action):
+            observation, reward, done, info = self._env.step(action)
+            return observation, float(reward), bool(done), False, info
+
+    def make_env_and_datasets(name: str, env_only: bool = False):
+        data = transitions()
+        data["masks"] = 1.0 - data["terminals"]
+        return Newer() if env_only else (Newer(), data, dict(data))
+
+    module = types.ModuleType("ogbench")
+    module.make_env_and_datasets = make_env_and_datasets
+    return module
+
+
 class Nothing:
     """Takes any call and any attribute."""
 
@@ -123,9 +151,15 @@ def install(turns: Turns) -> None:
     gym.Env = Env
     gym.vector = types.SimpleNamespace(make=lambda name, num_envs: Env(turns, num_envs))
     gym.wrappers = types.SimpleNamespace(TransformObservation=lambda env, change: env)
-    for name in ("init", "log", "run", "finish", "save", "config", "define_metric"):
+    for name in ("init", "log", "run", "finish", "save", "config", "define_metric", "Settings"):
         setattr(wandb, name, Nothing())
+    wandb.run.project = ""
+    wandb.Image = wandb.Video = wandb.Histogram = Nothing
     sys.modules.update(d4rl=d4rl, gym=gym, wandb=wandb)
+    with contextlib.suppress(ImportError):
+        sys.modules["ogbench"] = ogbench_of(turns)
+    for name in ("", ".utils", ".utils.env_utils", ".utils.file_utils", ".utils.obs_utils"):
+        sys.modules[f"robomimic{name}"] = Nothing()
     with contextlib.suppress(ImportError):
         import jax
 
@@ -137,4 +171,5 @@ if __name__ == "__main__":
     install(Turns())
     sys.argv = sys.argv[1:]
     sys.path[0] = os.path.dirname(sys.argv[0])
+    os.chdir(sys.path[0])  # some name files of their repository
     runpy.run_path(sys.argv[0], run_name="__main__")
