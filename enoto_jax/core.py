@@ -79,6 +79,9 @@ class Algorithm(NamedTuple):
         anew for each. The others do not move, and their loss is not computed; each copy has an
         optimiser's state of its own, so that it is Adam of its own updates.
       batches: how many batches of the phase's size an update takes (independent agents).
+      simultaneous: every loss sees the parameters from before the update, and the targets follow
+        those, as if one optimiser stepped all networks at once; otherwise later losses see what
+        earlier ones have produced, and the targets follow that.
       next_actions: batches need the data's next action, the extra "next_action" [B, A].
       evaluates: (state, key, observation [..., D]) -> action [..., A], for policies that are
         evaluated with their noise; None: evaluated by `mode`.
@@ -106,6 +109,7 @@ class Algorithm(NamedTuple):
     duals: Mapping[str, DualFn] = {}
     learners: Mapping[str, int] = {}
     batches: int = 1
+    simultaneous: bool = False
     next_actions: bool = False
     evaluates: Callable[[TrainState, Key, Array], Array] | None = None
     proposals: Callable[[TrainState, Key, Array, int], Array] | None = None
@@ -155,7 +159,8 @@ def update(
 ) -> tuple[TrainState, Mapping[str, Metrics]]:
     """Take one gradient step per network, in the algorithm's order; then the targets follow.
 
-    Later losses see the parameters that earlier ones have just produced.
+    Later losses see the parameters that earlier ones have just produced, unless the algorithm is
+    `simultaneous`.
 
     Args:
       algorithm: the losses and optimisers.
@@ -170,12 +175,14 @@ def update(
       otherwise: their mean over updates is right.
     """
     metrics: dict[str, Metrics] = {}
+    before = state
     keys = jax.random.split(key, len(algorithm.losses))
     for loss_key, (name, loss) in zip(keys, algorithm.losses.items()):
-        state, metrics[name] = _step(algorithm, name, state, loss, state, batch, loss_key)
+        seen = before if algorithm.simultaneous else state
+        state, metrics[name] = _step(algorithm, name, state, loss, seen, batch, loss_key)
     for name, dual in algorithm.duals.items():
         state, metrics[name] = _step(algorithm, name, state, dual, dict(metrics))
-    follow = partial(_follow, algorithm, state)
+    follow = partial(_follow, algorithm, before if algorithm.simultaneous else state)
     every = algorithm.delays.get("targets", 1)
     targets, _ = _every(every, state.step, follow, lambda: state.targets)
     return state.replace(targets=targets, step=state.step + 1), jax.tree.map(jnp.mean, metrics)

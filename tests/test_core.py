@@ -65,27 +65,33 @@ def last_change(rate, *gradients):
 
 
 def two_updates_by_hand(algorithm, state, batch, keys, order, double):
-    """Adam and Polyak by the oracle; the losses' own gradients, each at the state of its turn."""
+    """Adam and Polyak by the oracle; the losses' own gradients, each at the state of its turn, or
+    all at the state of before, which the targets then follow."""
     gradients = {name: [] for name in order}
     for key in keys:
+        before = state
         for name, loss_key in zip(order, jax.random.split(key, len(order))):
             gradient = jax.grad(algorithm.losses[name], has_aux=True)
-            found, _ = gradient(state.params[name], state, batch, loss_key)
+            seen = before if algorithm.simultaneous else state
+            found, _ = gradient(seen.params[name], seen, batch, loss_key)
             gradients[name].append(double(found))
             changes = jax.tree.map(partial(last_change, RATES[name]), *gradients[name])
             moved = jax.tree.map(lambda x, c: np.float32(x + c), state.params[name], changes)
             state = state.replace(params={**state.params, name: moved})
-        critic, target = double(state.params["critic"]), double(state.targets["critic"])
+        followed = before if algorithm.simultaneous else state
+        critic, target = double(followed.params["critic"]), double(state.targets["critic"])
         target = reference.polyak(target, critic, 0.3)
         state = state.replace(targets={"critic": jax.tree.map(np.float32, target)})
     return state
 
 
+@pytest.mark.parametrize("simultaneous", [False, True])
 @pytest.mark.parametrize("order", ["temperature,critic,actor", "temperature,actor,critic"])
-def test_two_updates_against_the_oracle(enoto, spec, start, batch, double, order):
+def test_two_updates_against_the_oracle(enoto, spec, start, batch, double, order, simultaneous):
     """Order, keys, Adam's moments over two steps, and the targets that follow at the end."""
     names = order.split(",")
-    algorithm = enoto._replace(losses={name: enoto.losses[name] for name in names})
+    losses = {name: enoto.losses[name] for name in names}
+    algorithm = enoto._replace(losses=losses, simultaneous=simultaneous)
     assert list(sac(order=order).build(spec).losses) == names
     keys = jax.random.split(KEY, 2)
     expected = two_updates_by_hand(algorithm, start, batch, keys, names, double)

@@ -87,6 +87,11 @@ class FlowConfig(AlgorithmConfig):
     critic_rate: Annotated[float, "Adam's learning rate of the critics."] = 3e-4
     discount: Annotated[float, "gamma."] = 0.99
     tau: Annotated[float, "rate of the targets' Polyak average."] = 0.005
+    simultaneous: Annotated[
+        bool,
+        "take all gradients at the parameters of before the update, which the targets then follow, "
+        "as in the authors' code; otherwise networks step in turn.",
+    ] = False
 
     def _check(self) -> None:
         check_sizes(self.n, self.hidden)
@@ -226,5 +231,6 @@ class fql(FlowConfig):
             q=critic_net.apply,
             critics=self.n,
             exploration=self.exploration,
+            simultaneous=self.simultaneous,
             chunk=chunk_of(self.chunk, self.discount, self.whole_chunks),
         )

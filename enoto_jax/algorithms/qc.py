@@ -100,5 +100,6 @@ class qc(FlowConfig):
             q=critic_net.apply,
             critics=self.n,
             exploration=self.exploration,
+            simultaneous=self.simultaneous,
             chunk=chunk_of(self.chunk, self.discount, self.whole_chunks),
         )

@@ -56,6 +56,15 @@ _SCAN = "--eval-interval={updates} --num-updates=1000000000 --eval-final-episode
 _LOOP = "eval_interval={updates} eval_episodes=1 max_steps=1000000000 log_interval=1000000000"
 _TORCH = "--device=cpu --buffer_size=100000"
 _TORCH_LOOP = f"{_TORCH} --eval_freq={{updates}} --n_episodes=1"
+_FLOW = (
+    "--env_name=singletask --eval_interval={updates} --eval_episodes=1 --log_interval=1000000000 "
+    "--buffer_size=100000 --offline_steps=1000000000"
+)
+_SMALL = "--agent.actor_hidden_dims=(256,256) --agent.value_hidden_dims=(256,256)"
+_OURS_SMALL = "algorithm.hidden=256,256"
+_BEST = "--agent.actor_type=best-of-n --agent.actor_num_samples"
+_WHOLE = "algorithm.whole_chunks=True"
+_QC = "qc/main.py"
 
 CASES = {
     "sac_n": Case(
@@ -122,5 +131,15 @@ CASES = {
                 f"{_TORCH} --eval_frequency={{updates}} --n_test_episodes=1",
             ),
         ),
+    ),
+    "fql": Case("fql", (), 20, (Peer("fql/main.py", _FLOW),)),
+    "fql, 2 x 256": Case("fql", (_OURS_SMALL,), 100, (Peer("fql/main.py", f"{_FLOW} {_SMALL}"),)),
+    "qc_fql": Case("qc_fql", (_WHOLE,), 20, (Peer(_QC, _FLOW),)),
+    "bfn": Case("bfn", (_WHOLE,), 20, (Peer(_QC, f"{_FLOW} --horizon_length=1 {_BEST}=4"),)),
+    "qc, 8 candidates": Case(
+        "qc", (_WHOLE, "algorithm.candidates=8"), 20, (Peer(_QC, f"{_FLOW} {_BEST}=8"),)
+    ),
+    "qc, 2 x 256": Case(
+        "qc", (_WHOLE, _OURS_SMALL), 20, (Peer(_QC, f"{_FLOW} {_BEST}=32 {_SMALL}"),)
     ),
 }

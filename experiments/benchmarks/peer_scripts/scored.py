@@ -10,6 +10,7 @@ a row of SCORES. It needs NumPy, h5py and gymnasium.
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -122,4 +123,4 @@ def main(data: str, scores: Path, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    main(os.path.abspath(sys.argv[1]), Path(sys.argv[2]).absolute(), sys.argv[3:])

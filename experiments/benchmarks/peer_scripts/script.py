@@ -2,10 +2,11 @@
 
 python experiments/benchmarks/peer_scripts/script.py SCRIPT ARGUMENTS
 
-The script gets a `d4rl` that holds random transitions, a `gym` whose episodes end after one step,
-and a `wandb` that does nothing; all else is its own. An evaluation begins at the environment's
-reset: there the seconds since the last evaluation are written to stdout, and a line of stdin is
-awaited, so that whoever compares several can let one run at a time. It needs nothing but NumPy.
+The script gets a `d4rl` and an `ogbench` that hold random transitions, a `gym` whose episodes end
+after one step, and a `wandb` and a `robomimic` that do nothing; all else is its own. An evaluation
+begins at the environment's reset: there the seconds since the last evaluation are written to
+stdout, and a line of stdin is awaited, so that whoever compares several can let one run at a time.
+It needs nothing but NumPy, and gymnasium for the scripts that use OGBench.
 """
 
 from __future__ import annotations
@@ -92,6 +93,33 @@ class Env:
         return returns
 
 
+def ogbench_of(turns: Turns) -> types.ModuleType:
+    """An `ogbench` whose environment is a gymnasium one, and also ends every episode at once."""
+    import gymnasium
+
+    class Newer(gymnasium.Env):
+        def __init__(self) -> None:
+            self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (OBSERVATIONS,))
+            self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTIONS,))
+            self._env = Env(turns)
+
+        def reset(self, **_):
+            return self._env.reset(), {}
+
+        def step(self, action):
+            observation, reward, done, info = self._env.step(action)
+            return observation, float(reward), bool(done), False, info
+
+    def make_env_and_datasets(name: str, env_only: bool = False):
+        data = transitions()
+        data["masks"] = 1.0 - data["terminals"]
+        return Newer() if env_only else (Newer(), data, dict(data))
+
+    module = types.ModuleType("ogbench")
+    module.make_env_and_datasets = make_env_and_datasets
+    return module
+
+
 class Nothing:
     """Takes any call and any attribute."""
 
@@ -117,9 +145,11 @@ def transitions(*_) -> dict[str, np.ndarray]:
 
 def stand_in(d4rl: dict[str, Any], gym: dict[str, Any]) -> None:
     """Put modules of these attributes, and a `wandb` that does nothing, in their places."""
-    wandb = ("init", "log", "run", "finish", "save", "config", "define_metric")
-    named = {"d4rl": d4rl, "gym": gym, "wandb": dict.fromkeys(wandb, Nothing())}
-    for name, attributes in named.items():
+    calls = ("init", "log", "finish", "save", "config", "define_metric", "Settings")
+    pictures = dict.fromkeys(("Image", "Video", "Histogram"), Nothing)
+    wandb = {**dict.fromkeys(calls, Nothing()), **pictures, "run": Nothing()}
+    wandb["run"].project = ""
+    for name, attributes in {"d4rl": d4rl, "gym": gym, "wandb": wandb}.items():
         sys.modules[name] = types.ModuleType(name)
         vars(sys.modules[name]).update(attributes)
     with contextlib.suppress(ImportError):
@@ -130,7 +160,7 @@ def stand_in(d4rl: dict[str, Any], gym: dict[str, Any]) -> None:
 
 
 def install(turns: Turns) -> None:
-    """Put random transitions and environments of one step in the places of d4rl and gym."""
+    """Put random transitions and environments of one step in the places of what has real ones."""
     stand_in(
         {"qlearning_dataset": transitions, "get_normalized_score": lambda name, returns: returns},
         {
@@ -140,13 +170,18 @@ def install(turns: Turns) -> None:
             "wrappers": types.SimpleNamespace(TransformObservation=lambda env, change: env),
         },
     )
+    with contextlib.suppress(ImportError):
+        sys.modules["ogbench"] = ogbench_of(turns)
+    for name in ("", ".utils", ".utils.env_utils", ".utils.file_utils", ".utils.obs_utils"):
+        sys.modules[f"robomimic{name}"] = Nothing()
 
 
 def run(arguments: list[str]) -> None:
     """Run a script as its own main: its path, and its arguments."""
-    sys.argv = arguments
-    sys.path[0] = os.path.dirname(arguments[0])
-    runpy.run_path(arguments[0], run_name="__main__")
+    sys.argv = [os.path.abspath(arguments[0]), *arguments[1:]]
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    os.chdir(sys.path[0])  # some name files of their repository
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":
