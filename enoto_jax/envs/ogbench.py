@@ -41,7 +41,22 @@ def register(env_id: str) -> bool:
 
 
 class OwnRandomness(gymnasium.Wrapper):
-    """An environment with a global generator of NumPy's of its own."""
+    """An environment with a global generator of NumPy's of its own; its state can be captured.
+
+    Attributes:
+      NOT_STATE: of the package's environments: parts of the model, what a reset sets for the one
+        task, and what a step computes before it reads it; for `envs.state`.
+    """
+
+    NOT_STATE = frozenset(
+        (
+            *("custom_camera", "_camera", "_scene_option", "_desc_dir", "_colors", "_data", "_ik"),
+            *("_mjcf_model", "_arm_jnts", "_arm_acts", "_gripper_jnts", "_gripper_acts", "_T_pa"),
+            *("_cube_geoms_list", "_cube_target_geoms_list", "_cube_target_mocap_ids"),
+            *("_button_geoms_list", "task_infos", "cur_task_info", "_effector_down_rotation"),
+            *("_target_effector_pose", "_prev_ob_info"),
+        )
+    )
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
@@ -60,6 +75,21 @@ class OwnRandomness(gymnasium.Wrapper):
         finally:
             self._global = np.random.get_state()
             np.random.set_state(before)
+
+    def get_state(self) -> dict[str, Any]:
+        """The global generator's state and that of the action space, as JSON can hold them."""
+        kind, keys, *numbers = self._global
+        drawn = self.env.unwrapped.action_space.np_random.bit_generator.state
+        return {"global": [kind, keys.tolist(), *numbers], "actions": drawn}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore them, and what in the model follows from the state of the buttons."""
+        kind, keys, *numbers = state["global"]
+        self._global = (kind, np.asarray(keys, np.uint32), *numbers)
+        inner: Any = self.env.unwrapped
+        inner.action_space.np_random.bit_generator.state = state["actions"]
+        if hasattr(inner, "_apply_button_states"):
+            inner._apply_button_states()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         if seed is not None:

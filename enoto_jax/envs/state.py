@@ -19,27 +19,32 @@ from gymnasium.wrappers import PassiveEnvChecker
 State = dict[str, Any]
 _PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION  # includes the solver's warm start
 # Results of the last step that tasks read before the next one.
-_RESULTS = ("xpos", "xquat", "xipos", "site_xpos", "cfrc_ext")
+_RESULTS = ("xpos", "xquat", "xipos", "site_xpos", "site_xmat", "cfrc_ext")
 # Never changed by a step: models, spaces, what draws, what tells how the environment was made.
 _CONSTANT = (mujoco.MjModel, gymnasium.Space, gymnasium.envs.registration.EnvSpec)
-_NOT_STATE = {
-    *("env", "data", "mujoco_renderer", "render_mode", "fullpath", "width", "height"),
-    *("_ezpickle_args", "_ezpickle_kwargs", "_saved_kwargs", "_cached_spec"),
-}
+_NOT_STATE = frozenset(
+    (
+        *("env", "data", "mujoco_renderer", "render_mode", "fullpath", "width", "height"),
+        *("_ezpickle_args", "_ezpickle_kwargs", "_saved_kwargs", "_cached_spec"),
+    )
+)
 
 
 def capture(env: gymnasium.Env) -> State | None:
     """Takes the state of an environment with all its wrappers, or None if that cannot be done.
 
-    An environment may bring its own `get_state() -> dict` and `set_state(dict)`; without them its
-    attributes must be numbers, strings, arrays, random generators, or lists and dicts of those.
+    An environment or a wrapper may bring its own `get_state() -> dict` and `set_state(dict)`;
+    without them its attributes must be numbers, strings, arrays, random generators, or lists and
+    dicts of those. Those that a class names in `NOT_STATE` are passed over, in all layers.
 
     Returns:
       Names such as `0/TimeLimit/_elapsed_steps` to arrays or to values that JSON can hold.
     """
     state: State = {}
-    for where, layer in _layers(env):
-        own = _own(layer, where)
+    layers = list(_layers(env))
+    known = _NOT_STATE.union(*(getattr(type(layer), "NOT_STATE", ()) for _, layer in layers))
+    for where, layer in layers:
+        own = _own(layer, where, known)
         if own is None:
             return None
         state |= {f"{where}/{name}": value for name, value in own.items()}
@@ -57,7 +62,7 @@ def restore(env: gymnasium.Env, state: State) -> None:
         if key.rpartition("/")[0] not in layers:
             raise ValueError(f"the state holds {key}, but the environment has {', '.join(layers)}")
     env.reset()  # wrappers insist on one
-    for where, layer in layers.items():
+    for where, layer in reversed(layers.items()):  # wrappers find what they hold restored
         own = {k.rpartition("/")[2]: v for k, v in state.items() if k.rpartition("/")[0] == where}
         if _hooked(layer):
             layer.set_state(copy.deepcopy(own))  # type: ignore[attr-defined]
@@ -84,19 +89,21 @@ def _layers(env: gymnasium.Env) -> Iterator[tuple[str, gymnasium.Env]]:
 
 def _hooked(layer: gymnasium.Env) -> bool:
     """Whether it has the two methods itself; MuJoCo's `set_state` is another thing."""
-    found = not isinstance(layer, gymnasium.Wrapper) and not hasattr(layer, "data")
-    return found and hasattr(layer, "get_state") and hasattr(layer, "set_state")
+    if isinstance(layer, gymnasium.Wrapper):  # what it passes on is not its own
+        return {"get_state", "set_state"} <= vars(type(layer)).keys()
+    found = hasattr(layer, "get_state") and hasattr(layer, "set_state")
+    return found and not hasattr(layer, "data")
 
 
-def _own(layer: Any, where: str) -> State | None:
-    """What one layer holds; None if some of it is not plain."""
+def _own(layer: Any, where: str, known: frozenset[str]) -> State | None:
+    """What one layer holds beside names that are known to be no state; None if it is not plain."""
     if _hooked(layer):
         return copy.deepcopy(layer.get_state())
     state: State = {}
     if isinstance(getattr(layer, "data", None), mujoco.MjData):
         state |= _physics(layer)
     for name, value in vars(layer).items():
-        if name in _NOT_STATE or isinstance(value, _CONSTANT) or callable(value):
+        if name in known or isinstance(value, _CONSTANT) or callable(value):
             continue
         if isinstance(value, np.random.Generator):
             if name != "_np_random":
@@ -139,4 +146,5 @@ def _set_physics(env: Any, state: State) -> None:
     mujoco.mj_forward(env.model, env.data)
     mujoco.mj_setState(env.model, env.data, state["mj_state"], _PHYSICS)
     for name in _RESULTS:
-        getattr(env.data, name)[:] = state[f"mj_{name}"]
+        if f"mj_{name}" in state:  # older states have fewer of them
+            getattr(env.data, name)[:] = state[f"mj_{name}"]

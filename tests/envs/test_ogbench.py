@@ -1,6 +1,7 @@
 """OGBench's environments: refused without the package, and with it equal for equal seeds."""
 
 import contextlib
+import json
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from enoto_jax.envs import state
 from enoto_jax.envs.gym import make_env, spec_of, time_limit
 from enoto_jax.envs.ogbench import OwnRandomness, register
 from enoto_jax.types import InputError, Spec
@@ -86,3 +88,41 @@ def test_a_point_maze_begins_alike_for_equal_seeds_and_tells_success():
     one.unwrapped.set_xy(one.unwrapped.cur_goal_xy)
     *_, terminated, _, info = one.step(np.zeros(2, np.float32))
     assert terminated and info["success"] == 1.0
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name",
+    [
+        POINT,
+        "antmaze-medium-singletask-task1-v0",
+        "cube-single-singletask-task1-v0",
+        "puzzle-3x3-singletask-task3-v0",
+        "scene-singletask-task2-v0",
+    ],
+)
+def test_a_captured_state_goes_on_to_the_same_bits(name):
+    """In the middle of an episode, into an environment that is elsewhere, and past the next reset:
+    MuJoCo's state and all three generators are captured."""
+    pytest.importorskip("ogbench")
+    one, other = make_env(name), make_env(name)
+    one.reset(seed=3)
+    other.reset(seed=9)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (120, *one.action_space.shape)).astype(np.float32)
+    for action in actions[:50]:
+        one.step(action)
+    other.step(actions[0])
+    found = state.capture(one)
+    assert found is not None
+    saved = {  # as a checkpoint holds it
+        key: value if isinstance(value, np.ndarray) else json.loads(json.dumps(value))
+        for key, value in found.items()
+    }
+    state.restore(other, saved)
+    for action in actions[50:]:
+        (seen, *paid), (again, *repaid) = one.step(action)[:4], other.step(action)[:4]
+        np.testing.assert_array_equal(seen, again)
+        assert paid == repaid
+    np.testing.assert_array_equal(one.reset()[0], other.reset()[0])
+    np.testing.assert_array_equal(one.step(actions[0])[0], other.step(actions[0])[0])
