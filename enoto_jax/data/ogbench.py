@@ -155,8 +155,9 @@ def opened(task: Task, path: Path) -> Iterator[files.Opened]:
                 "env_id": task.env_id,
                 "env_kwargs": {"sparse": True} if task.sparse else {},
                 "max_episode_steps": task.limit,
-                "unread": words.unread(file, used),
-                "notes": _notes(path),
+                "unread": words.unread(file, [*used, "origin", "physics"]),
+                "notes": _notes(path, file),
+                **file.attrs,
             }
             if problems:
                 yield files.Opened({}, attributes, problems)
@@ -169,9 +170,11 @@ def opened(task: Task, path: Path) -> Iterator[files.Opened]:
             yield files.Opened(_arrays(file, task, ends == 1), attributes, {})
 
 
-def _notes(path: Path) -> tuple[str, ...]:
+def _notes(path: Path, file: d4rl.Npz) -> tuple[Any, ...]:
     beside = path.with_name(f"{path.stem}-val.npz")
-    return (f"{beside.name}, its validation data, is not read",) if beside.exists() else ()
+    found = (f"{beside.name}, its validation data, is not read",) if beside.exists() else ()
+    origin = file.get("origin")  # of a file that `enoto collect` has recorded
+    return (origin[()], *found) if origin is not None and origin.is_setting else found
 
 
 def _problems(file: Mapping[str, Any], used: list[str], task: Task, path: Path) -> dict[str, str]:
