@@ -248,3 +248,24 @@ def test_transitions_are_the_packages(write, point):
     np.testing.assert_array_equal(data.terminated, 1.0 - theirs.masks)
     ended = data.terminated | data.truncated
     assert ended[theirs.terminals == 1].all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("name", SUCCESSES)
+def test_real_recordings_are_relabelled_as_by_the_package(shared_data, name, number):
+    package = pytest.importorskip("ogbench")
+    file = shared_data / "ogbench" / f"{name}-v0.npz"
+    if not file.exists():
+        pytest.skip(f"no {file.name}")
+    task = f"{name}-singletask-task{number}-v0"
+    env, theirs, _ = package.make_env_and_datasets(task, dataset_path=str(file))
+    env.close()
+    data = load_source(f"ogbench:{file.parent}/{task}").load().transitions
+    np.testing.assert_array_equal(data.observation, theirs["observations"])
+    np.testing.assert_array_equal(data.next_observation, theirs["next_observations"])
+    np.testing.assert_array_equal(data.action, theirs["actions"])
+    np.testing.assert_array_equal(data.reward, theirs["rewards"])
+    np.testing.assert_array_equal(data.terminated, theirs["masks"] == 0)
+    over = data.terminated | data.truncated
+    np.testing.assert_array_equal(over & (theirs["terminals"] == 1), theirs["terminals"] == 1)
