@@ -3,10 +3,13 @@
 enoto collect --env=Hopper-v4 --out=data/hopper
 enoto collect --env=Hopper-v4 --kinds=medium,expert --rows=1000000 --out=data/hopper
 enoto collect --run=runs/hopper --kinds=replay --out=data/hopper
+enoto collect --recipe=ogbench:cube-single-play-v0 --episodes=100 --out=data
 
 Medium is the first policy that reaches --medium of the way from random to the best evaluation, or
 to --reference; expert is the best. A replay set is the training's own buffer, up to the medium
-policy or whole. The same command goes on where it was stopped and makes what is missing.
+policy or whole. --recipe records a data set by OGBench's recipe instead, with the scripted oracles
+of its package, or a planner in point mazes; it is not OGBench's own file.
+The same command goes on where it was stopped and makes what is missing.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from absl import flags
 
 from enoto_jax import core
 from enoto_jax.cli import command, plans
-from enoto_jax.data import minari
+from enoto_jax.data import minari, ogbench, ogbench_write
 from enoto_jax.data.loading import from_env, load_source
 from enoto_jax.data.write import write_d4rl, write_minari
 from enoto_jax.envs import rollout
@@ -45,6 +48,7 @@ GROUPS = {
     "Where data come from": ("env", "run", "steps", "set", "seed"),
     "Which policies": ("medium", "reference", "eval_every", "eval_episodes"),
     "Which data sets": ("kinds", "rows", "out", "minari"),
+    "By OGBench's recipe": ("recipe", "episodes", "validation"),
 }
 KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
 RANDOM_EPISODES = 100
@@ -65,12 +69,17 @@ def define() -> None:
     flags.DEFINE_float("medium", 1.0 / 3.0, "Part of the way from random to expert.")
     flags.DEFINE_float("reference", None, "The expert's return. Default: the run's best.")
     flags.DEFINE_multi_string("set", [], "path=value of SAC's recipe, as in enoto train.")
+    flags.DEFINE_string("recipe", None, "ogbench: and a data set, pointmaze-medium-navigate-v0.")
+    flags.DEFINE_integer("episodes", 200, "Episodes of a recipe's data set.")
+    flags.DEFINE_integer("validation", 20, "Episodes of its validation file.")
     flags.mark_flags_as_required(["out"])
 
 
 def main() -> None:
     """Train where needed, then write every file that is not there yet."""
     out = Path(FLAGS.out)
+    if FLAGS.recipe:
+        return _by_recipe(out)
     if FLAGS.run:
         return from_run(Path(FLAGS.run), out)
     if not FLAGS.env:
@@ -89,6 +98,17 @@ def main() -> None:
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         if FLAGS.minari:
             _to_minari(f"{FLAGS.minari}/{kind}-v0", path)
+
+
+def _by_recipe(out: Path) -> None:
+    kind, _, name = FLAGS.recipe.partition(":")
+    if f"{kind}:" != ogbench.PREFIX:
+        raise InputError(f"--recipe: {FLAGS.recipe}; give ogbench: and the name of a data set")
+    if FLAGS.env or FLAGS.run:
+        raise InputError("--recipe: it has its own environment; leave out --env and --run")
+    if min(FLAGS.episodes, FLAGS.validation) < 1 or FLAGS.seed < 0:
+        raise InputError("--episodes and --validation must be at least 1, --seed at least 0")
+    ogbench_write.record(name, out, FLAGS.episodes, FLAGS.validation, FLAGS.seed, say=print)
 
 
 def _to_minari(name: str, path: Path) -> None:

@@ -4,7 +4,8 @@ A file has one row more an episode than steps: the last one's action leads nowhe
 It holds no rewards: they follow from the simulator's state (`qpos`, `button_states`) before the
 action, as ogbench's `relabel_dataset` has it. With n subtasks the reward is the number that is done
 minus n, and where all are done the row is terminal. The recording goes on there all the same, so
-terminal rows lie within episodes, as in AntMaze.
+terminal rows lie within episodes, as in AntMaze. An id that ends in `-sparse-v0` asks for rewards
+of -1 until all are done, as Q-chunking has them in scenes and puzzles.
 
 The goals of all tasks are in ogbench_goals.tsv, as the ogbench package (1.2.2) sets them; the
 package itself is needed only for the environments.
@@ -31,7 +32,7 @@ from enoto_jax.types import InputError
 PREFIX = "ogbench:"
 _GOALS = Path(__file__).with_name("ogbench_goals.tsv")
 _KINDS = "navigate|stitch|explore|play|noisy"
-_ID = re.compile(rf"([\w-]+)-({_KINDS})-singletask(?:-task([1-5]))?-v0", re.ASCII)
+_ID = re.compile(rf"([\w-]+)-({_KINDS})-singletask(?:-task([1-5]))?(-sparse)?-v0", re.ASCII)
 _FILE = re.compile(rf"([\w-]+)-({_KINDS})-v0", re.ASCII)
 _CUBES, _CUBE = 14, 7  # where the first cube's place begins in qpos, and what each takes
 _NEAR = 0.04  # of a cube, a drawer, a window
@@ -47,6 +48,7 @@ class Task(NamedTuple):
       numbers: of a maze x, y and the tolerance; of cubes each one's x, y, z; of the scene also the
         drawer's and the window's place.
       buttons: states that the buttons are to have.
+      sparse: the reward is -1 until all subtasks are done.
     """
 
     environment: str
@@ -54,6 +56,7 @@ class Task(NamedTuple):
     limit: int
     numbers: tuple[float, ...]
     buttons: tuple[int, ...]
+    sparse: bool = False
 
     @property
     def env_id(self) -> str:
@@ -106,7 +109,7 @@ def resolve(text: str) -> Found:
             f"{PREFIX}{text} is no single task of OGBench; ids look like "
             f"{PREFIX}pointmaze-medium-navigate-singletask-task1-v0"
         )
-    environment, kind, number = parts.groups()
+    environment, kind, number, sparse = parts.groups()
     task = tasks().get((environment, int(number or 0)))
     if task is None:
         known = sorted({name for name, _ in tasks()})
@@ -121,6 +124,7 @@ def resolve(text: str) -> Found:
             f"{PREFIX}{text}: no {file.name} in {folder}; fetch it with "
             f"ogbench.download_datasets(['{file.stem}'], '{folder}'), or set OGBENCH_DATASET_DIR"
         )
+    task = task._replace(sparse=sparse is not None)
     return Found(file, path.name, functools.partial(opened, task))
 
 
@@ -149,9 +153,11 @@ def opened(task: Task, path: Path) -> Iterator[files.Opened]:
             problems = _problems(file, used, task, path)
             attributes = {
                 "env_id": task.env_id,
+                "env_kwargs": {"sparse": True} if task.sparse else {},
                 "max_episode_steps": task.limit,
-                "unread": words.unread(file, used),
-                "notes": _notes(path),
+                "unread": words.unread(file, [*used, "origin", "physics"]),
+                "notes": _notes(path, file),
+                **file.attrs,
             }
             if problems:
                 yield files.Opened({}, attributes, problems)
@@ -164,9 +170,11 @@ def opened(task: Task, path: Path) -> Iterator[files.Opened]:
             yield files.Opened(_arrays(file, task, ends == 1), attributes, {})
 
 
-def _notes(path: Path) -> tuple[str, ...]:
+def _notes(path: Path, file: d4rl.Npz) -> tuple[Any, ...]:
     beside = path.with_name(f"{path.stem}-val.npz")
-    return (f"{beside.name}, its validation data, is not read",) if beside.exists() else ()
+    found = (f"{beside.name}, its validation data, is not read",) if beside.exists() else ()
+    origin = file.get("origin")  # of a file that `enoto collect` has recorded
+    return (origin[()], *found) if origin is not None and origin.is_setting else found
 
 
 def _problems(file: Mapping[str, Any], used: list[str], task: Task, path: Path) -> dict[str, str]:
@@ -232,7 +240,8 @@ def _arrays(file: Mapping[str, Any], task: Task, ends: np.ndarray) -> dict[str, 
         return np.asarray(done().all(axis=1))
 
     def reward() -> np.ndarray:
-        return np.asarray(done().sum(axis=1) - done().shape[1], np.float32)
+        left = done().shape[1] - done().sum(axis=1)
+        return np.asarray(-np.sign(left) if task.sparse else -left, np.float32)
 
     flag, number = np.dtype(bool), np.dtype(np.float32)
     return {

@@ -56,15 +56,17 @@ def make_env(env: Env, **how) -> gymnasium.Env:
     """
     choice = env_choice(env)
     name, maker = choice.name, choice.resolve()
+    how = {**choice.kwargs, **how}
     try:
         of_ogbench = isinstance(maker, str) and ogbench.register(maker)
+        sparse = of_ogbench and how.pop("sparse", False)
         if isinstance(maker, str):
             robotics.register(maker)
         make: Any = maker
         if isinstance(maker, (str, EnvSpec)):  # what is wrong is said here, and in one line
             make = partial(gymnasium.make, maker, disable_env_checker=True)
         with known_warnings_ignored():
-            made: Any = make(**{**choice.kwargs, **how})
+            made: Any = make(**how)
     except InputError:
         raise
     except Exception as error:  # a constructor is somebody else's code
@@ -73,7 +75,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
         kind = f"{type(made).__module__}.{type(made).__qualname__}"
         raise InputError(f"--env: {name} made a {kind}; a gymnasium.Env is needed")
     if of_ogbench:
-        made = ogbench.OwnRandomness(made)
+        made = ogbench.wrapped(made, sparse)
     check_action(made.action_space, name)
     check_observation(made.observation_space, name)
     if isinstance(made.observation_space, gymnasium.spaces.Dict):

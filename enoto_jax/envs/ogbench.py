@@ -40,6 +40,29 @@ def register(env_id: str) -> bool:
     return env_id in gymnasium.registry
 
 
+class Sparse(gymnasium.RewardWrapper):
+    """A single task whose reward is -1 until all of its subtasks are done, where it is 0."""
+
+    def reward(self, reward):
+        return -float(reward != 0)
+
+
+def wrapped(env: gymnasium.Env, sparse: bool) -> gymnasium.Env:
+    """The package's environment as agents see it.
+
+    Args:
+      env: made by Gymnasium.
+      sparse: see `Sparse`.
+
+    Raises:
+      InputError: sparse, and it is no single task: other rewards do not count subtasks.
+    """
+    env = OwnRandomness(env)
+    if sparse and "singletask" not in env.spec.id:
+        raise InputError(f"--env: {env.spec.id} is no single task; sparse is for those")
+    return Sparse(env) if sparse else env
+
+
 class OwnRandomness(gymnasium.Wrapper):
     """An environment with a global generator of NumPy's of its own; its state can be captured.
 

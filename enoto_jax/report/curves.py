@@ -310,6 +310,7 @@ def compare(
     path: str | os.PathLike,
     title: str = "",
     offline: bool = False,
+    metric: str | None = None,
 ) -> Figure:
     """Draw methods together: the mean over all seeds of a method's runs, and seeds or interval.
 
@@ -318,6 +319,7 @@ def compare(
         path: The picture; its ending says which kind.
         title: Usually the task.
         offline: Whether the offline phases are drawn as well, on the left.
+        metric: Such as `success`; None: the score, or the return where one run has no score.
 
     Returns:
         The figure, saved.
@@ -326,9 +328,9 @@ def compare(
         InputError: The evaluations of a run cannot be read, or none is online.
     """
     rows = {label: [read_evaluations(run) for run in own] for label, own in runs.items()}
-    # A score and a return do not belong on one axis.
-    metrics = {metric_of(run) for own in rows.values() for run in own}
-    metric = "score" if metrics == {"score"} else "return_mean"
+    if metric is None:  # a score and a return do not belong on one axis
+        metrics = {metric_of(run) for own in rows.values() for run in own}
+        metric = "score" if metrics == {"score"} else "return_mean"
     phases = PHASES if offline else ("online",)
     curves = {
         phase: [

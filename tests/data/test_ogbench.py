@@ -83,8 +83,12 @@ def test_another_task_is_another_goal_and_the_default_is_the_environments(write,
     assert default.load().content_hash == load_source(f"ogbench:{NAME}").load().content_hash
 
 
-def test_subtasks_are_counted(write):
-    """Of puzzle-3x3's nine buttons task 5 wants 101/101/101."""
+@pytest.mark.parametrize(
+    ("name", "rewards", "arguments"),
+    [("task5", [0, -9, -3], {}), ("task5-sparse", [0, -1, -1], {"sparse": True})],
+)
+def test_subtasks_are_counted(write, name, rewards, arguments):
+    """Of puzzle-3x3's nine buttons task 5 wants 101/101/101; sparse, all of them count as one."""
     wanted = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1])
     states = np.stack([wanted, 1 - wanted, np.ones(9, int), wanted])
     rows = np.zeros((4, 3), np.float32)
@@ -97,8 +101,10 @@ def test_subtasks_are_counted(write):
         },
         "puzzle-3x3-play-v0",
     )
-    data = load_source("ogbench:puzzle-3x3-play-singletask-task5-v0").load().transitions
-    assert data.reward.tolist() == [0, -9, -3]
+    source = load_source(f"ogbench:puzzle-3x3-play-singletask-{name}-v0")
+    assert source.env_id == "puzzle-3x3-singletask-task5-v0" and source.env_kwargs == arguments
+    data = source.load().transitions
+    assert data.reward.tolist() == rewards
     assert data.terminated.tolist() == [True, False, False]
 
 
@@ -242,3 +248,24 @@ def test_transitions_are_the_packages(write, point):
     np.testing.assert_array_equal(data.terminated, 1.0 - theirs.masks)
     ended = data.terminated | data.truncated
     assert ended[theirs.terminals == 1].all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("name", SUCCESSES)
+def test_real_recordings_are_relabelled_as_by_the_package(shared_data, name, number):
+    package = pytest.importorskip("ogbench")
+    file = shared_data / "ogbench" / f"{name}-v0.npz"
+    if not file.exists():
+        pytest.skip(f"no {file.name}")
+    task = f"{name}-singletask-task{number}-v0"
+    env, theirs, _ = package.make_env_and_datasets(task, dataset_path=str(file))
+    env.close()
+    data = load_source(f"ogbench:{file.parent}/{task}").load().transitions
+    np.testing.assert_array_equal(data.observation, theirs["observations"])
+    np.testing.assert_array_equal(data.next_observation, theirs["next_observations"])
+    np.testing.assert_array_equal(data.action, theirs["actions"])
+    np.testing.assert_array_equal(data.reward, theirs["rewards"])
+    np.testing.assert_array_equal(data.terminated, theirs["masks"] == 0)
+    over = data.terminated | data.truncated
+    np.testing.assert_array_equal(over & (theirs["terminals"] == 1), theirs["terminals"] == 1)

@@ -126,3 +126,23 @@ def test_a_captured_state_goes_on_to_the_same_bits(name):
         assert paid == repaid
     np.testing.assert_array_equal(one.reset()[0], other.reset()[0])
     np.testing.assert_array_equal(one.step(actions[0])[0], other.step(actions[0])[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sparse_rewards_are_minus_one_until_all_is_done():
+    pytest.importorskip("ogbench")
+    name = "puzzle-3x3-singletask-task3-v0"
+    plain, sparse = make_env(name), make_env(f'{name}?{{"sparse": true}}')
+    for env, before in ((plain, -8.0), (sparse, -1.0)):
+        env.reset(seed=0)
+        inner = env.unwrapped
+        assert env.step(np.zeros(5, np.float32))[1] == before  # one of nine buttons is right
+        inner.set_state(inner.data.qpos.copy(), inner.data.qvel.copy(), inner._target_button_states)
+        assert env.step(np.zeros(5, np.float32))[1] == 0.0
+        # The package tells of success one step later: of the state before the action.
+        _, reward, terminated, _, info = env.step(np.zeros(5, np.float32))
+        assert reward == 0.0 and terminated and info["success"]
+    found = state.capture(sparse)
+    assert found is not None and any("OwnRandomness" in key for key in found)
+    with pytest.raises(InputError, match="puzzle-3x3-v0 is no single task; sparse is for those"):
+        make_env('puzzle-3x3-v0?{"sparse": true}')

@@ -1,0 +1,60 @@
+"""Writes recorded episodes in OGBench's layout: a file for training and one for validation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from enoto_jax.atomic import written_whole
+from enoto_jax.envs.ogbench_recordings import Recorder, versions
+
+VALIDATION = 1_000_000  # number of the first validation episode
+
+
+def record(
+    name: str, folder: Path, episodes: int, validation: int, seed: int, say: Callable[[str], None]
+) -> None:
+    """Record NAME.npz and NAME-val.npz, unless they are there.
+
+    Episodes are kept in a folder beside them until a file is complete: what was stopped goes on
+    with the next episode.
+
+    Args:
+      name: of `envs.ogbench_recordings.RECIPES`.
+      folder: where the files go.
+      episodes: of the training file.
+      validation: episodes of the validation file.
+      seed: of all random numbers.
+      say: is told of every file.
+
+    Raises:
+      InputError: no such recipe, or the package is not installed.
+    """
+    recorder = Recorder(name, seed)
+    for stem, first, count in ((name, 0, episodes), (f"{name}-val", VALIDATION, validation)):
+        path, parts = folder / f"{stem}.npz", folder / f".{stem}-seed{seed}"
+        if path.exists():
+            say(f"{path} is there already")
+            continue
+        files = [parts / f"{number}.npz" for number in range(first, first + count)]
+        for number, file in enumerate(files, first):
+            if not file.exists():
+                with written_whole(file) as part:
+                    np.savez(part, **recorder.episode(number))
+        _join(files, path, f"recorded by enoto collect, seed {seed}; not a file of OGBench's own")
+        shutil.rmtree(parts)
+        say(f"{path}: {count} episodes, {path.stat().st_size / 1e6:.1f} MB; not OGBench's own file")
+
+
+def _join(files: list[Path], path: Path, origin: str) -> None:
+    loaded = []
+    for file in files:
+        with np.load(file) as arrays:
+            loaded.append(dict(arrays))
+    whole = {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0]}
+    about = {"origin": np.bytes_(origin), "physics": np.bytes_(versions())}
+    with written_whole(path) as part:
+        np.savez_compressed(part, **whole, **about)
