@@ -29,7 +29,10 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "experiments" / "results"
 METHODS = ("enoto_cql", "cql_n_to_sac_n", "cql_to_sac")
-FIGURE = [str(RESULTS / "paper" / "halfcheetah-medium" / "enoto_cql-s0")]
+FIGURE = [
+    str(RESULTS / "paper" / "halfcheetah-medium" / f"{method}-s0")
+    for method in ("enoto_cql", "cql_n_to_sac_n")
+]
 PEERS = {
     "CORL": "CORL (PyTorch)",
     "JAX-CORL": "JAX-CORL",
@@ -58,9 +61,6 @@ SETTINGS = (
     Setting(
         "halfcheetah-medium", "paper/halfcheetah-medium", 10, "400k updates, 250k steps, 2 x 128"
     ),
-    Setting("halfcheetah-medium", "longer", 4, "60k updates, 30k steps, 2 x 256"),
-    Setting("walker2d-medium", "longer/walker2d", 4, "60k updates, 30k steps, 2 x 256"),
-    Setting("halfcheetah-medium", "pilot", 10, "380k updates, 20k steps, 2 x 128"),
 )
 
 
