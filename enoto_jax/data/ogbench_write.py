@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,9 @@ def record(
         files = [parts / f"{number}.npz" for number in range(first, first + count)]
         for number, file in enumerate(files, first):
             if not file.exists():
+                arrays: Any = recorder.episode(number)
                 with written_whole(file) as part:
-                    np.savez(part, **recorder.episode(number))
+                    np.savez(part, **arrays)
         _join(files, path, f"recorded by enoto collect, seed {seed}; not a file of OGBench's own")
         shutil.rmtree(parts)
         say(f"{path}: {count} episodes, {path.stat().st_size / 1e6:.1f} MB; not OGBench's own file")
@@ -54,7 +56,7 @@ def _join(files: list[Path], path: Path, origin: str) -> None:
     for file in files:
         with np.load(file) as arrays:
             loaded.append(dict(arrays))
-    whole = {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0]}
-    about = {"origin": np.bytes_(origin), "physics": np.bytes_(versions())}
+    whole: Any = {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0]}
+    about: Any = {"origin": np.bytes_(origin), "physics": np.bytes_(versions())}
     with written_whole(path) as part:
         np.savez_compressed(part, **whole, **about)

@@ -83,7 +83,9 @@ class OwnRandomness(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
-        self._global = np.random.RandomState(0).get_state()
+        if not env.metadata.get("render_modes"):  # manipulation draws, but does not say so
+            self.metadata = {**env.metadata, "render_modes": ["rgb_array"], "render_fps": 20}
+        self._global: Any = np.random.RandomState(0).get_state()
         # A maze writes its model to a temporary file and leaves it there.
         path = Path(getattr(env.unwrapped, "fullpath", ""))
         if path.suffix == ".xml" and path.parent == Path(tempfile.gettempdir()):

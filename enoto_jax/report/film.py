@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import os
 import subprocess
@@ -17,6 +18,7 @@ import gymnasium
 import imageio.v2 as imageio
 import mujoco
 import numpy as np
+from mujoco.rendering.classic import gl_context
 from PIL import Image, ImageDraw, ImageFont
 
 from enoto_jax.atomic import written_whole
@@ -49,6 +51,7 @@ def use_renderer() -> None:
             done = subprocess.run([sys.executable, "-c", _TRY], **how)
         if done.returncode == 0:
             os.environ["MUJOCO_GL"] = name
+            importlib.reload(gl_context)  # it has read the variable when it was imported
             return
     raise InputError(
         f"no renderer: MuJoCo cannot draw here with MUJOCO_GL={' or '.join(tried)}; install "
@@ -104,6 +107,7 @@ def drawing(env_id: str) -> Iterator[gymnasium.Env]:
     with contextlib.closing(make_env(env_id)) as env:
         if "rgb_array" not in env.metadata.get("render_modes", ()):
             raise InputError(f"{env_id} draws no pictures")
+        env.reset(seed=0)  # some build their model then
         model = getattr(env.unwrapped, "model", None)
     is_mujoco = isinstance(model, mujoco.MjModel)
     if is_mujoco:
@@ -111,7 +115,8 @@ def drawing(env_id: str) -> Iterator[gymnasium.Env]:
     with contextlib.closing(make_env(env_id, render_mode="rgb_array")) as env:
         if is_mujoco:
             inner: Any = env.unwrapped
-            _aim(inner.mujoco_renderer, inner.model)
+            if hasattr(inner, "mujoco_renderer"):  # others have a camera of their own
+                _aim(inner.mujoco_renderer, inner.model)
         yield env
 
 

@@ -26,6 +26,7 @@ EXECUTED = {
     "figures.md": "tests/experiments/test_paper.py",
     "index.md": "tests/docs/test_docs.py",
     "long_runs.md": "tests/experiments/test_crashtest.py",
+    "ogbench.md": "tests/docs/test_docs_ogbench.py",
     "own_data.md": "tests/docs/test_docs_data.py",
 }
 IN_ORDER = ("data.md", "domains.md", "ideas.md", "own_algorithm.md", "own_env.md", "run_folder.md")

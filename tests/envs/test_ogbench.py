@@ -12,6 +12,7 @@ import pytest
 from enoto_jax.envs import state
 from enoto_jax.envs.gym import make_env, spec_of, time_limit
 from enoto_jax.envs.ogbench import OwnRandomness, register
+from enoto_jax.report import film
 from enoto_jax.types import InputError, Spec
 
 POINT = "pointmaze-medium-singletask-task3-v0"
@@ -146,3 +147,19 @@ def test_sparse_rewards_are_minus_one_until_all_is_done():
     assert found is not None and any("OwnRandomness" in key for key in found)
     with pytest.raises(InputError, match="puzzle-3x3-v0 is no single task; sparse is for those"):
         make_env('puzzle-3x3-v0?{"sparse": true}')
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [POINT, "cube-single-singletask-task1-v0"])
+def test_they_draw_pictures_for_a_film(name):
+    pytest.importorskip("ogbench")
+    try:
+        film.use_renderer()
+    except InputError:
+        pytest.skip("nothing here draws")
+    with film.drawing(name) as env:
+        env.reset(seed=0)
+        first = np.asarray(env.render())
+        for _ in range(5):
+            env.step(np.ones(env.action_space.shape, np.float32))
+        assert first.shape == (200, 200, 3) and (np.asarray(env.render()) != first).any()
