@@ -89,7 +89,7 @@ class Agent:
         built, self._phase = build(recipe, source.spec), recipe.online
         seeds = SeedMap([seed], jax.local_devices()[:1])
         self._seeds, self._replay, self._spec = seeds, built.replay, source.spec
-        self._chunks = built.online.chunk is not None
+        self._chunks = built.online.open_loop is not None
         self._world = world_of(source.spec, action_low, action_high, env)
         if recipe.offline is not None and restore is None:
             raise InputError("restore: this row has an offline phase; give the folder of its run")
