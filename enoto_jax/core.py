@@ -86,8 +86,9 @@ class Algorithm(NamedTuple):
       evaluates: (state, key, observation [..., D]) -> action [..., A], for policies that are
         evaluated with their noise; None: evaluated by `mode`.
       proposals: as `act`: what exploration rules choose from; None: samples of the policy itself.
-      chunk: the actions of h steps are one here: A counts h times the environment's numbers, and
-        batches are of chunks, see `replay.chunks`. None: single steps.
+      chunk: batches are of h consecutive steps each, see `replay.chunks`; None: of single steps.
+        Unless `chunk.single`, the actions of h steps are one here: A counts h times the
+        environment's numbers.
     """
 
     nets: Mapping[str, nn.Module]
@@ -114,6 +115,11 @@ class Algorithm(NamedTuple):
     evaluates: Callable[[TrainState, Key, Array], Array] | None = None
     proposals: Callable[[TrainState, Key, Array, int], Array] | None = None
     chunk: Chunk | None = None
+
+    @property
+    def open_loop(self) -> Chunk | None:
+        """The chunk, where its actions are chosen together and taken one after the other."""
+        return None if self.chunk is None or self.chunk.single else self.chunk
 
 
 class AlgorithmConfig(Unit):

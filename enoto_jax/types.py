@@ -76,18 +76,21 @@ class MonteCarlo(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Actions of consecutive steps that an algorithm chooses together, and values as one.
+    """Consecutive steps that an algorithm learns from as one transition.
 
     Attributes:
       length: h, how many.
       discount: of the rewards within a chunk.
       whole: critics learn from chunks of h recorded steps alone; otherwise also from those in which
         the episode terminates sooner, whose return is known all the same.
+      single: the action is that of the first step: an n-step return. Otherwise the actions of all
+        steps are chosen together, and valued as one.
     """
 
     length: int
     discount: float
     whole: bool = False
+    single: bool = False
 
 
 # (parameters of the network, state, batch, key) -> (scalar, metrics). The gradient is taken with

@@ -1,18 +1,24 @@
-"""Algorithms on chunks: the actions of h steps are one action of h * A numbers (Q-chunking)."""
+"""Algorithms on chunks of h steps: one action of h * A numbers (Q-chunking), or n-step returns."""
 
 from __future__ import annotations
 
 from enoto_jax.types import Chunk, InputError, Spec
 
 
-def check_chunk(length: int) -> None:
-    """Refuse a chunk without a step.
+def check_chunk(length: int, returns: int) -> None:
+    """Refuse a chunk or a return without a step, and returns of several chunks.
 
     Raises:
-      InputError: the length is below 1.
+      InputError: one is below 1, or both are above.
     """
-    if length < 1:
-        raise InputError(f"chunk is {length}; it must be at least 1")
+    for name, value in {"chunk": length, "returns": returns}.items():
+        if value < 1:
+            raise InputError(f"{name} is {value}; it must be at least 1")
+    if length > 1 and returns > 1:
+        raise InputError(
+            f"chunk is {length} and returns is {returns}: a chunk's return has its own length; "
+            "one of them must be 1"
+        )
 
 
 def chunked(spec: Spec, length: int) -> Spec:
@@ -20,6 +26,7 @@ def chunked(spec: Spec, length: int) -> Spec:
     return spec._replace(action_size=length * spec.action_size)
 
 
-def chunk_of(length: int, discount: float, whole: bool) -> Chunk | None:
+def chunk_of(length: int, returns: int, discount: float, whole: bool) -> Chunk | None:
     """What `Algorithm.chunk` says; None for single steps."""
-    return None if length == 1 else Chunk(length, discount, whole)
+    steps = max(length, returns)
+    return None if steps == 1 else Chunk(steps, discount, whole, single=returns > 1)

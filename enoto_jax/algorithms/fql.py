@@ -67,6 +67,9 @@ class FlowConfig(AlgorithmConfig):
     chunk: Annotated[
         int, "h, steps whose actions are chosen together and taken one after the other."
     ] = 1
+    returns: Annotated[
+        int, "n, steps whose rewards the critics' target adds up, for actions of single steps."
+    ] = 1
     whole_chunks: Annotated[
         bool,
         "critics learn from chunks of h recorded steps alone, as in the authors' code; otherwise "
@@ -95,7 +98,7 @@ class FlowConfig(AlgorithmConfig):
 
     def _check(self) -> None:
         check_sizes(self.n, self.hidden)
-        check_chunk(self.chunk)
+        check_chunk(self.chunk, self.returns)
         check_activation(self.activation)
         if self.flow_steps < 1:
             raise InputError(f"flow_steps is {self.flow_steps}; it must be at least 1")
@@ -121,7 +124,7 @@ class FlowConfig(AlgorithmConfig):
             acting,
             self.target,
             self.backup,
-            self.discount**self.chunk,
+            self.discount ** max(self.chunk, self.returns),
             self.exploration,
         )
 
@@ -232,5 +235,5 @@ class fql(FlowConfig):
             critics=self.n,
             exploration=self.exploration,
             simultaneous=self.simultaneous,
-            chunk=chunk_of(self.chunk, self.discount, self.whole_chunks),
+            chunk=chunk_of(self.chunk, self.returns, self.discount, self.whole_chunks),
         )

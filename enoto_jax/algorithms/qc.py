@@ -101,5 +101,5 @@ class qc(FlowConfig):
             critics=self.n,
             exploration=self.exploration,
             simultaneous=self.simultaneous,
-            chunk=chunk_of(self.chunk, self.discount, self.whole_chunks),
+            chunk=chunk_of(self.chunk, self.returns, self.discount, self.whole_chunks),
         )

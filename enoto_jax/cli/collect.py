@@ -321,7 +321,7 @@ def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.
         raise InputError(f"--run: {folder} has overwritten its oldest transitions")
     if built.replay.prioritised:
         raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
-    if built.online.chunk is not None and "policy" in _kinds(("replay", "policy")):
+    if built.online.open_loop is not None and "policy" in _kinds(("replay", "policy")):
         raise InputError(
             f"--run: {folder} acts in chunks; collect its buffer alone with --kinds=replay"
         )

@@ -79,7 +79,7 @@ class Agent:
             raise InputError(f"budget_s is {budget_s}; give seconds, above 0, or None")
         self._world = world_of(source.spec, action_low, action_high, env)
         start = begin(recipe, source, restore, seed)
-        self.transform, self._chunks = start.transform, start.built.online.chunk is not None
+        self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
         self._checkpoints: Checkpoints | None = None
         self._closed = False
         config = {

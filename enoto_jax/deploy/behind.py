@@ -43,7 +43,7 @@ class Behind(Learner):
         self._memory = jax.tree.map(jnp.copy, self.state.memory)
         self._publish()
         # Compiled now. Several actions at once are chosen by exploring alone.
-        for explore in (True,) if algorithm.chunk else (True, False):
+        for explore in (True,) if algorithm.open_loop else (True, False):
             self._compute(shown, np.bool_(True), self.steps, explore)
         middle = np.zeros(start.spec.action_size, np.float32)
         self._held = start.transform.action(middle)

@@ -167,7 +167,7 @@ def files(
         "action_size": len(low),
         "action_low": low,
         "action_high": high,
-        **({} if found.algorithm.chunk is None else {"chunk": found.algorithm.chunk.length}),
+        **({} if (chunk := found.algorithm.open_loop) is None else {"chunk": chunk.length}),
         **origin,
         "platforms": PLATFORMS,
         "exported_by": {name: metadata.version(name) for name in ("enoto_jax", "jax", "numpy")},
@@ -209,8 +209,8 @@ def acting(found: Kept, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Arr
     def act(given, observation):
         transform = found.transform._replace(**given["transform"])
         action = found.algorithm.mode(given["state"], transform.observation(observation))
-        if found.algorithm.chunk is not None:
-            action = action.reshape(action.shape[0], found.algorithm.chunk.length, -1)
+        if (chunk := found.algorithm.open_loop) is not None:
+            action = action.reshape(action.shape[0], chunk.length, -1)
         action = transform.world_action(action)
         low, high = given["low"], given["high"]
         return jnp.clip(0.5 * (low + high) + 0.5 * (high - low) * action, low, high)

@@ -140,12 +140,12 @@ def _check_chunks(recipe: Recipe) -> None:
     if given.prioritised:
         raise InputError(
             f"--replay: {given.name} draws single transitions and {name} learns from chunks; "
-            "choose --replay=append, or --set=algorithm.chunk=1"
+            "choose --replay=append, or --set=algorithm.chunk=1 and --set=algorithm.returns=1"
         )
     if recipe.handover.needs_data:
         raise InputError(
             f"handover: {recipe.handover.name} learns from single transitions and {name} from "
-            "chunks; choose carry, or --set=algorithm.chunk=1"
+            "chunks; choose carry, or --set=algorithm.chunk=1 and --set=algorithm.returns=1"
         )
 
 

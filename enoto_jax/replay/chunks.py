@@ -46,7 +46,7 @@ def joined(steps: Transition, ends: Array, chunk: Chunk) -> Transition:
     Returns:
       Transitions whose action is [B, h * A], with the extras "valid" [B, h] (the step is one of the
       recording that the chunk begins in), "learns" [B] (critics may learn from it), both 0 or 1,
-      and the first step's own.
+      and the first step's own. If `chunk.single`: the first step's action [B, A], without "valid".
     """
 
     def before(flags: Array) -> Array:  # none of the steps before has it
@@ -61,14 +61,17 @@ def joined(steps: Transition, ends: Array, chunk: Chunk) -> Transition:
     if not chunk.whole:
         learns = jnp.maximum(learns, terminated)
     own = {name: x[:, 0] for name, x in steps.extras.items() if name != "ends"}
+    acted = steps.action[:, :1] if chunk.single else steps.action
+    if not chunk.single:
+        own["valid"] = valid
     return Transition(
         observation=steps.observation[:, 0],
-        action=steps.action.reshape(len(valid), -1),
+        action=acted.reshape(len(valid), -1),
         reward=jnp.sum(earned * steps.reward, axis=1),
         terminated=terminated,
         truncated=steps.truncated[:, -1] & ~terminated,
         next_observation=steps.next_observation[:, -1],
-        extras={**own, "valid": valid, "learns": learns},
+        extras={**own, "learns": learns},
     )
 
 

@@ -111,7 +111,7 @@ class Policy:
         return self._in_world(chosen.reshape(*chosen.shape[:-1], -1, self.action_low.size))
 
     def _check_single(self) -> None:
-        if (chunk := self._algorithm.chunk) is not None:
+        if (chunk := self._algorithm.open_loop) is not None:
             raise InputError(
                 f"this policy chooses {chunk.length} actions at once: call actions(observation) "
                 "and take them one after the other"

@@ -57,7 +57,8 @@ def begin(
 def _memory(algorithm: core.Algorithm, spec: Spec, key: Key) -> Any:
     """The exploration rule's; with chunks also the actions that wait."""
     own = algorithm.exploration.reset(key, algorithm.critics)
-    return own if algorithm.chunk is None else (own, empty(algorithm.chunk, spec.action_size))
+    chunk = algorithm.open_loop
+    return own if chunk is None else (own, empty(chunk, spec.action_size))
 
 
 def choose(
@@ -76,7 +77,7 @@ def choose(
     first: the rule's is taken when the last chunk is, or its episode has ended.
     """
     rule, waiting = algorithm.exploration, None
-    if algorithm.chunk is not None:
+    if algorithm.open_loop is not None:
         memory, waiting = memory
     act_key, reset_key, random_key = jax.random.split(jax.random.fold_in(stream(seed, "act"), t), 3)
     memory = jax.tree.map(

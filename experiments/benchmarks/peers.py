@@ -2,12 +2,13 @@
 
 python -m experiments.benchmarks.peers --peers=FOLDER --python=PYTHON
 
-FOLDER holds checkouts of tinkoff-ai/CORL, nissymori/JAX-CORL, EmptyJackson/unifloral and
-Howuhh/sac-n-jax, from GitHub, each under its own name; what is missing is left out. PYTHON is an
-interpreter that has what their scripts import. Every script runs as it is, by its own main, on
-random transitions (peers/script.py). Each is a process, and only one of them runs at a time: a
-round times a product of 2048 x 2048, our row with one seed and with two, and the scripts, in turn.
-Figures are medians over rounds, ratios medians of the rounds' ratios.
+FOLDER holds checkouts of tinkoff-ai/CORL, nissymori/JAX-CORL, EmptyJackson/unifloral,
+Howuhh/sac-n-jax, seohongpark/fql and ColinQiyangLi/qc, from GitHub, each under its own name; what
+is missing is left out. PYTHON is an interpreter that has what their scripts import. Every script
+runs as it is, by its own main, on random transitions (peer_scripts/script.py). Each is a process,
+and only one of them runs at a time: a round times a product of 2048 x 2048, our row with one seed
+and with two, and the scripts, in turn. Figures are medians over rounds, ratios medians of the
+rounds' ratios.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def test_the_batch_is_the_oracles(chunked):
 
 def fql_of(state_of, double, spec, **options):
     shape = {name: x for name, x in SHAPE.items() if name != "candidates"}
-    algorithm = fql(**shape, **options).build(spec)
+    algorithm = fql(**{**shape, **options}).build(spec)
     state = state_of(algorithm)
     return algorithm, state, double(state)
 
@@ -229,6 +229,34 @@ def test_flow_loss_counts_valid_steps(evaluate, state_of, double, spec, chunked,
     close(found, oracle_flow_loss(exact, data))
     everything = batch.extras | {"valid": jnp.ones((B, H))}
     assert abs(found - loss_of(algorithm, "flow", state, batch._replace(extras=everything))[0]) > 0
+
+
+def test_n_step_returns_are_of_the_first_action(steps, chunked, state_of, double, spec):
+    """The same rewards, ends and next observation as of a chunk, for an action of one step."""
+    rows, ends = steps
+    chunk, exact = chunked()
+    batch = chunks.joined(rows, ends, Chunk(H, GAMMA, single=True))
+    np.testing.assert_array_equal(batch.action, rows.action[:, 0])
+    assert batch.extras.keys() == {"learns"}
+    for name in ("observation", "reward", "terminated", "truncated", "next_observation"):
+        np.testing.assert_array_equal(getattr(batch, name), getattr(chunk, name))
+    np.testing.assert_array_equal(batch.extras["learns"], chunk.extras["learns"])
+
+    algorithm, state, trees = fql_of(state_of, double, spec, chunk=1, returns=H)
+    assert algorithm.chunk == Chunk(H, GAMMA, single=True) and algorithm.open_loop is None
+    drawn = noise(jax.random.split(jax.random.split(KEY)[0])[0], B, A)
+    action = flows.clipped(flows.one_step(trees.params["actor"], exact.next_observation, drawn))
+    found = reference.mean_q(q_of(trees.targets["critic"], exact.next_observation, action))
+    y = exact.reward + GAMMA**H * (1.0 - exact.terminated) * found
+    q = q_of(trees.params["critic"], exact.observation, np.float64(rows.action[:, 0]))
+    expected = flows.chunk_critic_loss(q, y, exact.extras["learns"])
+    close(loss_of(algorithm, "critic", state, batch)[0], expected)
+    noise_key, time_key = jax.random.split(KEY)
+    pairs = (noise(noise_key, B, A), uniform(time_key, B, 1)[:, 0])
+    expected = flows.matching_loss(
+        trees.params["flow"], exact.observation, np.float64(rows.action[:, 0]), *pairs
+    )
+    close(loss_of(algorithm, "flow", state, batch)[0], expected)
 
 
 def test_by_hand(spec):
@@ -344,6 +372,8 @@ def test_ucb_chooses_among_the_flows_samples(evaluate, batch, double):
     [
         (qc, {"n": 0}, "num_critics is 0"),
         (qc, {"chunk": 0}, "chunk is 0; it must be at least 1"),
+        (fql, {"returns": 0}, "returns is 0; it must be at least 1"),
+        (qc, {"returns": 3}, "chunk is 5 and returns is 3"),
         (fql, {"chunk": -1}, "chunk is -1; it must be at least 1"),
         (qc, {"candidates": 0}, "candidates is 0"),
         (qc, {"flow_steps": 0}, "flow_steps is 0"),

@@ -229,3 +229,15 @@ def test_random_steps_are_random_chunks():
         found.append(float(action[0]))
     assert len({*found[:3], *chosen.tolist()}) == 6
     np.testing.assert_allclose(found[3:], [*chosen, chosen[0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["fql", "bfn"])
+def test_returns_of_several_steps_need_no_chunks_to_act(method, tmp_path):
+    """The same replay of sequences, in a run whose policy chooses an action in every step."""
+    row = tiny(method, algorithm__flow_steps=2, algorithm__returns=H)
+    built = build(row, REACH)
+    assert built.offline.chunk == built.online.chunk == Chunk(H, 0.99, single=True)
+    train(SHORT, tmp_path / "run", row=row, about={"method": method})
+    policy = load_policy(tmp_path / "run")
+    action = policy.act(np.zeros(2, np.float32))
+    assert action.shape == (1,) and np.isfinite(action).all()
