@@ -28,10 +28,11 @@ from absl import flags
 from enoto_jax.cli import command
 from enoto_jax.types import InputError, RunError
 from experiments.benchmarks import flops, rates
-from experiments.benchmarks.peer_scripts import CASES, SPEC, script
+from experiments.benchmarks.peer_scripts import CASES, SPEC, cpu_seconds, script
 
 FLAGS = flags.FLAGS
 OURS = {"ours": 1, "ours, two seeds": 2}  # seeds; the scripts train one
+TICK = 0.01  # seconds, the resolution of a process's own
 WARM_UP = 3  # blocks after the first, before one counts: some scripts compile again
 HEAD = f"{'case':30} {'who':38} updates/s of matmul  ours x  two seeds x"
 
@@ -42,6 +43,7 @@ def define() -> None:
     flags.DEFINE_string("python", sys.executable, "Interpreter for their scripts.")
     flags.DEFINE_multi_string("case", list(CASES), "What to compare; repeatable. Default: all.")
     flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
+    flags.DEFINE_enum("clock", "wall", list(rates.CLOCKS), "cpu: a process's own, of all threads.")
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
 
 
@@ -51,13 +53,14 @@ class Worker:
     Args:
       arguments: of its command line.
       updates: in a block, of all its seeds.
+      clock: "wall" or "cpu", processor seconds of all its threads.
 
     Raises:
       RunError: it has stopped by itself; its last words. So does `rate`.
     """
 
-    def __init__(self, arguments: list[str], updates: int) -> None:
-        self._updates = updates
+    def __init__(self, arguments: list[str], updates: int, clock: str) -> None:
+        self._updates, self._clock = updates, clock
         self._words = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, text=True
@@ -72,9 +75,13 @@ class Worker:
 
     def rate(self) -> float:
         """Updates per second of one block."""
+        before = cpu_seconds(self._process.pid)
         with suppress(BrokenPipeError):  # it has stopped; what follows says so
             print(file=self._process.stdin, flush=True)
-        return self._updates / self._seconds()
+        seconds = self._seconds()
+        if self._clock == "cpu":
+            seconds = max(TICK, cpu_seconds(self._process.pid) - before)
+        return self._updates / seconds
 
     def _seconds(self) -> float:
         if text := self._process.stdout.readline():
@@ -130,13 +137,13 @@ def contenders(name: str, folder: Path) -> dict[str, tuple[list[str], int]]:
 
 def compare(name: str, folder: Path) -> list[dict[str, Any]]:
     """One line for every contender of a case; who fails has its last words instead of rates."""
-    product, clock = rates.matmul(), rates.Clock(FLAGS.rounds, 0.5)
+    product, clock = rates.matmul(), rates.Clock(FLAGS.rounds, 0.5, rates.CLOCKS[FLAGS.clock])
     lines, workers, rounds = [], {}, []
     with ExitStack() as stack:
         for who, contender in contenders(name, folder).items():
             lines.append({"case": name, "who": who, "commit": _commit(folder / who)})
             try:
-                workers[who] = Worker(*contender)
+                workers[who] = Worker(*contender, FLAGS.clock)
                 stack.callback(workers[who].stop)
             except RunError as error:
                 if who in OURS:

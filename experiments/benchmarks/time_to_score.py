@@ -18,7 +18,6 @@ made of all rows there; --rounds=0 only prints it. `>` stands before the last ti
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from absl import flags
 
 from enoto_jax.cli import command
 from enoto_jax.types import InputError, RunError
-from experiments.benchmarks.peer_scripts import Peer
+from experiments.benchmarks.peer_scripts import Peer, cpu_seconds
 
 FLAGS = flags.FLAGS
 OURS = "ours"
@@ -238,12 +237,6 @@ def measure(name: tuple[str, str, int], text: str, score: float) -> None:
             words.seek(0)
             raise RunError(f"{name[1]}: {words.read().strip().rpartition(chr(10))[2]}")
     print(*name, f"{score:g} at {run.reached(score, 1)} s", file=sys.stderr, flush=True)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Of a process and its children that have ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def scores(path: Path) -> list[float]:

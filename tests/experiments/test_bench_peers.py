@@ -94,6 +94,14 @@ def test_every_contender_has_a_line(checkouts, capsys):
         assert 0 < line["fraction_of_matmul_rate"] < 1
 
 
+def test_processor_seconds_are_those_in_which_it_works(checkouts, capsys):
+    """The scripts sleep: by that clock they are faster than sleep lets them be."""
+    assert run(f"--peers={checkouts}", "--rounds=1", "--json", "--clock=cpu") == command.DONE
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    sleeper = next(line for line in lines if line["who"] == "sleeper/a/train.py")
+    assert 200 < sleeper["updates_per_s"] <= 20 / peers.TICK
+
+
 def test_the_table(checkouts, capsys):
     assert run(f"--peers={checkouts}", "--rounds=1") == command.DONE
     head, *lines = capsys.readouterr().out.splitlines()

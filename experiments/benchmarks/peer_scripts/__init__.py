@@ -6,6 +6,8 @@ candidates of the same sizes. A script's path begins with the name of its reposi
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 from enoto_jax.cli import plans
@@ -143,3 +145,9 @@ CASES = {
         "qc", (_WHOLE, _OURS_SMALL), 20, (Peer(_QC, f"{_FLOW} {_BEST}=32 {_SMALL}"),)
     ),
 }
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor seconds of a process and its children that have ended, to a clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
