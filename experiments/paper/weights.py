@@ -52,6 +52,9 @@ def read(place: Path) -> dict[str, list[list[Row]]]:
             online = max((row["step"] for row in rows if row["phase"] == "online"), default=0)
             if online < STEPS:  # unfinished
                 continue
+            if rows[0]["phase"] == "online":  # its offline phase is another run's
+                before = place / run.name.replace("cql_n_to_sac_n", "enoto_cql")
+                rows += [row for row in read_evaluations(before) if row["phase"] == "offline"]
             rows = [row for row in rows if row["phase"] == "offline" or row["step"] <= STEPS]
             found.setdefault(label, []).append(rows)
     if not found:

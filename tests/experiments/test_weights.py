@@ -15,11 +15,11 @@ def call(*arguments) -> int:
     return command.execute(weights.main, ["weights", *map(str, arguments)])
 
 
-def write(run, seed, scores, offline=50.0):
+def write(run, seed, scores, offline=(50.0,)):
     """A run with evaluations every 10,000 steps, the first of them at the hand-over."""
     run.mkdir(parents=True)
     rows = [
-        ("offline", 400_000, offline),
+        *(("offline", 400_000, y) for y in offline),
         *(("online", 10_000 * i, y) for i, y in enumerate(scores)),
     ]
     with open(run / "evaluations.csv", "w", newline="") as file:
@@ -32,7 +32,8 @@ def write(run, seed, scores, offline=50.0):
 
 def test_a_cell_is_cut_to_the_shortest(tmp_path, capsys):
     write(tmp_path / "weights" / "cql_to_sac-w1-s0", 0, (48, 20, 30))
-    write(tmp_path / "cql_n_to_sac_n-s0", 0, (50, 60, 70, 10))  # what comes later is another matter
+    write(tmp_path / "enoto_cql-s0", 0, (50, 99), offline=(45.0,))
+    write(tmp_path / "cql_n_to_sac_n-s0", 0, (50, 60, 70, 10), offline=())  # from enoto_cql's
     write(tmp_path / "cql_n_to_sac_n-s1", 1, (52, 51, 62, 80))
     write(tmp_path / "cql_to_sac-s0", 0, (40, 5))  # unfinished
     assert call(f"--place={tmp_path}") == 0
@@ -43,6 +44,9 @@ def test_a_cell_is_cut_to_the_shortest(tmp_path, capsys):
         "| N = 10, 0.5 a critic | 2 | 51.0 (50, 52) | 55.5 (60, 51) | 66.0 (70, 62) |",
     ]
     assert not any("2.5 a critic" in line for line in lines)
+    shared, own = weights.read(tmp_path)["N = 10, 0.5 a critic"]
+    assert [row["score"] for row in shared if row["phase"] == "offline"] == [45.0]
+    assert [row["score"] for row in own if row["phase"] == "offline"] == [50.0]
 
 
 def test_no_run(tmp_path, capsys):
