@@ -59,14 +59,20 @@ def read(path: Path, keys: Sequence[str], width: int | None = None) -> np.ndarra
         width: of its vectors, a number a row being a vector of width 1; default: its type's.
 
     Raises:
-        InputError: there is no such column, or it holds something else.
+        InputError: there is no such column, or it holds something else, or other rows than the file
+            claims to have.
     """
     pyarrow = needed(path)
     if path.suffix == ".parquet":
         with pyarrow.parquet.ParquetFile(path) as file:
-            return _column(path, file.read(columns=[keys[0]]), keys, width)
-    with pyarrow.memory_map(str(path)) as mapped, pyarrow.ipc.open_file(mapped) as file:
-        return _column(path, file.read_all(), keys, width)
+            found = _column(path, file.read(columns=[keys[0]]), keys, width)
+    else:
+        with pyarrow.memory_map(str(path)) as mapped, pyarrow.ipc.open_file(mapped) as file:
+            found = _column(path, file.read_all(), keys, width)
+    if len(found) != (rows := count(path)):
+        text = f"{'/'.join(keys)} has {len(found)} rows and the file claims {rows}"
+        raise InputError(f"{path}: {text}; it is damaged: copy or download it again")
+    return found
 
 
 def _column(path: Path, table: Any, keys: Sequence[str], width: int | None) -> np.ndarray:

@@ -60,7 +60,12 @@ def survey(
 
 
 def below(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    """The paths of all arrays below a group."""
+    """The paths of all arrays below a group.
+
+    Raises:
+        InputError: a name in it is no printable text, or a link.
+    """
+    files.check_names(group, group.file.filename)
     for key in group:
         item = files.find(group, key)
         if isinstance(item, h5py.Group):

@@ -242,6 +242,20 @@ def _size(array: Any) -> int:
     return max(math.prod(array.shape or ()) * max(4, array.dtype.itemsize), chunk)
 
 
+def check_names(names: Iterable[Any], where: object) -> None:
+    """Refuse names that are no printable text: a message that lists them would garble a terminal.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in names:
+        if not (isinstance(name, str) and name.isprintable()):
+            raise InputError(
+                f"{where}: the name {name!r:.60} is no printable text; the file is damaged: copy "
+                "or download it again"
+            )
+
+
 def find(group: h5py.Group, path: str) -> Any:
     """The array or group at a path below a group, None where there is none.
 

@@ -54,6 +54,7 @@ class Frames:
             raise InputError(f"{folder}: no data/chunk-*/file-*.parquet; copy or download it again")
         parts = [found[key] for key in sorted(found)]
         types = {field.name: columns.type_of(field.type) for field in columns.schema(parts[0])}
+        files.check_names([*types, *info["features"]], folder)
         return cls(folder, info, parts, types, sum(map(columns.count, parts)))
 
     def width(self, name: str) -> int:

@@ -59,7 +59,7 @@ class World:
             )
         terminated = _taken("terminated", values.flag, given.terminated)
         truncated = _taken("truncated", values.flag, given.truncated)
-        reward = np.asarray(_taken("reward", values.number, given.reward), np.float32)
+        reward = _taken("reward", values.row, _taken("reward", values.number, given.reward), ())
         return Transition(
             self.observation(given.observation),
             self._inner(given.action),

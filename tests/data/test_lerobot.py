@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.data import check, concatenate, load_source, scaled
+from enoto_jax.data import columns as reader
 from enoto_jax.types import InputError, Spec
 
 pa = pytest.importorskip("pyarrow")
@@ -298,6 +299,18 @@ def test_damaged_files_are_refused_in_a_line(write, columns):
     refused("hold 20 frames, meta/info.json says 35", folder)
     (path.parent / "file-002.parquet").unlink()
     refused("no data/chunk", folder)
+
+
+def test_names_that_are_no_printable_text_are_refused(write, columns):
+    columns["a\x00tion"] = columns.pop("action")
+    refused(r"the name 'a\\x00tion' is no printable text", write(columns))
+
+
+def test_rows_that_a_file_claims_and_does_not_have(write, columns, monkeypatch):
+    folder, counted = write(columns), reader.count
+    wrong = {"file-002.parquet": 1, "file-010.parquet": -1}  # the sum is right
+    monkeypatch.setattr(reader, "count", lambda path: counted(path) + wrong.get(path.name, 0))
+    refused("episode_index has 20 rows and the file claims 21; it is damaged", folder)
 
 
 def test_lists_of_any_length_are_vectors_too(write, columns):

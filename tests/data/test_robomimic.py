@@ -186,3 +186,10 @@ def test_a_truncated_file_is_refused(write, demonstrations):
     path = write(demonstrations)
     path.write_bytes(path.read_bytes()[:3000])
     refused(path, "cannot be read")
+
+
+def test_a_name_that_is_no_text_is_refused(write, demonstrations):
+    path = write(demonstrations)
+    with h5py.File(path, "a") as file:
+        file["data/demo_0/obs"].create_dataset(b"\xff", data=np.zeros((2, 1)))
+    refused(path, r"the name b'\\xff' is no printable text; the file is damaged")
