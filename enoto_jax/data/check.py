@@ -197,7 +197,7 @@ def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Fin
         limit: the task's time limit, None if unknown.
     """
     yield from (Finding(False, text) for text in notes.on_arrays(arrays))
-    if not {"observations", "terminals"} <= set(arrays):
+    if not {"observations", "terminals"} <= set(arrays) or arrays["observations"].ndim != 2:
         return
     rows = len(arrays["terminals"])
     known = _repaired(arrays)

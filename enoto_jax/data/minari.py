@@ -67,7 +67,7 @@ def resolve(dataset_id: str, *, download: bool = True) -> Path:
             f"ids look like {PREFIX}mujoco/hopper/medium-v0"
         )
     folder = root() / dataset_id
-    if not folder.exists():
+    if not os.path.exists(folder):  # false, and no error, for a name that is too long
         if not download:
             raise InputError(f"{PREFIX}{dataset_id}: not in {root()}{_near(dataset_id)}; fetch it")
         _download(dataset_id, folder)

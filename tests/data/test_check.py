@@ -80,6 +80,12 @@ def test_missing_array_hides_nothing_else(found, reach):
     has(report, "rewards is NaN or infinite", True)
 
 
+def test_observations_of_another_shape_hide_nothing_else():
+    arrays = dict.fromkeys(("observations", "next_observations", "terminals"), np.zeros(3))
+    texts = [finding.text for finding in check.on_flat(arrays | {"rewards": np.ones(3)}, None)]
+    assert "every reward is 1: nothing tells actions apart" in texts
+
+
 def test_terminals_that_are_timeouts(found, reach):
     reach["terminals"] = reach.pop("timeouts")
     has(found(reach), f"10 of 10 terminals stand at step {LIMIT}, the time limit", True)

@@ -362,6 +362,11 @@ def test_ids_cannot_leave_the_root(root, name):
     refused("is no Minari id; ids look like minari:mujoco/hopper/medium-v0", name)
 
 
+def test_a_name_too_long_for_a_folder_is_an_absent_one(root):
+    with pytest.raises(InputError, match="not in .*; fetch it"):
+        load_source(f"minari:a/{'x' * 300}-v0", download=False)
+
+
 def test_absent_data_set_names_what_is_near(write, episodes):
     write(episodes)
     with pytest.raises(InputError, match=r"not in .*root \(which has tests/point/tiny-v3\)"):
