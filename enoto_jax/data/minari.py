@@ -174,6 +174,8 @@ def _survey(
         found = sorted(islice(below(observations), _MOST_LEAVES + 1))
         if len(found) > _MOST_LEAVES:
             return Layout([], {}, []), {"observations": f"more than {_MOST_LEAVES} observations"}
+        if not found:
+            return Layout([], {}, []), {"observations": "observations of episode_0 hold no array"}
         observed = [f"observations/{key}" for key in keys or found]
     widths = {leaf: width_of(files.find(first, leaf)) for leaf in (*observed, "actions")}
     leaves = widths | dict.fromkeys(_ROWS, 0)

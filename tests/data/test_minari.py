@@ -284,6 +284,7 @@ BAD = {
     "overflow": (put("rewards", [0.0, 1e39, 0.0]), "rewards is NaN or infinite .* first in row 4"),
     "no flag": (put("terminations", [0.0, 0.5, 0.0]), "terminals must be 0 or 1, but row 4 is 0.5"),
     "dictionary in one": (put("observations/observation", np.zeros((4, 1))), "observations"),
+    "no array": (lambda e: [one.pop("observations") for one in e], "episode_0 has no observations"),
     "no rows": (lambda e: e.__delitem__(slice(None)), "holds no episode_0"),
 }
 
@@ -360,6 +361,16 @@ def test_missing_parts_are_refused(write, episodes):
 )
 def test_ids_cannot_leave_the_root(root, name):
     refused("is no Minari id; ids look like minari:mujoco/hopper/medium-v0", name)
+
+
+def test_a_dictionary_of_observations_that_is_empty(write, episodes):
+    for one in episodes:
+        del one["observations"]
+    folder = write(episodes)
+    with h5py.File(folder / "main_data.hdf5", "a") as file:
+        for name in list(file):
+            file[name].create_group("observations")
+    refused("observations of episode_0 hold no array")
 
 
 def test_a_name_too_long_for_a_folder_is_an_absent_one(root):
