@@ -67,8 +67,7 @@ class Behind(Learner):
         Raises:
           RunError: learning has failed before. `act` goes on as it was.
         """
-        starts = bool(newest.terminated | newest.truncated)
-        self._background.put(partial(self._learn, newest, starts, self.steps + 1))
+        self._background.put(partial(self._learn, newest, self.steps + 1))
         super().observe(newest)
 
     def save(self, checkpoints: Checkpoints) -> None:
@@ -88,8 +87,9 @@ class Behind(Learner):
         """Finish what is learned and saved, and end the threads."""
         self._background.close()
 
-    def _learn(self, newest: Transition, starts: bool, step: int, behind: bool) -> None:
+    def _learn(self, newest: Transition, step: int, behind: bool) -> None:
         """Store a transition, update unless others wait behind it, and publish the result."""
+        starts = bool(newest.terminated | newest.truncated)
         due = online.rounds(self._phase, step)
         learned = 0 if behind else due
         self._step(newest, newest.next_observation, starts, step, learned)

@@ -142,7 +142,7 @@ def make(figure: Figure) -> None:
         if not FLAGS.draw_only:
             for arguments in runs(figure, task, place):
                 _train(arguments)
-        folders[place.name] = {cell.label: _found(place / cell.name) for cell in figure.cells}
+        folders[place.name] = {cell.label: seeds_of(place / cell.name) for cell in figure.cells}
     if FLAGS.dry_run:
         return
     there = {
@@ -194,7 +194,7 @@ def folder_name(task: str) -> str:
     return "+".join(names).replace("/", "-")
 
 
-def _found(run: Path) -> list[Path]:
+def seeds_of(run: Path) -> list[Path]:
     """A cell's runs that have begun: all seeds in one folder, or one by one."""
     one_by_one = run.parent.glob(f"{run.name}-s[0-9]*")
     return [own for own in (run, *sorted(one_by_one)) if _begun(own)]

@@ -24,6 +24,7 @@ from enoto_jax.report import curves
 from enoto_jax.report.evaluations import evaluation_at, read_evaluations, series
 from enoto_jax.runs.files import read_config
 from enoto_jax.types import InputError
+from experiments.paper import grid
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,9 +70,7 @@ def results() -> str:
         page = f"experiments/results/{setting.folder.split('/')[0]}/README.md"
         first = (f"[{setting.data}]({page})", setting.budget)
         for method in METHODS:
-            where = RESULTS / setting.folder
-            folders = [*where.glob(method), *sorted(where.glob(f"{method}-s*"))]
-            if not folders:
+            if not (folders := grid.seeds_of(RESULTS / setting.folder / method)):
                 continue
             rows = [row for folder in folders for row in read_evaluations(folder)]
             start, last = evaluation_at(rows, "handover"), evaluation_at(rows, "final")
