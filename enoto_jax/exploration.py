@@ -115,7 +115,7 @@ class bootstrapped(_Masked):
 
 
 class oac(Exploration):
-    """Optimistic actor-critic (Ciosek et al. 2019): the policy's mean moves up an upper bound of Q.
+    """Optimistic actor-critic (Ciosek et al. 2019): shift the mean to increase a bound of Q.
 
     mean_E = mean + sqrt(2 shift) Sigma g / (sqrt(g' Sigma g) + 1e-5), with g the gradient of
     mean(Q) + upper * std(Q) at tanh(mean) with respect to the mean before tanh.
@@ -143,7 +143,7 @@ class oac(Exploration):
 
 
 class sunrise(_Masked):
-    """SUNRISE (Lee et al. 2021) with one policy, as ENOTO uses it; each part can be off."""
+    """SUNRISE (Lee et al. 2021) with one policy, as in ENOTO; each part can be switched off."""
 
     ucb: Annotated[
         float | None,
@@ -153,14 +153,15 @@ class sunrise(_Masked):
     candidates: Annotated[int | None, "K; None: as many as critics."] = None
     temperature: Annotated[
         float | None,
-        "T; weigh squared TD errors by sigmoid(-T std) + 0.5, std over the target critics at the "
+        "T; weight squared TD errors by sigmoid(-T std) + 0.5, std over the target critics at the "
         "next action; None switches the weight off.",
     ] = 10.0
     scope: Annotated[
         str,
-        "of the weight: transition (SUNRISE: one each); relative: the same of the std divided by "
-        "its batch mean, whatever the rewards' scale (T near 1); or batch (ENOTO-code: one scalar, "
-        "from the mean std over N fresh actions of the critics' batch means).",
+        "of the weight. transition (SUNRISE): one for each; relative: the same, with the std "
+        "divided by its batch mean, so that it does not depend on the rewards' scale (use T near "
+        "1); batch (ENOTO-code): one scalar, from the mean std over N fresh actions of the "
+        "critics' batch means.",
     ] = "transition"
 
     def __post_init__(self) -> None:

@@ -63,8 +63,8 @@ class Learned(NamedTuple):
 class carry(Handover):
     """Keep parameters, targets, optimiser states and temperature; drop what is not used online.
 
-    This is ENOTO's: the released code loads every network and every optimiser. Learning rates
-    belong to the online phase's own algorithm.
+    This is what ENOTO does: its released code loads every network and every optimiser. Learning
+    rates are those of the online phase's algorithm.
     """
 
     def __call__(self, key, offline, algorithm, learned=None):
@@ -83,9 +83,9 @@ class carry(Handover):
 
 
 class expand_policy(Handover):
-    """Freeze the offline policy beside a new one; keep critics, their targets and V (PEX).
+    """Freeze the offline policy and add a new one; keep critics, their targets and V (PEX).
 
-    The optimisers start anew, as in the authors' code, which loads networks alone.
+    The optimisers are reset, as in the authors' code, which loads only networks.
     """
 
     def __call__(self, key, offline, algorithm, learned=None):
@@ -111,10 +111,10 @@ class expand_policy(Handover):
 
 
 class merge_actors(Handover):
-    """Independent agents become one: their actors a mixture's members, their critics one ensemble.
+    """Merge independent agents: their actors become a mixture, their critics one ensemble.
 
     The targets start as copies of the critics; optimisers, temperature and every other network
-    start anew (balanced replay).
+    are reset (balanced replay).
     """
 
     def __call__(self, key, offline, algorithm, learned=None):
@@ -139,12 +139,13 @@ class merge_actors(Handover):
 
 
 class distil(Handover):
-    """Fit the online phase's critics, however many and wide, to the offline ones; keep the rest.
+    """Fit the online phase's critics, of any number and width, to the offline ones; keep the rest.
 
     Critic j of M learns mean_i Q_i + offset_j delta, delta the teachers' mean pairwise distance, at
-    the data's actions and at the policy's. The offsets are evenly spaced around 0 and of mean
-    pairwise distance 1: mean and spread are the teachers', and the minimum of two students is
-    WeightedMinPair of the teachers. Targets are copies, and the critics' optimiser starts anew.
+    the data's actions and at the policy's. The offsets are evenly spaced around 0, with a mean
+    pairwise distance of 1, so the students keep the teachers' mean and spread, and the minimum of
+    two students is WeightedMinPair of the teachers. Targets are copies, and the critics' optimiser
+    is reset.
     """
 
     steps: Annotated[int, "gradient updates of the fit."] = 20_000
@@ -225,7 +226,7 @@ def spread_out(q: Array, m: int) -> Array:
 
 
 class fresh(Handover):
-    """Start from new parameters, whatever came before."""
+    """Start from new parameters and ignore the offline phase."""
 
     def __call__(self, key, offline, algorithm, learned=None):
         return core.init(algorithm, key)

@@ -49,7 +49,7 @@ class rem(TargetRule):
     """Random ensemble mixture (Agarwal et al. 2020): a random convex combination."""
 
     per_sample: Annotated[
-        bool, "draw weights for every transition (REDQ-code) rather than once a batch (REM)."
+        bool, "draw weights for every transition (REDQ-code) instead of once per batch (REM)."
     ] = False
 
     def __call__(self, key: Key, q: Array) -> Array:
@@ -58,7 +58,7 @@ class rem(TargetRule):
 
 
 class random_min_pair(TargetRule):
-    """The minimum over m distinct critics, drawn once a batch (REDQ, Chen et al. 2021)."""
+    """The minimum over m distinct critics, drawn once per batch (REDQ, Chen et al. 2021)."""
 
     m: Annotated[int, "how many critics are drawn, without replacement."] = 2
 
@@ -109,7 +109,7 @@ class mean_spread(TargetRule):
 
 
 class independent(TargetRule):
-    """Each critic its own target [N, B]; in groups, the minimum of the critic's own group."""
+    """A separate target for each critic, [N, B]: the minimum of the critic's group."""
 
     group: Annotated[
         int, "consecutive critics that share one target (2 in balanced replay: 5 pairs)."
@@ -126,7 +126,7 @@ class independent(TargetRule):
 class mean_of_mins(TargetRule):
     """The mean over groups of the group's minimum (the actor's value in balanced replay)."""
 
-    group: Annotated[int, "consecutive critics of which the smallest value counts."] = 2
+    group: Annotated[int, "consecutive critics that form a group."] = 2
 
     def __post_init__(self) -> None:
         _check_positive(self.name, group=self.group)

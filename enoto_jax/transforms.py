@@ -136,7 +136,7 @@ class transform(FitTransform):
     observations: Annotated[
         bool, "standardise by the data's mean and standard deviation (TD3+BC, CORL)."
     ] = False
-    actions: Annotated[bool, "standardise them too (LAPO)."] = False
+    actions: Annotated[bool, "standardise actions too (LAPO)."] = False
     epsilon: Annotated[
         float, "added to a standard deviation: 1e-3 in TD3+BC and CORL, 1e-6 in LAPO."
     ] = 1e-3
@@ -145,7 +145,7 @@ class transform(FitTransform):
     return_range: Annotated[
         float | None,
         "scale rewards so that the returns of the data's episodes span this much (1000 in IQL); "
-        "None does not.",
+        "None: do not.",
     ] = None
     reward_over_largest: Annotated[bool, "divide rewards by the data's largest one (LAPO)."] = False
     action_limit: Annotated[

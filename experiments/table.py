@@ -27,11 +27,11 @@ FLAGS = flags.FLAGS
 TITLES = {
     "algorithm": "Algorithms: networks, and a loss for each",
     "target": "Target rules: from N target critics to one Bellman target",
-    "exploration": "Exploration: how an agent acts online and weighs transitions",
+    "exploration": "Exploration: how an agent acts online and weights transitions",
     "backup": "Backups: the value of the next state",
     "init": "Initialisers: how networks start",
     "replay": "Replay: where online batches come from",
-    "term": "Critic terms: further losses on the critics",
+    "term": "Critic terms: additional losses on the critics",
     "handover": "Hand-overs: from the offline state to the online one",
     "transform": "Transforms: what a method does to the data",
 }
@@ -40,8 +40,8 @@ TITLES = {
 ABOUT = """\
 # Methods
 
-A method is an entry of one table: an offline phase, a hand-over, and an online phase.
-`enoto methods` prints the list, and `--method` takes a name from it. Columns:
+A method is an offline phase, a hand-over, and an online phase.
+`enoto methods` lists them, and `--method` takes a name from the list. Columns:
 
 - **offline (N)**, **online (N)**: the algorithm of the phase, and its number of critics.
   `-`: no offline phase.
@@ -50,23 +50,23 @@ A method is an entry of one table: an offline phase, a hand-over, and an online 
 - **exploration**: how the agent acts online, and how it weights transitions.
 - **replay**: where online batches come from.
 
-Each name links to a page with the equations, the constants, and what the paper, the authors'
-code and this package do."""
+Each name links to a page with the equations, the constants, and a comparison of the paper, the
+authors' code and this package."""
 REPLACE = """\
 `--num_critics`, `--target`, `--exploration`, `--replay` and `--set` replace a part of any
 method:"""
 NOTATION = r"""The constants are those of locomotion. For AntMaze, Adroit, Kitchen and single data
 sets see [Domains and data sets](../domains.md).
 
-A path such as `algorithm.tau` is what `--set` takes. It applies to both phases.
-`offline.algorithm.tau` and `online.algorithm.tau` apply to one.
+`--set` takes a path and a value, such as `--set=algorithm.tau=0.01`. This path applies to both
+phases; `offline.algorithm.tau` and `online.algorithm.tau` apply to one.
 
 ## Notation
 
 | symbol | meaning |
 | --- | --- |
 | $s, a, r, s'$ | observation, action, reward and next observation of a transition |
-| $d$ | 1 if the transition terminated the task, else 0; a time limit is no termination |
+| $d$ | 1 if the transition terminated the task, else 0; a time limit is not a termination |
 | $\gamma$ | discount factor |
 | $Q_i$, $\bar Q_i$ | critic $i$ of $N$ and its target network |
 | $\pi$, $T$ | policy and temperature |

@@ -102,9 +102,9 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
 
 
 class cql_agents(cql):
-    """Independent agents of conservative Q-learning; the other options are each one's."""
+    """Independent CQL agents; the other options apply to each of them."""
 
-    count: Annotated[int, "agents; each learns from batches of its own."] = 5
+    count: Annotated[int, "agents; each learns from its own batches."] = 5
 
     def build(self, spec: Spec) -> Algorithm:
         return agents(super().build(spec), self.count)

@@ -40,9 +40,9 @@ class awac(AlgorithmConfig):
 
     n: Annotated[int, "N, the number of critics."] = 2
     target: Annotated[TargetRule, "rule that reduces the target critics."] = min_q()
-    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = policy()
+    exploration: Annotated[Exploration, "how to act online and weight transitions."] = policy()
     actor_value: Annotated[TargetRule, "rule that reduces the critics in the advantage."] = min_q()
-    lam: Annotated[float, "lambda: the smaller, the more the best actions count."] = 1.0 / 3.0
+    lam: Annotated[float, "lambda; smaller values favour the best actions more."] = 1.0 / 3.0
     cap: Annotated[float, "largest weight of an action."] = 100.0
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
         256,

@@ -44,11 +44,11 @@ def _ratio_loss(ratio: QFn) -> LossFn:
 class br(sac):
     """SAC with a mixture policy, a target for each group of critics, and a density ratio.
 
-    The order of the networks' steps is the one chosen; the ratio's comes last.
+    The networks are updated in the chosen order, the ratio last.
     """
 
     policies: Annotated[int, "offline agents that the policy and the critics come from."] = 5
-    n: Annotated[int, "critics of each of them; policies * n in all."] = 2
+    n: Annotated[int, "critics per agent; policies * n in all."] = 2
     target: Annotated[TargetRule, "rule that reduces the target critics."] = independent(group=2)
     actor_value: Annotated[TargetRule, "the same in the actor's loss."] = mean_of_mins(group=2)
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of all networks."] = (256, 256)

@@ -33,8 +33,8 @@ class _Penalty(Unit):
     ] = 10
     importance_sampling: Annotated[
         bool,
-        "subtract each candidate's log-density (uniform: -A log 2), and leave the data's own "
-        "action out; otherwise no densities and the data's Q is an entry too (CORL).",
+        "subtract each candidate's log-density (uniform: -A log 2), and leave out the data's "
+        "action; otherwise use no densities and include the data's action (CORL).",
     ] = True
     reduction: Annotated[
         str, "over critics: mean (d3rlpy: weight / N on each critic) or sum (CORL)."
@@ -50,13 +50,13 @@ class _Penalty(Unit):
     ] = None
     subset: Annotated[
         int | None,
-        "critics, drawn anew for every batch without replacement, that the term falls on, so much "
-        "harder that its mean is the same (WSRL); None: on all.",
+        "how many critics are penalised, resampled for every batch and weighted so that the term's "
+        "mean is the same (WSRL); None: all.",
     ] = None
     penalty_rows: Annotated[
         int | None,
-        "transitions, drawn anew from every batch without replacement, that the term is computed "
-        "on; its mean is the same. None: on all.",
+        "how many transitions of the batch the term is computed on, resampled for every batch; its "
+        "mean is the same. None: all.",
     ] = None
     calibrate: Annotated[
         bool,
@@ -163,7 +163,7 @@ class cql(_Penalty, sac):
     sparse_reward: Annotated[
         float | None,
         "reward of a step without success, after the transform, where rewards are sparse; episodes "
-        "that have no other are taken to go on for ever.",
+        "with no other reward count as infinitely long.",
     ] = None
     backup: Annotated[Backup, "value of the next state."] = bellman.deterministic()  # d3rlpy's
 

@@ -59,21 +59,21 @@ class FlowConfig(AlgorithmConfig):
 
     n: Annotated[int, "N, the number of critics."] = 2
     target: Annotated[TargetRule, "rule that reduces the target critics."] = mean_q()
-    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = policy()
+    exploration: Annotated[Exploration, "how to act online and weight transitions."] = policy()
     actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
         mean_q()
     )
     backup: Annotated[Backup, "value of the next state."] = bellman.sampled()
     chunk: Annotated[
-        int, "h, steps whose actions are chosen together and taken one after the other."
+        int, "h, how many actions are chosen together and executed one after another."
     ] = 1
     returns: Annotated[
-        int, "n, steps whose rewards the critics' target adds up, for actions of single steps."
+        int, "n of the n-step return in the critics' target, for single actions (chunk = 1)."
     ] = 1
     whole_chunks: Annotated[
         bool,
-        "critics learn from chunks of h recorded steps alone, as in the authors' code; otherwise "
-        "also from those in which the episode terminates sooner.",
+        "critics learn only from chunks of h recorded steps, as in the authors' code; otherwise "
+        "also from chunks in which the episode terminates early.",
     ] = False
     flow_steps: Annotated[int, "Euler steps from noise to the flow's action."] = 10
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of all networks."] = (
@@ -92,8 +92,8 @@ class FlowConfig(AlgorithmConfig):
     tau: Annotated[float, "rate of the targets' Polyak average."] = 0.005
     simultaneous: Annotated[
         bool,
-        "take all gradients at the parameters of before the update, which the targets then follow, "
-        "as in the authors' code; otherwise networks step in turn.",
+        "compute all gradients at the parameters before the update, which the targets then follow, "
+        "as in the authors' code; otherwise update the networks one after another.",
     ] = False
 
     def _check(self) -> None:
@@ -136,12 +136,12 @@ class fql(FlowConfig):
         TargetRule, "rule that reduces the target critics: the authors choose mean_q or min_q."
     ] = mean_q()
     alpha: Annotated[
-        float, "weight of the squared distance to the flow's action; its scale is that of rewards."
+        float, "weight of the squared distance to the flow's action; it scales with the rewards."
     ] = 10.0
     alpha_decay_steps: Annotated[
-        int | None, "updates of the phase over which alpha falls towards 0; none: it stays."
+        int | None, "updates over which alpha falls linearly towards 0; None: constant."
     ] = None
-    alpha_floor: Annotated[float, "share of alpha at which it stops falling."] = 0.1
+    alpha_floor: Annotated[float, "fraction of alpha at which the fall stops."] = 0.1
     normalise: Annotated[
         bool, "divide the critics' value in the actor's loss by its mean size over the batch."
     ] = False

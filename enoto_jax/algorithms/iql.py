@@ -38,11 +38,9 @@ class iql(AlgorithmConfig):
     target: Annotated[
         TargetRule, "rule that reduces the target critics, in V's regression and in the advantage."
     ] = min_q()
-    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = policy()
+    exploration: Annotated[Exploration, "how to act online and weight transitions."] = policy()
     expectile: Annotated[float, "of Q that V estimates: 0.5 is the mean, 1 the maximum."] = 0.7
-    beta: Annotated[float, "inverse temperature: the larger, the more the best actions count."] = (
-        3.0
-    )
+    beta: Annotated[float, "inverse temperature; larger values favour the best actions more."] = 3.0
     cap: Annotated[float, "largest weight of an action."] = 100.0
     squashed: Annotated[
         bool,
@@ -60,14 +58,14 @@ class iql(AlgorithmConfig):
     critic_rate: Annotated[float, "Adam's learning rate of the critics."] = 3e-4
     value_rate: Annotated[float, "Adam's learning rate of V."] = 3e-4
     decay_steps: Annotated[
-        int | None, "updates after which a cosine has taken the actor's rate to 0; None: constant."
+        int | None, "updates over which the actor's rate decays to 0 by a cosine; None: constant."
     ] = None
     discount: Annotated[float, "gamma."] = 0.99
     tau: Annotated[float, "rate of the targets' Polyak average, per update."] = 0.005
     order: Annotated[
         str,
         "order of the networks' steps in an update: value,actor,critic (IQL-code), or "
-        "actor,critic,value: actor and critics read V before its step, a pass less (CORL).",
+        "actor,critic,value: actor and critics use V before its update, which saves a pass (CORL).",
     ] = "value,actor,critic"
 
     def build(self, spec: Spec) -> Algorithm:

@@ -39,7 +39,7 @@ class lapo(AlgorithmConfig):
     target: Annotated[
         TargetRule, "rule that reduces the target critics, for V and for the advantage."
     ] = min_q()
-    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = gaussian(
+    exploration: Annotated[Exploration, "how to act online and weight transitions."] = gaussian(
         bound=None
     )
     actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
@@ -60,7 +60,8 @@ class lapo(AlgorithmConfig):
     noise_clip: Annotated[float, "bound of that noise."] = 0.2
     value_range: Annotated[
         tuple[float, float] | None,
-        "bounds of V's target, or None: least and largest reward / (1 - discount).",
+        "bounds of V's target; None: unbounded. The authors' are the data's least and largest "
+        "reward / (1 - discount).",
     ] = None
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of all networks."] = (
         256,

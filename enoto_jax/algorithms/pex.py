@@ -17,17 +17,17 @@ from enoto_jax.types import InputError, Spec
 
 
 class pex(iql):
-    """IQL whose actions are drawn from {mode of the frozen policy, sample of the new one}.
+    """IQL that chooses between the mode of the frozen policy and a sample of a new one.
 
     P(i) is proportional to exp(inv_temperature min_j Q_j(s, a_i)). The deterministic action is the
-    better one of the two modes. Critics and V learn as in IQL; every other option is iql's.
+    better of the two modes. Critics and V learn as in IQL; all other options are those of iql.
     """
 
     inv_temperature: Annotated[float, "of the choice between the two policies' actions."] = 10.0
     actor_actions: Annotated[
         str,
-        "what the new policy's regression is on: 'composite', fresh actions of the composite at "
-        "the batch's states (the authors' code), or 'batch', the batch's own.",
+        "actions that the new policy regresses on: 'composite', fresh actions of the composite at "
+        "the batch's states (the authors' code), or 'batch', those of the batch.",
     ] = "composite"
 
     def build(self, spec: Spec) -> Algorithm:

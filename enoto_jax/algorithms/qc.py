@@ -22,15 +22,15 @@ from enoto_jax.types import Array, InputError, Key, Spec
 
 
 class qc(FlowConfig):
-    """Q-chunking: the best of K chunks of a flow; with `chunk=1` best-of-N, BFN."""
+    """Q-chunking (Li et al. 2025): the best of K chunks from a flow; with `chunk=1`, BFN."""
 
     actor_value: Annotated[
-        TargetRule, "rule that reduces the critics where the best of the samples is chosen."
+        TargetRule, "rule that reduces the critics when the best sample is chosen."
     ] = mean_q()
     chunk: Annotated[
-        int, "h, steps whose actions are chosen together and taken one after the other."
+        int, "h, how many actions are chosen together and executed one after another."
     ] = 5
-    candidates: Annotated[int, "K, samples of the flow of which the best is taken."] = 32
+    candidates: Annotated[int, "K, samples of the flow; the best one is taken."] = 32
 
     def _check(self) -> None:
         super()._check()

@@ -108,7 +108,7 @@ def cloning_actor(
 class rebrac(DeterministicConfig):
     """ReBRAC (Tarasov et al. 2023): TD3 that clones in the actor's and in the critics' loss."""
 
-    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = gaussian(
+    exploration: Annotated[Exploration, "how to act online and weight transitions."] = gaussian(
         std=0.0
     )
     actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
@@ -120,13 +120,13 @@ class rebrac(DeterministicConfig):
     critic_cloning: Annotated[
         float,
         "weight of the next action's squared distance to the data's next action in the target; "
-        "above 0 only in a phase that learns from the data set alone.",
+        "above 0 only in a phase that learns only from the data set.",
     ] = 0.01
     cloning_decay_steps: Annotated[
         int | None,
-        "updates of the phase over which the actor's weight falls towards 0; none: it stays.",
+        "updates over which the actor's weight falls linearly towards 0; None: constant.",
     ] = None
-    cloning_floor: Annotated[float, "share of the actor's weight at which it stops falling."] = 0.5
+    cloning_floor: Annotated[float, "fraction of the actor's weight at which the fall stops."] = 0.5
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
         256,
         256,

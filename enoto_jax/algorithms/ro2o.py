@@ -65,8 +65,8 @@ class q_pessimism(_Noise):
 
     weight: Annotated[float, "of the term."] = 0.1
     spread: Annotated[float, "k at the start of the phase."] = 1.0
-    spread_fall: Annotated[float, "what k loses in an update."] = 5e-7
-    least_spread: Annotated[float, "where it stops falling."] = 0.1
+    spread_fall: Annotated[float, "decrease of k per update."] = 5e-7
+    least_spread: Annotated[float, "the smallest k."] = 0.1
 
     def bind(self, q, policy, spec):
         def term(params, state, batch, key, q_data):
@@ -86,9 +86,9 @@ class q_pessimism(_Noise):
 
 
 class ro2o(sac):
-    """SAC-N with q_smoothness, q_pessimism, and a policy that changes little in the same box."""
+    """RO2O: SAC-N with q_smoothness, q_pessimism and a smooth policy (Wen et al. 2024)."""
 
-    terms: Annotated[tuple[CriticTerm, ...], "losses on the critics, beside their errors."] = (
+    terms: Annotated[tuple[CriticTerm, ...], "additional losses on the critics."] = (
         q_smoothness(),
         q_pessimism(),
     )

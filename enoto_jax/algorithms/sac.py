@@ -82,16 +82,16 @@ class sac(AlgorithmConfig):
 
     n: Annotated[int, "N, the number of critics."] = 2
     target: Annotated[TargetRule, "rule that reduces the target critics."] = min_q()
-    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = policy()
+    exploration: Annotated[Exploration, "how to act online and weight transitions."] = policy()
     backup: Annotated[Backup, "value of the next state."] = soft()
     actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
         min_q()
     )
     terms: Annotated[
-        tuple[CriticTerm, ...], "further losses on the critics, e.g. cql_penalty."
+        tuple[CriticTerm, ...], "additional losses on the critics, e.g. cql_penalty."
     ] = ()
     policies: Annotated[
-        int, "Gaussians that the policy is the matched mixture of; 1 is plain SAC."
+        int, "Gaussians; the policy has the mean and variance of their mixture. 1 is plain SAC."
     ] = 1
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
         256,
@@ -100,24 +100,22 @@ class sac(AlgorithmConfig):
     )
     critic_hidden: Annotated[
         tuple[int, ...] | None,
-        "widths of the critics' hidden layers where they differ from the actor's.",
+        "widths of the critics' hidden layers; None: as the actor's.",
     ] = None
     layer_norm: Annotated[bool, "LayerNorm before each ReLU of the critics."] = False
     shared_layers: Annotated[
         int, "how many of their first hidden layers all critics share; the rest are N heads."
     ] = 0
-    shared_head: Annotated[bool, "all critics share their output layer, as those of WSRL-code."] = (
-        False
-    )
+    shared_head: Annotated[bool, "all critics share their output layer (WSRL-code)."] = False
     learners: Annotated[
         int | None,
-        "K critics, drawn anew for every update, that learn; the others rest, and cost no backward "
-        "pass. None: all N.",
+        "K, how many critics learn in an update, resampled for every update; the others need no "
+        "backward pass. None: all N.",
     ] = None
     dropout: Annotated[
         float,
-        "rate of dropout in the critics while losses are computed, targets included (DroQ: 0.01 "
-        "with layer_norm); 0: none.",
+        "dropout rate of the critics in all losses, targets included (DroQ: 0.01 with layer_norm); "
+        "0: none.",
     ] = 0.0
     actor_layer_norm: Annotated[bool, "the same in the actor."] = False
     actor_init: Annotated[Init, "how the actor starts."] = torch_init()
@@ -144,14 +142,14 @@ class sac(AlgorithmConfig):
     ] = "temperature,critic,actor"
     actor_delay: Annotated[
         int,
-        "actor and temperature move in the last of every so many updates; as many as the online "
-        "phase's utd: once per environment step (RLPD, WSRL).",
+        "update actor and temperature only in the last of every so many updates; if equal to the "
+        "online phase's utd, once per environment step (RLPD, WSRL).",
     ] = 1
 
     coast: Annotated[
         bool,
-        "in the updates that skip actor and temperature their optimisers step on with gradients of "
-        "0, as WSRL-code's do.",
+        "in updates that skip actor and temperature, step their optimisers with gradients of 0 "
+        "(WSRL-code).",
     ] = False
 
     def build(self, spec: Spec) -> Algorithm:

@@ -54,7 +54,7 @@ class DeterministicConfig(AlgorithmConfig):
 
     n: Annotated[int, "N, the number of critics."] = 2
     target: Annotated[TargetRule, "rule that reduces the target critics."] = min_q()
-    exploration: Annotated[Exploration, "how to act online and weigh transitions."] = gaussian()
+    exploration: Annotated[Exploration, "how to act online and weight transitions."] = gaussian()
     actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
         first_q()
     )
@@ -65,7 +65,7 @@ class DeterministicConfig(AlgorithmConfig):
     candidate_noise: Annotated[
         float, "standard deviation of the noise on sampled actions, SUNRISE's candidates."
     ] = 0.1
-    delay: Annotated[int, "the actor and all targets move in every so many-th update."] = 2
+    delay: Annotated[int, "update the actor and all targets once in so many updates."] = 2
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
         256,
         256,
@@ -145,11 +145,11 @@ class td3(DeterministicConfig):
 
     alpha: Annotated[
         float | None,
-        "weight of the critics' value, in units of its mean size, beside the squared distance to "
-        "the data's actions; None clones nothing (TD3).",
+        "weight of the critics' value, divided by its mean size, against the squared distance to "
+        "the data's actions; None: no cloning (TD3).",
     ] = None
     cloning: Annotated[
-        bool, "add the squared distance; without it alpha only sets the size of the gradient."
+        bool, "add the squared distance; without it, alpha only scales the gradient."
     ] = True
 
     def networks(self, spec: Spec) -> tuple[nn.Module, nn.Module]:
@@ -181,6 +181,6 @@ class td3_bc(td3):
 
     alpha: Annotated[
         float | None,
-        "weight of the critics' value, in units of its mean size, beside the squared distance to "
+        "weight of the critics' value, divided by its mean size, against the squared distance to "
         "the data's actions.",
     ] = 2.5

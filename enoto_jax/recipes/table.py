@@ -1,8 +1,8 @@
 """The table: every method as one row of units, with the constants of its authors.
 
-Where the paper (ENOTO, Zhao et al., IJCAI 2024) is silent its released code is followed: N = 10,
+Where the paper (ENOTO, Zhao et al., IJCAI 2024) does not say, we follow its released code: N = 10,
 3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one update per step. Constants
-here are those of locomotion; `recipes/domains.py` has those of other domains, `docs/methods` a
+here are those of locomotion; `recipes/domains.py` has those of other domains, and `docs/methods` a
 page for every method.
 """
 
@@ -200,9 +200,9 @@ _SCRATCH = {
 }
 _PESSIMISTIC = {
     "cql": _plugged("CQL that keeps its pessimism online", _cql, _cql),
-    "cql_to_sac": _plugged("the pessimistic term dropped at the switch", _cql, sac(n=2, **_rates)),
+    "cql_to_sac": _plugged("CQL, then SAC: the penalty is dropped", _cql, sac(n=2, **_rates)),
     "cql_n_to_sac_n": _plugged(
-        "the same with N critics", _cql_n, sac(n=10, target=targets.min_q(), **_rates)
+        "CQL, then SAC, with N critics", _cql_n, sac(n=10, target=targets.min_q(), **_rates)
     ),
     "enoto_cql": _plugged(
         "ENOTO-CQL: N critics, WeightedMinPair, SUNRISE",
@@ -210,12 +210,12 @@ _PESSIMISTIC = {
         sac(n=10, **_enoto, **_rates),
     ),
     "enoto_cql_released": _plugged(
-        "as the authors' released script runs: batch weight, no UCB",
+        "ENOTO-CQL as in the authors' released script: batch weight, no UCB",
         _cql_n,
         sac(n=10, target=_weighted, exploration=_released, **_rates),
     ),
 }
-# Experimental: docs/methods/enoto_plus.md says why each part is there, and that nothing is claimed.
+# Experimental: docs/methods/enoto_plus.md says why each part is there. There are no results yet.
 _plus: dict[str, Any] = {"n": 10, "layer_norm": True, "actor_rate": 3e-4, "temperature_rate": 3e-4}
 _enoto_plus = _plugged(
     "experimental: ENOTO-CQL with LayerNorm, mean_spread, a relative weight, UTD 4",
@@ -235,7 +235,7 @@ _PLUS = {
 _ENSEMBLES = {
     "sac_n": _same("SAC-N offline and online (An et al. 2021)", sac(**_sac_n)),
     "ro2o": Recipe(
-        "SAC-N, smooth and pessimistic around the data's states; SAC-N online (Wen et al. 2024)",
+        "RO2O: SAC-N with smoothness and pessimism terms, SAC-N online (Wen et al. 2024)",
         offline=Phase(ro2o(**_sac_n), OFFLINE_STEPS),
         handover=handover.carry(),
         online=Phase(sac(**_sac_n), ONLINE_STEPS, warmup=2_500),
@@ -284,7 +284,7 @@ _IN_SAMPLE = {
         transform=_iql_return_range,
     ),
     "pex": Recipe(
-        "PEX (Zhang et al. 2023): IQL, then a new policy beside the frozen one",
+        "PEX (Zhang et al. 2023): IQL, then a new policy in addition to the frozen one",
         offline=Phase(iql(decay_steps=OFFLINE_STEPS, **_pex), OFFLINE_STEPS),
         handover=handover.expand_policy(),
         online=Phase(pex(**_pex), ONLINE_STEPS, replay=replay.mixed(), warmup=5_000),
@@ -293,7 +293,7 @@ _IN_SAMPLE = {
 
 _WITH_DATA = {
     "cal_ql": Recipe(
-        "Cal-QL: CQL that is calibrated by returns-to-go, in both phases (Nakamoto et al. 2023)",
+        "Cal-QL: CQL calibrated by returns-to-go, in both phases (Nakamoto et al. 2023)",
         offline=Phase(_cal_ql, OFFLINE_STEPS),
         handover=handover.carry(),
         online=Phase(_cal_ql, ONLINE_STEPS, replay=replay.whole_episodes()),
@@ -314,11 +314,11 @@ _WITH_DATA = {
         transform=_inside,
     ),
     "wsrl": _warm_started("WSRL: Cal-QL, then SAC without the data (Zhou et al. 2024)", True),
-    "wsrl_cql": _warm_started("WSRL after CQL, as the authors do in locomotion", False),
+    "wsrl_cql": _warm_started("WSRL after CQL, as the authors use in locomotion", False),
 }
 _LATENT = {
     "lapo": _latent("LAPO offline and online (Chen et al. 2022)", _lapo),
-    "lapo_n": _latent("the same with N critics", _lapo_n),
+    "lapo_n": _latent("LAPO with N critics", _lapo_n),
     "enoto_lapo": _latent(
         "ENOTO-LAPO: N critics, WeightedMinPair, SUNRISE",
         dataclasses.replace(_lapo_n, **_enoto),
@@ -341,7 +341,7 @@ _NEAR_THE_DATA = {
             rebrac(n=10, actor_cloning=0.0, critic_cloning=0.0, **_enoto),
         )
     ),
-    "fql": _same("FQL (Park et al. 2025): a flow clones, one step acts", fql(), transform=_inside),
+    "fql": _same("FQL (Park et al. 2025): one-step policy and a flow", fql(), transform=_inside),
     "enoto_fql": _same(
         "ENOTO on FQL: N critics, WeightedMinPair, SUNRISE; alpha falls online",
         fql(n=10, alpha_decay_steps=ONLINE_STEPS, **_enoto),
@@ -389,36 +389,38 @@ _BUILT_IN = frozenset(RECIPES)
 
 
 def register_method(name: str, recipe: Recipe) -> Recipe:
-    """Make a recipe of one's own a method: `--method`, `train`, `enoto methods` know its name.
+    """Register your own recipe as a method that `--method`, `train` and `enoto methods` know.
 
     Args:
-      name: letters, digits, `-` and `_`. A name of one's own may be given again.
-      recipe: what it stands for.
+      name: letters, digits, `-` and `_`. You may register your own name again.
+      recipe: the method.
 
     Returns:
       The recipe.
 
     Raises:
-      InputError: no recipe, no name, or the name of a method of this package.
+      InputError: not a recipe, not a valid name, or the name of a method of this package.
     """
     if not isinstance(recipe, Recipe):
-        raise InputError(f"register_method: {recipe!r} is no Recipe")
+        raise InputError(f"register_method: {recipe!r} is not a Recipe")
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
-        raise InputError(f"register_method: {name!r} is no name; use letters, digits, - and _")
+        raise InputError(f"register_method: {name!r} is not a name; use letters, digits, - and _")
     if name in _BUILT_IN:
-        raise InputError(f"register_method: {name} is a method already; choose another name")
+        raise InputError(f"register_method: {name} is already a method; choose another name")
     RECIPES[name] = recipe
     return recipe
 
 
 def recipe(name: str) -> Recipe:
-    """The row of that name, with locomotion's constants; `domains.for_task` has the others'.
+    """Return a method's recipe, with the constants for locomotion.
+
+    `domains.for_task` sets those of other domains.
 
     Args:
       name: of a method, see `enoto methods`.
 
     Raises:
-      InputError: there is none; the nearest names are listed.
+      InputError: there is no such method; the nearest names are listed.
     """
     if name not in RECIPES:
         raise InputError(f"--method: no {name!r}{nearest(str(name), RECIPES)}")

@@ -27,21 +27,22 @@ class Balance(NamedTuple):
 
 
 class balanced(Replay):
-    """Rows in proportion to priorities that the algorithm gives them after every batch.
+    """Sample rows in proportion to priorities that the algorithm updates after every batch.
 
-    The data set starts with priority 1. New transitions get the largest priority so far, at first
-    P0 = rows f / ((1 - f) first): then a share f of the draws is new after `first` of them. Batches
-    carry the extras "row", and "offline" and "online": as many transitions again, drawn uniformly
-    from the data set and from the ring, for the density ratio. No importance weights.
+    The data set starts with priority 1. New transitions get the largest priority so far, initially
+    P0 = rows f / ((1 - f) first), so that after `first` new transitions a fraction f of the samples
+    is new. There are no importance weights. A batch has the extras "row", and "offline" and
+    "online": two more batches, sampled uniformly from the data set and from the ring, for the
+    density ratio.
     """
 
     prioritised = True
 
     online_fraction: Annotated[
-        float, "f, share of new transitions after the first ones, between 0 and 1."
+        float, "f, fraction of new transitions in a batch after the first ones, between 0 and 1."
     ] = 0.5
-    first: Annotated[int, "how many new transitions that is."] = 1_000
-    capacity: Annotated[int, "new transitions kept; the oldest leaves first."] = 250_000
+    first: Annotated[int, "how many first ones that is."] = 1_000
+    capacity: Annotated[int, "new transitions kept; the oldest is dropped first."] = 250_000
 
     def __post_init__(self) -> None:
         super().__post_init__()

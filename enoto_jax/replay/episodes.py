@@ -27,17 +27,17 @@ class Running(NamedTuple):
 
 
 class whole_episodes(mixed):
-    """`mixed` over finished episodes, with returns-to-go where the algorithm asks for them.
+    """`mixed` over finished episodes, with returns-to-go if the algorithm needs them.
 
-    Cal-QL collects an episode and then does one update per step of it; here the same updates are
-    spread over the steps of the episode that follows. Until a first episode has ended, whole
-    batches come from the data set. The part of an episode that a stop has cut off is kept like an
-    episode that a time limit ended.
+    Cal-QL collects an episode and then does one update for each of its steps; here these updates
+    are spread over the steps of the next episode. Until the first episode has ended, batches come
+    only from the data set. An episode that is cut off by stopping the run is kept as if a time
+    limit had ended it.
     """
 
     returns = True
 
-    longest: Annotated[int, "steps that returns-to-go reach back in an episode."] = 1_000
+    longest: Annotated[int, "last steps of an episode that get a return-to-go."] = 1_000
 
     def __post_init__(self) -> None:
         super().__post_init__()

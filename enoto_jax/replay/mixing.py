@@ -38,7 +38,7 @@ class Replay(Unit):
     returns = False
     prioritised = False
 
-    capacity: Annotated[int, "new transitions kept; the oldest leaves first."] = 1_000_000
+    capacity: Annotated[int, "new transitions kept; the oldest is dropped first."] = 1_000_000
 
     def __post_init__(self) -> None:
         if not 1 <= self.capacity <= 1 << 30:  # rows, with a data set's, are counted in int32
@@ -76,7 +76,7 @@ class Replay(Unit):
 
 
 class online_only(Replay):
-    """New transitions alone: the data set is dropped at the switch (ENOTO section 2)."""
+    """Only new transitions: the data set is dropped at the hand-over (ENOTO section 2)."""
 
     needs_data = False
 

@@ -113,6 +113,8 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     old = {**old, "recipe": _completed(old.get("recipe"))}
     if not began(folder, steps := new["recipe"]["online"]["steps"]):
         old["recipe"]["online"]["steps"] = steps
+    if isinstance(old["recipe"], Mapping):  # a description, not a setting
+        old["recipe"] = {**old["recipe"], "about": new["recipe"]["about"]}
     for name in IDENTITY:
         one, two = old.get(name, new[name]), new[name]
         if one == two or (name == "data_hash" and one is None):  # older restored runs had none

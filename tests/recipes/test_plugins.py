@@ -129,8 +129,8 @@ def test_its_options_are_set_and_explained(capsys):
         ("1 / 0", "--plugin: cannot import theirs: ZeroDivisionError: division by zero"),
         ("import enoto_jax as e; e.register(int)", "register: <class 'int'> is no unit"),
         ("import enoto_jax as e; e.register_method('cql', e.recipe('iql'))", "cql is a method"),
-        ("import enoto_jax as e; e.register_method('a b', e.recipe('iql'))", "'a b' is no name"),
-        ("import enoto_jax as e; e.register_method('mine', e.sac())", "sac() is no Recipe"),
+        ("import enoto_jax as e; e.register_method('a b', e.recipe('iql'))", "'a b' is not a name"),
+        ("import enoto_jax as e; e.register_method('mine', e.sac())", "sac() is not a Recipe"),
     ],
 )
 def test_modules_that_cannot_be_imported(text, message, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """The files of a run, and what its folder refuses."""
 
+import dataclasses
 import json
 
 import jax
@@ -161,6 +162,11 @@ def test_a_finished_run_is_not_touched(finished, source):
     before = contents(finished.folder)
     assert train(source, finished.folder) == finished.summary
     assert contents(finished.folder) == before
+
+
+def test_a_run_whose_description_changed_is_the_same(finished, source):
+    row = dataclasses.replace(tiny("enoto_cql", **MINE), about="another description")
+    assert train(source, finished.folder, row=row) == finished.summary
 
 
 @pytest.mark.parametrize(
