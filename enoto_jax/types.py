@@ -1,4 +1,4 @@
-"""The words of the package: axis letters, transitions, and a name for every kind of unit.
+"""The shared types: transitions, errors, and the base class of all units.
 
 Axis letters, used in every docstring:
 
@@ -27,11 +27,11 @@ Metrics = Mapping[str, Array]
 
 
 class InputError(ValueError):
-    """The user gave something that cannot work. Its text is one line: what, where, what to do."""
+    """Invalid input. The text is one line: what is wrong, where, and what to do."""
 
 
 class RunError(RuntimeError):
-    """A run cannot go on: its world, its numbers or its disk failed. Its text is one line."""
+    """A run cannot continue: environment, numbers or disk failed. The text is one line."""
 
 
 class Stopped(Exception):
@@ -39,7 +39,7 @@ class Stopped(Exception):
 
 
 class Spec(NamedTuple):
-    """Sizes that the networks are built from. Actions live in [-1, 1]^A."""
+    """Sizes that the networks are built from. Actions are in [-1, 1]^A."""
 
     observation_size: int
     action_size: int
@@ -59,15 +59,15 @@ class Transition(NamedTuple):
     truncated: AnyArray  # [...] bool
     next_observation: AnyArray  # [..., D] float32, the true successor, never a reset's
     # "mask" [..., N]: which critics learn; "mc_return" [...]; "next_action" [..., A], the data's;
-    # "ends" [...]: the recording does not go on. Of chunks: "valid" [..., h], "learns" [...]
+    # "ends" [...]: the recording ends here. Of chunks: "valid" [..., h], "learns" [...]
     extras: Mapping[str, AnyArray] = {}
 
 
 class MonteCarlo(NamedTuple):
     """How a transition's return-to-go is computed: the extra "mc_return" of a batch.
 
-    G_t = r_t + discount G_{t+1} within an episode, nothing after its end. Where every reward of an
-    episode is `sparse` (the reward of not being there yet), G_t = sparse / (1 - discount)
+    G_t = r_t + discount G_{t+1} within an episode, and 0 after its end. If every reward of an
+    episode is `sparse` (the reward of a step without success), G_t = sparse / (1 - discount)
     (Cal-QL).
     """
 
@@ -79,12 +79,12 @@ class Chunk(NamedTuple):
     """Consecutive steps that an algorithm learns from as one transition.
 
     Attributes:
-      length: h, how many.
+      length: h, the number of steps.
       discount: of the rewards within a chunk.
-      whole: critics learn from chunks of h recorded steps alone; otherwise also from those in which
-        the episode terminates sooner, whose return is known all the same.
-      single: the action is that of the first step: an n-step return. Otherwise the actions of all
-        steps are chosen together, and valued as one.
+      whole: critics learn only from chunks of h recorded steps; otherwise also from chunks in which
+        the episode terminates early, whose return is known.
+      single: the action is that of the first step, with an n-step return. Otherwise the actions of
+        all steps are chosen together and valued as one.
     """
 
     length: int
@@ -102,11 +102,11 @@ DualFn = Callable[[Params, Mapping[str, Metrics]], tuple[Array, Metrics]]
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Unit:
-    """An exchangeable part of a method: its options are the fields of a frozen dataclass.
+    """A replaceable part of a method: its options are the fields of a frozen dataclass.
 
-    A subclass becomes a frozen, keyword-only dataclass by itself. A field is written
-    `name: Annotated[type, "what it is."] = default`, which editors, type checkers, `--set`,
-    `--explain` and the docs all read. Names are lower-case, as optax's constructors are.
+    A subclass automatically becomes a frozen, keyword-only dataclass. Write a field as
+    `name: Annotated[type, "what it is."] = default`; editors, type checkers, `--set`, `--explain`
+    and the docs all read it. Names are lower-case, like optax's constructors.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -115,11 +115,11 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """The name by which the command line and config.json know the unit."""
+        """The unit's name on the command line and in config.json."""
         return type(self).__name__
 
     def __repr__(self) -> str:
-        """The call that makes it, without the options that are at their defaults."""
+        """The call that creates it, without options that have their defaults."""
         changed = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Say what is in a data set and what is wrong with it; exit code 0 if it can be used, else 2.
+"""Report what is in a data set and what is wrong with it; exit code 0 if it can be used, else 2.
 
 enoto check-data my_robot.hdf5
 enoto check-data minari:mujoco/hopper/medium-v0
@@ -6,9 +6,8 @@ enoto check-data hopper-medium-v2 --env=Hopper-v4 --out=hopper.png
 
 enoto check-data arm.npz --env=Arm-v0 --action_low=0 --action_high=1
 
-With --env, recorded states and actions are also replayed in that environment, one step each, which
-shows how far its physics is from the one that the data were recorded in. The last line is the
-verdict.
+With --env, recorded states and actions are also replayed in that environment, one step each, to
+show how much its physics differs from that of the recording. The last line is the verdict.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def define() -> None:
         text = f"{end.capitalize()}est action that the data were recorded with; or env, its own."
         flags.DEFINE_string(f"action_{end}", None, text)
     flags.DEFINE_bool("table", False, "A line of Markdown for each data set, and nothing else.")
-    flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the picture.")
+    flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the plot.")
 
 
 def main() -> None:

@@ -1,15 +1,15 @@
-"""Make data sets by D4RL's recipe: train SAC, then roll out random, medium and expert policies.
+"""Record data sets as D4RL did: train SAC, then roll out random, medium and expert policies.
 
 enoto collect --env=Hopper-v4 --out=data/hopper
 enoto collect --env=Hopper-v4 --kinds=medium,expert --rows=1000000 --out=data/hopper
 enoto collect --run=runs/hopper --kinds=replay --out=data/hopper
 enoto collect --recipe=ogbench:cube-single-play-v0 --episodes=100 --out=data
 
-Medium is the first policy that reaches --medium of the way from random to the best evaluation, or
-to --reference; expert is the best. A replay set is the training's own buffer, up to the medium
-policy or whole. --recipe records a data set by OGBench's recipe instead, with the scripted oracles
-of its package, or a planner in point mazes; it is not OGBench's own file.
-The same command goes on where it was stopped and makes what is missing.
+The medium policy is the first whose return is --medium of the way from random to the best
+evaluation, or to --reference. The expert is the best policy. A replay set is SAC's own buffer, up
+to the medium policy or in full. --recipe records a data set in the way of OGBench instead, with the
+scripted oracles of its package, or a planner in point mazes; it is not OGBench's own file.
+Repeat the command to resume it; it makes only what is missing.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def define() -> None:
     flags.DEFINE_integer("rows", 100_000, "Steps in each set that is rolled out.")
     flags.DEFINE_integer("steps", 1_000_000, "Environment steps of SAC's training.")
     flags.DEFINE_integer("eval_every", 5_000, "Steps between candidates for the policies.")
-    flags.DEFINE_integer("eval_episodes", 10, "Episodes that judge a candidate.")
-    flags.DEFINE_integer("seed", 0, "The seed of everything.")
+    flags.DEFINE_integer("eval_episodes", 10, "Episodes that evaluate a candidate.")
+    flags.DEFINE_integer("seed", 0, "Random seed.")
     flags.DEFINE_string("minari", None, "Also write Minari data sets NAME/KIND-v0.")
-    flags.DEFINE_float("medium", 1.0 / 3.0, "Part of the way from random to expert.")
+    flags.DEFINE_float("medium", 1.0 / 3.0, "Fraction of the way from random to expert.")
     flags.DEFINE_float("reference", None, "The expert's return. Default: the run's best.")
     flags.DEFINE_multi_string("set", [], "path=value of SAC's recipe, as in enoto train.")
     flags.DEFINE_string("recipe", None, "ogbench: and a data set, pointmaze-medium-navigate-v0.")
@@ -92,7 +92,7 @@ def main() -> None:
     for kind in kinds:
         path = out / f"{kind}.hdf5"
         if path.exists():
-            print(f"{path} is there already", file=sys.stderr)
+            print(f"{path} already exists", file=sys.stderr)
         else:
             _make(kind, path, training, known)
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
@@ -114,7 +114,7 @@ def _by_recipe(out: Path) -> None:
 def _to_minari(name: str, path: Path) -> None:
     """One of the files as a Minari data set, if it is not there yet."""
     if (minari.root() / name).exists():
-        print(f"minari:{name} is there already", file=sys.stderr)
+        print(f"minari:{name} already exists", file=sys.stderr)
         return
     source = load_source(path)
     kept = source.load().transitions

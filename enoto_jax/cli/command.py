@@ -63,11 +63,11 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
     except RunError as error:
         return _failed(error, FAILED)
     except Stopped as stopped:
-        progress.say(f"stopped at {stopped}; the same command goes on from here")
+        progress.say(f"stopped at {stopped}; repeat the command to resume")
         return STOPPED
     except KeyboardInterrupt:
         progress.release()
-        print("stopped at once; what was saved before is whole", file=sys.stderr)
+        print("stopped at once; earlier checkpoints are intact", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # of a reader such as `head`, which has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's last flush
@@ -105,7 +105,7 @@ def _parse(module: ModuleType, argv: Sequence[str], positional: str | None) -> N
 
 
 def unknown_flag(module: ModuleType, name: str, arguments: Sequence[str]) -> str:
-    """What to say of a flag that there is not: what the command knows of it, or the nearest."""
+    """The message for an unknown flag, with the command's own hint or the nearest flags."""
     hint = getattr(module, "unknown_flag", lambda name, arguments: None)(name, arguments)
     if hint is None:
         known = [f"--{flag.name}" for own in _own_flags().values() for flag in own]
@@ -136,7 +136,7 @@ def help_text(module: ModuleType) -> str:
             lines += _flag(known[each], column, width)
     last = []
     if "method" in known and "method" not in named:
-        last.append("The flags of enoto train count as well.")
+        last.append("The flags of enoto train are accepted too.")
     if named:
         last.append("Flags are written --name=value; --helpfull lists all there are.")
     return "\n".join([*lines, *([""] if last else []), *textwrap.wrap(" ".join(last), width)])
@@ -167,7 +167,7 @@ def _head(doc: str, width: int) -> list[str]:
 
 
 def _flag(flag: flags.Flag, column: int, width: int) -> list[str]:
-    """A flag, and what it is for beside it; below it where the name or the terminal is too wide."""
+    """A flag and its help, on one line, or below it if the name is too long for that."""
     name, text = f"  --{flag.name}", " ".join((flag.help or "").split())
     text = re.sub(r"^<[^>]*>: ", "", text)  # absl's, of the choices
     text = text.removesuffix("; repeat this option to specify a list of values")
@@ -185,13 +185,13 @@ def _flag(flag: flags.Flag, column: int, width: int) -> list[str]:
 
 
 def new_folder(text: str) -> Path:
-    """--out of a command that begins anew.
+    """--out of a command that never resumes.
 
     Raises:
-      InputError: It is there already.
+      InputError: It already exists.
     """
     if Path(text).exists():
-        raise InputError(f"--out: {text} is there already; give a new folder")
+        raise InputError(f"--out: {text} already exists; give a new folder")
     return Path(text)
 
 

@@ -22,9 +22,9 @@ FLAGS = flags.FLAGS
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_list("runs", None, "Folders of runs; seeds of the same method are pooled.")
-    flags.DEFINE_string("out", None, "The picture.")
+    flags.DEFINE_string("out", None, "The image file.")
     flags.DEFINE_bool("offline", False, "Draw the offline phases too.")
-    flags.DEFINE_string("title", None, "The task by default.")
+    flags.DEFINE_string("title", None, "Title. Default: the task.")
     flags.mark_flags_as_required(["runs", "out"])
 
 

@@ -1,12 +1,12 @@
-"""Diagnose the installation: what works, what does not, and the command that mends it.
+"""Check the installation: what works, what does not, and the command that fixes it.
 
 enoto doctor
 MUJOCO_GL=egl enoto doctor
 enoto doctor && enoto train --budget=smoke
 
-Versions, devices, memory, MuJoCo's physics and rendering, data folders, optional packages, and one
-compiled update. Exit code 2 means that nothing can be trained here; what only some commands need
-is named and does not change it.
+It checks versions, devices, memory, MuJoCo's physics and rendering, data folders, optional
+packages, and one compiled update. Exit code 2 means that nothing can be trained here. Missing
+packages that only some commands need are listed, but do not change the exit code.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Evaluate the policies that a run has kept again, every seed of it.
+"""Evaluate the saved policies of a run, one for each seed.
 
 enoto evaluate runs/hopper
 enoto evaluate runs/hopper --which=best --episodes=100 --out=runs/hopper/evaluations-again.csv
 enoto evaluate runs/hopper --env=Hopper-v5
 
-The first episodes start from the same states as those of the run's own evaluation, and give the
-same returns. The run's files are not changed.
+The first episodes start from the same states as in the run's own evaluation and give the same
+returns. The run's files are not changed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
     again = Again(folder, FLAGS.which, FLAGS.env)
     rows = again.evaluate(FLAGS.episodes, FLAGS.eval_processes, FLAGS.eval_max_steps)
     where = progress.at(again.found.phase, again.found.step)
-    print(f"{folder}: {where}, {rows[0]['episodes']} episodes a seed in {again.env.text}")
+    print(f"{folder}: {where}, {rows[0]['episodes']} episodes per seed in {again.env.text}")
     for row in rows:
         score = "" if row["score"] is None else f"score {row['score']:.1f}, "
         rate = "" if row["success"] is None else f", success {100 * row['success']:.0f}%"

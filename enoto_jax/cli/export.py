@@ -1,10 +1,10 @@
-"""Export a run's policy as one .zip file that acts without the training code.
+"""Export a run's policy as one .zip file that runs without the training code.
 
 enoto export runs/hopper --out=hopper.zip
 enoto export runs/hopper --out=hopper.zip --which=best --seed=3
 enoto export runs/hopper --out=hopper.zip --onnx
 
-The file holds policy.py and its arrays, which need NumPy alone; StableHLO for CPU, CUDA and TPU;
+The file holds policy.py and its arrays, which need only NumPy; StableHLO for CPU, CUDA and TPU;
 about.json with sizes, bounds, score, recipe and versions; and checksums.
 """
 

@@ -1,4 +1,4 @@
-"""Help where people will err: names that are nearly right, or right elsewhere."""
+"""Hints for common mistakes: misspelt names, and names from other programs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_path(flag: str, row: Recipe, path: str, method: str) -> None:
         return
     if path.startswith("offline.") and row.offline is None:
         raise InputError(f"{flag}: {method} has no offline phase, so there is no {path}")
-    why = "it learns no critics" if path.endswith((".n", ".target")) else "it is not a part of it"
+    why = "it has no critics" if path.endswith((".n", ".target")) else "it does not use one"
     raise InputError(f"{flag}: {method} has no {path}: {why}")
 
 

@@ -19,17 +19,17 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("train", None, "train a method: offline on a data set, then online"),
-    "evaluate": Command("evaluate", "run", "evaluate the policies of a run again"),
+    "evaluate": Command("evaluate", "run", "evaluate the saved policies of a run"),
     "report": Command("report", "runs", "write one self-contained HTML page about runs"),
     "compare": Command("compare", None, "draw the online curves of several runs together"),
-    "check-data": Command("check_data", "task", "say whether a data set can be used"),
-    "collect": Command("collect", None, "make data sets by D4RL's recipe"),
+    "check-data": Command("check_data", "task", "check whether a data set can be used"),
+    "collect": Command("collect", None, "record data sets with D4RL's recipe"),
     "render": Command("render", "run", "film a run before and after fine-tuning"),
-    "export": Command("export", "run", "export a policy as one file that needs NumPy alone"),
-    "doctor": Command("doctor", None, "diagnose the installation"),
+    "export": Command("export", "run", "export a policy as one file that needs only NumPy"),
+    "doctor": Command("doctor", None, "check the installation"),
     "sweep": Command("sweep", None, "train a grid of runs, on one machine or a cluster"),
     "methods": Command("methods", None, "list the methods"),
-    "tasks": Command("tasks", None, "list the data sets: known by name, and on this machine"),
+    "tasks": Command("tasks", None, "list the known data sets, and those on this machine"),
 }
 
 

@@ -1,4 +1,4 @@
-"""List the methods, a line each: the name that --method takes, and what it is.
+"""List the methods: the name that --method takes, and what it is.
 
 enoto methods
 enoto train --method=iql --dry_run

@@ -1,4 +1,4 @@
-"""Film a run: an episode before fine-tuning and one after it, side by side, from the same start.
+"""Film a run: one episode before fine-tuning and one after, side by side, from the same start.
 
 enoto render runs/hopper
 enoto render runs/hopper --fps=50
@@ -30,7 +30,7 @@ def define() -> None:
     flags.DEFINE_enum(
         "which", "last", ["last", "best"], "The policy after fine-tuning: last or best."
     )
-    flags.DEFINE_integer("fps", 25, "Pictures a second.", lower_bound=1)
+    flags.DEFINE_integer("fps", 25, "Frames per second.", lower_bound=1)
 
 
 def main() -> None:

@@ -1,15 +1,15 @@
 """A search over hyper-parameters by Ray Tune: the sweep's --search.
 
-The file has `samples`, how many runs are drawn, and `space`, one of Ray Tune's distributions by its
-name for each path of the recipe or flag of train:
+The file has `samples`, the number of runs, and `space`, one of Ray Tune's distributions for each
+path of the recipe or flag of train:
 
     samples: 16
     space:
       algorithm.actor_rate: {loguniform: [1.0e-5, 1.0e-3]}
       num_critics: {choice: [2, 5, 10]}
 
-The best is the one whose last evaluation is best. SIGINT or SIGTERM: Tune notes where it is, the
-runs end at once, and the same command goes on with each of them from its last checkpoint.
+The best run is the one whose last evaluation is best. On SIGINT or SIGTERM, Tune saves its state
+and the runs end at once; repeat the command to resume each of them from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def dry_run(plan: Plan) -> None:
     for name, algorithm in (("offline", built.offline), ("online", built.online)):
         if algorithm is not None:
             state = jax.eval_shape(lambda a=algorithm: core.init(a, jax.random.key(0)))
-            print(f"{name}: {memory.tree_bytes(state.params) // 4:,} parameters a seed")
+            print(f"{name}: {memory.tree_bytes(state.params) // 4:,} parameters per seed")
     rows = 0 if dataset is None else len(dataset)
     spec = plan.source.spec
     parts = memory.estimate(plan.recipe, built, spec, len(plan.seeds), rows)

@@ -1,12 +1,12 @@
-"""Train a grid of runs on Ray: methods x tasks x seed groups x variations, a folder each.
+"""Train a grid of runs on Ray: methods x tasks x seed groups x variations, each in its own folder.
 
 enoto sweep --method=cql,enoto_cql --task=hopper-medium-v2 --out=runs/hopper
 enoto sweep --method=enoto_cql "--vary=num_critics=2|5|10" --out=runs/critics --dry_run
 enoto sweep --search=search.yaml --method=enoto_cql --out=runs/search
 
-Without --ray_address the runs share this machine. Offline phases that methods have in common are
-trained once. A run whose worker or node is lost goes on elsewhere from its last checkpoint, so
-every node must mount --out. On SIGINT or SIGTERM all runs save, and the same command goes on. Exit
+Without --ray_address, the runs share this machine. Offline phases that methods have in common are
+trained once. If a worker or node is lost, its run resumes elsewhere from its last checkpoint, so
+every node must mount --out. On SIGINT or SIGTERM, all runs save; repeat the command to resume. Exit
 codes: 0 all runs are done, 1 some failed, 2 bad input, 75 stopped.
 """
 
@@ -46,7 +46,7 @@ def define() -> None:
     flags.DEFINE_string("ray_address", None, "A running cluster. Default: this machine alone.")
     flags.DEFINE_float("cpus_per_run", 1.0, "CPU cores that Ray reserves for a run.")
     flags.DEFINE_float("gpus_per_run", 0.0, "GPUs, or a part of one, that Ray reserves for a run.")
-    flags.DEFINE_integer("retries", 3, "How often a run that is lost or has failed begins again.")
+    flags.DEFINE_integer("retries", 3, "How often a lost or failed run is restarted.")
     flags.DEFINE_string("search", None, "YAML file: search hyper-parameters instead of a grid.")
 
 
@@ -204,7 +204,7 @@ class Sweep:
         def handle(number, frame):
             del number, frame
             self._stop = self._stopping = True
-            print("all runs save; a second signal stops at once", file=sys.stderr)
+            print("saving all runs; a second signal stops at once", file=sys.stderr)
             for each in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(each, signal.SIG_DFL)
 

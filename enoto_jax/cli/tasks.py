@@ -1,4 +1,4 @@
-"""List the data sets that --task takes: by name, and those that are on this machine.
+"""List the data sets that --task takes: known ids, and data sets on this machine.
 
 enoto tasks
 enoto check-data hopper-medium-v2

@@ -4,7 +4,7 @@ enoto train --budget=smoke
 enoto train --method=iql --task=hopper-medium-v2 --seeds=5 --out=runs/hopper
 enoto train --method=enoto_cql --target=mean_q --set=online.algorithm.tau=0.01 --dry_run
 
-The same command on the same folder goes on where it was stopped.
+Repeat the command with the same folder to resume a stopped run.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ GROUPS = {
         "action_high",
         "plugin",
     ),
-    "How long": (
+    "Length and evaluations": (
         "budget",
         "offline_steps",
         "online_steps",
@@ -68,7 +68,7 @@ GROUPS = {
         "final_episodes",
         "eval_max_steps",
     ),
-    "What of the method is replaced": (
+    "Replace parts of the method": (
         "num_critics",
         "target",
         "exploration",
@@ -77,8 +77,8 @@ GROUPS = {
         "utd",
         "set",
     ),
-    "What is left behind": ("out", "log", "keep", "compilation_cache"),
-    "Speed and exactness": (
+    "Output": ("out", "log", "keep", "compilation_cache"),
+    "Speed and precision": (
         "precision",
         "deterministic",
         "overlap",
@@ -105,13 +105,13 @@ def define() -> None:
     text("action_high", None, "Highest action of the data, if not 1.")
     flags.DEFINE_multi_string("plugin", [], "A module that registers units or methods. Repeatable.")
     number("seeds", None, "How many seeds are trained together.")
-    number("seed", 0, "The first of them.")
+    number("seed", 0, "The first seed.")
     text("restore", None, "A run whose offline phase this one starts from.")
     text("config", None, "A run's config.json, in place of method, budget and --set.")
     text(
         "budget",
         None,
-        f"{', '.join(BUDGETS)}. Default: what fits.",
+        f"{', '.join(BUDGETS)}. Default: laptop or paper, by device.",
         short_name="preset",  # its old name
     )
     number("offline_steps", None, "Gradient updates of the offline phase.")
@@ -134,18 +134,18 @@ def define() -> None:
     text(
         "compilation_cache",
         None,
-        "Where compiled programs are kept; none: nowhere.",
+        "Folder for compiled programs, or none.",
     )
     text("precision", None, "float32, or bf16: hidden layers compute in bfloat16.")
-    switch("deterministic", False, "Compute the same bits in every run on a device.")
+    switch("deterministic", False, "Make runs on one device bit-for-bit equal.")
     switch("overlap", None, "Step the environments while the device updates.")
     text("envs_backend", None, "gymnasium or envpool steps the training environments.")
     number("eval_processes", 1, "Processes that step the environments of an evaluation.")
-    switch("distributed", False, "Make one run of all processes of this job.")
+    switch("distributed", False, "Make all processes of this job one run.")
     text("coordinator", None, "host:port of the first process, if set by hand.")
     number("num_processes", None, "How many processes there are, if set by hand.")
     number("process_id", None, "Which of them this is, if set by hand.")
-    switch("dry_run", False, "Resolve, check and print everything.")
+    switch("dry_run", False, "Check and print everything; train nothing.")
     text("explain", None, "A hyper-parameter's path, or its end: explain it.")
 
 

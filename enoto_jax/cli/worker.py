@@ -99,8 +99,10 @@ def last_error(folder: Path) -> str:
     try:
         lines = (folder / "log.txt").read_text(errors="replace").splitlines()
     except OSError:
-        return "it never began"
-    return next((line for line in reversed(lines) if line.startswith("error:")), "no error told")
+        return "it never started"
+    return next(
+        (line for line in reversed(lines) if line.startswith("error:")), "no error reported"
+    )
 
 
 def _note(folder: Path, began: str, event: str) -> None:

@@ -172,7 +172,7 @@ def layout_of(arrays: Mapping[str, Any], read_from: Mapping[str, str]) -> str:
     ]
     odd += [f"{', '.join(columns)} [N, 1]"] * bool(columns)
     virtual = [array for array in arrays.values() if getattr(array, "is_virtual", False)]
-    odd += ["rows that lie elsewhere (virtual)"] * bool(virtual)
+    odd += ["virtual arrays (rows stored elsewhere)"] * bool(virtual)
     return ", ".join(odd) or "as v2"
 
 

@@ -79,7 +79,9 @@ def resolve(task: str, *, download: bool = True) -> Path:
         _verify(path, remote)
     except (OSError, HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{task}: cannot be had ({reason}); {_by_hand(remote, path)}") from error
+        raise InputError(
+            f"{task}: cannot be downloaded ({reason}); {_by_hand(remote, path)}"
+        ) from error
     return path
 
 

@@ -63,7 +63,7 @@ def below(group: h5py.Group, prefix: str = "") -> Iterator[str]:
     """The paths of all arrays below a group.
 
     Raises:
-        InputError: a name in it is no printable text, or a link.
+        InputError: a name in it is not printable text, or a link.
     """
     files.check_names(group, group.file.filename)
     for key in group:

@@ -251,7 +251,7 @@ def check_names(names: Iterable[Any], where: object) -> None:
     for name in names:
         if not (isinstance(name, str) and name.isprintable()):
             raise InputError(
-                f"{where}: the name {name!r:.60} is no printable text; the file is damaged: copy "
+                f"{where}: the name {name!r:.60} is not printable text; the file is damaged: copy "
                 "or download it again"
             )
 

@@ -40,7 +40,9 @@ class Frames:
             text = f"no {', '.join(lacking)}; copy or download it again"
             raise InputError(f"{folder / 'meta' / 'info.json'}: {text}")
         if not isinstance(info["features"], dict):
-            raise InputError(f"{folder / 'meta' / 'info.json'}: features are no table of columns")
+            raise InputError(
+                f"{folder / 'meta' / 'info.json'}: features are not a table of columns"
+            )
         if not str(version := info["codebase_version"]).startswith("v3."):
             raise InputError(
                 f"{folder}: is of LeRobot's version {version!r:.20}, only v3.0 is read; convert it "

@@ -63,7 +63,7 @@ def resolve(dataset_id: str, *, download: bool = True) -> Path:
     """
     if not _ID.fullmatch(dataset_id):
         raise InputError(
-            f"{PREFIX + dataset_id!r} is no Minari id; "
+            f"{PREFIX + dataset_id!r} is not a Minari id; "
             f"ids look like {PREFIX}mujoco/hopper/medium-v0"
         )
     folder = root() / dataset_id

@@ -63,7 +63,7 @@ def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     ends = arrays["terminals"]
     if "timeouts" in arrays:
         if both := (ends & arrays["timeouts"]).sum():
-            yield f"{both} rows are terminal and time-outs at once; they count as terminal"
+            yield f"{both} rows are both terminal and a time-out; they count as terminal"
         ends = ends | arrays["timeouts"]
     if "next_observations" in arrays:
         ends = np.append(ends[:-1], True)
@@ -94,7 +94,7 @@ def on_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
                 yield f"{key} are constant in column {listed}"
     rewards = arrays.get("rewards", np.zeros(0))
     if len(rewards) > 1 and (rewards == rewards[0]).all():
-        yield f"every reward is {rewards[0]:g}: nothing tells actions apart"
+        yield f"every reward is {rewards[0]:g}: there is nothing to learn from"
     if {"observations", "actions"} <= set(arrays) and (
         count := duplicates(arrays["observations"], arrays["actions"])
     ):
@@ -132,7 +132,7 @@ def on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]
         count = (of_terminals == common).sum()
         if count > len(of_terminals) / 2:
             text = (
-                f"{count} of {len(of_terminals)} terminals stand at step {common}, "
+                f"{count} of {len(of_terminals)} terminals are at step {common}, "
                 f"{'the time limit' if limit else 'always the same'}: if they are time-outs, "
                 "store them as timeouts, or the critics learn that nothing follows"
             )
@@ -143,8 +143,8 @@ def on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]
     runs = (transitions.terminated[1:] & transitions.terminated[:-1]).sum()
     if runs:
         text = (
-            f"{runs} terminal rows follow a terminal row, as where a trajectory goes on at the "
-            "goal; each is an episode of its own"
+            f"{runs} terminal rows directly follow another, as when a trajectory continues at the "
+            "goal; each counts as an episode"
         )
         yield Finding(False, text)
 
@@ -165,8 +165,8 @@ def leaps(transitions: Transition) -> Iterator[str]:
     rows = np.concatenate(found)
     if len(rows):
         yield (
-            f"{len(rows)} transitions inside episodes leap more than {_LEAP:g} times as far as "
-            f"99 % of all do, first transition {rows[0]}: resets where no end is marked"
+            f"{len(rows)} transitions inside episodes jump more than {_LEAP:g} times as far as "
+            f"99 % of all, first transition {rows[0]}: unmarked resets"
         )
 
 

@@ -106,7 +106,7 @@ def resolve(text: str) -> Found:
     parts = _ID.fullmatch(path.name)
     if parts is None:
         raise InputError(
-            f"{PREFIX}{text} is no single task of OGBench; ids look like "
+            f"{PREFIX}{text} is not a single task of OGBench; ids look like "
             f"{PREFIX}pointmaze-medium-navigate-singletask-task1-v0"
         )
     environment, kind, number, sparse = parts.groups()

@@ -38,7 +38,7 @@ def record(
     for stem, first, count in ((name, 0, episodes), (f"{name}-val", VALIDATION, validation)):
         path, parts = folder / f"{stem}.npz", folder / f".{stem}-seed{seed}"
         if path.exists():
-            say(f"{path} is there already")
+            say(f"{path} already exists")
             continue
         files = [parts / f"{number}.npz" for number in range(first, first + count)]
         for number, file in enumerate(files, first):

@@ -32,7 +32,7 @@ def split(task: str | os.PathLike | None) -> list[str]:
     parts = [task] if os.path.isfile(os.path.expanduser(task)) else _PLUS.split(task)
     if not all(part.strip() for part in parts):
         raise InputError(
-            f"--task: {task!r} names no data set, as where a variable is not set; give an id or a "
+            f"--task: {task!r} names no data set (is a shell variable empty?); give an id or a "
             "file, or leave --task out for the data set in the package"
         )
     return parts

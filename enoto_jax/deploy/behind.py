@@ -103,7 +103,7 @@ class Behind(Learner):
         """Let what is learned act, in memory of its own: the next update reuses the learner's."""
         parts, whole = self._finished(self.state.train)
         if not self._seeds.get(whole).all():
-            raise RunError("a parameter is no longer a number; the last good ones go on acting")
+            raise RunError("a parameter is NaN or infinite; the last good ones continue to act")
         params, targets, frozen = parts
         self._acts = self.state.train.replace(
             params=params, targets=targets, frozen=frozen, opt_states={}, step=()

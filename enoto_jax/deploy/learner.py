@@ -51,7 +51,7 @@ class Start(NamedTuple):
         """The same from the newest whole checkpoint, where there is one.
 
         Raises:
-          InputError: no checkpoint is whole.
+          InputError: no checkpoint is intact.
         """
         whole = jax.tree.map(np.zeros_like, self.seeds.get(self.state))
 

@@ -1,4 +1,4 @@
-"""Act with an exported policy; this file needs NumPy alone and travels in every bundle.
+"""Act with an exported policy; this file needs only NumPy and travels in every bundle.
 
     from policy import load
 

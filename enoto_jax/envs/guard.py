@@ -65,7 +65,7 @@ class Guard(gymnasium.Wrapper):
         observation = self._observation(observation)
         reward = self._taken("reward", values.number, reward)
         if not np.isfinite(reward):
-            raise self._wrong("its reward is no longer a number")
+            raise self._wrong("its reward is NaN or infinite")
         ends = (
             self._taken("terminated", values.flag, terminated),
             self._taken("truncated", values.flag, truncated),
@@ -82,7 +82,7 @@ class Guard(gymnasium.Wrapper):
     def _observation(self, value: Any) -> np.ndarray:
         observation = self._taken("observation", values.row, value, self._shape, self._dtype)
         if not np.isfinite(observation).all():
-            raise self._wrong("its observation is no longer a number")
+            raise self._wrong("its observation is NaN or infinite")
         return observation
 
     def _taken(self, what: str, take, value: Any, *how: Any) -> Any:

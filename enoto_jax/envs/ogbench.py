@@ -55,11 +55,11 @@ def wrapped(env: gymnasium.Env, sparse: bool) -> gymnasium.Env:
       sparse: see `Sparse`.
 
     Raises:
-      InputError: sparse, and it is no single task: other rewards do not count subtasks.
+      InputError: sparse, and it is not a single task: other rewards do not count subtasks.
     """
     env = OwnRandomness(env)
     if sparse and "singletask" not in env.spec.id:
-        raise InputError(f"--env: {env.spec.id} is no single task; sparse is for those")
+        raise InputError(f"--env: {env.spec.id} is not a single task; sparse is for those")
     return Sparse(env) if sparse else env
 
 

@@ -97,7 +97,7 @@ class PoolEnvs:
         for seed, seen, paid in zip(self._seeds, following, reward):
             if not (np.isfinite(seen).all() and np.isfinite(paid)):
                 raise RunError(
-                    f"{self._env_id} of seed {seed}, step {self._count}: no longer a number"
+                    f"{self._env_id} of seed {seed}, step {self._count}: NaN or infinity"
                 )
         terminated = terminated.astype(bool)
         transition = Transition(

@@ -59,7 +59,7 @@ def read_evaluations(source: Rows) -> list[Row]:
         except KeyError as error:
             raise InputError(f"{where}: has no column {error}; is it a run's file?") from None
         except (TypeError, ValueError) as error:
-            raise InputError(f"{where}, row {number}: {error}; mend or remove the row") from None
+            raise InputError(f"{where}, row {number}: {error}; fix or remove the row") from None
     if not rows:
         raise InputError(f"{where}: holds no evaluation yet")
     return rows

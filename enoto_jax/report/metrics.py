@@ -81,7 +81,7 @@ def read(folder: str | os.PathLike) -> Metrics:
             point = int(row["step"]), float(row["value"] or "nan")
             seed = int(row["seed"])
         except (KeyError, ValueError) as error:
-            raise InputError(f"{path}, line {number}: {error}; mend or remove the row") from None
+            raise InputError(f"{path}, line {number}: {error}; fix or remove the row") from None
         if phase in PHASES and name:
             points.setdefault(name, {}).setdefault(phase, {}).setdefault(seed, []).append(point)
     known = [name for name in EXPLAINED if name in points]

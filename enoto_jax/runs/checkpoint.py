@@ -149,7 +149,7 @@ class Checkpoints:
                     manager.reload()
         if damaged is not None:
             raise InputError(
-                f"{damaged.parent.parent}: no checkpoint is whole; begin again with another --out"
+                f"{damaged.parent.parent}: no checkpoint is intact; start again with another --out"
             )
         return None
 
@@ -211,8 +211,8 @@ def _writing(folder: os.PathLike):
         yield
     except Exception as error:  # of which kind depends on where in Orbax and TensorStore it arose
         raise RunError(
-            f"{folder}: a checkpoint cannot be written: {_reason(error)}; those before it are "
-            "whole: make room there and give the same command again"
+            f"{folder}: a checkpoint cannot be written: {_reason(error)}; earlier ones are intact: "
+            "free some space and repeat the command"
         ) from error
 
 

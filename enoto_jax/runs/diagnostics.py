@@ -1,4 +1,4 @@
-"""Numbers that are no longer numbers."""
+"""Detect NaN and infinity."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def check_finite(tree: Any, where: str, folder: Path) -> None:
     }  # one of each network
     if broken:
         raise RunError(
-            f"{where}: {', '.join(broken.values())} is no longer a number; the last good state is "
+            f"{where}: {', '.join(broken.values())} is NaN or infinite; the last good state is "
             f"in {folder / 'checkpoints'}; lower the learning rates"
         )

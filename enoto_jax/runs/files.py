@@ -77,7 +77,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path}: holds no JSON object; is it a run's?")
+        raise InputError(f"{path}: is not a JSON object; is it from a run?")
     return found
 
 
@@ -146,7 +146,7 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
         if len(row) != len(header):
             raise InputError(
                 f"{path}, line {number}: {len(row)} cells where the header has {len(header)}; "
-                "remove or mend the line"
+                "remove or fix the line"
             )
     return [dict(zip(header, row, strict=True)) for row in rows]
 
@@ -221,7 +221,7 @@ class CsvLog:
         try:
             kept = [row for row in rows if keep(row)]
         except (KeyError, ValueError) as error:
-            raise InputError(f"{self.path}: {error}; mend or remove the row") from error
+            raise InputError(f"{self.path}: {error}; fix or remove the row") from error
         if len(kept) < len(rows):
             _replace(self.path, _lines([self.columns, *(row.values() for row in kept)]))
         return len(rows) - len(kept)

@@ -37,7 +37,7 @@ def config_of(folder: Path) -> dict[str, Any]:
       InputError: it is not there, or cannot be read.
     """
     if not (folder / "config.json").exists():
-        raise InputError(f"{folder}: no run's folder; training writes a config.json there")
+        raise InputError(f"{folder}: not a run's folder: it has no config.json")
     return files.read_config(folder / "config.json")
 
 

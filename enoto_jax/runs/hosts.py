@@ -114,7 +114,7 @@ def own(all_of_them: Sized) -> slice:
     each, left = divmod(len(all_of_them), count())
     if left:
         raise InputError(
-            f"--seeds: {len(all_of_them)} seeds cannot be dealt evenly to {count()} hosts; give a "
+            f"--seeds: {len(all_of_them)} seeds do not divide evenly among {count()} hosts; give a "
             f"multiple of {count()}"
         )
     begin = 0 if count() == 1 else each * jax.process_index()

@@ -37,7 +37,7 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout:
         told = holder.read_text().strip() if holder.exists() else "another one"
         raise InputError(
-            f"--out: process {told} is at work in {folder}; wait for it, or give another folder"
+            f"--out: process {told} is using {folder}; wait for it, or give another folder"
         ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:

@@ -144,7 +144,7 @@ def _overridden(row: Recipe, overrides: Any) -> Recipe:
         raise InputError(f"overrides: {overrides!r}; give a dictionary, path -> value")
     for path, value in (overrides or {}).items():
         if not isinstance(path, str):
-            raise InputError(f"overrides: {path!r} is no path of a hyper-parameter")
+            raise InputError(f"overrides: {path!r} is not the path of a hyper-parameter")
         row = registry.override(row, path, tuple(value) if isinstance(value, list) else value)
     return row
 

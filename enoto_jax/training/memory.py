@@ -92,5 +92,5 @@ def check(parts: dict[str, int], capacity: int, limit: int | None) -> None:
     advice = f"--set=online.replay.capacity={fits}" if fits > 0 else "fewer --seeds"
     raise InputError(
         f"memory: this run needs {total / GIB:.2f} GiB ({words}) and {limit / GIB:.2f} GiB are "
-        f"there; it fits with {advice}"
+        f"available; it fits with {advice}"
     )

@@ -239,10 +239,10 @@ class Interaction:
         """Take the action that was chosen: one step of every environment.
 
         Raises:
-          RunError: the action is no longer a number, or an environment fails.
+          RunError: the action is NaN or infinite, or an environment fails.
         """
         if not np.isfinite(self.action).all():
-            raise RunError(f"online step {self.step}: an action of actor is no longer a number")
+            raise RunError(f"online step {self.step}: an action of actor is NaN or infinite")
         with self._record.timing.timed("env"):
             self._now = self._envs.step(self.action)
         self._record.timing.count("env_steps", len(self._seeds.all))

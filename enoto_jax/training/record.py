@@ -114,7 +114,7 @@ class Record:
         """Write means over so many updates of network -> quantity -> sums [S].
 
         Raises:
-          RunError: one of them is no longer a number; the last good checkpoint stays.
+          RunError: one of them is NaN or infinite; the last good checkpoint stays.
         """
         self.check(phase, step, sums)
         sums = hosts.gather(sums)
@@ -175,7 +175,7 @@ class Record:
           position: what else the loop goes on from; arrays and JSON.
 
         Raises:
-          RunError: parameters are no longer numbers, or the disk is full.
+          RunError: parameters are NaN or infinite, or the disk is full.
           Stopped: after the save, when a signal has come.
         """
         self.check(phase, step, getattr(state, "train", state).params)

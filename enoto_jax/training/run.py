@@ -134,7 +134,9 @@ def train(
             lines = [setup.settings.announce, *setup.data_lines, size, f"folder {folder}"]
             print(*lines, sep="\n", file=sys.stderr)
         if moved := run_folder.moved(folder, config):
-            print(f"{folder} began with {moved}: not to the same bits any more", file=sys.stderr)
+            print(
+                f"{folder} began with {moved}: results may differ in the last bits", file=sys.stderr
+            )
         record = _open(setup, folder, seeds, transform)
         try:
             if hosts.first():

@@ -124,7 +124,7 @@ BAD = {
     "empty": (["--task="], "names no data set"),
     "a folder": (["."], "is a folder; give one of its files (bad.hdf5, good.hdf5, plain.npz)"),
     "an environment": (["CartPole-v1"], "is an environment; give it as --env"),
-    "no Minari id": (["minari:../x"], "is no Minari id"),
+    "no Minari id": (["minari:../x"], "is not a Minari id"),
     "no picture": (["good.hdf5", "--out=p.xyz"], "p.xyz: cannot be written"),
     "one picture for two": (["good.hdf5+good.hdf5", "--out=p.png"], "give a folder"),
     "absent file": (["absent.hdf5"], "not usable, number of errors: absent (1)"),

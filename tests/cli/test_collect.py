@@ -131,7 +131,7 @@ def test_a_run_gives_its_buffer_and_its_policy(folder, tmp_path):
         ((), "--env: give a Gymnasium id"),
         (("--env=Reach-v0", "--kinds=best"), "--kinds: no 'best'"),
         (("--env=Reach-v0", "--medium=1.5"), "--medium lie between 0 and 1"),
-        (("--run=nowhere",), "no run's folder"),
+        (("--run=nowhere",), "not a run's folder"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, tmp_path, capsys):

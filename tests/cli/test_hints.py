@@ -52,7 +52,7 @@ MISTAKES = {
     ),
     "critics of a method without": (
         ["--method=bc", "--num_critics=3"],
-        ["--num_critics: bc has no algorithm.n: it learns no critics"],
+        ["--num_critics: bc has no algorithm.n: it has no critics"],
     ),
     "a target of a method without": (
         ["--method=bc", "--target=mean_q"],

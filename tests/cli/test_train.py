@@ -522,7 +522,7 @@ def test_an_evaluation_of_what_is_no_run(smoke, capsys, tmp_path):
     for arguments, words in (
         ([str(tmp_path)], "config.json"),
         ([str(folder), "--episodes=0"], "--episodes"),
-        ([str(folder), f"--out={folder / 'evaluations.csv'}"], "is there already"),
+        ([str(folder), f"--out={folder / 'evaluations.csv'}"], "already exists"),
         ([str(folder), "--env=Hopper-v4"], "observation size 11"),
         ([str(folder), "--which=first"], "--which"),
     ):

@@ -66,7 +66,7 @@ def test_everything_is_reported_at_once(found, reach):
         assert words in errors
     notes = "\n".join(texts(report, error=False))
     assert "10 rows are terminal and time-outs at once" in notes
-    assert "10 of 10 terminals stand at step 20" in notes
+    assert "10 of 10 terminals are at step 20" in notes
     assert not report.usable and report.dataset is None
     low = reach["actions"].min()
     assert any(line.startswith(f"actions: {low:g} to") for line in check.summary(report))
@@ -83,14 +83,14 @@ def test_missing_array_hides_nothing_else(found, reach):
 def test_observations_of_another_shape_hide_nothing_else():
     arrays = dict.fromkeys(("observations", "next_observations", "terminals"), np.zeros(3))
     texts = [finding.text for finding in check.on_flat(arrays | {"rewards": np.ones(3)}, None)]
-    assert "every reward is 1: nothing tells actions apart" in texts
+    assert "every reward is 1: there is nothing to learn from" in texts
 
 
 def test_terminals_that_are_timeouts(found, reach):
     reach["terminals"] = reach.pop("timeouts")
-    has(found(reach), f"10 of 10 terminals stand at step {LIMIT}, the time limit", True)
+    has(found(reach), f"10 of 10 terminals are at step {LIMIT}, the time limit", True)
     # Where the limit is unknown it is only odd.
-    has(found(reach, env_id=""), "terminals stand at step 20, always the same", False)
+    has(found(reach, env_id=""), "terminals are at step 20, always the same", False)
 
 
 def test_terminals_at_other_steps_are_none(found, reach):
@@ -123,7 +123,7 @@ def test_unmarked_ends_without_stored_successors(found):
 
 def test_goal_rows(found, reach):
     reach["terminals"][15:20] = True
-    has(found(reach), "4 terminal rows follow a terminal row", False)
+    has(found(reach), "4 terminal rows directly follow another", False)
 
 
 def test_constant_columns(found, reach):

@@ -114,7 +114,9 @@ def test_connection_that_brings_nothing_is_given_up_and_keeps_the_part(server, t
     server.limit = 0
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "tiny.hdf5.part").write_bytes(CONTENT[:1000])
-    refused(r"tiny-v2: cannot be had \(.*; fetch http://.*/tiny.hdf5 and put it at .*/tiny.hdf5$")
+    refused(
+        r"tiny-v2: cannot be downloaded \(.*; fetch http://.*/tiny.hdf5 and put it at .*/tiny.hdf5$"
+    )
     assert names(tmp_path / "cache") == ["tiny.hdf5.part"]
     assert (tmp_path / "cache" / "tiny.hdf5.part").read_bytes() == CONTENT[:1000]
 
@@ -127,14 +129,16 @@ def test_wrong_content_is_removed(server, tmp_path):
 
 def test_missing_page(server):
     server.fails = True
-    refused(r"cannot be had \(HTTP Error 404: Not Found\); fetch http://")
+    refused(r"cannot be downloaded \(HTTP Error 404: Not Found\); fetch http://")
 
 
 def test_no_network(server, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound but not listening: nobody else can answer
         use(monkeypatch, f"http://127.0.0.1:{unused.getsockname()[1]}/tiny.hdf5")
-        refused(r"cannot be had \(.*refused.*\); fetch http://127.0.0.1:\d+/tiny.hdf5 and put it")
+        refused(
+            r"cannot be downloaded \(.*refused.*\); fetch http://127.0.0.1:\d+/tiny.hdf5 and put it"
+        )
 
 
 def test_two_processes_fetch_it_once(server):
@@ -203,12 +207,14 @@ def test_users_file_of_the_wrong_size_is_refused(server, tmp_path):
 def test_cache_that_cannot_be_made_is_refused(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "file" / "cache"))
-    refused(r"cannot be had \(.*Not a directory")
+    refused(r"cannot be downloaded \(.*Not a directory")
 
 
 def test_full_disk_keeps_what_has_come(server, tmp_path):
     with largest_file(100_000):
-        refused(r"tiny-v2: cannot be had \(.*File too large.*; fetch http://.* and put it at ")
+        refused(
+            r"tiny-v2: cannot be downloaded \(.*File too large.*; fetch http://.* and put it at "
+        )
     assert names(tmp_path / "cache") == ["tiny.hdf5.part"]
     assert download.resolve("tiny-v2").read_bytes() == CONTENT
     assert server.requests[-1] == "bytes=100000-"

@@ -248,7 +248,7 @@ def test_missing_keys_of_the_description(write, columns, key):
         ({"codebase_version": "v2.1"}, "version 'v2.1', only v3.0 is read"),
         ({"total_frames": 36}, "hold 35 frames, meta/info.json says 36"),
         ({"total_episodes": "x\ty"}, r"holds 12 episodes, meta/info.json says 'x\\ty'"),
-        ({"features": [1]}, "features are no table"),
+        ({"features": [1]}, "features are not a table"),
         ({"features": {}}, "observation.state holds no vectors"),
         ({"features": {"observation.state": {"shape": [4]}}}, "observation.state holds no vectors"),
     ],
@@ -303,7 +303,7 @@ def test_damaged_files_are_refused_in_a_line(write, columns):
 
 def test_names_that_are_no_printable_text_are_refused(write, columns):
     columns["a\x00tion"] = columns.pop("action")
-    refused(r"the name 'a\\x00tion' is no printable text", write(columns))
+    refused(r"the name 'a\\x00tion' is not printable text", write(columns))
 
 
 def test_rows_that_a_file_claims_and_does_not_have(write, columns, monkeypatch):

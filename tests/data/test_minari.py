@@ -360,7 +360,7 @@ def test_missing_parts_are_refused(write, episodes):
     ],
 )
 def test_ids_cannot_leave_the_root(root, name):
-    refused("is no Minari id; ids look like minari:mujoco/hopper/medium-v0", name)
+    refused("is not a Minari id; ids look like minari:mujoco/hopper/medium-v0", name)
 
 
 def test_a_dictionary_of_observations_that_is_empty(write, episodes):

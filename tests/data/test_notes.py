@@ -72,7 +72,7 @@ def test_opening_lines_say_what_check_data_says():
     assert lines[0] == "data: 200 rows; episodes: 10, 10 end in a terminal state, 0 are cut"
     low, high = arrays["rewards"].min(), arrays["rewards"].max()
     assert lines[1].startswith(f"rewards: {low:g} to {high:g}, mean ")
-    assert lines[2].startswith("WARNING: 10 of 10 terminals stand at step 20, the time limit")
+    assert lines[2].startswith("WARNING: 10 of 10 terminals are at step 20, the time limit")
     rest = "\n".join(lines[3:])
     for words in (
         "10 rows are terminal and time-outs at once",

@@ -119,12 +119,12 @@ def test_defaults_are_the_packages():
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("ogbench:pointmaze-medium-navigate-v0", "is no single task of OGBench; ids look like"),
-        ("ogbench:pointmaze-medium-navigate-singletask-task6-v0", "is no single task"),
+        ("ogbench:pointmaze-medium-navigate-v0", "is not a single task of OGBench; ids look like"),
+        ("ogbench:pointmaze-medium-navigate-singletask-task6-v0", "is not a single task"),
         (f"ogbench:{NAME.replace('medium', 'medum')}", "nearest: pointmaze-medium"),
         (f"ogbench:{NAME}", r"no pointmaze-medium-navigate-v0\.npz in .*OGBENCH_DATASET_DIR"),
         (f"ogbench:/no/where/{NAME}", r"v0\.npz in /no/where"),
-        ("ogbench:", "is no single task"),
+        ("ogbench:", "is not a single task"),
     ],
 )
 def test_what_is_not_there_is_refused_in_a_line(write, task, message):

@@ -58,7 +58,7 @@ def test_a_stopped_recording_goes_on_and_is_no_file_of_ogbench(recorder, tmp_pat
     assert source.physics == "ogbench 0, mujoco 0" and source.unread == ()
     assert source.load().transitions.observation[:, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     ogbench_write.record(NAME, tmp_path, 4, 2, 7, told.append)
-    assert told[2:] == [f"{tmp_path / name}.npz is there already" for name in (NAME, f"{NAME}-val")]
+    assert told[2:] == [f"{tmp_path / name}.npz already exists" for name in (NAME, f"{NAME}-val")]
 
 
 def call(*arguments) -> int:

@@ -192,4 +192,4 @@ def test_a_name_that_is_no_text_is_refused(write, demonstrations):
     path = write(demonstrations)
     with h5py.File(path, "a") as file:
         file["data/demo_0/obs"].create_dataset(b"\xff", data=np.zeros((2, 1)))
-    refused(path, r"the name b'\\xff' is no printable text; the file is damaged")
+    refused(path, r"the name b'\\xff' is not printable text; the file is damaged")

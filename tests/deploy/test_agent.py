@@ -227,7 +227,7 @@ def test_parameters_that_are_no_longer_numbers_never_act(hurried):
         train=hurried._learner.state.train.replace(params=broken)
     )
     hurried._learner._background.put(lambda behind: hurried._learner._publish())
-    with pytest.raises(RunError, match="no longer a number"):
+    with pytest.raises(RunError, match="is NaN or infinite"):
         hurried.settle()
     np.testing.assert_array_equal(hurried.act(np.ones(2), explore=False), before)
     with pytest.raises(RunError, match="learning has stopped"):
@@ -343,7 +343,7 @@ def test_bounds_need_not_be_symmetric(trained, source):
 
 def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):
     with Agent(ROW, source, trained[0], tmp_path, seed=SEED) as agent:
-        with pytest.raises(InputError, match="is at work in .*; an Agent holds its folder until"):
+        with pytest.raises(InputError, match="is using .*; an Agent holds its folder until"):
             Agent(ROW, source, trained[0], tmp_path, seed=SEED)
         agent.act(np.zeros(2))
         agent.observe(GOOD)

@@ -307,7 +307,7 @@ def test_every_file_of_a_bundle_is_guarded(bundle, tmp_path):
     [
         (["{run}"], "--out=NAME.zip"),
         (["{run}", "--out={tmp}/x"], "give the name of a .zip file"),
-        (["{tmp}", "--out={tmp}/x.zip"], "no run's folder; training writes"),
+        (["{tmp}", "--out={tmp}/x.zip"], "not a run's folder: it has no config.json"),
         (["{run}", "--out={tmp}/x.zip", "--seed=4"], r"trained seeds \[0, 5\], not 4"),
         (["{run}", "--out={tmp}/x.zip", "--which=worst"], "choose last, best, handover"),
         (["{run}", "--out=/dev/null/x.zip"], "cannot write"),

@@ -44,7 +44,7 @@ def test_a_flag_is_what_means_one(flag):
     "changes, words",
     [
         ({1: None}, "its reward is None, a number is needed"),
-        ({1: np.nan}, "its reward is no longer a number"),
+        ({1: np.nan}, "its reward is NaN or infinite"),
         ({1: [1.0, 2.0]}, r"its reward has shape \[2\], one number is needed"),
         ({1: "1"}, "its reward is '1', a number is needed"),
         ({1: {"a": 1}}, "its reward is of type dict, a number is needed"),
@@ -56,7 +56,7 @@ def test_a_flag_is_what_means_one(flag):
         ({0: 1.0}, r"its observation has shape \[\]"),
         ({0: None}, "its observation is None, numbers are needed"),
         ({0: [[1.0], 2.0]}, "its observation is of type list, numbers are needed"),
-        ({0: np.float64([1e300, 0])}, "its observation is no longer a number"),
+        ({0: np.float64([1e300, 0])}, "its observation is NaN or infinite"),
         ({0: [1j, 0]}, "its observation is of type list, numbers are needed"),
     ],
 )

@@ -41,7 +41,7 @@ def test_the_command_counts(tmp_path, monkeypatch, capsys):
     assert sum(int(row["cases"]) for row in rows) == 6
     assert {row["target"] for row in rows} == {"npz", "d4rl"}
     assert command.execute(fuzz.main, ["fuzz", *arguments]) == command.BAD_INPUT
-    assert "--out: out is there already" in capsys.readouterr().err
+    assert "--out: out already exists" in capsys.readouterr().err
 
 
 def test_findings_are_seen(tmp_path, monkeypatch):

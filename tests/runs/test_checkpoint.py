@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints, tmp_path,
     assert record["step"] == 1
     assert_same(found, state(0.5))
     DAMAGES[damage](tmp_path / "handover" / "0")
-    with pytest.raises(InputError, match="no checkpoint is whole") as error:
+    with pytest.raises(InputError, match="no checkpoint is intact") as error:
         newest(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -235,7 +235,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_there_was(tmp_path, cap
     checkpoints.save(3, large, {"phase": "offline", "step": 3})
     checkpoints.wait()
     with largest_file(200_000):
-        with pytest.raises(RunError, match="File too large; those before it are whole") as error:
+        with pytest.raises(RunError, match="File too large; earlier ones are intact") as error:
             checkpoints.save(4, large, {"phase": "offline", "step": 4})
             checkpoints.wait()
         assert "\n" not in str(error.value)

@@ -252,7 +252,7 @@ def test_wandb_without_a_login_is_bad_input(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("[1]", "holds no JSON object"),
+        ("[1]", "is not a JSON object"),
         ("[" * 100_000, "cannot be read"),
         ('{"seeds": [[0]]}', "seeds is"),
         ('{"seeds": []}', "seeds is"),

@@ -21,7 +21,7 @@ def test_the_process_that_holds_it_says_so_and_takes_its_word_away(tmp_path):
     holder = tmp_path / "checkpoints" / ".holder"
     with locked(tmp_path):
         assert holder.read_text() == str(os.getpid())
-        told = f"process {os.getpid()} is at work in {tmp_path}"
+        told = f"process {os.getpid()} is using {tmp_path}"
         with pytest.raises(InputError, match=told), locked(tmp_path):
             pass
         assert holder.read_text() == str(os.getpid())

@@ -42,8 +42,8 @@ class Breaks(Reach):
 
 WORDS = {
     "raises": "FloatingPointError: the simulation has exploded",
-    "observation": "its observation is no longer a number",
-    "reward": "its reward is no longer a number",
+    "observation": "its observation is NaN or infinite",
+    "reward": "its reward is NaN or infinite",
 }
 for _how in WORDS:
     if f"Breaks-{_how}-v0" not in gymnasium.registry:
@@ -75,11 +75,11 @@ def test_a_failing_evaluation_is_named_too(how):
 @pytest.mark.parametrize("error, code", [(RunError, 1), (InputError, 2)])
 def test_one_line_and_an_exit_code(error, code, capsys):
     def fails():
-        raise error("Hopper-v4 of seed 1,\nstep 3: it is no longer a number")
+        raise error("Hopper-v4 of seed 1,\nstep 3: it is NaN or infinite")
 
     assert command.execute(fails, ["crash"]) == code
     told = capsys.readouterr().err
-    assert told == "error: Hopper-v4 of seed 1, step 3: it is no longer a number\n"
+    assert told == "error: Hopper-v4 of seed 1, step 3: it is NaN or infinite\n"
 
 
 HOLD = """
@@ -96,7 +96,7 @@ def test_one_process_a_folder_and_no_lock_outlives_a_kill(tmp_path):
     assert other.stdout.readline() == "held\n"
     before = sorted(tmp_path.rglob("*"))
     source = from_env("Reach-v0", REACH)
-    with pytest.raises(InputError, match=f"process {other.pid} is at work in {tmp_path}"):
+    with pytest.raises(InputError, match=f"process {other.pid} is using {tmp_path}"):
         run.train(tiny("sac"), source, tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     other.send_signal(signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_numbers_that_break_online_stop_the_run_and_leave_the_last_good_state(
     source = from_env("Reach-v0", REACH)
     with quick_compiling(), pytest.raises(RunError) as error:
         run.train(row, source, tmp_path, eval_episodes=1)
-    words = r"online step (\d+): .*(critic|actor).* is no longer a number"
+    words = r"online step (\d+): .*(critic|actor).* is NaN or infinite"
     step = int(re.match(words, str(error.value))[1])
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     saved = checkpoints.record()
