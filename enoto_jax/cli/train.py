@@ -97,8 +97,8 @@ def define() -> None:
     text(
         "task",
         None,
-        "D4RL id, minari:ID, ogbench:ID, a file, or LeRobot's folder; several joined by +. "
-        "Default: the package's.",
+        "D4RL id, minari:ID, ogbench:ID, a file, or a LeRobot folder; several joined by +. "
+        "Default: the bundled data set.",
     )
     text("env", None, "Gymnasium id, or none. Default: the data set's own.")
     text("action_low", None, "Lowest action of the data, if not -1: numbers, or env.")
@@ -120,7 +120,7 @@ def define() -> None:
     number("eval_every", None, "Updates or steps between two evaluations.")
     number("eval_episodes", None, "Episodes of each seed in an evaluation.")
     number("final_episodes", None, "The same at the hand-over and at the end.")
-    number("eval_max_steps", None, "Cut an evaluation episode here if it has no time limit.")
+    number("eval_max_steps", None, "Longest evaluation episode without a time limit.")
     number("num_critics", None, "N, the size of the ensemble in both phases.")
     text("target", None, "Target rule of the online phase.")
     text("exploration", None, "Exploration rule of the online phase.")

@@ -22,16 +22,15 @@ def load_source(
     action_low: Any = None,
     action_high: Any = None,
 ) -> Source:
-    """Finds a data set; its numbers are read by the source's `load`.
+    """Find a data set. Its numbers are read later, by the source's `load`.
 
     Args:
-        task: a D4RL id (`hopper-medium-v2`), `minari:` and the id of a Minari data set, `ogbench:`
-            and the id of one of OGBench's single tasks (a folder may stand before it), the path of
-            an `.hdf5`, `.h5` or `.npz` file in D4RL's layout, of an HDF5 file of robomimic's, of a
-            LeRobot folder (after `demonstrations:` where it has no rewards and every episode is a
-            success), several of these joined by `+`, or None for the data set that ships with the
-            package.
-        download: whether a data set that is named by its id and is not there may be fetched.
+        task: a D4RL id (`hopper-medium-v2`); `minari:` and a Minari id; `ogbench:` and the id of
+            an OGBench single task (a folder may precede it); the path of an `.hdf5`, `.h5` or
+            `.npz` file in D4RL's layout, or of a robomimic HDF5 file; a LeRobot folder (after
+            `demonstrations:` if it has no rewards and every episode is a success); several of
+            these joined by `+`; or None for the bundled data set.
+        download: whether a missing D4RL or Minari data set may be downloaded.
         action_low: lowest action that the data were recorded with, see `scaled`.
         action_high: highest one.
 
@@ -46,10 +45,10 @@ def load_source(
 def load_data(
     task: str | os.PathLike | None = None, *, action_low: Any = None, action_high: Any = None
 ) -> Dataset:
-    """Reads a data set's numbers: `load_source(task).load()`.
+    """Read a data set: `load_source(task).load()`.
 
     Args:
-        task: as in `load_source`; the data set that ships with the package by default.
+        task: as in `load_source`; the bundled data set by default.
         action_low: lowest action that the data were recorded with, see `scaled`.
         action_high: highest one.
 

@@ -31,16 +31,16 @@ def from_arrays(
     action_high: Any = None,
     **others: Any,
 ) -> Source:
-    """Makes a source of arrays in memory; they are checked and copied at once.
+    """Make a source of arrays in memory; they are checked and copied at once.
 
     Args:
-        observations: [N, D], one row a step, episodes one after the other.
+        observations: [N, D], one row per step, one episode after another.
         actions: [N, A] in [-1, 1], or between `action_low` and `action_high`.
         rewards: [N].
         terminals: [N], 1 where the task ended (no bootstrap).
-        timeouts: [N], 1 where a time limit cut the episode; without it see `to_transitions`.
-        next_observations: [N, D], the true successors; without it the following row's observation.
-        name: how results call the data set.
+        timeouts: [N], 1 where a time limit cut the episode; without it, see `to_transitions`.
+        next_observations: [N, D], the true successors; without it, the next row's observation.
+        name: of the data set, in results.
         env_id: Gymnasium id to evaluate in.
         reference: returns of a random and of an expert policy, for scores; default: D4RL's, if
             `env_id` is one of D4RL's environments.
@@ -73,7 +73,7 @@ def from_arrays(
     lost = tuple(notes.lost_precision(given))
     arrays = flat.clean(given, name, bounds=bounds, words=known)
     for key, array in arrays.items():
-        # What was float32 is not copied yet; from now on the caller may write to his own.
+        # Arrays that were float32 are not copied yet; the caller may write to theirs afterwards.
         if np.may_share_memory(array, given[key]):
             arrays[key] = array.copy()
         arrays[key].flags.writeable = False

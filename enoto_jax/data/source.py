@@ -22,7 +22,7 @@ class Dataset:
     """Transitions `[M, ...]` as numpy arrays, float32 and bool, in the order they were recorded.
 
     An episode's last transition, and no other, is terminated or truncated. (In AntMaze every row at
-    the goal is terminal, so each is an episode: read successes, not returns, off such data.)
+    the goal is terminal and so is an episode: look at successes, not returns, of such data.)
     """
 
     transitions: Transition

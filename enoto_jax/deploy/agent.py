@@ -1,19 +1,19 @@
-"""The online phase pushed by its caller: for a robot, or any world that is not a Gymnasium one.
+"""The online phase driven by the caller's own loop, for a robot without a Gymnasium environment.
 
     agent = Agent(recipe, source, restore="runs/offline", out="runs/robot")
     action = agent.act(observation)
     ...
     agent.observe(Transition(observation, action, reward, terminated, truncated, next_observation))
 
-Every `act` is the same one dispatch as a step of the online loop: store what was observed, update,
-choose the next action. Driven by the loop's environments it computes what the loop computes.
+Every `act` is one dispatch, like a step of the online loop: store the last transition, update,
+choose the next action. With the same environments, it computes exactly what the loop computes.
 
-With a budget, `observe` hands the same to a thread that learns, and `act` chooses with the newest
-parameters that are finished: neither waits for an update. What is learned is the loop's, but from
-actions of parameters a few steps old, and without the updates that there was no time for.
+With a budget, `observe` passes the transition to a learning thread, and `act` uses the newest
+finished parameters, so neither waits for an update. Actions then come from parameters that are a
+few steps old, and updates for which there is no time are skipped.
 
-Everything handed in is copied: a caller may use its arrays again at once. `act` gives and `observe`
-takes actions in one unit: [-1, 1], or the world's own between `action_low` and `action_high`.
+All arguments are copied, so a caller may reuse its arrays at once. `act` and `observe` use the same
+units of action: [-1, 1], or the robot's own between `action_low` and `action_high`.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ from enoto_jax.types import Array, InputError, Transition
 
 
 class Agent:
-    """One seed of a recipe's online phase.
+    """One seed of a recipe's online phase, driven by your own loop.
 
     Args:
-      recipe: its online phase is run; steps, evaluations and overlap (see budget_s) do not matter.
-      source: sizes and, where the replay needs it, the data set; `from_arrays` makes one.
-      restore: the folder of a run whose offline phase it starts from; None for rows without one.
-      out: a folder to save in, which it holds until `close`; an agent made again with the same one
-        goes on from its last save.
-      seed: of its random numbers, and of the restored run.
-      budget_s: seconds that `act`, `observe` and `save` aim to take, which a busy CPU exceeds
-        (docs/deploy.md); None: as long as an update does.
-      action_low: the world's lowest action, a number or [A]; without bounds, or an environment,
-        actions lie in [-1, 1] on both sides.
-      action_high: its highest.
-      env: instead of the bounds, an environment that has them: an id, or what else
-        `envs.env_choice` takes. It is made once and not stepped.
+      recipe: the method. Only its online phase is used, without its steps, evaluations and overlap.
+      source: the sizes and, if the replay needs it, the data set; see `from_arrays`.
+      restore: the run whose offline phase the agent starts from; None for methods without one.
+      out: a folder to save in, locked until `close`. A new agent with the same folder resumes from
+        the last save.
+      seed: of the random numbers, and of the restored run.
+      budget_s: target time in seconds of `act`, `observe` and `save`; a busy CPU can exceed it
+        (docs/deploy.md). None: wait for the update.
+      action_low: the robot's lowest action, a number or [A]. Without bounds or `env`, actions are
+        in [-1, 1].
+      action_high: its highest action.
+      env: instead of the bounds, an environment that has them: an id, or anything else that
+        `envs.env_choice` takes. It is created once and not stepped.
 
     Raises:
-      InputError: units, data, bounds, or the restored run do not fit; no saved state is whole; or
-        the folder holds another agent, or is held by one.
+      InputError: units, data, bounds, or the restored run do not fit; no save is intact; or the
+        folder holds another agent, or is in use.
     """
 
     def __init__(
@@ -97,39 +97,37 @@ class Agent:
 
     @property
     def steps(self) -> int:
-        """How many transitions were observed, over all starts."""
+        """Number of observed transitions, including those before a resume."""
         return self._learner.steps
 
     @property
     def updates(self) -> int:
-        """How often, times UTD, it has updated since it was made."""
+        """Number of updates (UTD per transition) since the agent was created."""
         return self._learner.updates
 
     @property
     def skipped(self) -> int:
-        """How many updates there was no time for, with a budget."""
+        """Number of updates that were skipped for lack of time, with a budget."""
         return self._learner.skipped
 
     @property
     def late(self) -> int:
-        """How many actions were not there within the budget."""
+        """Number of actions that were not ready within the budget."""
         return self._learner.late
 
     def act(self, observation: Array, explore: bool = True) -> np.ndarray:
-        """The action [A] for an observation [D]; learns from what was observed before.
+        """Learn from the last transition, and return the action [A] for an observation [D].
 
-        The action is in the world's units: [-1, 1], or between the bounds that the agent was given.
+        The action is in [-1, 1], or between the bounds that the agent was given. If it is not ready
+        within the budget, the last action is returned, and counted in `late`.
 
         Args:
-          observation: the world's, not transformed.
-          explore: by the exploration rule; otherwise deterministic, and nothing is learned; not
+          observation: raw, not transformed.
+          explore: use the exploration rule. False: act deterministically and learn nothing; not
             for methods with chunks.
 
-        With a budget that is over before the action is there, the last action again; `late` counts.
-
         Raises:
-          InputError: an observation of another size, or not finite; a policy of chunks is not to
-            explore.
+          InputError: an observation of the wrong size, or not finite; or explore=False with chunks.
         """
         if not explore and self._chunks:
             raise InputError(
@@ -142,17 +140,17 @@ class Agent:
         return self._world.action(np.asarray(inner, np.float32))
 
     def observe(self, transition: Transition) -> None:
-        """Hand in the step that followed the last `act`; its action may be another than advised.
+        """Pass in the step after the last `act`; its action may differ from the returned one.
 
         Args:
-          transition: the world's numbers: observation [D], action [A] in the units of `act`, a
+          transition: raw numbers: observation [D], action [A] in the units of `act`, a
             reward, two flags, and the next observation [D] (the true successor, also at an
             episode's end). All of it is copied.
 
         Raises:
           InputError: sizes that do not fit, numbers that are not finite, an action outside the
-            bounds, or a second transition before the next `act`; nothing is stored then.
-          RunError: with a budget: learning has failed before. `act` goes on as it was.
+            bounds, or a second transition before the next `act`. Nothing is stored then.
+          RunError: with a budget: learning has failed. `act` continues with the last parameters.
         """
         if self._learner.waiting:
             raise InputError("observe: the last transition still waits for the next act()")
@@ -161,9 +159,9 @@ class Agent:
         self._learner.observe(jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world))
 
     def save(self) -> None:
-        """Save everything; an agent made with the same `out` goes on from here.
+        """Save everything; a new agent with the same `out` resumes from here.
 
-        With a budget it is done in the background: `close` waits for it.
+        With a budget, saving runs in the background, and `close` waits for it.
 
         Raises:
           InputError: the agent has no `out` or is closed, or the newest transition was not learned

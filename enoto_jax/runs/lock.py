@@ -35,9 +35,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        told = holder.read_text().strip() if holder.exists() else "another one"
+        told = f"process {holder.read_text().strip()}" if holder.exists() else "another process"
         raise InputError(
-            f"--out: process {told} is using {folder}; wait for it, or give another folder"
+            f"--out: {told} is using {folder}; wait for it, or give another folder"
         ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:

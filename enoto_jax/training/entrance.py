@@ -34,21 +34,20 @@ def train(
 ) -> Run:
     """Train a method: offline on a data set, then online in an environment.
 
-    Calling it again with the same `out` resumes a run that was stopped; one that has ended is
-    returned as it is, or goes on where more online steps are asked for.
+    Calling it again with the same `out` resumes a stopped run. A finished run is returned
+    unchanged, or extended if you ask for more online steps.
 
     Args:
-      method: a name of the table (`enoto methods`), one of your own (`register_method`), or a
+      method: the name of a method (`enoto methods`), one of your own (`register_method`), or a
         Recipe.
-      data: a D4RL id, `minari:` and an id, the path of an .hdf5 or .npz file, several of these
-        joined by `+`, or a Source; by default the small data set in the package. A method that
-        reads no data may be given `env` alone.
-      out: the run's folder; runs/METHOD-TASK by default, where the method is a name.
-      budget: "paper", "cpu", "demo" or "smoke", applied to the method. A name without a budget
-        gets the one that fits the device, as on the command line; a Recipe stays as it is.
+      data: anything that `load_source` takes, or a Source; the small bundled data set by default.
+        A method that reads no data needs only `env`.
+      out: the run's folder; runs/METHOD-TASK by default, if the method is a name.
+      budget: "paper", "laptop", "cpu", "demo" or "smoke". By default, a method given by its name
+        gets the budget that fits the device, as on the command line, and a Recipe is unchanged.
       overrides: path -> value: any hyper-parameter, as `--set` on the command line.
       **options: `seeds` (how many, or their numbers), `env` (a Gymnasium id, class, function or
-        EnvSpec; the data's own by default; "none" trains offline alone), `eval_episodes`,
+        EnvSpec; the data's own by default; "none" trains only offline), `eval_episodes`,
         `final_episodes` (at the hand-over and at the end), `restore`, `log`, `eval_max_steps` and
         more: see `training.settings.Settings`.
 
@@ -56,10 +55,10 @@ def train(
       The run: `.summary`, `.policy(seed)`, `.evaluate(episodes)`, `.folder`.
 
     Raises:
-      InputError: an argument, or how units, data and environment fit together, in one line; or the
-        folder holds another run, or another process is at work in it.
-      RunError: an environment, the numbers or the disk failed; the last checkpoint stays.
-      Stopped: with `signals`, one came; everything is saved.
+      InputError: an argument is invalid; units, data and environment do not fit together; or the
+        folder holds another run, or is in use by another process.
+      RunError: an environment, the numbers or the disk failed; the last checkpoint is kept.
+      Stopped: with `signals`, a signal came; everything is saved.
     """
     Settings.of(options)  # before anything is looked for
     row, name = _method(method)

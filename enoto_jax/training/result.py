@@ -127,15 +127,15 @@ class Again:
 
 
 class Run:
-    """A run, by its folder: what came of it, and what its policies do.
+    """A run's results and policies, read from its folder.
 
     Args:
       folder: of the run.
-      env: the environment that it was trained in, where config.json cannot say it.
+      env: the environment that it was trained in, if config.json cannot name it.
 
     Attributes:
-      folder: where everything of the run lies.
-      config: what config.json says.
+      folder: of the run.
+      config: the contents of config.json.
 
     Raises:
       InputError: the folder holds no run.
@@ -150,7 +150,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What summary.json says: final score, drop at the hand-over, and more (docs/report.md).
+        """The contents of summary.json: final score, drop after the hand-over, and more.
 
         Each quantity has its mean and its value for every seed. {} without an environment.
 
@@ -181,20 +181,20 @@ class Run:
         env: Env | None = None,
         processes: int = 1,
     ) -> list[dict[str, Any]]:
-        """Evaluate the policies of all seeds again; the run's files are not changed.
+        """Evaluate the saved policies of all seeds; the run's files are not changed.
 
-        The first episodes begin as those of the run's own evaluation, and give the same returns.
+        The first episodes start as in the run's own evaluation and give the same returns.
 
         Args:
-          episodes: of each seed; as many as the run's own evaluation had by default.
+          episodes: of each seed; by default as many as in the run's own evaluation.
           which: "latest", "best" or "handover".
-          env: another environment than the run's.
-          processes: that step the environments; the numbers do not depend on it.
+          env: an environment other than the run's.
+          processes: how many step the environments; the results do not depend on it.
 
         Returns:
           A row for each seed: phase, step, env_steps, seed, return_mean, return_std (over
           episodes, in the environment's rewards), score (100 is the expert's; None without a
-          reference), success (a share; None where the environment tells none) and episodes.
+          reference), success (a fraction; None if the environment reports none) and episodes.
 
         Raises:
           InputError: no such checkpoint, or an environment that does not fit.
@@ -205,7 +205,7 @@ class Run:
 
 
 def load_run(folder: str | os.PathLike) -> Run:
-    """A run that lies in a folder, ended or not.
+    """Open the run in a folder, finished or not.
 
     Args:
       folder: of the run.
