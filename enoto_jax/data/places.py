@@ -33,7 +33,7 @@ def split(task: str | os.PathLike | None) -> list[str]:
     if not all(part.strip() for part in parts):
         raise InputError(
             f"--task: {task!r} names no data set (is a shell variable empty?); give an id or a "
-            "file, or leave --task out for the data set in the package"
+            "file, or leave out --task for the bundled data set"
         )
     return parts
 

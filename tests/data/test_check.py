@@ -65,7 +65,7 @@ def test_everything_is_reported_at_once(found, reach):
     ):
         assert words in errors
     notes = "\n".join(texts(report, error=False))
-    assert "10 rows are terminal and time-outs at once" in notes
+    assert "10 rows are both terminal and a time-out" in notes
     assert "10 of 10 terminals are at step 20" in notes
     assert not report.usable and report.dataset is None
     low = reach["actions"].min()
@@ -115,10 +115,10 @@ def test_unmarked_ends_without_stored_successors(found):
     }
     arrays = {key: np.concatenate([array] * 3) for key, array in arrays.items()}
     report = found(arrays, env_id="")
-    has(report, "3 transitions inside episodes leap", False)
+    has(report, "3 transitions inside episodes jump", False)
     assert "first transition 39:" in "\n".join(texts(report))
     arrays["timeouts"][39::200] = True
-    assert not any("leap" in text for text in texts(found(arrays, env_id="")))
+    assert not any("jump" in text for text in texts(found(arrays, env_id="")))
 
 
 def test_goal_rows(found, reach):

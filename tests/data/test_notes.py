@@ -59,8 +59,8 @@ def test_successors_across_resets_are_noted_though_they_are_stored():
     arrays["next_observations"] = np.append(arrays["observations"][1:], [[5201, 5201]], axis=0)
     arrays["timeouts"][:] = False
     source = from_arrays(**arrays, name="mine")
-    (line,) = (x for x in check.opening_lines(source, source.load()) if "leap" in x)
-    assert "1 transitions inside episodes leap" in line and "first transition 99" in line
+    (line,) = (x for x in check.opening_lines(source, source.load()) if "jump" in x)
+    assert "1 transitions inside episodes jump" in line and "first transition 99" in line
 
 
 def test_opening_lines_say_what_check_data_says():
@@ -75,7 +75,7 @@ def test_opening_lines_say_what_check_data_says():
     assert lines[2].startswith("WARNING: 10 of 10 terminals are at step 20, the time limit")
     rest = "\n".join(lines[3:])
     for words in (
-        "10 rows are terminal and time-outs at once",
+        "10 rows are both terminal and a time-out",
         "observations are constant in column 1",
     ):
         assert f"note: {words}" in rest

@@ -396,7 +396,7 @@ def test_folders_and_other_files_are_told_apart(write, tiny, tmp_path, monkeypat
 
 @pytest.mark.parametrize("task", ["", " ", "a.hdf5+"])
 def test_an_empty_task_is_not_the_default(task):
-    refused("names no data set (is a shell variable empty?)", task)
+    refused(r"names no data set \(is a shell variable empty\?\)", task)
 
 
 def test_bundled_data_set_is_the_default(write, tiny, tmp_path, monkeypatch):

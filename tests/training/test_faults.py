@@ -101,7 +101,7 @@ def test_one_process_a_folder_and_no_lock_outlives_a_kill(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
     other.send_signal(signal.SIGKILL)
     other.communicate()
-    with locked(tmp_path), pytest.raises(InputError, match="at work"), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(InputError, match="is using"), locked(tmp_path):
         pass
 
 
