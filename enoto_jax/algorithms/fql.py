@@ -18,7 +18,7 @@ from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import Backup, PolicyFn, QFn, Reduce
 from enoto_jax.algorithms.chunking import check_chunk, chunk_of, chunked
 from enoto_jax.algorithms.schedules import check_falling, falling
-from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import Pushed
 from enoto_jax.nets.ensembles import ensemble
@@ -197,12 +197,6 @@ class fql(FlowConfig):
 
             return Pushed(mu, (*observation.shape[:-1], spec.action_size))
 
-        def act(state, key, observation, k):
-            return acting(state, observation).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return acting(state, observation).mode()
-
         def evaluates(state, key, observation):
             return acting(state, observation).sample(key)[0]
 
@@ -228,8 +222,7 @@ class fql(FlowConfig):
             },
             tracked=("critic",),
             tau=self.tau,
-            act=act,
-            mode=mode,
+            **acting_by(acting),
             evaluates=evaluates,
             q=critic_net.apply,
             critics=self.n,

@@ -10,7 +10,7 @@ import optax
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.awac import weighted_cloning
-from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import ClippedNormal, TanhNormal
 from enoto_jax.nets.ensembles import ensemble
@@ -139,12 +139,6 @@ class iql(AlgorithmConfig):
             q_data = critic.apply(params, batch.observation, batch.action)
             return bellman.temporal_difference(q_data, y, weight, batch)
 
-        def act(state, key, observation, k):
-            return acting(state, observation).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return acting(state, observation).mode()
-
         def moments(state, observation):
             chosen = acting(state, observation)
             return chosen.mean, jnp.exp(chosen.log_std)
@@ -173,8 +167,7 @@ class iql(AlgorithmConfig):
             },
             tracked=("critic",),
             tau=self.tau,
-            act=act,
-            mode=mode,
+            **acting_by(acting),
             q=critic.apply,
             moments=moments if self.squashed else None,
             critics=self.n,

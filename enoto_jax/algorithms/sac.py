@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import Backup, CriticTerm, PolicyFn, QFn, Reduce, soft
-from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets import networks as nets
 from enoto_jax.nets.distributions import TanhNormal
@@ -187,12 +187,6 @@ class sac(AlgorithmConfig):
         def acting(state, observation):
             return policy_of(state.params["actor"], observation)
 
-        def act(state, key, observation, k):
-            return acting(state, observation).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return acting(state, observation).mode()
-
         def moments(state, observation):
             chosen = acting(state, observation)
             return chosen.mean, jnp.exp(chosen.log_std)
@@ -232,8 +226,7 @@ class sac(AlgorithmConfig):
             },
             tracked=("critic",),
             tau=self.tau,
-            act=act,
-            mode=mode,
+            **acting_by(acting),
             q=q,
             moments=moments,
             critics=self.n,
