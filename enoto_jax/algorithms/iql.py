@@ -17,13 +17,10 @@ from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.initialisers import Init, orthogonal_init
 from enoto_jax.nets.networks import Critic, Gaussian, Value, check_sizes
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import InputError, Spec, check_choice
 
 _ORTHOGONAL = orthogonal_init(head_gain=2**0.5)
-ORDERS = {
-    "value,actor,critic": ("value", "actor", "critic"),  # IQL-code
-    "actor,critic,value": ("actor", "critic", "value"),  # CORL, Unifloral
-}
+ORDERS = ("value,actor,critic", "actor,critic,value")  # IQL-code; CORL and Unifloral
 
 
 class iql(AlgorithmConfig):
@@ -77,9 +74,7 @@ class iql(AlgorithmConfig):
           InputError: n, a width or decay_steps below 1, an expectile outside (0, 1), or an unknown
             order.
         """
-        if self.order not in ORDERS:
-            known = ", ".join(map(repr, ORDERS))
-            raise InputError(f"order is {self.order!r}; choose one of {known}")
+        check_choice("order", self.order, ORDERS)
         check_sizes(self.n, self.hidden)
         if not 0.0 < self.expectile < 1.0:
             raise InputError(f"iql: expectile is {self.expectile}; it lies between 0 and 1")
@@ -112,7 +107,7 @@ class iql(AlgorithmConfig):
         def values(state, batch):
             """V at both states, each [B]: in one pass, or in the pass that V's own step takes."""
             params, both = state.params["value"], (batch.observation, batch.next_observation)
-            if ORDERS[self.order][0] == "value":
+            if self.order.startswith("value"):
                 return value.apply(params, jnp.stack(both))
             return [value.apply(params, x) for x in both]
 
@@ -159,7 +154,7 @@ class iql(AlgorithmConfig):
                 "critic": (observation, action),
                 "value": (observation,),
             },
-            losses={name: losses[name] for name in ORDERS[self.order]},
+            losses={name: losses[name] for name in self.order.split(",")},
             optimisers={
                 "actor": optax.adam(rate),
                 "critic": optax.adam(self.critic_rate),

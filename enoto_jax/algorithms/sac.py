@@ -19,13 +19,13 @@ from enoto_jax.nets.ensembles import Noisy, SharedHead, SharedTrunk, ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.networks import check_sizes, positive
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import InputError, LossFn, Spec
+from enoto_jax.types import InputError, LossFn, Spec, check_choice
 
-ORDERS = {
-    "temperature,critic,actor": ("temperature", "critic", "actor"),  # d3rlpy, hence ENOTO
-    "temperature,actor,critic": ("temperature", "actor", "critic"),  # CORL, EDAC-code
-    "critic,actor,temperature": ("critic", "actor", "temperature"),  # RLPD, WSRL
-}
+ORDERS = (
+    "temperature,critic,actor",  # d3rlpy, hence ENOTO
+    "temperature,actor,critic",  # CORL, EDAC-code
+    "critic,actor,temperature",  # RLPD, WSRL
+)
 
 
 def actor_loss(q: QFn, policy: PolicyFn, reduce: Reduce) -> LossFn:
@@ -161,9 +161,7 @@ class sac(AlgorithmConfig):
           InputError: n, a width or actor_delay below 1, an unknown order, or options of the
             critics that cannot work.
         """
-        if self.order not in ORDERS:
-            known = ", ".join(map(repr, ORDERS))
-            raise InputError(f"order is {self.order!r}; choose one of {known}")
+        check_choice("order", self.order, ORDERS)
         if self.actor_delay < 1:
             raise InputError(f"actor_delay is {self.actor_delay}; it must be at least 1")
         hidden, critic_hidden = tuple(self.hidden), tuple(self.critic_hidden or self.hidden)
@@ -218,7 +216,7 @@ class sac(AlgorithmConfig):
                 "critic": (observation, action),
                 "temperature": (),
             },
-            losses={name: losses_of[name] for name in ORDERS[self.order]},
+            losses={name: losses_of[name] for name in self.order.split(",")},
             optimisers={
                 "actor": optax.adam(self.actor_rate),
                 "critic": optax.adam(self.critic_rate),
