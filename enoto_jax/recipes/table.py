@@ -182,8 +182,7 @@ def _latent(about: str, online: AlgorithmConfig, offline: AlgorithmConfig | None
     return _with(row, {"batch_size": 512}, batch_size=512)
 
 
-# CORL's fine-tuning of ReBRAC: half of a batch of 256 is data (of 1024, offline), and the actor's
-# cloning falls by half.
+# CORL's fine-tuning of ReBRAC: half of a batch of 256 is data; the actor's cloning falls by half.
 _rebrac = rebrac()
 _rebrac_online = rebrac(critic_cloning=0.0, cloning_decay_steps=ONLINE_STEPS)
 
@@ -314,7 +313,7 @@ _LATENT = {
         _lapo_n,
     ),
 }
-_NEAR_THE_DATA = {
+_NEAR_THE_DATA = {  # offline, ReBRAC has larger batches in locomotion
     "rebrac": Recipe(
         "ReBRAC (Tarasov et al. 2023): cloning in the actor's and the critics' loss",
         offline=Phase(_rebrac, OFFLINE_STEPS, batch_size=1024),
