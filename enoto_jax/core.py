@@ -134,7 +134,7 @@ class AlgorithmConfig(Unit):
         raise NotImplementedError
 
 
-def acting_by(policy: Callable[[Any, Array], Any]) -> dict[str, Callable]:
+def acting_by(policy: Callable[[Any, Array], Any]) -> dict[str, Any]:
     """The fields `act` and `mode` of an `Algorithm` whose policy is a distribution.
 
     Args:

@@ -34,9 +34,13 @@ class Option(NamedTuple):
         return f"{declared} | None" if self.optional else str(declared)
 
 
-@functools.cache
 def options(make: type) -> dict[str, Option]:
     """The options of a unit's class, of Phase or of Recipe, by name."""
+    return _options(make)
+
+
+@functools.cache  # whose type refuses a class as an argument
+def _options(make: type) -> dict[str, Option]:
     hints = typing.get_type_hints(make, include_extras=True)
     return {field.name: _option(hints[field.name], field) for field in dataclasses.fields(make)}
 
