@@ -54,7 +54,7 @@ class Again:
         self._is_own = self.env.text == config["env"]
         kind = policies.kind_of(which)
         begun = policies.holder(folder, kind)
-        self.found = found = policies.kept_seeds(begun, kind)
+        found = policies.kept_seeds(begun, kind)
         rows = np.asarray([found.config["seeds"].index(seed) for seed in self.seeds])
         self.found = found._replace(state=jax.tree.map(lambda x: x[rows], found.state))
         self._spec = Spec(len(found.transform.observation_shift), len(found.transform.action_shift))
