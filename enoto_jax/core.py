@@ -134,6 +134,22 @@ class AlgorithmConfig(Unit):
         raise NotImplementedError
 
 
+def acting_by(policy: Callable[[Any, Array], Any]) -> dict[str, Any]:
+    """The fields `act` and `mode` of an `Algorithm` whose policy is a distribution.
+
+    Args:
+      policy: (state, observation) -> distribution of actions, see `nets.distributions`.
+    """
+
+    def act(state, key, observation, k):
+        return policy(state, observation).sample(key, (k,))[0]
+
+    def mode(state, observation):
+        return policy(state, observation).mode()
+
+    return {"act": act, "mode": mode}
+
+
 def init(algorithm: Algorithm, key: Key) -> TrainState:
     """Fresh parameters, targets equal to them, fresh optimisers.
 

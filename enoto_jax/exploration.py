@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from enoto_jax.types import Array, InputError, Key, Unit
+from enoto_jax.types import Array, InputError, Key, Unit, check_choice
 
 SCOPES = ("transition", "relative", "batch")
 Draw = Callable[[Key], Array]  # key -> target critics at a fresh next action, [N, B]
@@ -166,9 +166,7 @@ class sunrise(_Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scope not in SCOPES:
-            known = ", ".join(map(repr, SCOPES))
-            raise InputError(f"sunrise: scope is {self.scope!r}; choose one of {known}")
+        check_choice("sunrise: scope", self.scope, SCOPES)
 
     def act(self, key, algorithm, state, memory, observation):
         if self.ucb is None:

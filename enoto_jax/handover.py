@@ -20,7 +20,13 @@ OFFLINE_ACTOR = "offline_actor"  # the frozen network that expand_policy fills
 
 
 class Handover(Unit):
-    """A pure function from the offline state to the online one."""
+    """A pure function from the offline state to the online one.
+
+    Attributes:
+      needs_data: it is called with what the offline phase learned from.
+    """
+
+    needs_data = False
 
     def __call__(
         self,
@@ -41,11 +47,6 @@ class Handover(Unit):
           InputError: the two phases' networks do not fit.
         """
         raise NotImplementedError
-
-    @property
-    def needs_data(self) -> bool:
-        """Whether it is called with what the offline phase learned from."""
-        return False
 
 
 class Learned(NamedTuple):
@@ -76,10 +77,7 @@ class carry(Handover):
             for part in ("params", "targets", "opt_states")
         }
         state = offline.replace(**kept, frozen={}, step=jnp.int32(0))
-        difference = differences(expected, state)
-        if difference:
-            raise InputError(f"carry: the two phases' networks differ: {difference}")
-        return state
+        return _fitting(self.name, expected, state)
 
 
 class expand_policy(Handover):
@@ -104,10 +102,7 @@ class expand_policy(Handover):
             targets=_kept(self.name, "targets", offline, start.targets),
             frozen={OFFLINE_ACTOR: actor["actor"]},
         )
-        difference = differences(start, state)
-        if difference:
-            raise InputError(f"expand_policy: the two phases' networks differ: {difference}")
-        return state
+        return _fitting(self.name, start, state)
 
 
 class merge_actors(Handover):
@@ -129,8 +124,7 @@ class merge_actors(Handover):
             params={**state.params, "actor": members, "critic": critics},
             targets={**state.targets, "critic": jax.tree.map(jnp.copy, critics)},
         )
-        difference = differences(state, merged)
-        if difference:
+        if difference := differences(state, merged):
             raise InputError(
                 "merge_actors: the offline agents do not fit the online mixture (policies there "
                 f"is count here, n and hidden are equal): {difference}"
@@ -148,6 +142,8 @@ class distil(Handover):
     is reset.
     """
 
+    needs_data = True
+
     steps: Annotated[int, "gradient updates of the fit."] = 20_000
     batch_size: Annotated[int, "transitions per update, each with two actions."] = 256
     rate: Annotated[float, "Adam's learning rate."] = 3e-4
@@ -158,10 +154,6 @@ class distil(Handover):
                 f"distil: steps is {self.steps} and batch_size {self.batch_size}; both must be at "
                 "least 1"
             )
-
-    @property
-    def needs_data(self) -> bool:
-        return True
 
     def __call__(self, key, offline, algorithm, learned=None):
         if offline is None or learned is None:
@@ -174,10 +166,7 @@ class distil(Handover):
         for part in ("params", "targets", "opt_states"):
             others = {k: x for k, x in getattr(start, part).items() if k != "critic"}
             parts[part] = {**getattr(start, part), **_kept(self.name, part, offline, others)}
-        state = start.replace(**parts)
-        difference = differences(start, state)
-        if difference:
-            raise InputError(f"distil: the two phases' networks differ: {difference}")
+        state = _fitting(self.name, start, start.replace(**parts))
         critics = self._fitted(fit_key, offline.params["critic"], state, algorithm, learned)
         return state.replace(
             params={**state.params, "critic": critics},
@@ -242,6 +231,13 @@ def _kept(unit: str, part: str, offline: core.TrainState, wanted: Mapping) -> di
             "online algorithm needs; choose a hand-over that makes them, or fresh"
         )
     return {name: have[name] for name in wanted}
+
+
+def _fitting(unit: str, expected: core.TrainState, state: core.TrainState) -> core.TrainState:
+    """The state, which must have the expected structure."""
+    if difference := differences(expected, state):
+        raise InputError(f"{unit}: the two phases' networks differ: {difference}")
+    return state
 
 
 def differences(expected, found) -> str:

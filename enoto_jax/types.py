@@ -14,7 +14,7 @@ N      critics                A      action size
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, dataclass_transform
 
 import jax
@@ -36,6 +36,16 @@ class RunError(RuntimeError):
 
 class Stopped(Exception):
     """A signal asked the run to stop; a checkpoint is saved."""
+
+
+def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
+    """Refuse an option's value that is none of the known ones.
+
+    Raises:
+      InputError: it names them.
+    """
+    if value not in (known := tuple(known)):
+        raise InputError(f"{name} is {value!r}; choose {' or '.join(known)}")
 
 
 class Spec(NamedTuple):

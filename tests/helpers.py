@@ -14,6 +14,7 @@ from typing import ClassVar
 import gymnasium
 import jax
 import numpy as np
+import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from enoto_jax.cli import main
@@ -22,7 +23,7 @@ from enoto_jax.data.source import Source
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import RECIPES
-from enoto_jax.types import Spec
+from enoto_jax.types import InputError, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEED = 0.2  # how far the largest action of Reach-v0 moves the point
@@ -176,6 +177,14 @@ def differ(one, two) -> bool:
     """Whether two trees of the same structure hold different numbers."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
     return any(not np.array_equal(x, y) for x, y in pairs)
+
+
+@contextmanager
+def refused_in_a_line(message: str):
+    """What is done inside is refused by an InputError of one line, which a pattern is found in."""
+    with pytest.raises(InputError, match=message) as caught:
+        yield
+    assert "\n" not in str(caught.value)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def kept_handover(folder, row: Recipe = ROW, seeds: int = 2) -> core.TrainState:
     shapes = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
     checkpoints = Checkpoints(folder / "checkpoints")
     template = jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
-    state = checkpoints.restore(template, handover=True)
+    state = checkpoints.restore(template, "handover")
     checkpoints.close()
     return state
 

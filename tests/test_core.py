@@ -16,6 +16,7 @@ from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import policy, sunrise
 from enoto_jax.nets.networks import Scalar
 from enoto_jax.types import InputError
+from tests.helpers import assert_same, differ
 from tests.oracle import reference
 
 KEY = jax.random.key(5)
@@ -26,17 +27,6 @@ OPTIONS = {f"{name}_rate": rate for name, rate in RATES.items()} | {"n": N, "hid
 
 def flat(tree):
     return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def assert_same(one, two):
-    one, two = flat(one), flat(two)
-    assert one.keys() == two.keys()
-    for path in one:
-        np.testing.assert_array_equal(one[path], two[path], err_msg=path)
-
-
-def differ(one, two):
-    return any(np.any(x != y) for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(two)))
 
 
 # Against the oracle.

@@ -199,7 +199,7 @@ def test_other_rules_neither_weigh_nor_mask(rule, next_q):
 
 
 def test_an_unknown_scope_is_refused():
-    with pytest.raises(InputError, match="scope is 'row'; choose one of 'transition', "):
+    with pytest.raises(InputError, match="scope is 'row'; choose transition or "):
         exploration.sunrise(scope="row")
 
 

@@ -23,21 +23,10 @@ from enoto_jax.recipes import registry
 from enoto_jax.training import probe
 from enoto_jax.training.run import train
 from enoto_jax.types import InputError
-from tests.helpers import quick_compiling, reach_source, tiny
+from tests.helpers import assert_same, quick_compiling, reach_source, tiny
 
 KEY = jax.random.key(0)
 SHAPE = {"n": 4, "hidden": (8, 7)}
-
-
-def flat(tree):
-    return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def assert_same(one, two):
-    one, two = flat(one), flat(two)
-    assert one.keys() == two.keys()
-    for path in one:
-        np.testing.assert_array_equal(one[path], two[path], err_msg=path)
 
 
 @pytest.fixture(scope="module")

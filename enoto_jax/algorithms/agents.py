@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from enoto_jax.algorithms.cql import cql
-from enoto_jax.core import Algorithm, TrainState
+from enoto_jax.core import Algorithm, TrainState, acting_by
 from enoto_jax.nets import distributions
 from enoto_jax.nets.distributions import TanhNormal
 from enoto_jax.types import InputError, Spec
@@ -75,12 +75,6 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
         mean, std = jax.vmap(algorithm.moments, (AGENTS, None))(state, observation)
         return TanhNormal(*distributions.matched(mean, jnp.log(std)))
 
-    def act(state, key, observation, k):
-        return matched(state, observation).sample(key, (k,))[0]
-
-    def mode(state, observation):
-        return matched(state, observation).mode()
-
     def moments(state, observation):
         chosen = matched(state, observation)
         return chosen.mean, jnp.exp(chosen.log_std)
@@ -94,8 +88,7 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
             for name, tx in algorithm.optimisers.items()
         },
         batches=count,
-        act=act,
-        mode=mode,
+        **acting_by(matched),
         moments=moments,
         q=None,
     )

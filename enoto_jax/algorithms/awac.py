@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from enoto_jax.algorithms import bellman
-from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import ClippedNormal
 from enoto_jax.nets.ensembles import ensemble
@@ -100,12 +100,6 @@ class awac(AlgorithmConfig):
             log_prob = chosen.log_prob(batch.action)
             return weighted_cloning(log_prob, advantage, 1.0 / self.lam, self.cap)
 
-        def act(state, key, observation, k):
-            return acting(state, observation).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return acting(state, observation).mode()
-
         observation = jnp.zeros((1, spec.observation_size))
         action = jnp.zeros((1, spec.action_size))
         return Algorithm(
@@ -129,8 +123,7 @@ class awac(AlgorithmConfig):
             },
             tracked=("critic",),
             tau=self.tau,
-            act=act,
-            mode=mode,
+            **acting_by(acting),
             q=critic.apply,
             critics=self.n,
             exploration=self.exploration,

@@ -19,7 +19,7 @@ from enoto_jax.algorithms.sac import sac
 from enoto_jax.core import Algorithm
 from enoto_jax.nets.ensembles import share
 from enoto_jax.nets.networks import Scalar, positive
-from enoto_jax.types import Array, InputError, MonteCarlo, Params, Spec, Unit
+from enoto_jax.types import Array, InputError, MonteCarlo, Params, Spec, Unit, check_choice
 
 MULTIPLIER = "multiplier"
 
@@ -68,8 +68,7 @@ class _Penalty(Unit):
     ] = False
 
     def __post_init__(self) -> None:
-        if self.reduction not in ("mean", "sum"):
-            raise InputError(f"cql: reduction is {self.reduction!r}; choose 'mean' or 'sum'")
+        check_choice("cql: reduction", self.reduction, ("mean", "sum"))
         if self.subset is not None and self.subset < 1:
             raise InputError(f"cql: subset is {self.subset}; it must be at least 1")
         if self.penalty_rows is not None and self.penalty_rows < 1:

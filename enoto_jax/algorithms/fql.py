@@ -18,29 +18,29 @@ from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import Backup, PolicyFn, QFn, Reduce
 from enoto_jax.algorithms.chunking import check_chunk, chunk_of, chunked
 from enoto_jax.algorithms.schedules import check_falling, falling
-from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import Pushed
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.flow import (
+    ACTIVATIONS,
     NormLastCritic,
     OneStep,
     Velocity,
     VelocityFn,
-    check_activation,
     integrate,
-    matching_loss,
 )
 from enoto_jax.nets.initialisers import Init, xavier_init
 from enoto_jax.nets.networks import check_sizes
 from enoto_jax.targets import TargetRule, mean_q
-from enoto_jax.types import Array, InputError, LossFn, Spec
+from enoto_jax.types import Array, InputError, LossFn, Spec, check_choice
 
 
 def flow_loss(velocity: VelocityFn) -> LossFn:
-    """Conditional flow matching of the data's actions, x0 ~ N(0, I) and t ~ U(0, 1) per row.
+    """mean_{B, A} (v(s, (1 - t) x0 + t a, t) - (a - x0))^2: conditional flow matching.
 
-    Steps of a chunk that are not valid do not count.
+    a are the data's actions, x0 ~ N(0, I), and t ~ U(0, 1) per row. Steps of a chunk that are not
+    valid do not count; the mean stays that over all.
     """
 
     def loss(params, state, batch, key):
@@ -48,8 +48,11 @@ def flow_loss(velocity: VelocityFn) -> LossFn:
         noise_key, time_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, batch.action.shape)
         time = jax.random.uniform(time_key, (*batch.reward.shape, 1))
-        pairs = (batch.observation, batch.action, noise, time)
-        return matching_loss(velocity, params, *pairs, batch.extras.get("valid")), {}
+        between = (1.0 - time) * noise + time * batch.action
+        wrong = velocity(params, batch.observation, between, time) - (batch.action - noise)
+        if (valid := batch.extras.get("valid")) is not None:
+            wrong = wrong * jnp.repeat(valid, wrong.shape[-1] // valid.shape[-1], axis=-1)
+        return jnp.mean(jnp.square(wrong)), {}
 
     return loss
 
@@ -99,7 +102,7 @@ class FlowConfig(AlgorithmConfig):
     def _check(self) -> None:
         check_sizes(self.n, self.hidden)
         check_chunk(self.chunk, self.returns)
-        check_activation(self.activation)
+        check_choice("activation", self.activation, ACTIVATIONS)
         if self.flow_steps < 1:
             raise InputError(f"flow_steps is {self.flow_steps}; it must be at least 1")
 
@@ -197,12 +200,6 @@ class fql(FlowConfig):
 
             return Pushed(mu, (*observation.shape[:-1], spec.action_size))
 
-        def act(state, key, observation, k):
-            return acting(state, observation).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return acting(state, observation).mode()
-
         def evaluates(state, key, observation):
             return acting(state, observation).sample(key)[0]
 
@@ -228,8 +225,7 @@ class fql(FlowConfig):
             },
             tracked=("critic",),
             tau=self.tau,
-            act=act,
-            mode=mode,
+            **acting_by(acting),
             evaluates=evaluates,
             q=critic_net.apply,
             critics=self.n,

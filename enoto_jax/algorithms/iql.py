@@ -10,20 +10,17 @@ import optax
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.awac import weighted_cloning
-from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import ClippedNormal, TanhNormal
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.initialisers import Init, orthogonal_init
 from enoto_jax.nets.networks import Critic, Gaussian, Value, check_sizes
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import InputError, Spec, check_choice
 
 _ORTHOGONAL = orthogonal_init(head_gain=2**0.5)
-ORDERS = {
-    "value,actor,critic": ("value", "actor", "critic"),  # IQL-code
-    "actor,critic,value": ("actor", "critic", "value"),  # CORL, Unifloral
-}
+ORDERS = ("value,actor,critic", "actor,critic,value")  # IQL-code; CORL and Unifloral
 
 
 class iql(AlgorithmConfig):
@@ -75,9 +72,7 @@ class iql(AlgorithmConfig):
           InputError: n, a width or decay_steps below 1, an expectile outside (0, 1), or an unknown
             order.
         """
-        if self.order not in ORDERS:
-            known = ", ".join(map(repr, ORDERS))
-            raise InputError(f"order is {self.order!r}; choose one of {known}")
+        check_choice("order", self.order, ORDERS)
         check_sizes(self.n, self.hidden)
         if not 0.0 < self.expectile < 1.0:
             raise InputError(f"iql: expectile is {self.expectile}; it lies between 0 and 1")
@@ -110,7 +105,7 @@ class iql(AlgorithmConfig):
         def values(state, batch):
             """V at both states, each [B]: in one pass, or in the pass that V's own step takes."""
             params, both = state.params["value"], (batch.observation, batch.next_observation)
-            if ORDERS[self.order][0] == "value":
+            if self.order.startswith("value"):
                 return value.apply(params, jnp.stack(both))
             return [value.apply(params, x) for x in both]
 
@@ -137,12 +132,6 @@ class iql(AlgorithmConfig):
             q_data = critic.apply(params, batch.observation, batch.action)
             return bellman.temporal_difference(q_data, y, weight, batch)
 
-        def act(state, key, observation, k):
-            return acting(state, observation).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return acting(state, observation).mode()
-
         def moments(state, observation):
             chosen = acting(state, observation)
             return chosen.mean, jnp.exp(chosen.log_std)
@@ -163,7 +152,7 @@ class iql(AlgorithmConfig):
                 "critic": (observation, action),
                 "value": (observation,),
             },
-            losses={name: losses[name] for name in ORDERS[self.order]},
+            losses={name: losses[name] for name in self.order.split(",")},
             optimisers={
                 "actor": optax.adam(rate),
                 "critic": optax.adam(self.critic_rate),
@@ -171,8 +160,7 @@ class iql(AlgorithmConfig):
             },
             tracked=("critic",),
             tau=self.tau,
-            act=act,
-            mode=mode,
+            **acting_by(acting),
             q=critic.apply,
             moments=moments if self.squashed else None,
             critics=self.n,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.core import Algorithm
 from enoto_jax.handover import OFFLINE_ACTOR
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import Spec, check_choice
 
 
 class pex(iql):
@@ -36,10 +36,7 @@ class pex(iql):
         Raises:
           InputError: unknown actor_actions, or what iql refuses.
         """
-        if self.actor_actions not in ("composite", "batch"):
-            raise InputError(
-                f"pex: actor_actions is {self.actor_actions!r}; choose 'composite' or 'batch'"
-            )
+        check_choice("pex: actor_actions", self.actor_actions, ("composite", "batch"))
         base = super().build(spec)
 
         def offline_mode(state, observation):

@@ -14,7 +14,7 @@ import optax
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.chunking import chunk_of, chunked
 from enoto_jax.algorithms.fql import FlowConfig, flow_loss
-from enoto_jax.core import Algorithm
+from enoto_jax.core import Algorithm, acting_by
 from enoto_jax.nets.distributions import BestOf, Pushed
 from enoto_jax.nets.flow import integrate
 from enoto_jax.targets import TargetRule, mean_q
@@ -63,14 +63,8 @@ class qc(FlowConfig):
 
             return BestOf(flow(state, observation), value, self.candidates)
 
-        def act(state, key, observation, k):
-            return acting(state, observation).sample(key, (k,))[0]
-
         def proposals(state, key, observation, k):
             return flow(state, observation).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return acting(state, observation).mode()
 
         def evaluates(state, key, observation):
             return acting(state, observation).sample(key)[0]
@@ -93,8 +87,7 @@ class qc(FlowConfig):
             },
             tracked=("critic",),
             tau=self.tau,
-            act=act,
-            mode=mode,
+            **acting_by(acting),
             evaluates=evaluates,
             proposals=proposals,
             q=critic_net.apply,

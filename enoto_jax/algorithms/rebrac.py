@@ -18,10 +18,10 @@ from enoto_jax.algorithms.schedules import check_falling, falling
 from enoto_jax.algorithms.td3 import ActFn, DeterministicConfig
 from enoto_jax.core import Algorithm
 from enoto_jax.exploration import Exploration, gaussian
-from enoto_jax.nets.flow import NormLastCritic, NormLastDeterministic, check_activation
+from enoto_jax.nets.flow import ACTIVATIONS, NormLastCritic, NormLastDeterministic
 from enoto_jax.nets.initialisers import Init, edac_init
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import Array, InputError, LossFn, Spec
+from enoto_jax.types import Array, InputError, LossFn, Spec, check_choice
 
 
 def _distance(one: Array, other: Array) -> Array:
@@ -145,7 +145,7 @@ class rebrac(DeterministicConfig):
         Raises:
           InputError: n, a width or the delay below 1; a negative coefficient.
         """
-        check_activation(self.activation)
+        check_choice("activation", self.activation, ACTIVATIONS)
         check_falling("cloning", self.cloning_decay_steps, self.cloning_floor)
         if min(self.actor_cloning, self.critic_cloning) < 0:
             raise InputError("actor_cloning and critic_cloning must be 0 or more")

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import Backup, CriticTerm, PolicyFn, QFn, Reduce, soft
-from enoto_jax.core import Algorithm, AlgorithmConfig
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets import networks as nets
 from enoto_jax.nets.distributions import TanhNormal
@@ -19,13 +19,13 @@ from enoto_jax.nets.ensembles import Noisy, SharedHead, SharedTrunk, ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.networks import check_sizes, positive
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import InputError, LossFn, Spec
+from enoto_jax.types import InputError, LossFn, Spec, check_choice
 
-ORDERS = {
-    "temperature,critic,actor": ("temperature", "critic", "actor"),  # d3rlpy, hence ENOTO
-    "temperature,actor,critic": ("temperature", "actor", "critic"),  # CORL, EDAC-code
-    "critic,actor,temperature": ("critic", "actor", "temperature"),  # RLPD, WSRL
-}
+ORDERS = (
+    "temperature,critic,actor",  # d3rlpy, hence ENOTO
+    "temperature,actor,critic",  # CORL, EDAC-code
+    "critic,actor,temperature",  # RLPD, WSRL
+)
 
 
 def actor_loss(q: QFn, policy: PolicyFn, reduce: Reduce) -> LossFn:
@@ -159,9 +159,7 @@ class sac(AlgorithmConfig):
           InputError: n, a width or actor_delay below 1, an unknown order, or options of the
             critics that cannot work.
         """
-        if self.order not in ORDERS:
-            known = ", ".join(map(repr, ORDERS))
-            raise InputError(f"order is {self.order!r}; choose one of {known}")
+        check_choice("order", self.order, ORDERS)
         if self.actor_delay < 1:
             raise InputError(f"actor_delay is {self.actor_delay}; it must be at least 1")
         hidden, critic_hidden = tuple(self.hidden), tuple(self.critic_hidden or self.hidden)
@@ -184,12 +182,6 @@ class sac(AlgorithmConfig):
 
         def acting(state, observation):
             return policy_of(state.params["actor"], observation)
-
-        def act(state, key, observation, k):
-            return acting(state, observation).sample(key, (k,))[0]
-
-        def mode(state, observation):
-            return acting(state, observation).mode()
 
         def moments(state, observation):
             chosen = acting(state, observation)
@@ -222,7 +214,7 @@ class sac(AlgorithmConfig):
                 "critic": (observation, action),
                 "temperature": (),
             },
-            losses={name: losses_of[name] for name in ORDERS[self.order]},
+            losses={name: losses_of[name] for name in self.order.split(",")},
             optimisers={
                 "actor": optax.adam(self.actor_rate),
                 "critic": optax.adam(self.critic_rate),
@@ -230,8 +222,7 @@ class sac(AlgorithmConfig):
             },
             tracked=("critic",),
             tau=self.tau,
-            act=act,
-            mode=mode,
+            **acting_by(acting),
             q=q,
             moments=moments,
             critics=self.n,

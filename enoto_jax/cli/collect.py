@@ -224,9 +224,8 @@ def _make(kind: str, path: Path, training: Training, known: dict[str, Any]) -> N
         joined = [np.concatenate(x) for x in zip(*(m[:6] for m in made))]
         transitions = Transition._make([*joined, {}])
         # Where the first set's last episode was cut, the data go on elsewhere.
-        transitions.truncated[len(made[0][2]) - 1] |= not transitions.terminated[
-            len(made[0][2]) - 1
-        ]
+        cut = len(made[0][2]) - 1
+        transitions.truncated[cut] |= not transitions.terminated[cut]
         more = {k: np.concatenate([m[-1][k] for m in made]) for k in made[0][-1]}
         write_d4rl(path, transitions, about, {f"infos/{k}": v for k, v in more.items()})
     elif kind.endswith("replay"):

@@ -123,28 +123,30 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         raise InputError(f"--env: {source.name} names no environment; give its id, or --env=none")
     if env_id is None and row.offline is None:
         raise InputError(f"--env=none: {method} has no offline phase, there is nothing to train")
+    limit = given.eval_max_steps
+    limit = saved.get("eval_max_steps") if limit is None else limit
     restored = given.restore or saved.get("restore")
     restore = Path(restored) if restored else None
     if restore is not None:
         _check_restore(restore, row, method, source.spec)
     return Plan(
-        method,
-        row,
-        source,
-        env_id,
-        tuple(seeds),
-        episodes,
-        final,
-        restore,
-        tuple(given.log),
-        given.keep,
-        given.eval_processes,
-        task,
-        tuple(arguments),
-        chosen,
-        saved.get("eval_max_steps") if given.eval_max_steps is None else given.eval_max_steps,
-        modules,
-        bounds,
+        method=method,
+        recipe=row,
+        source=source,
+        env_id=env_id,
+        seeds=tuple(seeds),
+        eval_episodes=episodes,
+        final_episodes=final,
+        restore=restore,
+        log=tuple(given.log),
+        keep=given.keep,
+        eval_processes=given.eval_processes,
+        task_given=task,
+        arguments=tuple(arguments),
+        chosen=chosen,
+        eval_max_steps=limit,
+        plugins=modules,
+        action_bounds=bounds,
     )
 
 

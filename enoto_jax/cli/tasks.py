@@ -11,7 +11,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
 
 from enoto_jax.cli import command
 from enoto_jax.data import minari
@@ -51,9 +50,9 @@ def cached() -> tuple[list[str], list[str]]:
     return d4rl, others
 
 
-def in_minari(root: Path | None = None) -> list[str]:
+def in_minari() -> list[str]:
     """The data sets in Minari's folder, as --task takes them."""
-    root = minari.root() if root is None else root
+    root = minari.root()
     names = ("main_data.hdf5", "metadata.json")  # the latter alone: arrow or parquet files
     found = {path.parents[1] for name in names for path in root.glob(f"**/data/{name}")}
     return sorted(minari.PREFIX + folder.relative_to(root).as_posix() for folder in found)

@@ -219,10 +219,10 @@ def default_out(plan: plans.Plan) -> Path:
     return Path("runs") / f"{plan.method}-{plan.source.name}".replace("/", "-")
 
 
-def run_command(argv: Sequence[str] | None = None) -> None:
+def run_command() -> None:
     """Parse the flags, train, and leave with the contract's exit code."""
     define()
-    code = command.execute(main, argv or sys.argv)
+    code = command.execute(main, sys.argv)
     hosts.leave(code)
     sys.exit(code)
 

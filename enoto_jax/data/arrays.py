@@ -310,7 +310,10 @@ def _count_timeouts(terminated: np.ndarray, max_episode_steps: int | None) -> np
     """Rows at which a step counter, set back at every episode's end, reaches the limit."""
     if max_episode_steps is None:
         return np.zeros(len(terminated), bool)
-    rows = np.arange(len(terminated))
-    starts = np.where(np.append(True, terminated[:-1]), rows, 0)
-    step = rows - np.maximum.accumulate(starts)
-    return step % max_episode_steps == max_episode_steps - 1
+    return step_numbers(terminated) % max_episode_steps == max_episode_steps - 1
+
+
+def step_numbers(last: np.ndarray) -> np.ndarray:
+    """The number of every row's step within its episode, from 0; `last` marks ends, bool `[N]`."""
+    rows = np.arange(len(last))
+    return rows - np.maximum.accumulate(np.where(np.append(True, last[:-1]), rows, 0))

@@ -8,7 +8,6 @@ virtual data sets, whose rows lie elsewhere in the same file or in files beside 
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,24 +38,6 @@ ATTRIBUTES = (
 _MOST_NAMES = 1000  # of arrays that are not read
 _SETTING = 8000  # bytes that an npz file's setting has at most
 _DEFLATED = 1032  # the most bytes that one compressed byte can stand for
-
-
-def peek(path: str | os.PathLike) -> files.Header:
-    """Reads and checks a file's keys, types and shapes, but none of its numbers.
-
-    Raises:
-        InputError: if the file is missing, damaged, not in D4RL's layout, or larger than memory.
-    """
-    return files.peek(opened, Path(path))
-
-
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads a file's arrays, checked: float32 and bool, by key, rewards and flags `[N]`.
-
-    Raises:
-        InputError: as `peek`, and for numbers that cannot be used (see `arrays.clean`).
-    """
-    return dict(files.read(opened, Path(path)).arrays)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from enoto_jax.data import arrays as flat
 from enoto_jax.data import files, words
 from enoto_jax.data.frames import Frames
 from enoto_jax.types import InputError
@@ -128,8 +129,7 @@ def _last_frames(frames: Frames) -> tuple[np.ndarray, str]:
     if (found := int(last.sum())) != (told := frames.info["total_episodes"]):
         return last, f"holds {found} episodes, meta/info.json says {told!r:.20}; copy it again"
     if "frame_index" in frames.types:
-        rows = np.arange(len(last))
-        step = rows - np.maximum.accumulate(np.where(np.append(True, last[:-1]), rows, 0))
+        step = flat.step_numbers(last)
         if (odd := frames.read("frame_index") != step).any():
             row = odd.argmax()
             return last, f"frame_index of row {row} is not {step[row]}: frames are missing there"

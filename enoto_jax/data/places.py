@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import gymnasium
+
 from enoto_jax.data import d4rl, files, lerobot, minari, ogbench, robomimic
 from enoto_jax.data.download import catalogue, resolve
 from enoto_jax.types import InputError
@@ -79,7 +81,7 @@ def locate(task: str, *, download: bool = True) -> Place:
 
 
 def _environment(task: str) -> str:
-    known = ENV_ID.fullmatch(task) and _is_registered(task)
+    known = ENV_ID.fullmatch(task) and task in gymnasium.registry
     return "is an environment; give it as --env, and --task a data set" if known else ""
 
 
@@ -119,11 +121,3 @@ def _bundled() -> Path:
             "package; give a D4RL id or the path of a data set"
         )
     return found[0]
-
-
-def _is_registered(env_id: str) -> bool:
-    try:
-        import gymnasium
-    except ImportError:
-        return False
-    return env_id in gymnasium.registry

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from enoto_jax.data import scores
@@ -127,9 +128,5 @@ def _number(value: Any) -> float:
 
 def _registered_limit(env_id: str | None) -> int | None:
     """The time limit that Gymnasium has for an environment, if both are known."""
-    try:
-        import gymnasium
-    except ImportError:
-        return None
     known = gymnasium.registry.get(env_id)
     return None if known is None else known.max_episode_steps

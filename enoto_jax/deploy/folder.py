@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from enoto_jax.recipes import registry, units
+from enoto_jax.recipes import registry
 from enoto_jax.runs import files
 from enoto_jax.runs.lock import locked
 from enoto_jax.types import InputError
@@ -47,15 +47,7 @@ def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
     for name, value in new.items():
         if name not in old or old[name] == value:
             continue
-        if name == "recipe" and _completed(old[name]) == value:
+        if name == "recipe" and registry.completed(old[name]) == value:
             continue
         what = {"data_hash": "data", "action_bounds": "action bounds"}.get(name, name)
         raise InputError(f"out: {out} {other}, with other {what}; give another folder")
-
-
-def _completed(recipe: Any) -> Any:
-    """A recipe of an older version with the defaults of what it did not know yet."""
-    try:
-        return json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
-    except InputError:
-        return recipe

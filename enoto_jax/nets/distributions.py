@@ -27,30 +27,8 @@ def _normal(mean: Array, log_std: Array, u: Array) -> Array:
     return -0.5 * (((u - mean) * jnp.exp(-log_std)) ** 2 + math.log(2 * math.pi)) - log_std
 
 
-def _log_prob(mean: Array, log_std: Array, u: Array) -> Array:
-    squash = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
-    return jnp.sum(_normal(mean, log_std, u) - squash, axis=-1)
-
-
-def sample(key: Key, mean: Array, log_std: Array, shape: tuple[int, ...] = ()) -> tuple:
-    """Draw actions with their log-densities, differentiable in mean and log_std.
-
-    Args:
-      key: consumed.
-      mean: [..., A], before tanh.
-      log_std: [..., A].
-      shape: further leading axes of samples.
-
-    Returns:
-      Actions [*shape, ..., A] and log-densities [*shape, ...].
-    """
-    u = mean + jnp.exp(log_std) * jax.random.normal(key, (*shape, *mean.shape))
-    return jnp.tanh(u), _log_prob(mean, log_std, u)
-
-
-def log_prob(mean: Array, log_std: Array, action: Array) -> Array:
-    """Log-density [...] of given actions [..., A], clipped just inside the bounds first."""
-    return _log_prob(mean, log_std, jnp.arctanh(jnp.clip(action, -_BOUND, _BOUND)))
+def _drawn(key: Key, mean: Array, log_std: Array, shape: tuple[int, ...]) -> Array:
+    return mean + jnp.exp(log_std) * jax.random.normal(key, (*shape, *mean.shape))
 
 
 def matched(mean: Array, log_std: Array) -> tuple[Array, Array]:
@@ -68,25 +46,6 @@ def matched(mean: Array, log_std: Array) -> tuple[Array, Array]:
     return centre, 0.5 * jnp.log(variance)
 
 
-def mode(mean: Array) -> Array:
-    """tanh(mean): what is called the deterministic action (not the density's exact mode)."""
-    return jnp.tanh(mean)
-
-
-def clipped_sample(
-    key: Key, mean: Array, log_std: Array, shape: tuple[int, ...] = ()
-) -> tuple[Array, Array]:
-    """Draw from N(mean, std^2) and clip: actions [*shape, ..., A], log-densities [*shape, ...]."""
-    u = mean + jnp.exp(log_std) * jax.random.normal(key, (*shape, *mean.shape))
-    action = jnp.clip(u, -1.0, 1.0)
-    return action, normal_log_prob(mean, log_std, action)
-
-
-def normal_log_prob(mean: Array, log_std: Array, action: Array) -> Array:
-    """Log-density [...] of actions [..., A] under N(mean, std^2), as if nothing were clipped."""
-    return jnp.sum(_normal(mean, log_std, action), axis=-1)
-
-
 class TanhNormal(NamedTuple):
     """tanh(N(mean, std^2)); mean and log_std [..., A] are before tanh."""
 
@@ -94,16 +53,21 @@ class TanhNormal(NamedTuple):
     log_std: Array
 
     def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Actions [*shape, ..., A] and log-densities [*shape, ...]."""
-        return sample(key, self.mean, self.log_std, shape)
+        """Actions [*shape, ..., A] and log-densities [*shape, ...], differentiable in both."""
+        u = _drawn(key, self.mean, self.log_std, shape)
+        return jnp.tanh(u), self._log_prob(u)
 
     def log_prob(self, action: Array) -> Array:
-        """[...] of actions [..., A]."""
-        return log_prob(self.mean, self.log_std, action)
+        """[...] of actions [..., A], which are clipped just inside the bounds first."""
+        return self._log_prob(jnp.arctanh(jnp.clip(action, -_BOUND, _BOUND)))
+
+    def _log_prob(self, u: Array) -> Array:
+        squash = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+        return jnp.sum(_normal(self.mean, self.log_std, u) - squash, axis=-1)
 
     def mode(self) -> Array:
-        """The deterministic action [..., A]."""
-        return mode(self.mean)
+        """tanh(mean) [..., A]: the deterministic action (not the density's exact mode)."""
+        return jnp.tanh(self.mean)
 
 
 class ClippedNormal(NamedTuple):
@@ -114,11 +78,12 @@ class ClippedNormal(NamedTuple):
 
     def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
         """Actions [*shape, ..., A] and log-densities [*shape, ...]."""
-        return clipped_sample(key, self.mean, self.log_std, shape)
+        action = jnp.clip(_drawn(key, self.mean, self.log_std, shape), -1.0, 1.0)
+        return action, self.log_prob(action)
 
     def log_prob(self, action: Array) -> Array:
-        """[...] of actions [..., A]."""
-        return normal_log_prob(self.mean, self.log_std, action)
+        """[...] of actions [..., A], as if nothing were clipped."""
+        return jnp.sum(_normal(self.mean, self.log_std, action), axis=-1)
 
     def mode(self) -> Array:
         """The deterministic action [..., A]."""

@@ -15,20 +15,10 @@ from flax import linen as nn
 
 from enoto_jax.nets.initialisers import Init, xavier_init
 from enoto_jax.nets.networks import Critic, Deterministic, LayerNorm, Network
-from enoto_jax.types import Array, InputError
+from enoto_jax.types import Array
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu}
 VelocityFn = Callable[[Any, Array, Array, Array], Array]  # (params, s, x, t) -> dx/dt [..., A]
-
-
-def check_activation(name: str) -> None:
-    """Refuse an activation that is not there.
-
-    Raises:
-      InputError: neither relu nor gelu.
-    """
-    if name not in ACTIVATIONS:
-        raise InputError(f"activation is {name!r}; choose {' or '.join(ACTIVATIONS)}")
 
 
 class _NormLast:
@@ -101,30 +91,3 @@ def integrate(
         return x + velocity(params, observation, x, time) / steps
 
     return jnp.clip(jax.lax.fori_loop(0, steps, euler, noise), -1.0, 1.0)
-
-
-def matching_loss(
-    velocity: VelocityFn,
-    params: Any,
-    observation: Array,
-    action: Array,
-    noise: Array,
-    time: Array,
-    valid: Array | None = None,
-) -> Array:
-    """mean_{B, A} (v(s, (1 - t) x0 + t a, t) - (a - x0))^2: conditional flow matching.
-
-    Args:
-      velocity: v(s, x, t).
-      params: its parameters.
-      observation: [B, D].
-      action: a, the data's, [B, A].
-      noise: x0 [B, A].
-      time: t in [0, 1], [B, 1].
-      valid: of chunks, which steps count, [B, h] of 0 and 1; the mean stays that over all.
-    """
-    between = (1.0 - time) * noise + time * action
-    wrong = velocity(params, observation, between, time) - (action - noise)
-    if valid is not None:
-        wrong = wrong * jnp.repeat(valid, wrong.shape[-1] // valid.shape[-1], axis=-1)
-    return jnp.mean(jnp.square(wrong))

@@ -21,7 +21,7 @@ from flax import linen as nn
 from enoto_jax.nets import distributions
 from enoto_jax.nets.cpu_kernels import matmul, normalise
 from enoto_jax.nets.initialisers import Init, torch_init
-from enoto_jax.types import Array, InputError, Params
+from enoto_jax.types import Array, InputError, Params, check_choice
 
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 _computing = ContextVar("computing", default=jnp.float32)
@@ -34,8 +34,7 @@ def computing(precision: str) -> Iterator[None]:
     Raises:
       InputError: neither float32 nor bf16.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; choose {' or '.join(PRECISIONS)}")
+    check_choice("precision", precision, PRECISIONS)
     before = _computing.set(PRECISIONS[precision])
     try:
         yield

@@ -175,8 +175,7 @@ def _check_shapes(recipe: Recipe, spec: Spec, built: Built) -> None:
         batch = example_rows(spec, offline, recipe.offline.batch_size)
         jax.eval_shape(lambda s, b, k: core.update(offline, s, b, k)[0], before, batch, key)
     jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
-    difference = differences(state, after)
-    if difference:
+    if difference := differences(state, after):
         raise InputError(f"the hand-over's state is not what the online update keeps: {difference}")
 
 

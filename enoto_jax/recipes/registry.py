@@ -205,6 +205,17 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
         raise InputError(f"--config: not a recipe of this version: {error}") from error
 
 
+def completed(tree: Any) -> Any:
+    """A recipe in config.json, with the defaults of what its version did not know yet.
+
+    Where it names units or options that this version does not know, it is returned unchanged.
+    """
+    try:
+        return units.to_json(from_json(tree))
+    except InputError:
+        return tree
+
+
 def _read(node: Any) -> Any:
     """A plain value, a tuple of them, or a unit."""
     if isinstance(node, Mapping) and "unit" in node:

@@ -74,6 +74,14 @@ def _plugged(about: str, offline: AlgorithmConfig, online: AlgorithmConfig, **op
     )
 
 
+def _with(row: Recipe, offline: dict[str, Any] | None = None, **online) -> Recipe:
+    """The row with these numbers of its phases replaced."""
+    if offline is not None:
+        assert row.offline is not None
+        row = dataclasses.replace(row, offline=dataclasses.replace(row.offline, **offline))
+    return dataclasses.replace(row, online=dataclasses.replace(row.online, **online))
+
+
 _weighted = targets.weighted_min_pair()
 _sunrise = exploration.sunrise()
 _enoto: dict[str, Any] = {"target": _weighted, "exploration": _sunrise}
@@ -157,8 +165,7 @@ def _warm_started(about: str, calibrate: bool) -> Recipe:
         calibrate=calibrate,
     )
     online = sac(**_wsrl, backup=bellman.sampled(), actor_delay=4)
-    row = _plugged(about, offline, online, transform=_inside)
-    return dataclasses.replace(row, online=dataclasses.replace(row.online, warmup=5_000, utd=4))
+    return _with(_plugged(about, offline, online, transform=_inside), warmup=5_000, utd=4)
 
 
 # Standardised actions are unbounded; the environment clips.
@@ -172,27 +179,12 @@ _lapo_transform = transforms.transform(
 
 def _latent(about: str, online: AlgorithmConfig, offline: AlgorithmConfig | None = None) -> Recipe:
     row = _same(about, online, offline, transform=_lapo_transform)
-    phases = {
-        k: dataclasses.replace(getattr(row, k), batch_size=512) for k in ("offline", "online")
-    }
-    return dataclasses.replace(row, **phases)
+    return _with(row, {"batch_size": 512}, batch_size=512)
 
 
 # CORL's fine-tuning of ReBRAC: half of a batch of 256 is data; the actor's cloning falls by half.
 _rebrac = rebrac()
 _rebrac_online = rebrac(critic_cloning=0.0, cloning_decay_steps=ONLINE_STEPS)
-
-
-def _larger_batches(row: Recipe) -> Recipe:
-    """Offline, as in ReBRAC's locomotion."""
-    assert row.offline is not None
-    return dataclasses.replace(row, offline=dataclasses.replace(row.offline, batch_size=1024))
-
-
-def _collecting_first(row: Recipe) -> Recipe:
-    """The offline policy acts for 5,000 steps before the first online update (Q-chunking)."""
-    return dataclasses.replace(row, online=dataclasses.replace(row.online, warmup=5_000))
-
 
 _SCRATCH = {
     "sac": _online("SAC from scratch", sac(n=2, hidden=(256, 256))),
@@ -227,11 +219,7 @@ _enoto_plus = _plugged(
         actor_delay=4,
     ),
 )
-_PLUS = {
-    "enoto_plus": dataclasses.replace(
-        _enoto_plus, online=dataclasses.replace(_enoto_plus.online, warmup=5_000, utd=4)
-    )
-}
+_PLUS = {"enoto_plus": _with(_enoto_plus, warmup=5_000, utd=4)}
 _ENSEMBLES = {
     "sac_n": _same("SAC-N offline and online (An et al. 2021)", sac(**_sac_n)),
     "ro2o": Recipe(
@@ -325,21 +313,20 @@ _LATENT = {
         _lapo_n,
     ),
 }
-_NEAR_THE_DATA = {
-    "rebrac": _larger_batches(
-        Recipe(
-            "ReBRAC (Tarasov et al. 2023): cloning in the actor's and the critics' loss",
-            offline=Phase(_rebrac, OFFLINE_STEPS),
-            handover=handover.carry(),
-            online=Phase(_rebrac_online, ONLINE_STEPS, replay=replay.mixed()),
-        )
+_NEAR_THE_DATA = {  # offline, ReBRAC has larger batches in locomotion
+    "rebrac": Recipe(
+        "ReBRAC (Tarasov et al. 2023): cloning in the actor's and the critics' loss",
+        offline=Phase(_rebrac, OFFLINE_STEPS, batch_size=1024),
+        handover=handover.carry(),
+        online=Phase(_rebrac_online, ONLINE_STEPS, replay=replay.mixed()),
     ),
-    "enoto_rebrac": _larger_batches(
+    "enoto_rebrac": _with(
         _plugged(
             "ENOTO on ReBRAC: N critics; cloning dropped, WeightedMinPair, SUNRISE",
             rebrac(n=10),
             rebrac(n=10, actor_cloning=0.0, critic_cloning=0.0, **_enoto),
-        )
+        ),
+        {"batch_size": 1024},
     ),
     "fql": _same("FQL (Park et al. 2025): one-step policy and a flow", fql(), transform=_inside),
     "enoto_fql": _same(
@@ -369,7 +356,8 @@ _CHUNKS = {
         transform=_inside,
     ),
 }
-_CHUNKS = {name: _collecting_first(row) for name, row in _CHUNKS.items()}
+# The offline policy acts for 5,000 steps before the first online update.
+_CHUNKS = {name: _with(row, warmup=5_000) for name, row in _CHUNKS.items()}
 
 RECIPES: dict[str, Recipe] = (
     _SCRATCH

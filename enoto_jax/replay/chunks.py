@@ -85,9 +85,6 @@ class Chunked(Replay):
     def needs_data(self) -> bool:  # type: ignore[override]
         return self.starts.needs_data
 
-    def counts(self, batch_size):
-        return self.starts.counts(batch_size)
-
     def start(self, rows):
         return self.starts.start(rows)
 

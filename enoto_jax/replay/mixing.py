@@ -50,10 +50,6 @@ class Replay(Unit):
         """A batch, with so many transitions inserted so far."""
         raise NotImplementedError
 
-    def counts(self, batch_size: int) -> tuple[int, int] | None:
-        """How many of a batch come from the data set and the ring; None: drawn from the union."""
-        return None
-
     def start(self, rows: int) -> Any:
         """The policy's own state beside a data set of so many rows."""
         return ()
@@ -82,9 +78,6 @@ class online_only(Replay):
 
     def sample(self, stored, data, key, batch_size, inserted):
         return ring.sample(stored.ring, key, batch_size, jnp.minimum(inserted, self.capacity))
-
-    def counts(self, batch_size):
-        return 0, batch_size
 
 
 class append(Replay):
@@ -115,7 +108,8 @@ class mixed(Replay):
             ring.sample(stored.ring, new_key, new, jnp.minimum(inserted, self.capacity)),
         )
 
-    def counts(self, batch_size):
+    def counts(self, batch_size: int) -> tuple[int, int]:
+        """How many of a batch come from the data set and from the ring."""
         old = round(self.fraction * batch_size)
         return old, batch_size - old
 

@@ -17,27 +17,26 @@ FANOUT = 16
 Levels = tuple[Array, ...]
 
 
-def build(priorities: Array, fanout: int = FANOUT) -> Levels:
+def build(priorities: Array) -> Levels:
     """The tree over priorities [R], none negative; what is added at the end is never drawn."""
     levels: list[Array] = []
     while not levels or len(priorities) > 1:
-        missing = -len(priorities) % fanout
-        levels.append(jnp.pad(priorities, (0, missing)).reshape(-1, fanout))
+        missing = -len(priorities) % FANOUT
+        levels.append(jnp.pad(priorities, (0, missing)).reshape(-1, FANOUT))
         priorities = jnp.sum(levels[-1], axis=1)
     return tuple(levels)
 
 
 def get(levels: Levels, rows: Array) -> Array:
     """Priorities [...] of rows [...]."""
-    fanout = levels[0].shape[1]
-    return levels[0][rows // fanout, rows % fanout]
+    return levels[0][rows // FANOUT, rows % FANOUT]
 
 
 def put(levels: Levels, rows: Array, priorities: Array) -> Levels:
     """The tree with new priorities [B] of rows [B]; a row that is there twice has one priority."""
     changed = []
     for level in levels:
-        nodes, children = jnp.divmod(rows, level.shape[1])
+        nodes, children = jnp.divmod(rows, FANOUT)
         changed.append(level.at[nodes, children].set(priorities))
         rows, priorities = nodes, jnp.sum(changed[-1][nodes], axis=1)
     return tuple(changed)
@@ -60,5 +59,5 @@ def draw(levels: Levels, key: Key, count: int) -> Array:
         # Rounding may lift a sum at a child of 0, which must not be taken for that.
         total = jnp.max(jnp.where(children > 0, upto, 0.0), axis=1)
         reached = (children > 0) & (upto >= (number * total)[:, None])
-        nodes = nodes * level.shape[1] + jnp.argmax(reached, axis=1)
+        nodes = nodes * FANOUT + jnp.argmax(reached, axis=1)
     return nodes

@@ -37,14 +37,13 @@ class Estimate(NamedTuple):
 def _estimate(
     statistic: Callable[..., np.ndarray],
     samples: Scores,
-    seed: int,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
     value = statistic(*samples, axis=-1)
     counts = [sample.shape[-1] for sample in samples]
     if min(counts) < intervals.ENOUGH:
         return Estimate(value, None, None)
-    rng, found = np.random.default_rng(seed), []
+    rng, found = np.random.default_rng(0), []
     for _ in range(SAMPLES // 100):  # what a curve's resamples take in memory
         drawn = [
             sample[..., rng.integers(n, size=(100, n - 1))]
@@ -64,35 +63,33 @@ def _middle_half(*tasks: np.ndarray, axis: int) -> np.ndarray:
     return stats.trim_mean(np.concatenate(tasks, axis), 0.25, axis)
 
 
-def iqm(scores: Scores, seed: int = 0) -> Estimate:
+def iqm(scores: Scores) -> Estimate:
     """Interquartile mean: the mean of the middle half of all runs of all tasks.
 
     Args:
         scores: `[task][..., S]`; leading axes (steps of a curve) are those of the result.
-        seed: Of the resampling.
     """
-    return _estimate(_middle_half, [np.asarray(own, float) for own in scores], seed)
+    return _estimate(_middle_half, [np.asarray(own, float) for own in scores])
 
 
-def optimality_gap(scores: Scores, target: float = TARGET, seed: int = 0) -> Estimate:
-    """By how much runs fall short of the target on average: mean of target - min(score, target)."""
-    short = [target - np.minimum(np.asarray(own, float), target) for own in scores]
-    return _estimate(_mean, short, seed, (0.0, np.inf))
+def optimality_gap(scores: Scores) -> Estimate:
+    """By how much runs fall short of TARGET on average: mean of TARGET - min(score, TARGET)."""
+    short = [TARGET - np.minimum(np.asarray(own, float), TARGET) for own in scores]
+    return _estimate(_mean, short, (0.0, np.inf))
 
 
-def profile(scores: Scores, levels: np.ndarray, seed: int = 0) -> Estimate:
+def profile(scores: Scores, levels: np.ndarray) -> Estimate:
     """Performance profile: the share of runs whose score is above each level; `[len(levels)]`."""
     above = [(np.asarray(own) > np.asarray(levels)[:, None]).astype(float) for own in scores]
-    return _estimate(_mean, above, seed, (0.0, 1.0))
+    return _estimate(_mean, above, (0.0, 1.0))
 
 
-def improvement(ours: Scores, theirs: Scores, seed: int = 0) -> Estimate:
+def improvement(ours: Scores, theirs: Scores) -> Estimate:
     """Probability that a run of ours beats one of theirs on a task; ties count half, mean of tasks.
 
     Args:
         ours: `[task][S]`.
         theirs: The same tasks in the same order.
-        seed: Of the resampling.
     """
 
     def statistic(*both: np.ndarray, axis: int) -> np.ndarray:
@@ -105,7 +102,7 @@ def improvement(ours: Scores, theirs: Scores, seed: int = 0) -> Estimate:
         return np.mean(found, axis=0)
 
     samples = [np.asarray(own, float) for own in (*ours, *theirs)]
-    return _estimate(statistic, samples, seed, (0.0, 1.0))
+    return _estimate(statistic, samples, (0.0, 1.0))
 
 
 def complete_block(found: Mapping[str, set[str]]) -> tuple[list[str], list[str]]:

@@ -23,6 +23,7 @@ from enoto_jax.report.evaluations import (
     Row,
     Rows,
     evaluation_at,
+    metric_for,
     metric_of,
     read_evaluations,
     series,
@@ -128,6 +129,14 @@ def key(counts: Iterable[int]) -> list[Any]:
     return found
 
 
+def offline_share(ends: Mapping[str, float]) -> float:
+    """How much of a figure's width is the offline phase's, of phases that end at these steps.
+
+    True to scale where that can be read: the online part is what the figure is about.
+    """
+    return float(np.clip(ends["offline"] / max(1.0, sum(ends.values())), 0.25, 0.4))
+
+
 def _panels(
     figure: Figure, ends: Mapping[str, float], y_labels: Sequence[str]
 ) -> list[dict[str, Axes]]:
@@ -144,9 +153,7 @@ def _panels(
     shown = [phase for phase in PHASES if phase in ends]
     widths = [1.0]
     if len(shown) == 2:
-        # True to scale where that can be read: the online part is what the figure is about.
-        share = ends["offline"] / max(1.0, ends["offline"] + ends["online"])
-        share = float(np.clip(share, 0.25, 0.4))
+        share = offline_share(ends)
         widths = [share, 1 - share]
     # No gap between the panels, so the margin around them is the rectangle's.
     figure.set_layout_engine("constrained", w_pad=0, wspace=0, rect=(0.01, 0, 0.98, 1))
@@ -328,9 +335,8 @@ def compare(
         InputError: The evaluations of a run cannot be read, or none is online.
     """
     rows = {label: [read_evaluations(run) for run in own] for label, own in runs.items()}
-    if metric is None:  # a score and a return do not belong on one axis
-        metrics = {metric_of(run) for own in rows.values() for run in own}
-        metric = "score" if metrics == {"score"} else "return_mean"
+    if metric is None:
+        metric = metric_for(run for own in rows.values() for run in own)
     phases = PHASES if offline else ("online",)
     curves = {
         phase: [

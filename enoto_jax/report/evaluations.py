@@ -70,6 +70,11 @@ def metric_of(rows: Sequence[Row]) -> str:
     return "score" if any(np.isfinite(row["score"]) for row in rows) else "return_mean"
 
 
+def metric_for(evaluations: Iterable[Sequence[Row]]) -> str:
+    """The same for several runs: the score where all have it, as returns are on another scale."""
+    return "score" if {metric_of(rows) for rows in evaluations} == {"score"} else "return_mean"
+
+
 def series(
     rows: Sequence[Row], phase: str, metric: str
 ) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -96,8 +96,7 @@ def _panels(ends: Mapping[str, float], y_label: str) -> tuple[dict[str, Any], di
     shown = [phase for phase in PHASES if ends.get(phase, 0) > 0] or list(ends)[:1]
     share = 1.0
     if len(shown) == 2:
-        share = ends["offline"] / max(1.0, ends["offline"] + ends["online"])
-        share = float(np.clip(share, 0.25, 0.4))
+        share = lines.offline_share(ends)
     domains = {"offline": [0, share], "online": [share if len(shown) == 2 else 0, 1]}
     layout: dict[str, Any] = {"yaxis": {"title": {"text": y_label}}, "shapes": []}
     axes = {}

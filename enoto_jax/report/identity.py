@@ -40,16 +40,8 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting of the recipe by its path.
-
-    A recipe of an older version gets the defaults of what it did not know yet.
-    """
-    recipe = config.get("recipe") or {}
-    try:
-        recipe = json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
-    except InputError:
-        pass  # one's own units, or settings that are gone: as it was written
-    found = flat(recipe)
+    """Every setting of the recipe by its path; see `registry.completed`."""
+    found = flat(registry.completed(config.get("recipe") or {}))
     found.pop("about", None)
     return found
 
@@ -64,7 +56,7 @@ def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:
         own = domains.for_task(own, config["method"], str(config.get("task", "")))
     except (InputError, KeyError):
         return {}
-    known: dict[str, list[Any]] = {path: [v] for path, v in flat(_plain(own)).items()}
+    known: dict[str, list[Any]] = {path: [v] for path, v in flat(units.to_json(own)).items()}
     for budget in BUDGETS.values():
         changes = dict(budget.overrides)
         if budget.ensemble is not None:
@@ -72,7 +64,7 @@ def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:
         for path, value in changes.items():
             for name in (path, f"offline.{path}", f"online.{path}"):
                 if name in known:
-                    known[name].append(_plain(value))
+                    known[name].append(units.to_json(value))
     return known
 
 
@@ -109,10 +101,6 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(units.to_json(value)))
 
 
 def differences(tables: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -176,7 +176,7 @@ def _places(ends: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     shown = [phase for phase in PHASES if ends[phase]] or ["online"]
     if len(shown) == 1:
         return {shown[0]: (0.0, 1.0)}
-    share = float(np.clip(ends["offline"] / sum(ends.values()), 0.25, 0.4))
+    share = curves.offline_share(ends)
     return {"offline": (0.0, share), "online": (share, 1 - share)}
 
 

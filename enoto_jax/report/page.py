@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from enoto_jax.report import aggregate, figures, intervals, metrics, paired, tables
+from enoto_jax.report.evaluations import metric_for
 from enoto_jax.report.identity import differences, flat
 from enoto_jax.report.runs import Run
 from enoto_jax.runs.files import plain
@@ -34,7 +35,6 @@ def build(
     runs: Sequence[Run],
     problems: Sequence[str] = (),
     published: Published | None = None,
-    made: datetime.datetime | None = None,
 ) -> str:
     """The page.
 
@@ -42,7 +42,6 @@ def build(
         runs: Of `runs.find`.
         problems: Lines on what was left out.
         published: task -> name -> (online environment steps, score) pairs to lay over.
-        made: When; now by default.
 
     Raises:
         InputError: Plotly or Jinja is not installed.
@@ -69,7 +68,7 @@ def build(
     drawn, training, sections = {}, {}, []
     for number, task in enumerate(tasks):
         own = {row: [run.rows for run in cells[task, row]] for row in rows if (task, row) in cells}
-        metric = tables.metric_for(r for evaluations in own.values() for r in evaluations)
+        metric = metric_for(r for evaluations in own.values() for r in evaluations)
         drawn[f"task-{number}"] = figures.curves(own, metric, styles, published.get(task))
         first = next(run for run in runs if run.task == task)
         by_row = {row: cells[task, row] for row in own}
@@ -106,7 +105,7 @@ def build(
         tables=tables.by_metric(table),
         training=json.dumps(plain(training)).replace("<", "\\u003c"),
         explained=metrics.EXPLAINED,
-        made=(made or datetime.datetime.now()).strftime("%Y-%m-%d %H:%M"),
+        made=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
         provenance=tables.provenance(runs),
         commands=list(dict.fromkeys(filter(None, (run.config.get("command") for run in runs)))),
         enough=intervals.ENOUGH,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from enoto_jax.report import aggregate, figures, intervals, paired, stats
-from enoto_jax.report.evaluations import COLUMNS, Row, metric_of
+from enoto_jax.report.evaluations import COLUMNS, Row, metric_for
 from enoto_jax.report.runs import Run
 
 SCORES = {
@@ -28,10 +28,6 @@ HANDOVER = {
     "area": "area under the online curve",
     "regret": "regret",
 }
-
-
-def metric_for(evaluations: Iterable[Sequence[Row]]) -> str:
-    return "score" if {metric_of(rows) for rows in evaluations} == {"score"} else "return_mean"
 
 
 def by_metric(table: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

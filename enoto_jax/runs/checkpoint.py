@@ -53,7 +53,7 @@ class Checkpoints:
           number: grows over the run's whole life.
           state: host arrays, of which nobody else changes the memory.
           record: JSON and arrays; phase and step among it.
-          kind: "latest" or "best".
+          kind: "latest", "best" or "handover".
 
         Raises:
           RunError: this or the save before it cannot be written; older ones are whole.
@@ -70,31 +70,31 @@ class Checkpoints:
             with _writing(manager.directory):
                 manager.wait_until_finished()
 
-    def record(self, handover: bool = False, best: bool = False) -> dict[str, Any] | None:
-        """The newest checkpoint's record, or None when there is none.
+    def record(self, kind: str = "latest") -> dict[str, Any] | None:
+        """The record of the newest checkpoint of a kind, or None when there is none.
 
         Raises:
           InputError: it is damaged, or of another version.
         """
-        manager = self._manager(handover, best)
+        manager = self._managers[kind]
         try:
             step = manager.latest_step()
             return None if step is None else _record(manager, step)
         except Damaged as damage:
             raise InputError(f"{manager.directory}: cannot restore: {damage}") from damage
 
-    def restore(self, template: Any, handover: bool = False, best: bool = False) -> Any:
-        """The newest checkpoint's arrays, on the host.
+    def restore(self, template: Any, kind: str = "latest") -> Any:
+        """The arrays of the newest checkpoint of a kind, on the host.
 
         Args:
           template: a tree of arrays or shapes as saved.
-          handover: the kept end of the offline phase instead.
-          best: the train state of the best evaluation instead.
+          kind: "latest", "best", of the best evaluation, or "handover", the kept end of the offline
+            phase.
 
         Raises:
           InputError: the files are damaged, or hold other arrays than the template.
         """
-        manager = self._manager(handover, best)
+        manager = self._managers[kind]
         try:
             return _state(manager, manager.latest_step(), template)
         except Damaged as damage:
@@ -181,9 +181,6 @@ class Checkpoints:
         for manager in self._managers.values():
             with _writing(manager.directory):
                 manager.close()
-
-    def _manager(self, handover: bool, best: bool) -> ocp.CheckpointManager:
-        return self._managers["best" if best else "handover" if handover else "latest"]
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from enoto_jax.recipes import registry, units
+from enoto_jax.recipes import registry
 from enoto_jax.runs import files
 from enoto_jax.runs.lock import locked
 from enoto_jax.types import InputError
@@ -110,7 +110,7 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     if not (folder / "config.json").exists():
         return
     old, new = config_of(folder), json.loads(json.dumps(config))
-    old = {**old, "recipe": _completed(old.get("recipe"))}
+    old = {**old, "recipe": registry.completed(old.get("recipe"))}
     if not began(folder, steps := new["recipe"]["online"]["steps"]):
         old["recipe"]["online"]["steps"] = steps
     if isinstance(old["recipe"], Mapping):  # a description, not a setting
@@ -126,11 +126,3 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
             f"--out: {folder} holds another run: its {name} is {one!r}, now {two!r}; give another "
             "folder, or the flags that it was started with"
         )
-
-
-def _completed(recipe: Any) -> Any:
-    """A recipe of an older version with the defaults of what it did not know yet."""
-    try:
-        return json.loads(json.dumps(units.to_json(registry.from_json(recipe))))
-    except InputError:
-        return recipe

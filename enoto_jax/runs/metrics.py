@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,39 @@ import numpy as np
 
 from enoto_jax.runs import files, hosts
 from enoto_jax.runs.dashboards import Sink
+
+
+def evaluation_rows(
+    phase: str,
+    step: int,
+    seeds: Sequence[int],
+    returns: np.ndarray,
+    success: np.ndarray,
+    scores: Sequence[float] | np.ndarray | None,
+) -> Iterator[dict[str, Any]]:
+    """A row of evaluations.csv for each seed, without its time.
+
+    Args:
+      phase: offline or online.
+      step: of that phase.
+      seeds: their numbers [S].
+      returns: [S, E].
+      success: [S, E], of 0 and 1; NaN where the environment tells none.
+      scores: [S], or None where the task has no reference returns.
+    """
+    known = [None] * len(returns) if scores is None else scores
+    for seed, own, score, rate in zip(seeds, returns, known, success.mean(axis=1)):
+        yield {
+            "phase": phase,
+            "step": step,
+            "env_steps": 0 if phase == "offline" else step,
+            "seed": seed,
+            "return_mean": own.mean(),
+            "return_std": own.std(),
+            "score": score,
+            "success": rate,
+            "episodes": len(own),
+        }
 
 
 class Rows:
@@ -69,36 +102,17 @@ class Rows:
           phase: offline or online.
           step: of that phase.
           returns: [S, E].
-          success: [S, E], of 0 and 1; NaN where the environment tells none.
-          scores: [S], or None where the task has no reference returns.
+          success: [S, E], see `evaluation_rows`.
+          scores: [S], or None.
           wall_s: of the run so far.
 
         Returns:
           "score" or "return", and its mean over seeds.
         """
-        means = returns.mean(axis=1)
-        self._evaluations.append(
-            {
-                "phase": phase,
-                "step": step,
-                "env_steps": 0 if phase == "offline" else step,
-                "seed": seed,
-                "return_mean": own.mean(),
-                "return_std": own.std(),
-                "score": score,
-                "success": rate,
-                "episodes": len(own),
-                "wall_s": round(wall_s, 2),
-            }
-            for seed, own, score, rate in zip(
-                self._seeds,
-                returns,
-                [None] * len(means) if scores is None else scores,
-                success.mean(axis=1),
-            )
-        )
+        rows = evaluation_rows(phase, step, self._seeds, returns, success, scores)
+        self._evaluations.append({**row, "wall_s": round(wall_s, 2)} for row in rows)
         name = "return" if scores is None else "score"
-        value = float(np.mean(means if scores is None else scores))
+        value = float(np.mean(returns.mean(axis=1) if scores is None else scores))
         self._tell(step, {f"{phase}/evaluation/{name}": value})
         return name, value
 

@@ -25,6 +25,7 @@ from enoto_jax.types import InputError, Spec
 
 KINDS = ("last", "best", "before")
 WHICH = {"latest": "last", "best": "best", "handover": "handover"}  # what people say -> a kind
+_SAVED_AS = {kind: name for name, kind in WHICH.items()}
 
 
 class Kept(NamedTuple):
@@ -260,7 +261,7 @@ def kept_seeds(folder: Path, kind: str = "last") -> Kept:
         if kind == "last" and phase == "online":
             state = checkpoints.restore_part({"train": shapes})["train"]
         else:
-            state = checkpoints.restore(shapes, kind == "handover", kind == "best")
+            state = checkpoints.restore(shapes, _SAVED_AS[kind])
     state = jax.tree.map(np.asarray, state)
     return Kept(algorithm, state, transform, kind, phase, step, None, config)
 
@@ -297,7 +298,7 @@ def _check_seed(folder: Path, config: Mapping[str, Any], seed: int) -> None:
 
 
 def _record(checkpoints: Checkpoints, folder: Path, kind: str) -> dict[str, Any]:
-    found = checkpoints.record(kind == "handover", kind == "best")
+    found = checkpoints.record(_SAVED_AS[kind])
     if found is None:
         of = {"handover": "of its hand-over", "best": "of an evaluation"}.get(kind, "yet")
         raise InputError(f"{folder} has no checkpoint {of}; train it further, or take another kind")

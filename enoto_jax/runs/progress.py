@@ -11,7 +11,7 @@ from typing import TextIO
 from enoto_jax.runs.timing import Timing
 
 UNITS = {"offline": "update", "online": "step"}
-_REDRAW_S = 0.1
+_REDRAW_S, _EVERY_S = 0.1, 10.0  # least seconds between two lines, on a terminal and elsewhere
 _LEAST_BAR = 10
 # Enough to say how long a phase takes: so many seconds of so many steps, or many seconds.
 _MEASURED_S, _MEASURED_STEPS, _MEASURED_LONG_S = 2.0, 100, 10.0
@@ -74,8 +74,8 @@ class Clock:
 class Progress:
     """The progress of one phase.
 
-    A terminal shows one line, which is redrawn. A log file gets a plain line every `every_s`
-    seconds and after every evaluation. Compilation counts in neither the rate nor the time left.
+    A terminal shows one line, which is redrawn. A log file gets a plain line every
+    10 seconds and after every evaluation. Compilation counts in neither the rate nor the time left.
 
     Args:
         phase: "offline" or "online".
@@ -83,7 +83,6 @@ class Progress:
         initial: Steps that an earlier start of the run has done already.
         clock: The run's time; without it, the time since this object was made.
         stream: Where to write; stderr when None.
-        every_s: Least seconds between two plain lines; an evaluation prints one at once.
     """
 
     def __init__(
@@ -93,14 +92,13 @@ class Progress:
         initial: int = 0,
         clock: Clock | None = None,
         stream: TextIO | None = None,
-        every_s: float = 10.0,
     ) -> None:
         global _shown
         self._stream = sys.stderr if stream is None else stream
         self._phase, self._total, self._n, self._score = phase, total, initial, ""
         self._begun = monotonic()
         self._clock = clock
-        self._every_s, self._shown_at = every_s, self._begun
+        self._shown_at = self._begun
         self._shown: tuple[int, str] | None = None
         self._from = (initial, self._seconds())
         self._eval_s: float | None = None
@@ -118,7 +116,7 @@ class Progress:
         if self._n - n < steady:
             self._from = (self._n, self._seconds())
         self._announce()
-        if monotonic() - self._shown_at >= (_REDRAW_S if self._terminal else self._every_s):
+        if monotonic() - self._shown_at >= (_REDRAW_S if self._terminal else _EVERY_S):
             self._show()
 
     def score(self, text: str) -> None:

@@ -90,7 +90,7 @@ class Saving:
             last = step if found.get("position") is None else step - 1
             cut_back(phase, last)
             self.checkpoints.forget_best(self._number(phase, last))
-            best = self.checkpoints.record(best=True)
+            best = self.checkpoints.record("best")
             return found, best["mean"] if best else None
 
         found, best = hosts.from_first(here)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from enoto_jax.envs.gym import Env, check_spec
 from enoto_jax.recipes import plugins
 from enoto_jax.runs import files, policies
 from enoto_jax.runs.folder import config_of
+from enoto_jax.runs.metrics import evaluation_rows
 from enoto_jax.training.evaluate import Evaluation, Evaluator, acting, check_number
 from enoto_jax.training.record import HANDOVER, evaluation_number
 from enoto_jax.training.seeds import SeedMap
@@ -53,7 +54,7 @@ class Again:
         self._is_own = self.env.text == config["env"]
         kind = policies.kind_of(which)
         begun = policies.holder(folder, kind)
-        self.found = found = policies.kept_seeds(begun, kind)
+        found = policies.kept_seeds(begun, kind)
         rows = np.asarray([found.config["seeds"].index(seed) for seed in self.seeds])
         self.found = found._replace(state=jax.tree.map(lambda x: x[rows], found.state))
         self._spec = Spec(len(found.transform.observation_shift), len(found.transform.action_shift))
@@ -95,31 +96,14 @@ class Again:
         return self._rows(seen)
 
     def _rows(self, seen: Evaluation) -> list[dict[str, Any]]:
-        means, known = seen.returns.mean(axis=1), self._reference()
-        scored: list[float | None] = [None] * len(means)
+        found, known, scored = self.found, self._reference(), None
         if known is not None:
-            low, high = known
-            scored = [float(x) for x in scores.normalised_score(means, (low, high))]
-        rates: list[float | None] = [None] * len(means)
-        if seen.success is not None:
-            rates = [float(x) for x in seen.success.mean(axis=1)]
-        found = self.found
-        return [
-            {
-                "phase": found.phase,
-                "step": found.step,
-                "env_steps": found.step if found.phase == "online" else 0,
-                "seed": seed,
-                "return_mean": float(own.mean()),
-                "return_std": float(own.std()),
-                "score": score,
-                "success": rate,
-                "episodes": len(own),
-            }
-            for seed, own, score, rate in zip(self.seeds, seen.returns, scored, rates)
-        ]
+            scored = scores.normalised_score(seen.returns.mean(axis=1), known)
+        success = np.full_like(seen.returns, np.nan) if seen.success is None else seen.success
+        rows = evaluation_rows(found.phase, found.step, self.seeds, seen.returns, success, scored)
+        return [files.plain(row) for row in rows]
 
-    def _reference(self) -> Sequence[float] | None:
+    def _reference(self) -> tuple[float, float] | None:
         """Returns of a random and of an expert policy; None where they are not known."""
         if self._is_own:
             return self._config.get("reference")

@@ -35,7 +35,7 @@ def offline_state(
     """
     have, want = config_of(folder).get("seeds", []), seeds.seeds.tolist()
     checkpoints = Checkpoints(folder / "checkpoints")
-    kept, newest = checkpoints.record(handover=True), checkpoints.record()
+    kept, newest = checkpoints.record("handover"), checkpoints.record()
     found = kept or newest
     if found is None or found["phase"] != "offline":
         raise InputError(f"--restore: {folder} has no checkpoint of an offline phase")
@@ -43,7 +43,7 @@ def offline_state(
         raise InputError(f"--restore: {folder} trained seeds {have}, not {missing}")
     print(f"restored {folder}: offline, {found['step']:,} updates", file=sys.stderr)
     shapes = template(lambda: abstract(algorithm), len(have))
-    state = checkpoints.restore(shapes, handover=kept is not None)
+    state = checkpoints.restore(shapes, "handover" if kept else "latest")
     checkpoints.close()
     transform = found.get("transform")
     rows = np.asarray([have.index(s) for s in want])

@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from enoto_jax.cli import command
-from enoto_jax.data import d4rl
+from enoto_jax.data import d4rl, files
 from enoto_jax.types import InputError
 
 FLAGS = flags.FLAGS
@@ -67,7 +67,7 @@ def main() -> None:
 
 def repeat(path: Path, wanted: int, out: Path) -> Path:
     """A file of `wanted` rows, those of another one again and again."""
-    arrays = d4rl.read(path)
+    arrays = files.read(d4rl.opened, path).arrays
     take = np.arange(wanted) % len(arrays["rewards"])
     with h5py.File(out, "w") as file:
         for key, array in arrays.items():

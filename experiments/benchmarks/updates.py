@@ -61,15 +61,15 @@ def define() -> None:
     flags.DEFINE_list("phase", ["offline", "online"], "offline, online.")
     flags.DEFINE_list("precision", ["float32"], "float32, bf16.")
     flags.DEFINE_list("sizes", ["17", "6"], "Observation and action size (HalfCheetah's).")
-    flags.DEFINE_string("clock", "wall", "wall, or cpu: this process's own seconds (one core).")
+    flags.DEFINE_enum(
+        "clock", "wall", [*rates.CLOCKS], "wall, or cpu: this process's own seconds (one core)."
+    )
     flags.DEFINE_bool("baseline", False, "Also time a plain loop of one seed.")
     flags.DEFINE_string("picture", None, "A .png, .svg or .pdf file for the roofline.")
 
 
 def main() -> None:
     """Measure every combination of the flags."""
-    if FLAGS.clock not in rates.CLOCKS:
-        raise InputError(f"--clock: {FLAGS.clock!r}; choose {' or '.join(rates.CLOCKS)}")
     if unknown := set(FLAGS.phase) - {"offline", "online"}:
         raise InputError(f"--phase: {min(unknown)!r}; choose offline or online")
     if FLAGS.picture and Path(FLAGS.picture).suffix not in (".png", ".svg", ".pdf"):

@@ -108,10 +108,9 @@ def compare(one: Path, two: Path) -> Iterator[str]:
     for name in ("metrics.csv", "summary.json"):
         if (one / name).read_bytes() != (two / name).read_bytes():
             yield name
-    rows = [read_csv(folder / "evaluations.csv") for folder in (one, two)]
-    if [[{**row, "wall_s": ""} for row in table] for table in rows[:1]] != [
-        [{**row, "wall_s": ""} for row in table] for table in rows[1:]
-    ]:
+    tables = (read_csv(folder / "evaluations.csv") for folder in (one, two))
+    mine, theirs = ([{**row, "wall_s": ""} for row in table] for table in tables)
+    if mine != theirs:
         yield "evaluations.csv"
     for kind in ("latest", "handover", "best"):
         if not _same(_state(one, kind), _state(two, kind)):

@@ -18,7 +18,6 @@ from enoto_jax import core, targets
 from enoto_jax.algorithms.fql import fql
 from enoto_jax.algorithms.qc import qc
 from enoto_jax.types import Transition
-from tests.helpers import quick_compiling
 
 FOUND = np.load(Path(__file__).parents[1] / "golden" / "flows.npz", allow_pickle=False)
 RATE = 1e-2
@@ -46,12 +45,7 @@ CASES = {
     "bfn_n": (qc, {"chunk": 1, "returns": 3, **BEST}),
     "fql_n": (fql, {"returns": 3, "alpha": 1.7, "actor_rate": RATE, "whole_chunks": True}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with quick_compiling():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Draws:

@@ -27,24 +27,15 @@ from enoto_jax.recipes.table import RECIPES
 from enoto_jax.replay import balanced
 from enoto_jax.training import run
 from enoto_jax.types import InputError, Transition
-from tests.helpers import assert_same, differ, quick_compiling, reach_source, tiny
+from tests.algorithms.test_losses import KEY, A, B, D, close, loss_of, noise
+from tests.helpers import assert_same, differ, reach_source, tiny
 from tests.oracle import composite as composite
 from tests.oracle import reference
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "br.json"
-KEY = jax.random.key(11)
-B, D, A, POLICIES = 6, 3, 2, 3
+POLICIES = 3
 SHAPE = {"policies": POLICIES, "n": 2, "hidden": (8, 7), "discount": 0.9}
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=1e-6)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with quick_compiling():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +67,6 @@ def data(full, double):
     return double(full)
 
 
-def loss_of(algorithm, name, state, batch, key=KEY):
-    return algorithm.losses[name](state.params[name], state, batch, key)
-
-
 def mixture(tree, observation):
     members = {"params": tree["params"]["members"]}
     each = [reference.mlp_actor(reference.member(members, k), observation) for k in range(POLICIES)]
@@ -87,8 +74,7 @@ def mixture(tree, observation):
 
 
 def policy_sample(exact, observation, key):
-    noise = np.asarray(jax.random.normal(key, (B, A)), np.float64)
-    return reference.tanh_normal(*mixture(exact.params["actor"], observation), noise)
+    return reference.tanh_normal(*mixture(exact.params["actor"], observation), noise(key, B, A))
 
 
 def alpha_of(exact):
@@ -357,8 +343,7 @@ def test_agents_act_as_their_matched_mixture(team, state_of, batch, double):
     found, std = team.moments(state, batch.observation)
     close(found, mean)
     close(std, np.exp(log_std), 1e-4)
-    noise = np.asarray(jax.random.normal(KEY, (4, A)), np.float64)
-    expected, _ = reference.tanh_normal(mean[0], log_std[0], noise)
+    expected, _ = reference.tanh_normal(mean[0], log_std[0], noise(KEY, 4, A))
     close(team.act(state, KEY, batch.observation[0], 4), expected, 1e-4)
 
 

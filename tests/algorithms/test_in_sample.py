@@ -4,9 +4,6 @@ The golden numbers in tests/golden/in_sample.json pin every loss and metric. Aft
 meant to move them: `python -m pytest tests/algorithms/test_in_sample.py -k golden --regenerate-golden`.
 """
 
-import json
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,13 +19,11 @@ from enoto_jax.recipes.recipe import build
 from enoto_jax.recipes.registry import override
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import InputError, Spec
+from tests.algorithms.test_losses import KEY, A, B, D, K, N, along, close, loss_of, noise, reads
 from tests.oracle import composite as composite
 from tests.oracle import methods as rows
 from tests.oracle import reference
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "in_sample.json"
-KEY = jax.random.key(11)
-B, N, K, D, A = 6, 4, 5, 3, 2
 GAMMA = 0.9
 SHAPE = {"n": N, "hidden": (8, 7), "discount": GAMMA}
 # Bounds of the log standard deviation that bind, expectile and beta that are no default.
@@ -36,10 +31,6 @@ IQL = {**SHAPE, "expectile": 0.8, "beta": 2.0, "cap": 3.0, "log_std_range": (-0.
 AWAC = {**SHAPE, "lam": 0.4, "cap": 3.0, "log_std_range": (-0.3, 0.2)}
 SEED = 13  # of states where IQL's advantages have both signs and the cap binds
 WEIGHTED = {"target": targets.weighted_min_pair(), "exploration": sunrise(temperature=2.0)}
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +43,6 @@ def evaluate(spec, state_of, double):
         return algorithm, state, double(state)
 
     return evaluate
-
-
-def loss_of(algorithm, name, state, batch, key=KEY):
-    return algorithm.losses[name](state.params[name], state, batch, key)
-
-
-def noise(key, *shape):
-    return np.asarray(jax.random.normal(key, shape), np.float64)
 
 
 # The oracle's side.
@@ -276,10 +259,10 @@ def test_oac_on_iql_is_refused_for_its_reason():
     [
         (iql, {"expectile": 1.0}, "iql: expectile is 1.0; it lies between 0 and 1"),
         (iql, {"decay_steps": 0}, "iql: decay_steps is 0; give at least 1, or None"),
-        (iql, {"order": "critic"}, "order is 'critic'; choose one of 'value,actor,critic', 'actor"),
+        (iql, {"order": "critic"}, "order is 'critic'; choose value,actor,critic or actor"),
         (iql, {"n": 0}, "num_critics is 0; an ensemble needs at least one critic"),
         (awac, {"lam": 0.0}, "awac: lam is 0.0; it must be above 0"),
-        (pex, {"actor_actions": "x"}, "pex: actor_actions is 'x'; choose 'composite' or 'batch'"),
+        (pex, {"actor_actions": "x"}, "pex: actor_actions is 'x'; choose composite or batch"),
         (bc, {"hidden": (8, 0)}, r"hidden is \(8, 0\); widths are whole numbers, at least 1"),
     ],
 )
@@ -417,16 +400,6 @@ def test_pex_learns_values_as_iql_and_leaves_the_frozen_policy_alone(evaluate, b
 # Gradients.
 
 
-def along(exact, name, loss, direction, step=1e-6):
-    """The oracle's derivative along a direction of one network's parameters."""
-
-    def at(sign):
-        moved = jax.tree.map(lambda x, d: x + sign * step * d, exact.params[name], direction)
-        return loss(exact.replace(params={**exact.params, name: moved}))
-
-    return (at(1) - at(-1)) / (2 * step)
-
-
 def iql_value_oracle(e, _, data):
     v = rows.value_net(e.params["value"], data.observation)
     return rows.iql_value_loss(advantage(e, data) + v, v, 0.8)
@@ -459,22 +432,6 @@ def test_gradients_against_finite_differences(
         products = jax.tree.map(lambda g, d: np.sum(g * d), double(gradient), direction)
         expected = along(exact, name, lambda e: oracle(e, exact, data), direction)
         close(sum(jax.tree.leaves(products)), expected, 1e-4)
-
-
-def reads(algorithm, state, name, batch):
-    """The networks of the state that the loss depends on, otherwise than by its own parameters."""
-
-    def value(params, targets, frozen):
-        moved = state.replace(params=params, targets=targets, frozen=frozen)
-        return algorithm.losses[name](state.params[name], moved, batch, KEY)[0]
-
-    parts = jax.grad(value, (0, 1, 2))(state.params, state.targets, state.frozen)
-    named = {
-        f"{part}.{k}": v
-        for part, tree in zip(("params", "targets", "frozen"), parts)
-        for k, v in tree.items()
-    }
-    return {k for k, v in named.items() if any(np.any(leaf) for leaf in jax.tree.leaves(v))}
 
 
 @pytest.mark.parametrize(
@@ -525,25 +482,6 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def golden(request, evaluate, batch):
-    def numbers_of(make, options):
-        algorithm, state, _ = evaluate(make, **options)
-        found = {}
-        for key, name in zip(jax.random.split(KEY, len(algorithm.losses)), algorithm.losses):
-            loss, seen = loss_of(algorithm, name, state, batch, key)
-            for metric, value in {"loss": loss, **seen}.items():
-                found[f"{name}/{metric}"] = float(value)
-        return found
-
-    found = {case: numbers_of(*CASES[case]) for case in CASES}
-    if request.config.getoption("--regenerate-golden"):
-        GOLDEN.write_text(json.dumps(found, indent=2) + "\n")
-    return found, json.loads(GOLDEN.read_text())
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_golden_numbers(golden, case):
-    found, pinned = (numbers[case] for numbers in golden)
-    assert list(found) == list(pinned)
-    close(list(found.values()), list(pinned.values()), 2e-5)
+    golden(case)

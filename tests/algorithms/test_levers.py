@@ -17,27 +17,17 @@ from enoto_jax.nets.ensembles import Drawn, Noisy, PerCopy, SharedTrunk, ensembl
 from enoto_jax.nets.networks import Critic, Features
 from enoto_jax.training.unstack import restack, unstack
 from enoto_jax.types import InputError
-from tests.helpers import assert_same, differ, quick_compiling
+from tests.algorithms.test_losses import KEY, A, B, D, N, close
+from tests.helpers import assert_same, differ
 from tests.oracle import reference
 
-KEY = jax.random.key(11)
-B, N, D, A = 6, 4, 3, 2
 SHAPE = {"n": N, "hidden": (8, 7), "discount": 0.9}
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=1e-6)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def critic_loss(algorithm, state, batch, key=KEY):
     loss = jax.jit(algorithm.losses["critic"])
     return loss(state.params["critic"], state, batch, key)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with quick_compiling():
-        yield
 
 
 # The conservative term on a part of the batch.

@@ -5,9 +5,6 @@ keys. After a change that is meant to move them:
 `python -m pytest tests/algorithms/test_losses.py -k golden --regenerate-golden`.
 """
 
-import json
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +18,6 @@ from enoto_jax.exploration import sunrise
 from enoto_jax.types import InputError
 from tests.oracle import reference
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 KEY = jax.random.key(11)
 B, N, K, D, A = 6, 4, 5, 3, 2
 MAKE, SHAPE = sac, {"n": N, "hidden": (8, 7), "discount": 0.9}
@@ -370,7 +366,7 @@ def test_cql_with_a_learned_multiplier(evaluate, batch, data, reduction, logarit
 
 
 def test_an_unknown_reduction_is_refused(spec):
-    with pytest.raises(InputError, match="reduction is 'max'; choose 'mean' or 'sum'"):
+    with pytest.raises(InputError, match="reduction is 'max'; choose mean or sum"):
         cql(reduction="max").build(spec)
 
 
@@ -411,13 +407,16 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
 def reads(algorithm, state, name, batch):
     """The networks of the state that the loss depends on, otherwise than by its own parameters."""
 
-    def value(params, targets):
-        moved = state.replace(params=params, targets=targets)
+    def value(params, targets, frozen):
+        moved = state.replace(params=params, targets=targets, frozen=frozen)
         return algorithm.losses[name](state.params[name], moved, batch, KEY)[0]
 
-    params, targets = jax.grad(value, (0, 1))(state.params, state.targets)
-    named = {f"params.{k}": v for k, v in params.items()}
-    named |= {f"targets.{k}": v for k, v in targets.items()}
+    parts = jax.grad(value, (0, 1, 2))(state.params, state.targets, state.frozen)
+    named = {
+        f"{part}.{k}": v
+        for part, tree in zip(("params", "targets", "frozen"), parts)
+        for k, v in tree.items()
+    }
     return {k for k, v in named.items() if any(np.any(leaf) for leaf in jax.tree.leaves(v))}
 
 
@@ -540,35 +539,6 @@ CASES = {
 }
 
 
-def golden_numbers(request, path, evaluate, batch, cases):
-    """Loss and metrics of every network of every case, found and pinned."""
-    returns = {"mc_return": jnp.linspace(-3.0, 2.0, B)}
-
-    def numbers_of(make, options):
-        algorithm, state, _ = evaluate(make, **options)
-        known = batch if algorithm.monte_carlo is None else batch._replace(extras=returns)
-        found, seen = {}, {}
-        names = [*algorithm.losses, *algorithm.duals]
-        for key, name in zip(jax.random.split(KEY, len(names)), names):
-            loss, seen[name] = loss_of(algorithm, name, state, known, key, seen)
-            for metric, value in {"loss": loss, **seen[name]}.items():
-                found[f"{name}/{metric}"] = float(value)
-        return found
-
-    found = {case: numbers_of(*cases[case]) for case in cases}
-    if request.config.getoption("--regenerate-golden"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(found, indent=2) + "\n")
-    return found, json.loads(path.read_text())
-
-
-@pytest.fixture(scope="module")
-def golden(request, evaluate, batch):
-    return golden_numbers(request, GOLDEN, evaluate, batch, CASES)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_golden_numbers(golden, case):
-    found, pinned = (numbers[case] for numbers in golden)
-    assert list(found) == list(pinned)
-    close(list(found.values()), list(pinned.values()), 2e-5)
+    golden(case)

@@ -157,7 +157,7 @@ def test_a_rollout_is_what_the_environment_does():
 def test_a_saved_policy_is_the_network(tmp_path):
     import jax
 
-    from enoto_jax.nets import distributions
+    from enoto_jax.nets.distributions import TanhNormal
     from enoto_jax.nets.networks import TanhGaussian
 
     net = TanhGaussian(2, (8, 8), log_std_range=(-1.0, 0.5))
@@ -169,5 +169,5 @@ def test_a_saved_policy_is_the_network(tmp_path):
     for one, two in zip(policy.moments(observation), net.apply(params, observation)):
         np.testing.assert_allclose(one, two, atol=1e-6)
     action, log_prob = policy.act(observation, np.random.default_rng(1))
-    expected = distributions.log_prob(*net.apply(params, observation), action)
+    expected = TanhNormal(*net.apply(params, observation)).log_prob(action)
     np.testing.assert_allclose(log_prob, expected, atol=1e-3)

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.data import d4rl, words
+from enoto_jax.data import d4rl, files, words
 from enoto_jax.types import InputError
 
 T, F = True, False
 
 
 def transitions(path, max_episode_steps=1000):
-    return flat.to_transitions(d4rl.read(path), max_episode_steps, path)
+    return flat.to_transitions(files.read(d4rl.opened, path).arrays, max_episode_steps, path)
 
 
 def check(found, *, observation, reward, terminated, truncated, following):
@@ -142,14 +142,14 @@ def test_virtual_rows_are_read_from_the_file_beside_it(write, tiny, tmp_path):
 def test_npz_reads_like_hdf5(tmp_path, tiny):
     np.savez_compressed(tmp_path / "tiny.npz", **tiny)
     check(transitions(tmp_path / "tiny.npz"), **WITH_NEXT)
-    header = d4rl.peek(tmp_path / "tiny.npz")
+    header = files.peek(d4rl.opened, tmp_path / "tiny.npz")
     assert (header.rows, *header.spec) == (7, 1, 1)
 
 
 def test_peek_reads_sizes_and_attributes_but_no_numbers(write, tiny):
     tiny["rewards"][2] = np.nan
     path = write(tiny, env_id="Hopper-v4", seed=3)
-    assert d4rl.peek(path) == (7, (1, 1), {"env_id": "Hopper-v4"})
+    assert files.peek(d4rl.opened, path) == (7, (1, 1), {"env_id": "Hopper-v4"})
     refused(path, "rewards is NaN")
 
 
@@ -158,7 +158,7 @@ def test_peek_reads_sizes_and_attributes_but_no_numbers(write, tiny):
 
 def refused(path, message):
     with pytest.raises(InputError) as caught:
-        d4rl.read(path)
+        files.read(d4rl.opened, path)
     text = str(caught.value)
     assert text.startswith(str(path)) and "\n" not in text
     assert re.search(message, text), text
@@ -282,7 +282,7 @@ def test_claimed_size_is_refused_before_it_is_allocated(write, tiny, tmp_path):
         file.create_dataset("observations", (10**12, 100), np.float32, chunks=(1000, 100))
         assert path.stat().st_size < 10**5
     with pytest.raises(InputError, match=r"header claims 4e\+05 GB, this machine has"):
-        d4rl.read(path)
+        files.read(d4rl.opened, path)
 
 
 @pytest.mark.parametrize("chunks", [None, (2, 1)], ids=["contiguous", "chunked"])

@@ -100,7 +100,7 @@ def test_hostile_hdf5_is_refused(write, tiny, outside, how):
     with h5py.File(path, "a") as file:
         make(file, outside)
     with pytest.raises(InputError, match=message) as error:
-        d4rl.read(path)
+        files.read(d4rl.opened, path)
     assert str(error.value).isprintable()
 
 
@@ -112,14 +112,16 @@ def test_virtual_rows_of_virtual_rows_beside_it_are_read(write, tiny):
     path = write(tiny)
     with h5py.File(path, "a") as file:
         virtual(file, "observations", "whole.hdf5", "again")
-    np.testing.assert_array_equal(d4rl.read(path)["observations"], observations)
+    np.testing.assert_array_equal(
+        files.read(d4rl.opened, path).arrays["observations"], observations
+    )
 
 
 def test_a_claim_is_weighed_against_the_memory_that_is_left(write, tiny, monkeypatch):
     path = write(tiny)
     monkeypatch.setattr(files, "_memory", lambda: 10)
     with pytest.raises(InputError, match="this machine has 1e-08 GB of memory left"):
-        d4rl.read(path)
+        files.read(d4rl.opened, path)
 
 
 def npy(header: str, content: bytes = b"") -> bytes:
@@ -148,7 +150,7 @@ def test_hostile_headers_of_npz_are_refused(tmp_path, tiny, what):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("rewards.npy", npy(header))
     with pytest.raises(InputError, match=message):
-        d4rl.read(path)
+        files.read(d4rl.opened, path)
 
 
 @pytest.mark.parametrize("disguised", [False, True])
@@ -190,7 +192,9 @@ def test_a_header_that_python_2_wrote_is_read_without_a_word(tmp_path, tiny):
     header = "{'descr': '<f4', 'fortran_order': False, 'shape': (7L,)}"
     with zipfile.ZipFile(tmp_path / "set.npz", "a") as archive:
         archive.writestr("rewards.npy", npy(header, rewards.tobytes()))
-    np.testing.assert_array_equal(d4rl.read(tmp_path / "set.npz")["rewards"], rewards)
+    np.testing.assert_array_equal(
+        files.read(d4rl.opened, tmp_path / "set.npz").arrays["rewards"], rewards
+    )
 
 
 def heap_of(path):

@@ -85,7 +85,7 @@ def test_what_is_wrong_is_said_before_all_of_them_begin(
     [
         (["--picture=roofline.txt"], "no .png, .svg or .pdf file"),
         (["--phase=both"], "choose offline or online"),
-        (["--clock=sun"], "choose wall or cpu"),
+        (["--clock=sun"], "value should be one of <wall|cpu>"),
         (["--seeds=two"], "--seeds: invalid literal"),
     ],
 )

@@ -99,14 +99,14 @@ NEW, OLD = marked(np.arange(CAPACITY)), marked(np.arange(-30, 0))
 def test_online_only_draws_from_what_was_inserted(inserted):
     policy = replay.online_only(capacity=CAPACITY)
     alike(draw(policy, NEW, None, inserted), range(min(inserted, CAPACITY)))
-    assert not policy.needs_data and policy.counts(8) == (0, 8)
+    assert not policy.needs_data
 
 
 @pytest.mark.parametrize("inserted", [3, 20, 47])
 def test_append_is_uniform_over_the_union(inserted):
     policy = replay.append(capacity=CAPACITY)
     alike(draw(policy, NEW, OLD, inserted), [*range(-30, 0), *range(min(inserted, CAPACITY))])
-    assert policy.needs_data and policy.counts(8) is None
+    assert policy.needs_data
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])

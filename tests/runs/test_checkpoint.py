@@ -37,7 +37,7 @@ def saved(checkpoints, *numbers: int):
 
 
 def test_nothing_saved_yet(checkpoints):
-    assert checkpoints.record() is None and checkpoints.record(handover=True) is None
+    assert checkpoints.record() is None and checkpoints.record("handover") is None
 
 
 def test_what_was_saved_comes_back_to_another_process(checkpoints, tmp_path):
@@ -62,11 +62,11 @@ def test_the_newest_comes_back_and_only_a_few_are_kept(checkpoints, tmp_path):
 def test_the_handover_is_kept_beside_them(checkpoints, tmp_path):
     checkpoints.save_handover(state(0.5), {"phase": "offline", "step": 2})
     saved(checkpoints, 3, 4, 5, 6)
-    assert checkpoints.record(handover=True)["step"] == 2
-    assert_same(checkpoints.restore(state(), handover=True), state(0.5))
+    assert checkpoints.record("handover")["step"] == 2
+    assert_same(checkpoints.restore(state(), "handover"), state(0.5))
     again = Checkpoints(tmp_path)  # a run that was killed after its hand-over gets there again
     again.save_handover(state(0.5), {"phase": "offline", "step": 2})
-    assert_same(again.restore(state(), handover=True), state(0.5))
+    assert_same(again.restore(state(), "handover"), state(0.5))
     again.close()
 
 
@@ -254,12 +254,12 @@ def test_the_best_stays_until_a_better_one_or_a_step_back(checkpoints):
         checkpoints.save(number, state(number), about, "best")
         checkpoints.wait()
     saved(checkpoints, 8, 9, 10)
-    assert checkpoints.record(best=True)["mean"] == 7
-    assert_same(checkpoints.restore(state(), best=True), state(7))
+    assert checkpoints.record("best")["mean"] == 7
+    assert_same(checkpoints.restore(state(), "best"), state(7))
     checkpoints.forget_best(after=6)  # the run goes on from an earlier checkpoint
-    assert checkpoints.record(best=True)["mean"] == 5
+    assert checkpoints.record("best")["mean"] == 5
     checkpoints.forget_best(after=1)
-    assert checkpoints.record(best=True) is None
+    assert checkpoints.record("best") is None
 
 
 @pytest.mark.parametrize("about", [{}, {"phase": "online", "step": "1"}, {"phase": 3, "step": 1}])

@@ -196,7 +196,7 @@ def test_the_best_train_state_is_kept(finished):
     for row in rows:
         means.setdefault((row["phase"], int(row["step"])), []).append(float(row["score"]))
     checkpoints = Checkpoints(finished.folder / "checkpoints")
-    best = checkpoints.record(best=True)
+    best = checkpoints.record("best")
     checkpoints.close()
     at = max(means, key=lambda key: np.mean(means[key]))  # the first of them
     assert (best["phase"], best["step"]) == at

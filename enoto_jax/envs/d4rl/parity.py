@@ -50,14 +50,13 @@ class Parity(NamedTuple):
     termination: float | None
 
 
-def replay(path: str | os.PathLike, env_id: str, steps: int = 200, seed: int = 0) -> Parity:
+def replay(path: str | os.PathLike, env_id: str, steps: int = 200) -> Parity:
     """Replays recorded steps of a D4RL file in an environment.
 
     Args:
       path: HDF5 file in D4RL's layout with `infos/qpos` and `infos/qvel`.
       env_id: id of a MuJoCo environment of Gymnasium, gymnasium-robotics or this package.
       steps: how many, drawn without replacement; all of them if the file has fewer.
-      seed: of that draw.
 
     Raises:
       InputError: no recorded states in the file, an environment without MuJoCo, or one of another
@@ -66,12 +65,12 @@ def replay(path: str | os.PathLike, env_id: str, steps: int = 200, seed: int = 0
     data, goal = _read(path)
     env = make_env(env_id)
     try:
-        return _replay(path, env, env_id, data, goal, steps, seed)
+        return _replay(path, env, env_id, data, goal, steps)
     finally:
         env.close()
 
 
-def _replay(path, env, env_id: str, data, goal, steps: int, seed: int) -> Parity:
+def _replay(path, env, env_id: str, data, goal, steps: int) -> Parity:
     simulator = _simulator(env, env_id)
     model, (nq, nv) = simulator.model, (data[key].shape[1] for key in STATE)
     if (model.nq, model.nv, env.action_space.shape) != (nq, nv, data["actions"].shape[1:]):
@@ -84,11 +83,11 @@ def _replay(path, env, env_id: str, data, goal, steps: int, seed: int) -> Parity
     bound = _velocity_bound(data["infos/qvel"])
     recorded = (np.abs(start[1]) < bound).all(axis=1)
     usable = np.flatnonzero(recorded & np.isfinite(start[0]).all(axis=1))
-    rows = np.random.default_rng(seed).permutation(usable)[:steps]
+    rows = np.random.default_rng(0).permutation(usable)[:steps]
     if not len(rows):
         raise InputError(f"{path}: no row whose state can be replayed")
 
-    env.reset(seed=seed)
+    env.reset(seed=0)
     goals = hasattr(env.unwrapped, "goal")
     if goals and goal is not None:
         env.unwrapped.goal = goal
