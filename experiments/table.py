@@ -75,6 +75,9 @@ phases; `offline.algorithm.tau` and `online.algorithm.tau` apply to one.
 | $\mathbb{E}_B$ | mean over the batch |
 
 Written by `python -m experiments.table > docs/methods/index.md`."""
+HOW = """\
+Set options with `--set=PATH=VALUE`; `enoto train --explain=NAME` prints the paths of an option.
+Written by `python -m experiments.table --pages=docs/units`."""
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "methods"
 
 
@@ -147,7 +150,7 @@ def _escaped(text: str) -> str:
 
 def page(kind: str) -> str:
     """A page on all units of a kind: meaning, options, and the methods that use them."""
-    sections = [f"# {TITLES[kind]}", "Written by `python -m experiments.table --pages=docs/units`."]
+    sections = [f"# {TITLES[kind]}", HOW]
     for make in named(kind).values():
         sections += [f"## `{make.__name__}`", _prose(make), *_options(make)]
         methods = [f"`{name}`" for name, recipe in RECIPES.items() if make in _makes(recipe)]

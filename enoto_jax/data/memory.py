@@ -87,7 +87,7 @@ def _understood(given: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any],
     """The user's arrays by D4RL's names, and the names that they had."""
     for key, value in given.items():
         if key not in words.MEANING and (np.isscalar(value) or not hasattr(value, "__len__")):
-            raise InputError(f"{name}: from_arrays has no argument {key!r}, and that is no array")
+            raise InputError(f"{name}: from_arrays has no argument {key!r}, and it is not an array")
         if key in words.MEANING and isinstance(value, Mapping):
             raise InputError(
                 f"{name}: {key} is a dictionary of {', '.join(map(str, value))}; put its arrays "

@@ -166,7 +166,7 @@ def _survey(
         return Layout([], {}, []), {"episodes": text if names else "holds no episode_0"}
     for name in names:
         if not isinstance(files.find(file, name), h5py.Group):
-            return Layout([], {}, []), {name: f"{name} is no group of arrays; copy it again"}
+            return Layout([], {}, []), {name: f"{name} is not a group of arrays; copy it again"}
     first = file[names[0]]
     observations = files.find(first, "observations")
     observed = ["observations"]

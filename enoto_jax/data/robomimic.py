@@ -96,7 +96,7 @@ def _groups_problem(file: h5py.File, names: Sequence[str]) -> dict[str, str]:
         return {"data": "no data/demo_0: not a file of robomimic"}
     for name in names:
         if not isinstance(files.find(file, name), h5py.Group):
-            return {name: f"{name} is no group of arrays; copy the file again"}
+            return {name: f"{name} is not a group of arrays; copy the file again"}
         if not isinstance(files.find(file, f"{name}/obs"), h5py.Group):
             text = "has no obs; robomimic's dataset_states_to_obs.py adds observations to states"
             return {name: f"{name} {text}"}

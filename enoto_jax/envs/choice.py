@@ -129,7 +129,7 @@ def env_choice(env: str | EnvSpec | Callable[..., gymnasium.Env] | EnvChoice) ->
         return EnvChoice(_path(inner), maker=env)
     if isinstance(env, gymnasium.Env) or not callable(env):
         raise InputError(
-            f"env: {type(env).__name__} is no environment's id, class or function; a run makes "
+            f"env: {type(env).__name__} is not an environment's id, class or function; a run makes "
             "several environments: give what makes one, such as lambda: make_mine()"
         )
     return EnvChoice(_path(env), maker=env)

@@ -82,7 +82,9 @@ def make_env(env: Env, **how) -> gymnasium.Env:
         try:
             made = robotics.observed(made, name)
         except NotImplementedError as error:
-            raise InputError(f"--env: {name} observes what is no row: {error}") from error
+            raise InputError(
+                f"--env: {name} has observations that are not flat: {error}"
+            ) from error
         check_observation(made.observation_space, name, nested=False)
     action = made.action_space
     if (action.low != -1).any() or (action.high != 1).any():

@@ -27,7 +27,7 @@ def load(modules: Iterable[str], flag: str = "--plugin") -> None:
     """
     for name in modules:
         if not all(part.isidentifier() for part in name.split(".")):
-            raise InputError(f"{flag}: {name!r} is no module; give its name, such as my_module")
+            raise InputError(f"{flag}: {name!r} is not a module; give its name, such as my_module")
         if (here := os.getcwd()) not in sys.path:
             sys.path.append(here)
         try:

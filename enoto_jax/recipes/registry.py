@@ -62,7 +62,7 @@ def register(make: type[Unit]) -> type[Unit]:
     """
     if not isinstance(make, type) or not issubclass(make, tuple(KINDS.values())):
         known = ", ".join(base.__name__ for base in KINDS.values())
-        raise InputError(f"register: {make!r} is no unit; derive it from one of {known}")
+        raise InputError(f"register: {make!r} is not a unit; derive it from one of {known}")
     name = make.__name__
     known_as = UNITS.get(name)
     if known_as is not None and known_as.__qualname__ != make.__qualname__:

@@ -48,7 +48,7 @@ EXPLAINED = {
     "actor/weight": "mean weight of an action in weighted cloning",
     "actor/log_prob": "log-likelihood of the batch's actions",
     "actor/bc": "TD3+BC: squared distance from the batch's actions",
-    "actor/lambda": "TD3+BC: weight of Q beside that distance",
+    "actor/lambda": "TD3+BC: weight of Q relative to that distance",
     "temperature/value": "SAC's temperature",
     "temperature/loss": "the temperature's loss",
     "value/loss": "the state value's loss",

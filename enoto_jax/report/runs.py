@@ -82,7 +82,7 @@ def read(folder: Path) -> Run:
     timing = read_json(clock) if clock.exists() else {}
     for key in ("data_hash", "command"):
         if not isinstance(config.get(key), (str, type(None))):
-            raise InputError(f"{folder / 'config.json'}: {key} is no text; is it a run's?")
+            raise InputError(f"{folder / 'config.json'}: {key} is not text; is it from a run?")
     online = identity.flat(config.get("recipe") or {}).get("online.steps")
     reached = max((row["step"] for row in rows if row["phase"] == "online"), default=-1)
     finished = (folder / "summary.json").exists() or (isinstance(online, int) and reached >= online)

@@ -238,7 +238,7 @@ def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         )
     phase, at = found.get("phase"), found.get("step")
     if phase not in ("offline", "online") or type(at) is not int or at < 0:
-        raise Damaged(f"its record is of {phase} {at}, which is no step")
+        raise Damaged(f"its record is of {phase} {at}, which is not a step")
     return found
 
 

@@ -110,7 +110,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         if name == "seeds" and good:
             good = bool(value) and all(type(seed) is int for seed in value)
         if not good or (kind is int and isinstance(value, bool)):
-            raise InputError(f"{path}: {name} is {str(value)[:50]!r}; is it a run's config.json?")
+            raise InputError(f"{path}: {name} is {str(value)[:50]!r}; is this a run's config.json?")
     return found
 
 

@@ -191,7 +191,7 @@ BAD = {
         ["--method=sac", "--offline_steps=5"],
         ["--offline_steps", "offline.steps"],
     ),
-    "empty task": (["--task="], ["--task: ''", "leave --task out"]),
+    "empty task": (["--task="], ["--task: ''", "leave out --task"]),
     "missing file": (["--task=no/such.hdf5"], ["no/such.hdf5", "no such file"]),
     "unknown task": (["--task=hoper-medium-v2"], ["hoper-medium-v2", "hopper-medium-v2"]),
     "no Minari id": (["--task=minari:../x"], ["minari:../x", "ids look like"]),

@@ -405,7 +405,7 @@ def test_group_that_is_none(write, episodes):
     with h5py.File(folder / "main_data.hdf5", "a") as file:
         del file["episode_1"]
         file["episode_1"] = 3
-    refused("episode_1 is no group")
+    refused("episode_1 is not a group")
 
 
 def test_groups_that_hold_each_other(write, episodes):

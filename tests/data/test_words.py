@@ -183,7 +183,7 @@ def test_many_names_are_cut_short(write, tiny):
 
 
 def test_what_is_no_array_is_no_argument(tiny):
-    with pytest.raises(InputError, match="no argument 'enviroment_id', and that is no array"):
+    with pytest.raises(InputError, match="no argument 'enviroment_id', and it is not an array"):
         from_arrays(**tiny, name="mine", enviroment_id="Hopper-v4")
     with pytest.raises(InputError, match="observations is a dictionary of arm, hand; put its"):
         from_arrays(**tiny | {"observations": {"arm": 1, "hand": 2}}, name="mine")

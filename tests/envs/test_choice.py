@@ -104,8 +104,8 @@ def test_a_function_of_the_script_itself_has_no_name_elsewhere(monkeypatch):
 @pytest.mark.parametrize(
     "given, message",
     [
-        (Reach(), "Reach is no environment's id, class or function"),
-        (3, "int is no environment's id"),
+        (Reach(), "Reach is not an environment's id, class or function"),
+        (3, "int is not an environment's id"),
         ("Reach-v0?{", "its arguments are no JSON"),
         ("Reach-v0?[1]", r"its arguments are \[1\]; a JSON object is needed"),
         ('{"id": 3}', "no EnvSpec as JSON"),

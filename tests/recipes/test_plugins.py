@@ -127,7 +127,7 @@ def test_its_options_are_set_and_explained(capsys):
     [
         (None, "--plugin: cannot import theirs: No module named 'theirs'; is its folder on"),
         ("1 / 0", "--plugin: cannot import theirs: ZeroDivisionError: division by zero"),
-        ("import enoto_jax as e; e.register(int)", "register: <class 'int'> is no unit"),
+        ("import enoto_jax as e; e.register(int)", "register: <class 'int'> is not a unit"),
         (
             "import enoto_jax as e; e.register_method('cql', e.recipe('iql'))",
             "cql is already a method",
@@ -148,7 +148,7 @@ def test_modules_that_cannot_be_imported(text, message, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("name", ["my module", "../mine", "", "mine.py/x"])
 def test_names_that_are_no_modules(name):
-    with pytest.raises(InputError, match="is no module"):
+    with pytest.raises(InputError, match="is not a module"):
         plugins.load([name])
 
 
