@@ -138,14 +138,14 @@ def offline_share(ends: Mapping[str, float]) -> float:
 
 
 def _panels(
-    figure: Figure, ends: Mapping[str, float], y_labels: Sequence[str]
+    figure: Figure, ends: Mapping[str, float], metrics: Sequence[str]
 ) -> list[dict[str, Axes]]:
     """Axes side by side, one a phase that is there: x axes of their own, one y axis, no gap.
 
     Args:
         figure: Gets the axes.
         ends: phase -> its last step.
-        y_labels: One a row of panels.
+        metrics: One for each row of panels; keys of `WORD`.
 
     Returns:
         For each row, phase -> its axes.
@@ -158,9 +158,9 @@ def _panels(
     # No gap between the panels, so the margin around them is the rectangle's.
     figure.set_layout_engine("constrained", w_pad=0, wspace=0, rect=(0.01, 0, 0.98, 1))
     grid = figure.subplots(
-        len(y_labels), len(shown), sharey="row", sharex="col", squeeze=False, width_ratios=widths
+        len(metrics), len(shown), sharey="row", sharex="col", squeeze=False, width_ratios=widths
     )
-    for row, y_label in zip(grid, y_labels, strict=True):
+    for row, metric in zip(grid, metrics, strict=True):
         for phase, axes in zip(shown, row, strict=True):
             end = max(1.0, float(ends[phase]))
             # The last label moves towards the others.
@@ -169,7 +169,10 @@ def _panels(
             ticks = locator.tick_values(0, end)
             axes.set(xlim=(0, end), xticks=[t for t in ticks if 0 <= t <= end])
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        row[0].set_ylabel(y_label)
+        row[0].set_ylabel(WORD[metric][0])
+        if metric == SUCCESS:
+            # An interval of a mean may leave the range that a rate can have.
+            row[0].set_ylim(-0.03, 1.03)
         if len(shown) == 2:
             _mark_handover(*row)
     for phase, axes in zip(shown, grid[-1], strict=True):
@@ -286,15 +289,12 @@ def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Fi
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4 + 2.4 * (len(metrics) - 1)))
         ends = last_steps({phase: [own] for phase, own in found[0].items()})
-        labels = [WORD[metric][0] for metric in metrics]
-        panels = _panels(figure, ends, labels)
+        panels = _panels(figure, ends, metrics)
         handles: list[Any] = []
         for metric, own, row in zip(metrics, found, panels, strict=True):
             for phase, axes in row.items():
                 drawn = draw(axes, own[phase], COLOURS[0], seeds=True) if own[phase] else []
                 handles = handles or (drawn if phase == list(row)[-1] else [])
-            if metric == SUCCESS:
-                row[next(iter(row))].set_ylim(-0.03, 1.03)
         at = evaluation_at(rows, "handover")
         if len(ends) == 2 and len(at) == len({row["seed"] for row in rows}):
             level = float(np.mean([row[metrics[0]] for row in at]))
@@ -349,7 +349,7 @@ def compare(
         raise InputError(f"{', '.join(runs) or 'no run'}: holds no online evaluation to compare")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6))
-        (panels,) = _panels(figure, last_steps(curves), [WORD[metric][0]])
+        (panels,) = _panels(figure, last_steps(curves), [metric])
         handles: dict[str, Any] = {}
         for phase, axes in panels.items():
             for index, (label, own) in enumerate(zip(rows, curves[phase], strict=True)):

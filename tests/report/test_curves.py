@@ -107,6 +107,12 @@ def test_rates_of_success_have_panels_of_their_own(tmp_path):
     ]
 
 
+def test_a_rate_of_success_is_drawn_between_0_and_1(tmp_path):
+    mine = [row | {"success": float(seed > 0)} for seed in range(5) for row in rows(seed)]
+    figure = curves.compare({"iql": [mine]}, tmp_path / "a.png", metric="success")
+    assert figure.axes[0].get_ylim() == (-0.03, 1.03)  # the interval would reach 1.36
+
+
 def test_panels_touch_and_share_their_y_axis(tmp_path):
     mine = rows(0, offline=np.arange(101.0), every=1000)  # 100k updates, 3k environment steps
     left, right = curves.curve(mine, tmp_path / "a.png").axes
