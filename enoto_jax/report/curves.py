@@ -291,7 +291,7 @@ def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Fi
         ends = last_steps({phase: [own] for phase, own in found[0].items()})
         panels = _panels(figure, ends, metrics)
         handles: list[Any] = []
-        for metric, own, row in zip(metrics, found, panels, strict=True):
+        for own, row in zip(found, panels, strict=True):
             for phase, axes in row.items():
                 drawn = draw(axes, own[phase], COLOURS[0], seeds=True) if own[phase] else []
                 handles = handles or (drawn if phase == list(row)[-1] else [])
