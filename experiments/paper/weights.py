@@ -13,11 +13,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from absl import flags
 
 from enoto_jax.cli import command
-from enoto_jax.report import curves, stats
+from enoto_jax.report import curves, metrics, stats
 from enoto_jax.report.evaluations import Row, read_evaluations
 from enoto_jax.types import InputError
 from experiments.paper import readme
@@ -39,35 +41,58 @@ SHOWN = {
 }
 
 
-def read(place: Path) -> dict[str, list[list[Row]]]:
-    """Every cell's runs, their online phases cut to the same length.
+class Seed(NamedTuple):
+    """A run of one seed.
+
+    Attributes:
+      rows: Evaluations of both phases, the online phase cut to `STEPS`.
+      spread: Standard deviation of its critics on the data at the hand-over, in units of Q; NaN
+        if its `metrics.csv` does not say.
+    """
+
+    rows: list[Row]
+    spread: float
+
+
+def read(place: Path) -> dict[str, list[Seed]]:
+    """Every cell's runs.
 
     Raises:
       InputError: There is no run of any cell.
     """
-    found: dict[str, list[list[Row]]] = {}
+    found: dict[str, list[Seed]] = {}
     for label, pattern in CELLS.items():
         for run in sorted(place.glob(pattern)):
             rows = read_evaluations(run)
             online = max((row["step"] for row in rows if row["phase"] == "online"), default=0)
             if online < STEPS:  # unfinished
                 continue
+            before = run
             if rows[0]["phase"] == "online":  # its offline phase is another run's
                 before = place / run.name.replace("cql_n_to_sac_n", "enoto_cql")
                 rows += [row for row in read_evaluations(before) if row["phase"] == "offline"]
             rows = [row for row in rows if row["phase"] == "offline" or row["step"] <= STEPS]
-            found.setdefault(label, []).append(rows)
+            found.setdefault(label, []).append(Seed(rows, _spread(before)))
     if not found:
         raise InputError(f"--place: {place} has no run of {', '.join(CELLS.values())}")
     return found
 
 
-def table(found: Mapping[str, Sequence[Sequence[Row]]]) -> str:
+def _spread(run: Path) -> float:
+    if not (run / "metrics.csv").exists():
+        return float("nan")
+    spread = metrics.read(run).get("data/q_std", {}).get("offline", {})
+    return float(np.mean([values[-1] for _, values in spread.values()])) if spread else float("nan")
+
+
+def table(found: Mapping[str, Sequence[Seed]]) -> str:
     """A cell's mean and every seed, as a Markdown table."""
-    lines = [f"| | n | {' | '.join(SHOWN.values())} |", "| --- " * (len(SHOWN) + 2) + "|"]
+    heads = ("", "n", *SHOWN.values(), "spread of the critics")
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for label, runs in found.items():
-        online = stats.summary([row for run in runs for row in run])["online"]
+        online = stats.summary([row for run in runs for row in run.rows])["online"]
         cells = [readme.scores(list(online[name]["per_seed"].values())) for name in SHOWN]
+        cells.append(f"{np.mean([run.spread for run in runs]):.1f}")
         lines.append(f"| {label} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -83,7 +108,8 @@ def main() -> None:
     place = Path(FLAGS.place)
     found = read(place)
     out = FLAGS.out or place / "weights.png"
-    curves.compare(found, out, f"{place.name}, weight of CQL's penalty per critic", offline=True)
+    shown = {label: [run.rows for run in runs] for label, runs in found.items()}
+    curves.compare(shown, out, f"{place.name}, weight of CQL's penalty per critic", offline=True)
     print(table(found), f"\n{out}", sep="\n")
 
 

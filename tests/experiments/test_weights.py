@@ -36,17 +36,20 @@ def test_a_cell_is_cut_to_the_shortest(tmp_path, capsys):
     write(tmp_path / "cql_n_to_sac_n-s0", 0, (50, 60, 70, 10), offline=())  # from enoto_cql's
     write(tmp_path / "cql_n_to_sac_n-s1", 1, (52, 51, 62, 80))
     write(tmp_path / "cql_to_sac-s0", 0, (40, 5))  # unfinished
+    for run, spread in (("enoto_cql-s0", 1.0), ("cql_n_to_sac_n-s1", 2.0)):
+        lines = f"0,0,offline/data/q_std,9\n400000,0,offline/data/q_std,{spread}\n"
+        (tmp_path / run / "metrics.csv").write_text(f"step,seed,name,value\n{lines}")
     assert call(f"--place={tmp_path}") == 0
     assert (tmp_path / "weights.png").exists()
     lines = capsys.readouterr().out.splitlines()
     assert lines[2:4] == [
-        "| N = 2, 0.5 a critic | 1 | 48.0 | 20.0 | 30.0 |",
-        "| N = 10, 0.5 a critic | 2 | 51.0 (50, 52) | 55.5 (60, 51) | 66.0 (70, 62) |",
+        "| N = 2, 0.5 a critic | 1 | 48.0 | 20.0 | 30.0 | nan |",
+        "| N = 10, 0.5 a critic | 2 | 51.0 (50, 52) | 55.5 (60, 51) | 66.0 (70, 62) | 1.5 |",
     ]
     assert not any("2.5 a critic" in line for line in lines)
     shared, own = weights.read(tmp_path)["N = 10, 0.5 a critic"]
-    assert [row["score"] for row in shared if row["phase"] == "offline"] == [45.0]
-    assert [row["score"] for row in own if row["phase"] == "offline"] == [50.0]
+    assert [row["score"] for row in shared.rows if row["phase"] == "offline"] == [45.0]
+    assert [row["score"] for row in own.rows if row["phase"] == "offline"] == [50.0]
 
 
 def test_no_run(tmp_path, capsys):
