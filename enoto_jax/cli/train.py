@@ -97,8 +97,8 @@ def define() -> None:
     text(
         "task",
         None,
-        "D4RL id, minari:ID, ogbench:ID, a file, or a LeRobot folder; several joined by +. "
-        "Default: the bundled data set.",
+        "D4RL id, minari:ID, ogbench:ID, file or LeRobot folder; several joined by +. "
+        "Default: the bundled set.",
     )
     text("env", None, "Gymnasium id, or none. Default: the data set's own.")
     text("action_low", None, "Lowest action of the data, if not -1: numbers, or env.")
@@ -111,7 +111,7 @@ def define() -> None:
     text(
         "budget",
         None,
-        f"{', '.join(BUDGETS)}. Default: laptop or paper, by device.",
+        f"{', '.join(BUDGETS)}. Default: by device.",
         short_name="preset",  # its old name
     )
     number("offline_steps", None, "Gradient updates of the offline phase.")
@@ -140,7 +140,7 @@ def define() -> None:
     switch("deterministic", False, "Make runs on one device bit-for-bit equal.")
     switch("overlap", None, "Step the environments while the device updates.")
     text("envs_backend", None, "gymnasium or envpool steps the training environments.")
-    number("eval_processes", 1, "Processes that step the environments of an evaluation.")
+    number("eval_processes", 1, "Processes that step environments in evaluations.")
     switch("distributed", False, "Make all processes of this job one run.")
     text("coordinator", None, "host:port of the first process, if set by hand.")
     number("num_processes", None, "How many processes there are, if set by hand.")
