@@ -51,7 +51,7 @@ def test_a_text_is_one_name_and_final_episodes_are_the_others_by_default():
         ({"log": ("paper",)}, "--log=paper"),
         ({"log": "paper"}, "--log=paper: unknown"),
         ({"log": 3}, "log: 3; give a name"),
-        ({"env": 3}, "env: int is no environment"),
+        ({"env": 3}, "env: int is not an environment's id"),
         ({"restore": True}, "--restore: True; give the folder"),
         ({"about": "mine"}, "about: 'mine'; give a dictionary"),
         ({"announce": None}, "announce: None"),
