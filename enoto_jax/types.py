@@ -39,10 +39,10 @@ class Stopped(Exception):
 
 
 def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
-    """Refuse an option's value that is none of the known ones.
+    """Check that an option has one of the known values.
 
     Raises:
-      InputError: it names them.
+      InputError: it does not; the known values are listed.
     """
     if value not in (known := tuple(known)):
         raise InputError(f"{name} is {value!r}; choose {' or '.join(known)}")

@@ -47,7 +47,7 @@ def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
     for name, value in new.items():
         if name not in old or old[name] == value:
             continue
-        if name == "recipe" and registry.completed(old[name]) == value:
+        if name == "recipe" and registry.settings(old[name]) == registry.settings(value):
             continue
         what = {"data_hash": "data", "action_bounds": "action bounds"}.get(name, name)
         raise InputError(f"out: {out} {other}, with other {what}; give another folder")

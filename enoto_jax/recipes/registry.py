@@ -205,15 +205,17 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
         raise InputError(f"--config: not a recipe of this version: {error}") from error
 
 
-def completed(tree: Any) -> Any:
-    """A recipe in config.json, with the defaults of what its version did not know yet.
+def settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two recipes in config.json the same method: everything but the description.
 
-    Where it names units or options that this version does not know, it is returned unchanged.
+    Options that did not exist when the file was written get their defaults. If the recipe has units
+    or options that this version does not know, its settings are returned as written.
     """
     try:
-        return units.to_json(from_json(tree))
+        tree = units.to_json(from_json(tree))
     except InputError:
-        return tree
+        pass
+    return {name: value for name, value in tree.items() if name != "about"}
 
 
 def _read(node: Any) -> Any:

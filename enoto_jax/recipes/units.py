@@ -39,7 +39,7 @@ def options(make: type) -> dict[str, Option]:
     return _options(make)
 
 
-@functools.cache  # whose type refuses a class as an argument
+@functools.cache  # apart from `options`: mypy does not accept a class as its argument
 def _options(make: type) -> dict[str, Option]:
     hints = typing.get_type_hints(make, include_extras=True)
     return {field.name: _option(hints[field.name], field) for field in dataclasses.fields(make)}

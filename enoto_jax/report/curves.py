@@ -130,9 +130,12 @@ def key(counts: Iterable[int]) -> list[Any]:
 
 
 def offline_share(ends: Mapping[str, float]) -> float:
-    """How much of a figure's width is the offline phase's, of phases that end at these steps.
+    """The fraction of a figure's width that shows the offline phase.
 
-    True to scale where that can be read: the online part is what the figure is about.
+    It is proportional to the steps, but leaves most of the width to the online phase.
+
+    Args:
+        ends: phase -> its last step, of both phases.
     """
     return float(np.clip(ends["offline"] / max(1.0, sum(ends.values())), 0.25, 0.4))
 
@@ -145,7 +148,7 @@ def _panels(
     Args:
         figure: Gets the axes.
         ends: phase -> its last step.
-        metrics: One for each row of panels; keys of `WORD`.
+        metrics: One per row of panels; keys of `WORD`.
 
     Returns:
         For each row, phase -> its axes.
@@ -171,7 +174,7 @@ def _panels(
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         row[0].set_ylabel(WORD[metric][0])
         if metric == SUCCESS:
-            # An interval of a mean may leave the range that a rate can have.
+            # A t interval can extend beyond [0, 1].
             row[0].set_ylim(-0.03, 1.03)
         if len(shown) == 2:
             _mark_handover(*row)

@@ -71,7 +71,7 @@ def metric_of(rows: Sequence[Row]) -> str:
 
 
 def metric_for(evaluations: Iterable[Sequence[Row]]) -> str:
-    """The same for several runs: the score where all have it, as returns are on another scale."""
+    """The score if all runs have one, else the return: the two do not belong on one axis."""
     return "score" if {metric_of(rows) for rows in evaluations} == {"score"} else "return_mean"
 
 

@@ -40,10 +40,8 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting of the recipe by its path; see `registry.completed`."""
-    found = flat(registry.completed(config.get("recipe") or {}))
-    found.pop("about", None)
-    return found
+    """Every setting of the recipe by its path; see `registry.settings`."""
+    return flat(registry.settings(config.get("recipe") or {}))
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:

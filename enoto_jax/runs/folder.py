@@ -110,11 +110,9 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     if not (folder / "config.json").exists():
         return
     old, new = config_of(folder), json.loads(json.dumps(config))
-    old = {**old, "recipe": registry.completed(old.get("recipe"))}
+    old, new = ({**c, "recipe": registry.settings(c.get("recipe") or {})} for c in (old, new))
     if not began(folder, steps := new["recipe"]["online"]["steps"]):
         old["recipe"]["online"]["steps"] = steps
-    if isinstance(old["recipe"], Mapping):  # a description, not a setting
-        old["recipe"] = {**old["recipe"], "about": new["recipe"]["about"]}
     for name in IDENTITY:
         one, two = old.get(name, new[name]), new[name]
         if one == two or (name == "data_hash" and one is None):  # older restored runs had none

@@ -11,7 +11,7 @@ from typing import TextIO
 from enoto_jax.runs.timing import Timing
 
 UNITS = {"offline": "update", "online": "step"}
-_REDRAW_S, _EVERY_S = 0.1, 10.0  # least seconds between two lines, on a terminal and elsewhere
+_REDRAW_S, _EVERY_S = 0.1, 10.0  # least time between two lines: terminal, file
 _LEAST_BAR = 10
 # Enough to say how long a phase takes: so many seconds of so many steps, or many seconds.
 _MEASURED_S, _MEASURED_STEPS, _MEASURED_LONG_S = 2.0, 100, 10.0
@@ -74,8 +74,8 @@ class Clock:
 class Progress:
     """The progress of one phase.
 
-    A terminal shows one line, which is redrawn. A log file gets a plain line every
-    10 seconds and after every evaluation. Compilation counts in neither the rate nor the time left.
+    A terminal shows one line, which is redrawn. A log file gets a plain line every 10 seconds and
+    after every evaluation. The rate and the time left do not include compilation.
 
     Args:
         phase: "offline" or "online".

@@ -46,8 +46,8 @@ class Seed(NamedTuple):
 
     Attributes:
       rows: Evaluations of both phases, the online phase cut to `STEPS`.
-      spread: Standard deviation of its critics on the data at the hand-over, in units of Q; NaN
-        if its `metrics.csv` does not say.
+      spread: Standard deviation over critics of Q on the data at the hand-over; NaN if
+        `metrics.csv` does not have it.
     """
 
     rows: list[Row]

@@ -1,5 +1,6 @@
 """The push interface: driven by the loop's own environments it must do what the loop does."""
 
+import dataclasses
 import json
 import threading
 from contextlib import suppress
@@ -87,6 +88,8 @@ def test_it_goes_on_from_what_it_saved(trained, source, tmp_path):
         again.act(now.observation[0], explore=False), agent.act(now.observation[0], explore=False)
     )
     again.close()
+    reworded = dataclasses.replace(ROW, about="another description")
+    Agent(reworded, source, trained[0], tmp_path, seed=SEED).close()
     with pytest.raises(InputError, match="holds another run or agent, with other recipe"):
         Agent(tiny("cql_n_to_sac_n", **CHANGES), source, trained[0], tmp_path, seed=SEED)
     with pytest.raises(InputError, match="holds another run or agent; give another folder"):

@@ -190,6 +190,13 @@ def test_another_run_in_the_same_folder_is_refused(finished, source, what, chang
     assert contents(finished.folder) == before
 
 
+def test_a_folder_whose_config_has_no_recipe_is_refused(source, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="holds another run: its recipe"):
+        train(source, tmp_path)
+    assert contents(tmp_path).keys() == {"config.json"}
+
+
 def test_the_best_train_state_is_kept(finished):
     rows = table(finished.folder / "evaluations.csv")
     means = {}
