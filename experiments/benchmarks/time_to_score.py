@@ -98,7 +98,8 @@ CASES = {
         ),
     ),
     "cql": Case(
-        "--method=enoto_cql --budget=laptop --offline_steps=1000000",
+        "--method=enoto_cql --budget=laptop --offline_steps=1000000"
+        " --set=offline.algorithm.critic_rate=1e-3",
         45.0,
         (
             Peer("CORL/algorithms/offline/cql.py", _TORCH.format("cql")),
