@@ -1,0 +1,259 @@
+"""Print the tables of the study of cheaper ensembles, and draw quality against cost.
+
+python -m experiments.cheap
+python -m experiments.cheap runs/halfcheetah-medium --figure=levers.png
+
+A run lies in NAME-sSEED under the folder. Cost is that of an offline update, the base 1: operations
+as the compiler counts them in the program of the run's own recipe, and seconds by the rates that
+`experiments.benchmarks.levers --json` measured, where `rates.jsonl` in the folder above has them.
+Tables hold finished runs alone and name the others.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+
+from enoto_jax.cli import command
+from enoto_jax.recipes import registry
+from enoto_jax.report import curves, intervals, paired, runs
+from enoto_jax.report.evaluations import Row
+from enoto_jax.types import InputError
+from experiments.benchmarks import levers
+
+FLAGS = flags.FLAGS
+RESULTS = Path(__file__).parent / "results" / "cheap" / "halfcheetah-medium"
+SCORE = 45.0  # whose first evaluation is told
+EARLY = 5_000  # online steps in which the drop is looked for
+BASE = "base"
+
+
+class Lever(NamedTuple):
+    """A row of the study.
+
+    Attributes:
+      label: Its name in `levers.LEVERS`, or its own.
+      controls: Rows that it is compared with.
+    """
+
+    label: str
+    controls: tuple[str, ...] = ()
+
+
+ROWS = {
+    BASE: Lever("base"),
+    "learners2": Lever("2 of 10 critics learn", ("w76",)),
+    "learners5": Lever("5 of 10 critics learn", ("w98", "n5")),
+    "rows32": Lever("penalty on 32 rows", ("w94",)),
+    "shared1": Lever("1 layer shared", ("w122",)),
+    "shared2": Lever("2 layers shared", ("w38", "n2")),
+    "dropout": Lever("2 critics, dropout", ("n2_ln",)),
+    "distil": Lever("distilled to 2 critics", (BASE, "n2")),
+    "layer_norm": Lever("layer_norm", (BASE,)),
+    "subset2": Lever("penalty on 2 critics", (BASE,)),
+    "n2": Lever("2 critics"),
+    "n2_ln": Lever("2 critics, layer_norm"),
+    "n5": Lever("5 critics"),
+    **{f"w{w}": Lever(f"critics of 2 x {w}") for w in (122, 98, 94, 76, 38)},
+}
+NARROW = (BASE, "w122", "w98", "w94", "w76", "w38")  # a line in the figure
+QUANTITIES = {"handover": "hand-over", "drop": "drop", "area": "mean online", "final": "end"}
+DRAWN = ("handover", "area")
+
+
+class Cell(NamedTuple):
+    """A finished row.
+
+    Attributes:
+      cost: "operations", and "seconds" where measured, of an offline update, the base 1.
+      reached: seed -> updates at the first evaluation with `SCORE`; None if there is none.
+      values: a key of `QUANTITIES` -> seed -> score.
+    """
+
+    cost: dict[str, float]
+    reached: dict[int, int | None]
+    values: dict[str, dict[int, float]]
+
+
+def define() -> None:
+    """Define the command's flags."""
+    flags.DEFINE_string("runs", str(RESULTS), "The folder of the runs on one data set.")
+    flags.DEFINE_string("figure", None, "The picture; none by default.")
+
+
+def main() -> None:
+    """Print, and draw where asked."""
+    place = Path(FLAGS.runs)
+    found, left = read(place)
+    print(page(found))
+    if left:
+        print(f"\nNot finished: {', '.join(left)}.")
+    if FLAGS.figure:
+        draw(found, FLAGS.figure, place.name)
+        print(FLAGS.figure, file=sys.stderr)
+
+
+def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
+    """Finished rows of the study, in its order, and the folders of unfinished runs.
+
+    Raises:
+      InputError: There is no finished run of the base, or one cannot be read.
+    """
+    found: dict[str, list[runs.Run]] = {}
+    left = []
+    for run in runs.find([place])[0]:
+        name, _, seed = run.folder.name.rpartition("-s")
+        if name not in ROWS or not seed.isdigit():
+            raise InputError(f"{run.folder}: is no row of the study; known: {', '.join(ROWS)}")
+        if run.finished:
+            found.setdefault(name, []).append(run)
+        else:
+            left.append(run.folder.name)
+    if BASE not in found:
+        raise InputError(f"{place}: holds no finished run {BASE}-s0, which all costs refer to")
+    rates = _rates(place.parent / "rates.jsonl")
+    counted = {name: _operations(own[0]) for name, own in found.items()}
+    cells = {}
+    for name in (name for name in ROWS if name in found):
+        cost = {"operations": counted[name] / counted[BASE]}
+        rate = rates.get("base" if name == "distil" else ROWS[name].label)
+        if rate is not None:
+            cost["seconds"] = 1 / rate
+        seeds = {seed: _seed(run, seed) for run in found[name] for seed in sorted(run.seeds)}
+        values = {key: {seed: own[key] for seed, own in seeds.items()} for key in QUANTITIES}
+        reached = {seed: _reached(run, seed) for run in found[name] for seed in sorted(run.seeds)}
+        cells[name] = Cell(cost, reached, values)
+    return cells, left
+
+
+def _rates(path: Path) -> dict[str, float]:
+    """A lever's label -> its updates per second, the base 1."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {row["lever"]: row["ratio"] for row in map(json.loads, lines)}
+
+
+def _operations(run: runs.Run) -> float:
+    return levers.given(registry.from_json(run.config["recipe"]))
+
+
+def _of(run: runs.Run, phase: str, seed: int) -> list[Row]:
+    rows = [row for row in run.rows if row["phase"] == phase and row["seed"] == seed]
+    return sorted(rows, key=lambda row: row["step"])
+
+
+def _seed(run: runs.Run, seed: int) -> dict[str, float]:
+    """The quantities of one seed, from the evaluations of its online phase."""
+    rows = _of(run, "online", seed)
+    steps, scores = (np.array([row[key] for row in rows], float) for key in ("env_steps", "score"))
+    return {
+        "handover": scores[0],
+        "drop": scores[0] - scores[1:][steps[1:] <= EARLY].min(),
+        "area": float(np.trapezoid(scores, steps) / (steps[-1] - steps[0])),
+        "final": scores[-1],
+    }
+
+
+def _reached(run: runs.Run, seed: int) -> int | None:
+    steps = (row["step"] for row in _of(run, "offline", seed) if row["score"] >= SCORE)
+    return next(steps, None)
+
+
+def cell(values: Sequence[float], sign: str = "") -> str:
+    """The mean over seeds, with Student's t interval from five, and every seed below that."""
+    mean = f"{np.mean(values):{sign}.1f}"
+    if len(values) == 1:
+        return mean
+    if len(values) < intervals.ENOUGH:
+        return f"{mean} ({', '.join(f'{value:{sign}.1f}' for value in values)})"
+    low, high = intervals.mean_interval(np.asarray(values))
+    return f"{mean} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def page(found: Mapping[str, Cell]) -> str:
+    """Both tables in Markdown: every row, and every lever minus its controls."""
+    heads = ("row", "", "n", "operations", "seconds", f"updates to {SCORE:g}")
+    lines = _head(*heads, *QUANTITIES.values())
+    for name, own in found.items():
+        cost = [f"{own.cost[key]:.2f}" if key in own.cost else "" for key in heads[3:5]]
+        reached = ", ".join("-" if x is None else f"{x:,}" for x in own.reached.values())
+        scores = [cell(list(own.values[key].values())) for key in QUANTITIES]
+        lines.append(
+            _line(f"`{name}`", ROWS[name].label, len(own.reached), *cost, reached, *scores)
+        )
+    lines += ["", *_head("difference", "of", "score", "")]
+    for name in found:
+        for control in ROWS[name].controls:
+            for one in differences(found, name, control):
+                mean = cell(list(one.values), "+")
+                lines.append(_line(f"`{name}` - `{control}`", one.quantity, mean, one.verdict))
+    return "\n".join(lines)
+
+
+def differences(found: Mapping[str, Cell], ours: str, theirs: str) -> list[paired.Difference]:
+    """A lever minus a control, seed by seed; [] if they have no seed in common."""
+    if theirs not in found:
+        return []
+    return [
+        paired.Difference(ours, theirs, words, paired.SEED, {s: one[s] - two[s] for s in seeds})
+        for key, words in QUANTITIES.items()
+        for one, two in [(found[ours].values[key], found[theirs].values[key])]
+        if (seeds := sorted(one.keys() & two.keys()))
+    ]
+
+
+def _head(*words: str) -> list[str]:
+    return [_line(*words), "|" + " --- |" * len(words)]
+
+
+def _line(*cells: Any) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def draw(found: Mapping[str, Cell], path: str, title: str) -> Figure:
+    """Quality against cost: narrower critics are a line, every lever a named point.
+
+    Returns:
+      The figure, saved.
+    """
+    costs = [key for key in ("operations", "seconds") if any(key in x.cost for x in found.values())]
+    with mpl.rc_context(curves.STYLE):
+        figure = Figure(figsize=(9.0, 0.6 + 3.7 * len(costs)), layout="constrained")
+        panels = figure.subplots(len(costs), len(DRAWN), sharex="row", sharey="col", squeeze=False)
+        for row, cost in zip(panels, costs, strict=True):
+            for axes, quantity in zip(row, DRAWN, strict=True):
+                _panel(axes, found, cost, quantity)
+        for axes, quantity in zip(panels[0], DRAWN, strict=True):
+            axes.set_title(f"score, {QUANTITIES[quantity]}")
+        return curves.finish(figure, title, panels[0][0].get_lines()[:1], path)
+
+
+def _panel(axes: Any, found: Mapping[str, Cell], cost: str, quantity: str) -> None:
+    points = {
+        name: (own.cost[cost], float(np.mean(list(own.values[quantity].values()))))
+        for name, own in found.items()
+        if cost in own.cost
+    }
+    narrow = sorted(points[name] for name in NARROW if name in points)
+    look = {"color": "#777777", "marker": "o", "markersize": 4}
+    axes.plot(*zip(*narrow, strict=True), label="narrower critics, 2 x 38 to 2 x 128", **look)
+    for index, name in enumerate(name for name in points if name not in NARROW):
+        colour, _ = curves.look(index)
+        axes.plot(*points[name], color=colour, marker="o", markersize=7, linestyle="")
+        axes.annotate(name, points[name], (5, 4), textcoords="offset points", fontsize=9)
+    axes.set(xscale="log", xlabel=f"{cost} of an offline update (base = 1)")
+    ticks = [0.1, 0.2, 0.5, 1, 2]
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+
+
+if __name__ == "__main__":
+    define()
+    sys.exit(command.execute(main, sys.argv, positional="runs"))
