@@ -52,6 +52,11 @@ def write_d4rl(
             file.attrs[name] = _plain(value)
 
 
+def simulator() -> dict[str, str]:
+    """Attributes of a recorded file: the versions of the simulator."""
+    return {f"{name}_version": metadata.version(name) for name in ("mujoco", "gymnasium")}
+
+
 def write_minari(
     dataset_id: str,
     transitions: Transition,

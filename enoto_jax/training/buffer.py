@@ -1,0 +1,131 @@
+"""Data sets from a finished run: its replay buffer, or a roll-out of its policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from enoto_jax.data.write import simulator, write_d4rl
+from enoto_jax.envs import rollout
+from enoto_jax.envs.gym import env_spec
+from enoto_jax.recipes import registry
+from enoto_jax.recipes.recipe import build
+from enoto_jax.report import stats
+from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.folder import OWN, config_of
+from enoto_jax.runs.templates import abstract, template
+from enoto_jax.training import carried, online
+from enoto_jax.transforms import Transform
+from enoto_jax.types import InputError, Transition
+
+KINDS = ("replay", "policy")
+
+
+def record(
+    folder: Path, out: Path, kinds: Iterable[str], rows: int, seed: int, say: Callable[[str], None]
+) -> None:
+    """Write data sets in D4RL's layout, of a run with any method.
+
+    Args:
+      folder: The run's.
+      out: Gets KIND.hdf5.
+      kinds: Of `KINDS`.
+      rows: Steps of a roll-out, and the most that are taken of the buffer.
+      seed: Of the roll-out.
+      say: Is told of every file.
+
+    Raises:
+      InputError: There is no checkpoint of an online phase, or it cannot be used.
+    """
+    kept = first_seed(folder, act_too="policy" in kinds)
+    env_id = kept.config["env"]
+    size = env_spec(env_id).action_size
+    random = rollout.rollout(env_id, rollout.uniform(size), 10_000, 0).returns.mean()
+    best = max(row["return_mean"] for row in stats.read_evaluations(folder))
+    about = {
+        "env_id": env_id,
+        "ref_min_score": float(random),
+        "ref_max_score": float(best),
+        "reference": "mean of random episodes; best evaluation of the run",
+        "seed": kept.config["seeds"][0],
+        **simulator(),
+        "versions": json.dumps(kept.config["versions"]),
+    }
+    for kind in kinds:
+        more: dict[str, Any] = {"metadata/algorithm": kept.config.get("method", OWN)}
+        transitions = first_rows(kept.buffer, rows)
+        if kind == "policy":
+            transitions, infos, _ = rollout.rollout(env_id, kept.act, rows, seed)
+            more |= {f"infos/{k}": v for k, v in infos.items()}
+        path = out / f"{kind}.hdf5"
+        write_d4rl(path, transitions, about, more)
+        say(f"{path}: {len(transitions.reward):,} rows, {path.stat().st_size / 1e6:.2f} MB")
+
+
+class Kept(NamedTuple):
+    """What the first seed of a finished run has kept.
+
+    Attributes:
+      buffer: Transitions [M, ...] in the world's numbers, the oldest first.
+      act: Its last policy, which samples.
+      config: The run's `config.json`.
+    """
+
+    buffer: Transition
+    act: rollout.ActFn
+    config: dict[str, Any]
+
+
+def first_seed(folder: Path, act_too: bool = False) -> Kept:
+    """Read a finished run's first seed.
+
+    Args:
+      folder: The run's.
+      act_too: Whether the policy will be asked for actions.
+
+    Raises:
+      InputError: There is no checkpoint of an online phase, or it cannot be used.
+    """
+    config = config_of(folder)
+    spec = env_spec(config["env"])
+    row = registry.from_json(config["recipe"])
+    built = build(row, spec)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    found = checkpoints.record()
+    if found is None or found["phase"] != "online":
+        raise InputError(f"--run: {folder} has no checkpoint of an online phase")
+    if found["step"] > built.replay.capacity:
+        raise InputError(f"--run: {folder} has overwritten its oldest transitions")
+    if built.replay.prioritised:
+        raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
+    if built.online.open_loop is not None and act_too:
+        raise InputError(
+            f"--run: {folder} acts in chunks; collect its buffer alone with --kinds=replay"
+        )
+    begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
+    shapes = template(lambda: begin(abstract(built.online), np.int32(0)), len(config["seeds"]))
+    saved = checkpoints.restore(carried.saved_template(shapes, found["step"]))
+    checkpoints.close()
+    one = jax.tree.map(lambda x: np.asarray(x)[0], saved)
+    transform = Transform.from_json(found["transform"])
+    sample = jax.jit(
+        lambda state, seed, seen: built.online.act(state, jax.random.key(seed), seen, 1)
+    )
+    state = jax.device_put(one.train)
+
+    def act(observation, rng):
+        seen = np.float32(transform.observation(observation))
+        action = sample(state, np.uint32(rng.integers(2**32)), seen)[0]
+        return transform.world_action(np.asarray(action)), np.nan
+
+    return Kept(transform.world(one.storage.ring), act, config)
+
+
+def first_rows(transitions: Transition, rows: int) -> Transition:
+    """The oldest transitions, or all where there are fewer."""
+    return jax.tree.map(lambda x: x[:rows], transitions)
