@@ -18,8 +18,9 @@ from typing import Any
 from absl import flags
 
 from enoto_jax.cli import command, compiled
+from enoto_jax.cli.which import Which
 from enoto_jax.report import stats
-from enoto_jax.runs import policies, progress
+from enoto_jax.runs import progress
 from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog
 from enoto_jax.runs.folder import config_of
 from enoto_jax.training.result import Again
@@ -35,9 +36,8 @@ GROUPS = {
 
 def define() -> None:
     """Define the command's flags."""
-    which = list(policies.WHICH)
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
-    flags.DEFINE_enum("which", "latest", which, "Which policies: latest, best or handover.")
+    flags.DEFINE_flag(Which("Which policies."))
     flags.DEFINE_string("env", None, "Gymnasium id. Default: the run's own.")
     flags.DEFINE_integer("episodes", None, "Episodes of each seed. Default: the run's own number.")
     flags.DEFINE_string("out", None, "A new CSV file for a row of each seed.")
