@@ -41,7 +41,7 @@ from enoto_jax.runs.folder import OWN, config_of
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import carried, online, run
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, Transition
+from enoto_jax.types import InputError, Transition, plural
 
 FLAGS = flags.FLAGS
 GROUPS = {
@@ -119,7 +119,7 @@ def _to_minari(name: str, path: Path) -> None:
     source = load_source(path)
     kept = source.load().transitions
     write_minari(name, kept, source.env_id, source.reference, f"SAC, {path.stem}")
-    print(f"minari:{name}: {len(kept.reward):,} steps")
+    print(f"minari:{name}: {plural(len(kept.reward), 'step')}")
 
 
 class Training(NamedTuple):
@@ -259,7 +259,8 @@ def _rolled(kind: str, training: Training, known: dict[str, Any]) -> tuple:
         act, metadata = policy.act, _d4rl_policy(policy, step)
     made = rollout.rollout(training.env_id, act, FLAGS.rows, seed)
     mean = made.returns.mean() if len(made.returns) else float("nan")
-    print(f"{kind}: {len(made.returns)} whole episodes, mean return {mean:.1f}", file=sys.stderr)
+    count = plural(len(made.returns), "whole episode")
+    print(f"{kind}: {count}, mean return {mean:.1f}", file=sys.stderr)
     return made.transitions, made.infos, metadata
 
 
@@ -303,7 +304,8 @@ def from_run(folder: Path, out: Path) -> None:
         path = out / f"{kind}.hdf5"
         more = {f"infos/{k}": v for k, v in infos.items()}
         write_d4rl(path, kept, about, {**more, "metadata/algorithm": config.get("method", OWN)})
-        print(f"{path}: {len(kept.reward):,} rows, {path.stat().st_size / 1e6:.2f} MB")
+        rows = plural(len(kept.reward), "row")
+        print(f"{path}: {rows}, {path.stat().st_size / 1e6:.2f} MB")
 
 
 def first_seed(folder: Path) -> tuple[Transition, tuple[dict[str, Any], rollout.ActFn]]:

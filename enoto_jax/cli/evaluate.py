@@ -25,7 +25,7 @@ from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog
 from enoto_jax.runs.folder import config_of
 from enoto_jax.training.result import Again
 from enoto_jax.training.seeds import use_cores
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 FLAGS = flags.FLAGS
 GROUPS = {
@@ -59,7 +59,8 @@ def main() -> None:
     again = Again(folder, FLAGS.which, FLAGS.env)
     rows = again.evaluate(FLAGS.episodes, FLAGS.eval_processes, FLAGS.eval_max_steps)
     where = progress.at(again.found.phase, again.found.step)
-    print(f"{folder}: {where}, {rows[0]['episodes']} episodes per seed in {again.env.text}")
+    episodes = plural(rows[0]["episodes"], "episode")
+    print(f"{folder}: {where}, {episodes} per seed in {again.env.text}")
     for row in rows:
         score = "" if row["score"] is None else f"score {row['score']:.1f}, "
         rate = "" if row["success"] is None else f", success {100 * row['success']:.0f}%"
