@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from enoto_jax.types import Array, InputError, Key, Unit
+from enoto_jax.types import Array, InputError, Key, Unit, plural
 
 
 class TargetRule(Unit):
@@ -67,7 +67,8 @@ class random_min_pair(TargetRule):
 
     def __call__(self, key: Key, q: Array) -> Array:
         if self.m > q.shape[0]:
-            raise InputError(f"random_min_pair: m is {self.m}, but there are {q.shape[0]} critics")
+            critics = plural(q.shape[0], "critic")
+            raise InputError(f"random_min_pair: m is {self.m}, but the ensemble has {critics}")
         drawn = jax.random.choice(key, q.shape[0], (self.m,), replace=False)
         return jnp.min(q[drawn], axis=0)
 
@@ -146,7 +147,9 @@ class mix(TargetRule):
 
 def _groups(unit: str, q: Array, group: int) -> Array:
     if q.shape[0] % group:
-        raise InputError(f"{unit}: {q.shape[0]} critics do not make groups of {group}")
+        raise InputError(
+            f"{unit}: {plural(q.shape[0], 'critic does', 'critics do')} not make groups of {group}"
+        )
     return q.reshape(-1, group, *q.shape[1:])
 
 

@@ -48,6 +48,17 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
         raise InputError(f"{name} is {value!r}; choose {' or '.join(known)}")
 
 
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """An amount in words: "1 seed", "1,000 seeds".
+
+    Args:
+      n: how many.
+      one: the word for one of them, or the words from there on that depend on the number.
+      many: the same for several; by default `one` with an s.
+    """
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 class Spec(NamedTuple):
     """Sizes that the networks are built from. Actions are in [-1, 1]^A."""
 

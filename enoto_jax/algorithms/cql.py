@@ -19,7 +19,7 @@ from enoto_jax.algorithms.sac import sac
 from enoto_jax.core import Algorithm
 from enoto_jax.nets.ensembles import share
 from enoto_jax.nets.networks import Scalar, positive
-from enoto_jax.types import Array, InputError, MonteCarlo, Params, Spec, Unit, check_choice
+from enoto_jax.types import Array, InputError, MonteCarlo, Params, Spec, Unit, check_choice, plural
 
 MULTIPLIER = "multiplier"
 
@@ -138,14 +138,17 @@ class cql_penalty(_Penalty, CriticTerm):
     def _drawn(self, key, n: int) -> Array:
         assert self.subset is not None
         if self.subset > n:
-            raise InputError(f"cql: subset is {self.subset}, but there are {n} critics")
+            raise InputError(
+                f"cql: subset is {self.subset}, but the ensemble has {plural(n, 'critic')}"
+            )
         return jax.random.choice(jax.random.fold_in(key, 3), n, (self.subset,), replace=False)
 
     def _rows(self, key, size: int) -> Array:
         assert self.penalty_rows is not None
         if self.penalty_rows > size:
             raise InputError(
-                f"cql: penalty_rows is {self.penalty_rows}, but a batch has {size} transitions"
+                f"cql: penalty_rows is {self.penalty_rows}, but a batch has "
+                f"{plural(size, 'transition')}"
             )
         return jax.random.permutation(jax.random.fold_in(key, 4), size)[: self.penalty_rows]
 

@@ -19,7 +19,7 @@ from enoto_jax.nets.ensembles import Noisy, SharedHead, SharedTrunk, ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.networks import check_sizes, positive
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import InputError, LossFn, Spec, check_choice
+from enoto_jax.types import InputError, LossFn, Spec, check_choice, plural
 
 ORDERS = (
     "temperature,critic,actor",  # d3rlpy, hence ENOTO
@@ -235,9 +235,8 @@ class sac(AlgorithmConfig):
     def _critic(self, hidden: tuple[int, ...]) -> nn.Module | SharedTrunk | SharedHead:
         """N critics, apart, on a shared trunk or below a shared head."""
         if not 0 <= self.shared_layers <= len(hidden):
-            raise InputError(
-                f"shared_layers is {self.shared_layers}; critics have {len(hidden)} hidden layers"
-            )
+            layers = plural(len(hidden), "hidden layer")
+            raise InputError(f"shared_layers is {self.shared_layers}; critics have {layers}")
         if not 0.0 <= self.dropout < 1.0:
             raise InputError(f"dropout is {self.dropout}; it is a rate, from 0 to below 1")
         if self.learners is not None and not 1 <= self.learners <= self.n:

@@ -22,7 +22,7 @@ from enoto_jax.data import check, completed, files, load_source, scaled
 from enoto_jax.data.places import split
 from enoto_jax.envs.d4rl import parity
 from enoto_jax.report.data_picture import picture
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 FLAGS = flags.FLAGS
 
@@ -87,7 +87,8 @@ def _replayed(path: Path, env_id: str) -> list[str]:
     except InputError as error:
         return [f"none: {error}"]
     groups = found.groups | ({"reward": found.reward} if found.reward else {})
-    lines = [f"{found.steps} steps replayed in {env_id}, {found.skipped} rows lack their state"]
+    skipped = plural(found.skipped, "row without its state", "rows without their state")
+    lines = [f"{plural(found.steps, 'step')} replayed in {env_id}, {skipped}"]
     for name, errors in groups.items():
         lines.append(
             f"{name}: error {errors.median:.2g} median, {errors.percentile_90:.2g} 90 %, "

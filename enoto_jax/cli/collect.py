@@ -28,7 +28,7 @@ from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe
 from enoto_jax.training import behaviour, buffer
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 FLAGS = flags.FLAGS
 GROUPS = {
@@ -108,7 +108,7 @@ def _to_minari(name: str, path: Path) -> None:
     source = load_source(path)
     kept = source.load().transitions
     write_minari(name, kept, source.env_id, source.reference, f"SAC, {path.stem}")
-    print(f"minari:{name}: {len(kept.reward):,} steps")
+    print(f"minari:{name}: {plural(len(kept.reward), 'step')}")
 
 
 def _kinds(known: tuple[str, ...]) -> list[str]:

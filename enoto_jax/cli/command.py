@@ -169,7 +169,8 @@ def _head(doc: str, width: int) -> list[str]:
 def _flag(flag: flags.Flag, column: int, width: int) -> list[str]:
     """A flag and its help, on one line, or below it if the name is too long for that."""
     name, text = f"  --{flag.name}", " ".join((flag.help or "").split())
-    text = re.sub(r"^<[^>]*>: ", "", text)  # absl's, of the choices
+    if choices := re.match(r"<(.*?)>: (.*)\.$", text):  # absl's, of a flag with an enumeration
+        text = f"{choices[2]}: {choices[1].replace('|', ', ')}."
     text = text.removesuffix("; repeat this option to specify a list of values")
     if flag.default not in (None, False, [], ""):
         text += f" Default: {str(flag.default_as_str).strip(chr(39))}."

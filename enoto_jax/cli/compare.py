@@ -14,7 +14,7 @@ from absl import flags
 
 from enoto_jax.cli import command
 from enoto_jax.report import curves, paired, runs, stats
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 FLAGS = flags.FLAGS
 
@@ -65,7 +65,7 @@ def _report(task: str, rows: dict[str, list[runs.Run]]) -> list[str]:
     told = {frozenset((d.ours, d.theirs)) for d in differences}
     if missing := len(rows) * (len(rows) - 1) // 2 - len(told):
         lines.append(
-            f"  {missing} pair{'s' * (missing > 1)} not compared: no seed in common, "
+            f"  {plural(missing, 'pair')} not compared: no seed in common, "
             "or online phases of different lengths"
         )
     return lines

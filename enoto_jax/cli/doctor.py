@@ -34,7 +34,7 @@ from enoto_jax.recipes.recipe import build, example_transition
 from enoto_jax.recipes.registry import override
 from enoto_jax.recipes.table import recipe
 from enoto_jax.training import memory
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import InputError, Spec, plural
 
 LEAST_MEMORY, LEAST_DISK = 2 * 2**30, 2**30  # bytes: a demo and its checkpoints fit
 IMPORT_S = 60  # for a package's modules
@@ -179,8 +179,8 @@ def devices() -> Iterator[Line]:
         reason = " ".join(str(error).split())
         yield Line("devices", False, reason, "unset JAX_PLATFORMS, or install the matching jax")
         return
-    seen = f"{len(found)} x {found[0].device_kind} ({found[0].platform}), {os.cpu_count()} cores"
-    yield Line("devices", True, seen)
+    seen = f"{len(found)} x {found[0].device_kind} ({found[0].platform})"
+    yield Line("devices", True, f"{seen}, {plural(os.cpu_count() or 1, 'core')}")
     if found[0].platform == "cpu" and shutil.which("nvidia-smi"):
         mend = "python -m pip install 'jax[cuda12]'"
         yield Line("GPU", False, "nvidia-smi is there, jax sees the CPU alone", mend, False)
@@ -232,7 +232,8 @@ def data_folders() -> Iterator[Line]:
         ("Minari's data", minari.root(), "export MINARI_DATASETS_PATH=..., or minari download"),
     ):
         there = folder.is_dir()
-        seen = f"{folder}, {sum(1 for _ in folder.iterdir())} files" if there else f"no {folder}"
+        count = sum(1 for _ in folder.iterdir()) if there else 0
+        seen = f"{folder}, {plural(count, 'file')}" if there else f"no {folder}"
         yield Line(name, there, seen, mend, False)
 
 

@@ -18,13 +18,14 @@ from typing import Any
 from absl import flags
 
 from enoto_jax.cli import command, compiled
+from enoto_jax.cli.which import Which
 from enoto_jax.report import stats
-from enoto_jax.runs import policies, progress
+from enoto_jax.runs import progress
 from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog
 from enoto_jax.runs.folder import config_of
 from enoto_jax.training.result import Again
 from enoto_jax.training.seeds import use_cores
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 FLAGS = flags.FLAGS
 GROUPS = {
@@ -35,9 +36,8 @@ GROUPS = {
 
 def define() -> None:
     """Define the command's flags."""
-    which = list(policies.WHICH)
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
-    flags.DEFINE_enum("which", "latest", which, "Which policies: latest, best or handover.")
+    flags.DEFINE_flag(Which("Which policies."))
     flags.DEFINE_string("env", None, "Gymnasium id. Default: the run's own.")
     flags.DEFINE_integer("episodes", None, "Episodes of each seed. Default: the run's own number.")
     flags.DEFINE_string("out", None, "A new CSV file for a row of each seed.")
@@ -59,7 +59,8 @@ def main() -> None:
     again = Again(folder, FLAGS.which, FLAGS.env)
     rows = again.evaluate(FLAGS.episodes, FLAGS.eval_processes, FLAGS.eval_max_steps)
     where = progress.at(again.found.phase, again.found.step)
-    print(f"{folder}: {where}, {rows[0]['episodes']} episodes per seed in {again.env.text}")
+    episodes = plural(rows[0]["episodes"], "episode")
+    print(f"{folder}: {where}, {episodes} per seed in {again.env.text}")
     for row in rows:
         score = "" if row["score"] is None else f"score {row['score']:.1f}, "
         rate = "" if row["success"] is None else f", success {100 * row['success']:.0f}%"

@@ -15,6 +15,7 @@ import sys
 from absl import flags
 
 from enoto_jax.cli import command
+from enoto_jax.cli.which import Which
 from enoto_jax.deploy import export
 from enoto_jax.types import InputError
 
@@ -26,7 +27,7 @@ def define() -> None:
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
     flags.DEFINE_string("out", None, "The .zip file.")
     flags.DEFINE_integer("seed", None, "Which of the run's seeds. Default: its first.")
-    flags.DEFINE_string("which", "last", f"Which checkpoint: {', '.join(export.WHICH)}.")
+    flags.DEFINE_flag(Which("Which checkpoint."))
     flags.DEFINE_bool("onnx", False, "Add policy.onnx, by jax2onnx.")
 
 

@@ -16,6 +16,7 @@ from absl import flags
 RENDERER = os.environ.pop("MUJOCO_GL", None)  # with a bad one MuJoCo cannot even be imported
 
 from enoto_jax.cli import command  # noqa: E402
+from enoto_jax.cli.which import Which  # noqa: E402
 from enoto_jax.report import film  # noqa: E402
 from enoto_jax.types import InputError  # noqa: E402
 
@@ -27,9 +28,7 @@ def define() -> None:
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
     flags.DEFINE_string("out", None, "The .mp4 or .gif file. Default: RUN/film.mp4, or .gif.")
     flags.DEFINE_integer("seed", None, "Which of the run's seeds acts. Default: its first.")
-    flags.DEFINE_enum(
-        "which", "last", ["last", "best"], "The policy after fine-tuning: last or best."
-    )
+    flags.DEFINE_flag(Which("The policy after fine-tuning.", ("latest", "best")))
     flags.DEFINE_integer("fps", 25, "Frames per second.", lower_bound=1)
 
 

@@ -17,7 +17,7 @@ from enoto_jax.cli import command
 from enoto_jax.report import page
 from enoto_jax.report.runs import find
 from enoto_jax.runs.files import read_csv
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 FLAGS = flags.FLAGS
 
@@ -63,7 +63,7 @@ def main() -> None:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out: {out} cannot be written: {error.strerror}") from None
-    print(f"{out}: {len(runs)} runs, {len(text) / 1e6:.1f} MB")
+    print(f"{out}: {plural(len(runs), 'run')}, {len(text) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from absl import flags
 from enoto_jax.cli import grid, plans, train, worker
 from enoto_jax.runs.folder import finished
 from enoto_jax.training import deterministic
-from enoto_jax.types import InputError, RunError, Stopped
+from enoto_jax.types import InputError, RunError, Stopped, plural
 
 FLAGS = flags.FLAGS
 
@@ -82,11 +82,12 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
         table = csv.DictWriter(file, ["run", "score", *space], lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+    runs = plural(len(rows), "run")
     if results.num_errors:
-        raise RunError(f"{results.num_errors} of {len(rows)} runs failed: {results.errors[0]}")
+        raise RunError(f"{results.num_errors} of {runs} failed: {results.errors[0]}")
     done = sum(bool(row["run"]) and finished(out / row["run"], 0) for row in rows)
     if done < len(rows):
-        raise Stopped(f"{done} of {len(rows)} runs done")
+        raise Stopped(f"{done} of {runs} done")
     best = max(rows, key=lambda row: row["score"])
     print(f"{out / best['run']}: the best of {len(rows)}, {best}")
 

@@ -21,6 +21,7 @@ from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
 from enoto_jax.runs.progress import duration
 from enoto_jax.training import deterministic, memory
+from enoto_jax.types import plural
 
 
 def describe(plan: Plan) -> str:
@@ -39,10 +40,10 @@ def describe(plan: Plan) -> str:
         )
     if not source.scored:
         lines.append("no reference returns for this task: RAW RETURNS are reported, not scores")
-    online = f"online {row.online.steps:,} steps: {row.online.algorithm.name}"
+    online = f"online {plural(row.online.steps, 'step')}: {row.online.algorithm.name}"
     if row.offline is None:
         return "\n".join([*lines, online])
-    offline = f"offline {row.offline.steps:,} updates: {row.offline.algorithm.name}"
+    offline = f"offline {plural(row.offline.steps, 'update')}: {row.offline.algorithm.name}"
     return "\n".join([*lines, f"{offline}; {online}"])
 
 

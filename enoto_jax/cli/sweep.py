@@ -28,7 +28,7 @@ from rich.table import Column, Table
 
 from enoto_jax.cli import command, grid, hints, search, train, worker
 from enoto_jax.runs.files import read_csv
-from enoto_jax.types import InputError, RunError, Stopped
+from enoto_jax.types import InputError, RunError, Stopped, plural
 
 FLAGS = flags.FLAGS
 unknown_flag = hints.unknown_flag
@@ -71,13 +71,13 @@ def main() -> None:
     left = [name for name, code in codes.items() if code != command.DONE]
     failed = [n for n in left if codes[n] in (command.FAILED, command.BAD_INPUT)]
     if command.STOPPED in codes.values():
-        raise Stopped(f"{len(cells) - len(left)} of {len(cells)} runs done")
+        raise Stopped(f"{len(cells) - len(left)} of {plural(len(cells), 'run')} done")
     if failed:
         raise RunError(
-            f"{len(failed)} of {len(cells)} runs failed; the first, {out / failed[0]}: "
+            f"{len(failed)} of {plural(len(cells), 'run')} failed; the first, {out / failed[0]}: "
             f"{worker.last_error(out / failed[0])}; its log.txt says more"
         )
-    print(f"{out}: {len(cells)} runs done")
+    print(f"{out}: {plural(len(cells), 'run')} done")
 
 
 def show(cells: Sequence[grid.Cell], out: Path) -> None:
@@ -87,7 +87,8 @@ def show(cells: Sequence[grid.Cell], out: Path) -> None:
         print(f"{cell.name} ({state}{f', after {cell.after}' if cell.after else ''})")
         call = ["enoto", "train", *cell.arguments, f"--out={out / cell.name}"]
         print(f"  {shlex.join(call)}")
-    print(f"{len(cells)} runs, {sum(bool(c.after) for c in cells)} from a shared offline phase")
+    shared = sum(bool(c.after) for c in cells)
+    print(f"{plural(len(cells), 'run')}, {shared} from a shared offline phase")
 
 
 def load_ray() -> Any:

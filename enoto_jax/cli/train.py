@@ -19,6 +19,8 @@ from absl import flags
 
 from enoto_jax.cli import command, compiled, hints, plans, show
 from enoto_jax.data.places import split
+from enoto_jax.envs.pool import BACKENDS
+from enoto_jax.nets.networks import PRECISIONS
 from enoto_jax.recipes.budgets import BUDGETS
 from enoto_jax.runs import hosts
 from enoto_jax.training import deterministic, run
@@ -93,6 +95,7 @@ GROUPS = {
 def define() -> None:
     """Define the command's flags."""
     text, number, switch = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
+    choice = flags.DEFINE_enum
     text("method", None, "The method; see enoto methods. Default: enoto_cql.")
     text(
         "task",
@@ -136,10 +139,10 @@ def define() -> None:
         None,
         "Folder for compiled programs, or none.",
     )
-    text("precision", None, "float32, or bf16: hidden layers compute in bfloat16.")
+    choice("precision", None, PRECISIONS, "Precision of the hidden layers.")
     switch("deterministic", False, "Make runs on one device bit-for-bit equal.")
     switch("overlap", None, "Step the environments while the device updates.")
-    text("envs_backend", None, "gymnasium or envpool steps the training environments.")
+    choice("envs_backend", None, BACKENDS, "What steps the training environments.")
     number("eval_processes", 1, "Processes that step environments in evaluations.")
     switch("distributed", False, "Make all processes of this job one run.")
     text("coordinator", None, "host:port of the first process, if set by hand.")

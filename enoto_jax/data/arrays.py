@@ -23,7 +23,7 @@ from enoto_jax.data.words import (
     flag_values,
     labelled,
 )
-from enoto_jax.types import InputError, Transition
+from enoto_jax.types import InputError, Transition, plural
 
 Bounds = tuple[np.ndarray, np.ndarray]  # lowest and highest action, each [A]
 _BLOCK = 1 << 13  # rows
@@ -56,7 +56,7 @@ def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
                 problems[key] += "; discrete actions are not supported, only continuous ones"
         elif reference and shape[0] != reference[0]:
             problems[key] = (
-                f"{key} has {shape[0]} rows but {first} has {reference[0]}; "
+                f"{key} has {plural(shape[0], 'row')} but {first} has {reference[0]}; "
                 "all arrays need one row a step"
             )
         elif not shape[0]:
@@ -131,13 +131,14 @@ def value_problem(values: np.ndarray, key: str, bounds: Bounds | None = None) ->
     if key in FLAGS:
         bad = (values != 0) & (values != 1)
         row = bad.argmax()
-        text = f"{key} must be 0 or 1, but row {row} is {values[row]} ({bad.sum()} such rows)"
+        count = plural(bad.sum(), "such row")
+        text = f"{key} must be 0 or 1, but row {row} is {values[row]} ({count})"
         return text if bad.any() else None
     bad = ~rows_where(np.isfinite, values)
     if bad.any():
         return (
-            f"{key} is NaN or infinite (as float32) in {bad.sum()} of {len(bad)} rows, "
-            f"first in row {bad.argmax()}; repair or remove them"
+            f"{key} is NaN or infinite (as float32) in {bad.sum()} of {plural(len(bad), 'row')}, "
+            f"first in row {bad.argmax()}; repair or remove such rows"
         )
     return _out_of_bounds(values, bounds) if key == "actions" else None
 

@@ -20,7 +20,7 @@ from enoto_jax.data.places import locate
 from enoto_jax.data.source import Dataset, Source, scaled
 from enoto_jax.data.tasks import completed
 from enoto_jax.envs.gym import make_env, spec_of
-from enoto_jax.types import InputError, Transition
+from enoto_jax.types import InputError, Transition, plural
 
 
 class Report(NamedTuple):
@@ -42,7 +42,7 @@ class Report(NamedTuple):
         """Whether the data set can be used, in a line."""
         errors = [finding.text for finding in self.findings if finding.error]
         count = len(self.findings) - len(errors)
-        found = f"{count} note{'s' * (count > 1)}" if count else ""
+        found = plural(count, "note") if count else ""
         if not errors:
             return f"usable, {found}" if found else "usable"
         more = [f"{len(errors) - 1} more"] * (len(errors) > 1) + [found] * bool(found)
@@ -121,7 +121,7 @@ def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None =
     """
     reward = dataset.transitions.reward
     lines = [
-        f"data: {dataset.rows or len(dataset):,} rows; episodes: {_episodes(dataset)}",
+        f"data: {plural(dataset.rows or len(dataset), 'row')}; episodes: {_episodes(dataset)}",
         f"rewards: {_range(reward)}; returns: {_spread(dataset.episode_returns, '.2f')}",
     ]
     lines += _treatment(source)
@@ -286,8 +286,9 @@ def summary(report: Report) -> list[str]:
     if source is not None:
         spec = source.spec
         lines.append(
-            f"task: environment {source.env_id or 'unknown'}, {spec.observation_size} numbers "
-            f"observed, {spec.action_size} in an action, limit {source.max_episode_steps or 'none'}"
+            f"task: environment {source.env_id or 'unknown'}, "
+            f"{plural(spec.observation_size, 'number')} observed, {spec.action_size} in an action, "
+            f"limit {source.max_episode_steps or 'none'}"
         )
         lines.append(f"layout: {report.layout}")
         lines.append(f"physics: {source.physics or 'unknown'}")
@@ -295,7 +296,7 @@ def summary(report: Report) -> list[str]:
     if dataset is not None:
         transitions = dataset.transitions
         lines += [
-            f"transitions: {len(dataset):,} (of {dataset.rows:,} rows)",
+            f"transitions: {len(dataset):,} (of {plural(dataset.rows, 'row')})",
             f"episodes: {_episodes(dataset)}",
             f"lengths: {_spread(dataset.episode_lengths, '.0f')}",
             f"returns: {_spread(dataset.episode_returns, '.2f')}",
@@ -315,7 +316,8 @@ def summary(report: Report) -> list[str]:
 def _episodes(dataset: Dataset) -> str:
     ends, cuts = dataset.transitions.terminated.sum(), dataset.transitions.truncated.sum()
     total = len(dataset.episode_ends)
-    return f"{total:,}, {ends:,} end in a terminal state, {cuts:,} are cut"
+    ended = plural(ends, "ends in a terminal state", "end in a terminal state")
+    return f"{total:,}, {ended}, {plural(cuts, 'is cut', 'are cut')}"
 
 
 def _spread(values: np.ndarray, form: str) -> str:

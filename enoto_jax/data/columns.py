@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 
 def needed(where: object) -> Any:
@@ -70,7 +70,7 @@ def read(path: Path, keys: Sequence[str], width: int | None = None) -> np.ndarra
         with pyarrow.memory_map(str(path)) as mapped, pyarrow.ipc.open_file(mapped) as file:
             found = _column(path, file.read_all(), keys, width)
     if len(found) != (rows := count(path)):
-        text = f"{'/'.join(keys)} has {len(found)} rows and the file claims {rows}"
+        text = f"{'/'.join(keys)} has {plural(len(found), 'row')} and the file claims {rows}"
         raise InputError(f"{path}: {text}; it is damaged: copy or download it again")
     return found
 
@@ -99,14 +99,16 @@ def _numbers(where: str, chunk: Any, width: int) -> np.ndarray:
         lengths = lengths.fill_null(-1).to_numpy(zero_copy_only=False)
         if (bad := (lengths != max(width, 1)) & (lengths != -1)).any():
             raise InputError(
-                f"{where} has {lengths[bad][0]} numbers in row {bad.argmax()} of a block, "
-                f"{max(width, 1)} are needed"
+                f"{where} has {plural(lengths[bad][0], 'number')} in row {bad.argmax()} of a "
+                f"block, not {max(width, 1)}"
             )
         flat = chunk.flatten()
     elif width > 1:
         raise InputError(f"{where} is one number a row, {width} are needed")
     if missing := chunk.null_count or flat.null_count:
-        raise InputError(f"{where} lacks {missing} values (null); fill or remove those rows")
+        raise InputError(
+            f"{where} lacks {plural(missing, 'value')} (null); fill or remove such rows"
+        )
     values = flat.to_numpy(zero_copy_only=False)
     # A copy: a mapped file is closed when this returns.
     return np.array(values.reshape((len(chunk), width) if width else (len(chunk),)))

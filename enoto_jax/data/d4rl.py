@@ -21,6 +21,7 @@ import numpy as np
 
 from enoto_jax.data import arrays as flat
 from enoto_jax.data import files, words
+from enoto_jax.types import plural
 
 ATTRIBUTES = (
     "env_id",
@@ -117,7 +118,8 @@ class _Npy:
         if math.prod(self.shape) * self.dtype.itemsize <= held:
             return None
         return (
-            f"{key} claims {self.shape[0]} rows but not all are there; write or download it again"
+            f"{key} claims {plural(self.shape[0], 'row')} but not all are there; "
+            "write or download it again"
         )
 
     def __getitem__(self, index: Any) -> np.ndarray:

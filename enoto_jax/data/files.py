@@ -30,7 +30,7 @@ import numpy as np
 
 from enoto_jax.data import arrays as flat
 from enoto_jax.data import notes
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import InputError, Spec, plural
 
 _DEEPEST = 3  # virtual arrays of virtual arrays
 _HEAP = b"GCOL\1\0\0\0"  # how a global heap begins (HDF5 format, III.E)
@@ -293,7 +293,7 @@ def unwritten(array: h5py.Dataset, key: str, path: Path, depth: int = 0) -> str 
         complete = array.id.get_storage_size() >= math.prod(array.shape) * array.dtype.itemsize
     if not complete:
         return (
-            f"{key} claims {array.shape[0]} rows but not all were written; "
+            f"{key} claims {plural(array.shape[0], 'row')} but not all were written; "
             "write or download it again"
         )
     if (

@@ -25,7 +25,7 @@ import numpy as np
 from enoto_jax.data import arrays as flat
 from enoto_jax.data import files, words
 from enoto_jax.data.frames import Frames
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 PREFIX = "demonstrations:"
 _OBSERVED = ("observation.state", "observation.environment_state")
@@ -67,9 +67,8 @@ def _flat(frames: Frames, *, invented: bool) -> files.Opened:
     notes = _notes(frames, observed)
     if invented:
         if _SUCCESS in frames.types and (failed := (last & (_flag(frames, _SUCCESS) != 1)).sum()):
-            text = (
-                f"{_SUCCESS} is 0 at the end of {failed} episodes, so {PREFIX} is not true of all"
-            )
+            text = f"{_SUCCESS} is 0 at the end of {plural(failed, 'episode')}"
+            text += f", so {PREFIX} is not true of all"
             return files.Opened({}, {}, {_SUCCESS: f"{text}; add a column {_REWARD}"})
         arrays |= {"rewards": last.astype(np.float32), "terminals": last}
         notes.append("no rewards were recorded: 1 at every episode's last frame, a success, else 0")
@@ -114,8 +113,8 @@ def _columns_problem(frames: Frames, observed: Sequence[str], invented: bool) ->
             f"{PREFIX}{frames.folder} gives 1 for its last frame, else add a column {_REWARD}"
         )
     if frames.rows != frames.info["total_frames"]:
-        told = f"{frames.info['total_frames']!r:.20}"
-        return f"its files hold {frames.rows} frames, meta/info.json says {told}; copy it again"
+        found, told = plural(frames.rows, "frame"), f"{frames.info['total_frames']!r:.20}"
+        return f"its files hold {found}, meta/info.json says {told}; copy it again"
     return "" if frames.rows else "has no rows; a data set needs at least one transition"
 
 
@@ -127,7 +126,10 @@ def _last_frames(frames: Frames) -> tuple[np.ndarray, str]:
         row = back.argmax() + 1
         return last, f"episode_index goes back in row {row}; the files are not in order"
     if (found := int(last.sum())) != (told := frames.info["total_episodes"]):
-        return last, f"holds {found} episodes, meta/info.json says {told!r:.20}; copy it again"
+        return (
+            last,
+            f"holds {plural(found, 'episode')}, meta/info.json says {told!r:.20}; copy it again",
+        )
     if "frame_index" in frames.types:
         step = flat.step_numbers(last)
         if (odd := frames.read("frame_index") != step).any():

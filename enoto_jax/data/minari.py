@@ -33,7 +33,7 @@ import numpy as np
 
 from enoto_jax.data import files, minari_columns, words
 from enoto_jax.data.episodes import Layout, Rows, below, survey, width_of
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 PREFIX = "minari:"
 # Which parts of a dictionary are observed, by the environment's id. As in D4RL, AntMaze's agent
@@ -162,7 +162,9 @@ def _survey(
     names = sorted((k for k in file if _EPISODE.fullmatch(k)), key=lambda k: int(k[8:]))
     total = metadata.get("total_episodes", len(names))
     if not names or total != len(names):
-        text = f"holds {len(names)} episodes, its metadata says {total!r:.20}; copy it again"
+        text = (
+            f"holds {plural(len(names), 'episode')}, its metadata says {total!r:.20}; copy it again"
+        )
         return Layout([], {}, []), {"episodes": text if names else "holds no episode_0"}
     for name in names:
         if not isinstance(files.find(file, name), h5py.Group):

@@ -16,6 +16,7 @@ import numpy as np
 
 from enoto_jax.data import columns
 from enoto_jax.data.episodes import Layout
+from enoto_jax.types import plural
 
 KINDS = ("arrow", "parquet")
 _EPISODE = re.compile(r"0|[1-9]\d{0,9}", re.ASCII)
@@ -81,7 +82,9 @@ def survey(
     """
     names, none = files.names(), Layout([], {}, [])
     if not names or total not in (None, len(names)):
-        text = f"holds {len(names)} episodes, its metadata says {total!r:.20}; copy it again"
+        text = (
+            f"holds {plural(len(names), 'episode')}, its metadata says {total!r:.20}; copy it again"
+        )
         return Survey(none, {"episodes": text if names else "holds no folder 0"})
     for name in names:
         if not files.file(name).is_file():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.types import Transition
+from enoto_jax.types import Transition, plural
 
 # A step that is this many times larger than 99 % of all steps leads across a reset. Real data hold
 # none above 8 inside their episodes; across resets most are above 10.
@@ -63,7 +63,8 @@ def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     ends = arrays["terminals"]
     if "timeouts" in arrays:
         if both := (ends & arrays["timeouts"]).sum():
-            yield f"{both} rows are both terminal and a time-out; they count as terminal"
+            told = plural(both, "row is", "rows are")
+            yield f"{told} both terminal and a time-out, and counted as terminal"
         ends = ends | arrays["timeouts"]
     if "next_observations" in arrays:
         ends = np.append(ends[:-1], True)
@@ -72,7 +73,7 @@ def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
         )
         if len(rows):
             yield (
-                f"the next observation of {len(rows)} rows is not the following row's observation, "
+                f"the next observation of {plural(len(rows), 'row')} is not the following row's, "
                 f"first in row {rows[0]}, and no end is marked; each counts as cut there"
             )
 
@@ -98,7 +99,8 @@ def on_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     if {"observations", "actions"} <= set(arrays) and (
         count := duplicates(arrays["observations"], arrays["actions"])
     ):
-        yield f"{count} rows repeat the observation and action of another row"
+        rows = plural(count, "row repeats", "rows repeat")
+        yield f"{rows} the observation and action of another row"
     if "actions" in arrays:
         yield from _on_actions(arrays["actions"])
 
@@ -138,13 +140,13 @@ def on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]
             )
             yield Finding(limit is not None, text)
     if limit and (longest := lengths.max()) > limit:
-        text = f"the longest episode has {longest} steps, the task's limit is {limit}"
+        text = f"the longest episode has {plural(longest, 'step')}, the task's limit is {limit:,}"
         yield Finding(False, text)
     runs = (transitions.terminated[1:] & transitions.terminated[:-1]).sum()
     if runs:
         text = (
-            f"{runs} terminal rows directly follow another, as when a trajectory continues at the "
-            "goal; each counts as an episode"
+            f"{plural(runs, 'terminal row directly follows', 'terminal rows directly follow')} "
+            "another, as when a trajectory continues at the goal; each counts as an episode"
         )
         yield Finding(False, text)
 
@@ -164,9 +166,12 @@ def leaps(transitions: Transition) -> Iterator[str]:
             found.append(rows[size.max(axis=1, initial=0.0) > _LEAP])
     rows = np.concatenate(found)
     if len(rows):
+        jumps = plural(
+            len(rows), "transition inside episodes jumps", "transitions inside episodes jump"
+        )
         yield (
-            f"{len(rows)} transitions inside episodes jump more than {_LEAP:g} times as far as "
-            f"99 % of all, first transition {rows[0]}: unmarked resets"
+            f"{jumps} more than {_LEAP:g} times as far as 99 % of all, first transition {rows[0]}: "
+            "unmarked resets"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from enoto_jax.atomic import written_whole
 from enoto_jax.envs.ogbench_recordings import Recorder, versions
+from enoto_jax.types import plural
 
 VALIDATION = 1_000_000  # number of the first validation episode
 
@@ -48,7 +49,8 @@ def record(
                     np.savez(part, **arrays)
         _join(files, path, f"recorded by enoto collect, seed {seed}; not a file of OGBench's own")
         shutil.rmtree(parts)
-        say(f"{path}: {count} episodes, {path.stat().st_size / 1e6:.1f} MB; not OGBench's own file")
+        size = f"{plural(count, 'episode')}, {path.stat().st_size / 1e6:.1f} MB"
+        say(f"{path}: {size}; not OGBench's own file")
 
 
 def _join(files: list[Path], path: Path, origin: str) -> None:

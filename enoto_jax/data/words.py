@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from enoto_jax.types import plural
+
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
 FLAGS = ("terminals", "timeouts", "masks", "ends")
@@ -166,13 +168,9 @@ def _difference(one: str, first: Any, other: str, second: Any, meaning: str) -> 
         a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
         if a.shape != b.shape:
             return f"{one} and {other} mean the same and have other sizes; keep one of them"
-    rows = np.flatnonzero((a != b).reshape(len(a), -1).any(axis=1))
-    if not len(rows):
+    if not (rows := _rows((a != b).reshape(len(a), -1).any(axis=1))):
         return None
-    return (
-        f"{one} and {other} mean the same but differ in {len(rows)} rows, first in row {rows[0]}; "
-        "keep the right one"
-    )
+    return f"{one} and {other} mean the same but differ in {rows}; keep the right one"
 
 
 def _differing(one: Any, other: Any) -> str:
@@ -198,7 +196,7 @@ def _ends_problem(ends: Any, found: Mapping[str, Any], label: Mapping[str, str])
 
 def _rows(where: np.ndarray) -> str:
     rows = np.flatnonzero(where)
-    return f"{len(rows)} rows, first in row {rows[0]}" if len(rows) else ""
+    return f"{plural(len(rows), 'row')}, first in row {rows[0]}" if len(rows) else ""
 
 
 def labelled(text: str, key: str, words: Mapping[str, str]) -> str:

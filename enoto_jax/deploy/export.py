@@ -28,12 +28,11 @@ from jax.extend.core import Literal
 from enoto_jax.atomic import written_whole
 from enoto_jax.deploy import numpy_runtime
 from enoto_jax.runs.files import plain, read_csv
-from enoto_jax.runs.policies import Kept, bounds_of, holder, kept
+from enoto_jax.runs.policies import Kept, bounds_of, kept
 from enoto_jax.transforms import Transform
 from enoto_jax.types import Array, InputError
 
 FORMAT = 1
-WHICH = ("last", "best", "handover")
 PLATFORMS = ("cpu", "cuda", "tpu")
 CHECKED_ON = 256  # random observations that NumPy and JAX are compared on
 _OPTIONS = (  # a primitive's parameters that its result depends on
@@ -63,7 +62,7 @@ def export(
     out: str | os.PathLike,
     *,
     seed: int | None = None,
-    which: str = "last",
+    which: str = "latest",
     onnx: bool = False,
 ) -> dict[str, Any]:
     """Write a run's policy as a bundle, whole or not at all; returns what its about.json says.
@@ -72,7 +71,7 @@ def export(
       run: the folder of a run, or of an Agent.
       out: the .zip file.
       seed: which of the run's; its first by default.
-      which: "last" (the newest checkpoint), "best" or "handover".
+      which: see `load_policy`.
       onnx: add policy.onnx, by jax2onnx.
 
     Raises:
@@ -81,9 +80,7 @@ def export(
     begun, out = time.perf_counter(), Path(out)
     if out.suffix != ".zip":
         raise InputError(f"--out: {out}; give the name of a .zip file")
-    if which not in WHICH:
-        raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
-    found = kept(holder(Path(run), which), which, seed)
+    found = kept(Path(run), which, seed)
     low, high = bounds_of(Path(run), len(found.transform.action_shift))
     bundle = files(found, described(Path(run), found), low, high, onnx)
     stream = io.BytesIO()

@@ -15,7 +15,7 @@ from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env
 from enoto_jax.envs.vector import Step
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, RunError, Transition
+from enoto_jax.types import InputError, RunError, Transition, check_choice
 
 # Whose steps were compared with Gymnasium's.
 COMPARED = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4")
@@ -28,8 +28,7 @@ def check(backend: str, env: Env) -> None:
     Raises:
       InputError: an unknown backend, an environment whose physics were not compared, or no envpool.
     """
-    if backend not in BACKENDS:
-        raise InputError(f"--envs_backend: {backend!r}; choose {' or '.join(BACKENDS)}")
+    check_choice("--envs_backend", backend, BACKENDS)
     if backend == "gymnasium":
         return
     env_id = env_choice(env).text

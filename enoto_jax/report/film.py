@@ -62,7 +62,7 @@ def use_renderer() -> None:
 def before_and_after(
     folder: Path,
     path: Path,
-    kind: str = "last",
+    which: str = "latest",
     seed: int | None = None,
     fps: int = 25,
     height: int | None = None,
@@ -72,7 +72,7 @@ def before_and_after(
     Args:
       folder: of a run with an online phase.
       path: .mp4 or .gif.
-      kind: which policy comes after, "last" or "best".
+      which: which policy comes after, "latest" or "best".
       seed: one that the run has trained; its first by default.
       fps: pictures a second; the film runs as fast as the world.
       height: of each picture, in pixels; the environment's own by default.
@@ -83,7 +83,9 @@ def before_and_after(
     _check_writer(path)
     config = config_of(folder)
     seed = config["seeds"][0] if seed is None else seed
-    shown = [policies.load(folder, which, seed) for which in ("before", kind)]
+    if config["env"] == "none":
+        raise InputError(f"{folder}: was trained without an environment to act in")
+    shown = [policies.Policy(policies.kept(folder, kind, seed)) for kind in ("handover", which)]
     titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")
     headline = f"{config.get('method', 'a run')} on {config['task']}, seed {seed}"
     with drawing(config["env"]) as env:

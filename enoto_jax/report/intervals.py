@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import special  # not scipy.stats, which takes ten times as long to import
 
+from enoto_jax.types import plural
+
 ENOUGH = 5  # seeds from which an interval is shown
 LEVEL = 0.95
 T_INTERVAL = "95% t interval of the mean"
@@ -77,6 +79,6 @@ def verdict(values: np.ndarray) -> str:
     """
     n = len(values)
     if n < ENOUGH:
-        return f"{INDISTINGUISHABLE} ({n} seed{'s' * (n != 1)}; {ENOUGH} are needed to tell)"
+        return f"{INDISTINGUISHABLE} ({plural(n, 'seed')}; {ENOUGH} are needed to tell)"
     low, high = mean_interval(values)
     return "higher" if low > 0 else "lower" if high < 0 else INDISTINGUISHABLE

@@ -121,6 +121,17 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
             key = next(k for k in {**one, **two} if one.get(k) != two.get(k))
             name, one, two = f"{name}.{key}", one.get(key), two.get(key)
         raise InputError(
-            f"--out: {folder} holds another run: its {name} is {one!r}, now {two!r}; give another "
-            "folder, or the flags that it was started with"
+            f"--out: {folder} holds another run: its {name} is {_short(one)}, now {_short(two)}; "
+            "give another folder, or the flags that it was started with"
         )
+
+
+def _short(value: Any) -> str:
+    """A setting in a few words: units by their names, the rest of a long value left out."""
+    if isinstance(value, Mapping):
+        return value.get("unit", "given")
+    if isinstance(value, list):
+        text = f"[{', '.join(map(_short, value))}]"
+    else:
+        text = "none" if value is None else repr(value)
+    return text if len(text) <= 70 else f"{text[:67]}..."

@@ -32,7 +32,7 @@ from enoto_jax.runs.exchange import (
 )
 from enoto_jax.runs.files import plain
 from enoto_jax.runs.packing import pack, unpack
-from enoto_jax.types import InputError, RunError
+from enoto_jax.types import InputError, RunError, plural
 
 HEARTBEAT_S = 20  # a host that has not been heard of for so long is lost
 
@@ -114,8 +114,8 @@ def own(all_of_them: Sized) -> slice:
     each, left = divmod(len(all_of_them), count())
     if left:
         raise InputError(
-            f"--seeds: {len(all_of_them)} seeds do not divide evenly among {count()} hosts; give a "
-            f"multiple of {count()}"
+            f"--seeds: {plural(len(all_of_them), 'seed')} for {count()} hosts; give a multiple of "
+            f"{count()}"
         )
     begin = 0 if count() == 1 else each * jax.process_index()
     return slice(begin, begin + each)

@@ -1,4 +1,4 @@
-"""The policies that a run has kept: of the hand-over, of its last and of its best evaluation."""
+"""The policies that a run has kept: its latest, that of its best evaluation, the hand-over's."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from enoto_jax import core
 from enoto_jax.envs import values
 from enoto_jax.envs.gym import action_bounds
 from enoto_jax.recipes import plugins
-from enoto_jax.recipes.recipe import Built, build
+from enoto_jax.recipes.recipe import build, hand_over
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
 from enoto_jax.runs.streams import stream
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import InputError, Spec, check_choice
 
-KINDS = ("last", "best", "before")
-WHICH = {"latest": "last", "best": "best", "handover": "handover"}  # what people say -> a kind
-_SAVED_AS = {kind: name for name, kind in WHICH.items()}
+KINDS = ("latest", "best", "handover")
+_OLD_NAMES = {"last": "latest"}  # of commands and programs written for earlier versions
 
 
 class Kept(NamedTuple):
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
       algorithm: whose `mode` acts.
       state: its train state, host arrays.
       transform: between the world's numbers and the agent's.
-      kind: which of the run's checkpoints it is from.
+      kind: which of the run's checkpoints it is from, one of KINDS.
       phase: offline or online.
       step: of that phase.
       seed: its number; None: all of the run's.
@@ -57,7 +57,7 @@ class Policy:
 
     Args:
       found: what the run keeps of the seed.
-      low: lowest action [A] of the environment that it acts in.
+      low: lowest action [A] of the environment that it acts in, or one number for all.
       high: its highest.
 
     Attributes:
@@ -68,9 +68,10 @@ class Policy:
       action_high: highest action [A].
     """
 
-    def __init__(self, found: Kept, low: np.ndarray, high: np.ndarray):
+    def __init__(self, found: Kept, low: ArrayLike = -1.0, high: ArrayLike = 1.0):
         self.phase, self.step, self.seed = found.phase, found.step, found.seed
-        self.action_low, self.action_high = np.float32(low), np.float32(high)
+        size = len(found.transform.action_shift)
+        self.action_low, self.action_high = (np.full(size, x, np.float32) for x in (low, high))
         self._transform, self._algorithm = found.transform, found.algorithm
         self._state = jax.device_put(found.state)
         self._mode = jax.jit(found.algorithm.mode)
@@ -176,7 +177,7 @@ def load_policy(
       folder: of a run, or of an Agent.
       seed: one that the run has trained; its first by default.
       which: "latest" (the newest checkpoint), "best" (of the best evaluation) or "handover" (the
-        end of the offline phase).
+        end of the offline phase; without one, the untrained policy that the run began with).
 
     Returns:
       What acts: `load_policy(folder).act(observation)`.
@@ -188,25 +189,19 @@ def load_policy(
         folder = Path(folder)
     except TypeError as error:
         raise InputError(f"load_policy: {folder!r}; give the folder of a run") from error
-    found = kept(holder(folder, kind_of(which)), kind_of(which), seed)
+    found = kept(folder, which, seed)
     return Policy(found, *bounds_of(folder, len(found.transform.action_shift)))
 
 
 def kind_of(which: str) -> str:
-    """The kind of checkpoint that people call "latest", "best" or "handover".
+    """One of KINDS, which may be given by its old name.
 
     Raises:
       InputError: another word.
     """
-    if which not in WHICH:
-        raise InputError(f"--which: {which!r}; choose {', '.join(WHICH)}")
-    return WHICH[which]
-
-
-def holder(folder: Path, kind: str) -> Path:
-    """The folder that holds a checkpoint of a run: its hand-over may be the restored run's."""
-    restored = config_of(folder).get("restore") if kind == "handover" else None
-    return Path(restored) if restored else folder
+    kind = _OLD_NAMES.get(which, which)
+    check_choice("--which", kind, KINDS)
+    return kind
 
 
 def bounds_of(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -226,94 +221,62 @@ def bounds_of(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def kept(folder: Path, kind: str = "last", seed: int | None = None) -> Kept:
+def kept(folder: Path, which: str = "latest", seed: int | None = None) -> Kept:
     """What a run's folder keeps of one seed, without its replay.
 
     Args:
       folder: of the run, or of an Agent.
-      kind: "last", "best", or "handover", the end of the offline phase.
+      which: see `load_policy`.
       seed: one that the run has trained; its first by default.
 
     Raises:
       InputError: it has no such checkpoint or seed, or a damaged one.
     """
-    config = config_of(folder)
-    seed = config["seeds"][0] if seed is None else seed
-    _check_seed(folder, config, seed)
-    found = kept_seeds(folder, kind)
-    row = config["seeds"].index(seed)
+    seeds = config_of(folder)["seeds"]
+    seed = seeds[0] if seed is None else seed
+    if seed not in seeds:
+        raise InputError(f"--seed: {folder} trained seeds {seeds}, not {seed}")
+    found = kept_seeds(folder, which)
+    row = found.config["seeds"].index(seed)
     return found._replace(state=jax.tree.map(lambda x: x[row], found.state), seed=seed)
 
 
-def kept_seeds(folder: Path, kind: str = "last") -> Kept:
+def kept_seeds(folder: Path, which: str = "latest") -> Kept:
     """The same of all seeds: `state` has arrays [S, ...], and `seed` is None.
+
+    The hand-over may be that of the run that this one restored; then so are `config` and its seeds.
 
     Raises:
       InputError: it has no such checkpoint, or a damaged one.
     """
-    config = config_of(folder)
+    kind, config = kind_of(which), config_of(folder)
+    if kind == "handover" and (restored := config.get("restore")):
+        folder = Path(restored)
+        config = config_of(folder)
+    recipe = plugins.recipe_of(config, str(folder))
+    untrained = kind == "handover" and recipe.offline is None
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        found = _record(checkpoints, folder, kind)
-        transform, built = _built(folder, config, found)
-        phase, step = found["phase"], found["step"]
+        record = _record(checkpoints, folder, "latest" if untrained else kind)
+        transform = Transform.from_json(record["transform"])
+        spec = Spec(len(transform.observation_shift), len(transform.action_shift))
+        built, seeds = build(recipe, spec), config["seeds"]
+        phase, step = ("online", 0) if untrained else (record["phase"], record["step"])
         algorithm = getattr(built, phase)
-        shapes = template(lambda: abstract(algorithm), len(config["seeds"]))
-        if kind == "last" and phase == "online":
+        shapes = template(lambda: abstract(algorithm), len(seeds))
+        if untrained:
+            begin = jax.vmap(lambda s: hand_over(built, stream(s, "handover"), None, None))
+            state = begin(np.int32(seeds))
+        elif kind == "latest" and phase == "online":
             state = checkpoints.restore_part({"train": shapes})["train"]
         else:
-            state = checkpoints.restore(shapes, _SAVED_AS[kind])
+            state = checkpoints.restore(shapes, kind)
     state = jax.tree.map(np.asarray, state)
     return Kept(algorithm, state, transform, kind, phase, step, None, config)
 
 
-def load(folder: Path, kind: str, seed: int) -> Policy:
-    """A policy of a run whose actions lie in [-1, 1], as environments of `make_env` take them.
-
-    Args:
-      folder: of the run.
-      kind: "last" or "best"; "before": what the online phase started from, which is an untrained
-        policy in a row without an offline phase.
-      seed: one that the run has trained.
-
-    Raises:
-      InputError: it has no such checkpoint or seed, or no environment.
-    """
-    config = config_of(folder)
-    _check_seed(folder, config, seed)
-    if config["env"] == "none":
-        raise InputError(f"{folder}: was trained without an environment to act in")
-    if kind != "before":
-        return _policy(kept(folder, kind, seed))
-    if plugins.recipe_of(config, str(folder)).offline is not None:
-        return _policy(kept(holder(folder, "handover"), "handover", seed))
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        transform, built = _built(folder, config, _record(checkpoints, folder, "last"))
-    state = built.handover(stream(np.int32(seed), "handover"), None, built.online)
-    return _policy(Kept(built.online, state, transform, kind, "online", 0, seed, config))
-
-
-def _check_seed(folder: Path, config: Mapping[str, Any], seed: int) -> None:
-    if seed not in config["seeds"]:
-        raise InputError(f"--seed: {folder} trained seeds {config['seeds']}, not {seed}")
-
-
 def _record(checkpoints: Checkpoints, folder: Path, kind: str) -> dict[str, Any]:
-    found = checkpoints.record(_SAVED_AS[kind])
+    found = checkpoints.record(kind)
     if found is None:
         of = {"handover": "of its hand-over", "best": "of an evaluation"}.get(kind, "yet")
         raise InputError(f"{folder} has no checkpoint {of}; train it further, or take another kind")
     return found
-
-
-def _built(
-    folder: Path, config: Mapping[str, Any], record: Mapping[str, Any]
-) -> tuple[Transform, Built]:
-    """A checkpoint's transform, and the run's recipe for the sizes that it has."""
-    transform = Transform.from_json(record["transform"])
-    spec = Spec(len(transform.observation_shift), len(transform.action_shift))
-    return transform, build(plugins.recipe_of(config, str(folder)), spec)
-
-
-def _policy(found: Kept) -> Policy:
-    ones = np.ones(len(found.transform.action_shift), np.float32)
-    return Policy(found, -ones, ones)

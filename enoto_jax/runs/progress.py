@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TextIO
 
 from enoto_jax.runs.timing import Timing
+from enoto_jax.types import plural
 
 UNITS = {"offline": "update", "online": "step"}
 _REDRAW_S, _EVERY_S = 0.1, 10.0  # least time between two lines: terminal, file
@@ -192,7 +193,7 @@ class Progress:
         self._announced.add(kind)
         left = self._left()
         text = f"{self._phase}: about {duration(left)} left"
-        text += f"{' with' if kind else ', and'} {count} evaluation{'s' * (count > 1)}"
+        text += f"{' with' if kind else ', and'} {plural(count, 'evaluation')}"
         if not self._clock.last:
             text += "; then the online phase"
         elif kind:

@@ -20,7 +20,7 @@ from enoto_jax.report import stats
 from enoto_jax.runs import provenance
 from enoto_jax.training import run
 from enoto_jax.training.buffer import first_rows, first_seed
-from enoto_jax.types import InputError, Transition
+from enoto_jax.types import InputError, Transition, plural
 
 KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
 RANDOM_EPISODES = 100
@@ -188,7 +188,7 @@ def _rolled(
         act, metadata = policy.act, _d4rl_policy(policy, step)
     made = rollout.rollout(training.env_id, act, rows, training.seed + 1 + KINDS.index(kind))
     mean = made.returns.mean() if len(made.returns) else float("nan")
-    say(f"{kind}: {len(made.returns)} whole episodes, mean return {mean:.1f}")
+    say(f"{kind}: {plural(len(made.returns), 'whole episode')}, mean return {mean:.1f}")
     return made.transitions, made.infos, metadata
 
 

@@ -21,7 +21,7 @@ from enoto_jax.runs.folder import OWN, config_of
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import carried, online
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, Transition
+from enoto_jax.types import InputError, Transition, plural
 
 KINDS = ("replay", "policy")
 
@@ -64,7 +64,8 @@ def record(
             more |= {f"infos/{k}": v for k, v in infos.items()}
         path = out / f"{kind}.hdf5"
         write_d4rl(path, transitions, about, more)
-        say(f"{path}: {len(transitions.reward):,} rows, {path.stat().st_size / 1e6:.2f} MB")
+        count = plural(len(transitions.reward), "row")
+        say(f"{path}: {count}, {path.stat().st_size / 1e6:.2f} MB")
 
 
 class Kept(NamedTuple):

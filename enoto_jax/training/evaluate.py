@@ -21,7 +21,7 @@ from enoto_jax.envs.workers import Crew
 from enoto_jax.runs import progress
 from enoto_jax.training.seeds import SeedMap, cores
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 SLOW_S, MANY = 5.0, 8  # an evaluation that takes longer is told; as many processes are advised
 MAX_STEPS = 10_000  # of an episode, where the environment has no time limit of its own
@@ -193,8 +193,8 @@ class Evaluator:
     def _tell_cut(self, cut: int, count: int) -> None:
         """Say once how many episodes did not end by themselves."""
         if cut and not self._cut_told:
-            told = f"{cut} of {count} evaluation episodes in {self._name} were cut after"
-            told = f"{told} {self._limit:,} steps; their returns are those so far"
+            told = f"an evaluation in {self._name} cut {cut} of {plural(count, 'episode')} after"
+            told = f"{told} {plural(self._limit, 'step')}, each with its return so far"
             progress.say(f"{told} (said once; --eval_max_steps)")
             self._cut_told = True
 

@@ -11,7 +11,7 @@ import jax
 from enoto_jax import core
 from enoto_jax.data.source import Dataset
 from enoto_jax.recipes.recipe import Built, Recipe, example_transition
-from enoto_jax.types import InputError, Spec
+from enoto_jax.types import InputError, Spec, plural
 
 GIB = 2**30
 
@@ -71,7 +71,8 @@ def size_line(parts: dict[str, int], dataset: Dataset | None) -> str:
     limit, total = available(), sum(parts.values())
     words = [f"device {jax.device_count()} x {jax.devices()[0].device_kind}"]
     if dataset is not None:
-        words.append(f"{len(dataset):,} transitions in {len(dataset.episode_ends):,} episodes")
+        episodes = plural(len(dataset.episode_ends), "episode")
+        words.append(f"{plural(len(dataset), 'transition')} in {episodes}")
     need = f"{total / GIB:.1f} GiB" if total >= GIB else f"{max(1, total >> 20)} MiB"
     words.append(f"memory about {need}" + (f" of {limit / GIB:.1f} GiB" if limit else ""))
     return ", ".join(words)

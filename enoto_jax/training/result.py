@@ -52,14 +52,12 @@ class Again:
             raise InputError(f"--env: {folder} was trained without an environment; give its id")
         self.env = env_choice(env)
         self._is_own = self.env.text == config["env"]
-        kind = policies.kind_of(which)
-        begun = policies.holder(folder, kind)
-        found = policies.kept_seeds(begun, kind)
+        found = policies.kept_seeds(folder, which)
         rows = np.asarray([found.config["seeds"].index(seed) for seed in self.seeds])
         self.found = found._replace(state=jax.tree.map(lambda x: x[rows], found.state))
         self._spec = Spec(len(found.transform.observation_shift), len(found.transform.action_shift))
         check_spec(self.env, self._spec, config["task"])
-        restored = config["restore"] and begun == folder
+        restored = config["restore"] and found.kind != "handover"
         offline_steps = 0 if recipe.offline is None or restored else recipe.offline.steps
         self._number = evaluation_number(found.phase, found.step, offline_steps)
         ends = (found.phase, found.step) == ("online", recipe.online.steps)

@@ -20,7 +20,7 @@ from enoto_jax.runs.streams import stream
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, Transition
+from enoto_jax.types import InputError, Transition, plural
 
 
 def offline_state(
@@ -41,7 +41,7 @@ def offline_state(
         raise InputError(f"--restore: {folder} has no checkpoint of an offline phase")
     if missing := [s for s in want if s not in have]:
         raise InputError(f"--restore: {folder} trained seeds {have}, not {missing}")
-    print(f"restored {folder}: offline, {found['step']:,} updates", file=sys.stderr)
+    print(f"restored {folder}: offline, {plural(found['step'], 'update')}", file=sys.stderr)
     shapes = template(lambda: abstract(algorithm), len(have))
     state = checkpoints.restore(shapes, "handover" if kept else "latest")
     checkpoints.close()

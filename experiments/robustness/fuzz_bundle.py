@@ -30,7 +30,7 @@ def make(folder: Path) -> None:
     algorithm = ROW.offline.algorithm.build(SPEC)
     state = jax.tree.map(np.asarray, core.init(algorithm, jax.random.key(0)))
     same = transform()(SPEC, None)
-    found = policies.Kept(algorithm, state, same, "last", "online", 0, 0, {})
+    found = policies.Kept(algorithm, state, same, "latest", "online", 0, 0, {})
     _write(
         folder / NAME,
         export.files(found, {"env": "none"}, np.float32([-1]), np.float32([1]), onnx=False),

@@ -59,16 +59,16 @@ def test_a_finished_run_leaves_signals_to_its_process(finished):
     assert [signal.getsignal(number) for number in SIGNALS] == BEFORE
 
 
-@pytest.mark.parametrize("kind", policies.KINDS)
-def test_the_policies_are_those_of_their_evaluations(finished, kind):
+@pytest.mark.parametrize("which", policies.KINDS)
+def test_the_policies_are_those_of_their_evaluations(finished, which):
     folder, seen = finished
-    policy = policies.load(folder, kind, seed=5)
+    policy = policies.Policy(policies.kept(folder, which, seed=5))
     at = (policy.phase, policy.step)
-    if kind == "best":
+    if which == "best":
         mean = {step: returns.mean() for step, (_, returns) in seen.items()}
         assert mean[at] == max(mean.values())
     else:
-        assert at == (("online", 12) if kind == "last" else ("offline", 20))
+        assert at == (("online", 12) if which == "latest" else ("offline", 20))
     algorithm = getattr(build(ROW, REACH), policy.phase)
     state, _ = seen[at]
     one = jax.tree.map(lambda x: x[1], state)
@@ -90,7 +90,7 @@ def test_from_scratch_the_first_policy_is_the_untrained_one(tmp_path, state_of):
     two = jax.tree.map(lambda x: np.stack([x, x]), state_of(algorithm))
     checkpoints.save(4, {"train": two}, about)
     checkpoints.close()
-    policy = policies.load(tmp_path, "before", 7)
+    policy = policies.Policy(policies.kept(tmp_path, "handover", 7))
     assert (policy.phase, policy.step) == ("online", 0)
     state = core.init(algorithm, stream(np.int32(7), "handover"))
     observation = np.float32([0.3, -0.4])
@@ -102,7 +102,7 @@ def test_a_film_shows_both_episodes(finished, tmp_path, capsys):
     folder, _ = finished
     define_only(render)
     out = tmp_path / "new" / "film.gif"
-    arguments = ["render", str(folder), f"--out={out}", "--seed=5", "--fps=25"]
+    arguments = ["render", str(folder), f"--out={out}", "--which=last", "--seed=5", "--fps=25"]
     assert command.execute(render.main, arguments, positional="run") == command.DONE
     assert capsys.readouterr().out == f"{out}\n"
     assert [path.name for path in out.parent.iterdir()] == ["film.gif"]
@@ -167,6 +167,7 @@ def test_mujoco_draws_where_there_is_a_renderer(monkeypatch):
         ((), "--run"),
         (("{run}", "--seed=4"), "trained seeds [3, 5], not 4"),
         (("{run}", "--out=film.avi"), "an .mp4 or a .gif"),
+        (("{run}", "--which=handover"), "one of <latest|best>"),
         (("{run}/nothing",), "config.json"),
     ],
 )

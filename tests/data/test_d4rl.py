@@ -220,7 +220,7 @@ BAD_ARRAYS = {
     "small overshoot": (set_row("actions", 1, 1.001), r"actions range from .* to 1.001, .*row 1;"),
     "flags": (
         replace("terminals", lambda a: a * 2.0),
-        r"terminals must be 0 or 1, but row 2 is 2.0 \(1 such rows\)",
+        r"terminals must be 0 or 1, but row 2 is 2.0 \(1 such row\)",
     ),
     "nan flag": (
         replace("timeouts", lambda a: np.where(a, np.nan, 0.0)),

@@ -60,7 +60,7 @@ def test_successors_across_resets_are_noted_though_they_are_stored():
     arrays["timeouts"][:] = False
     source = from_arrays(**arrays, name="mine")
     (line,) = (x for x in check.opening_lines(source, source.load()) if "jump" in x)
-    assert "1 transitions inside episodes jump" in line and "first transition 99" in line
+    assert "1 transition inside episodes jumps" in line and "first transition 99" in line
 
 
 def test_opening_lines_say_what_check_data_says():

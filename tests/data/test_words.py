@@ -113,7 +113,7 @@ CONTRADICTIONS = {
     "ends without the fall": (
         {"episode_terminals": np.array([0, 0, 0, 0, 0, 1, 1])},
         "episode_terminals must be 1 in the last row .*terminals and timeouts contradict it in 1 "
-        "rows, first in row 2",
+        "row, first in row 2",
     ),
     "ends elsewhere": ({"dones_float": np.array([0, 1, 1, 0, 0, 1, 1])}, "first in row 1"),
     "bad length": ({"truncations": ENDS[:3]}, "truncations has 3 rows but observations has 7"),
@@ -131,7 +131,7 @@ def test_contradictions_are_refused(opened, tiny, what):
 
 def test_ends_contradict_terminals_also_without_timeouts(opened, tiny):
     del tiny["timeouts"]
-    with pytest.raises(InputError, match="and terminals contradict it in 1 rows, first in row 2"):
+    with pytest.raises(InputError, match="and terminals contradict it in 1 row, first in row 2"):
         opened(tiny | {"episode_terminals": np.zeros(7)}).load()
 
 

@@ -59,7 +59,7 @@ def expected(found, observation):
 
 
 def untrained(algorithm, state) -> policies.Kept:
-    return policies.Kept(algorithm, state, TRANSFORM, "last", "online", 0, 0, {})
+    return policies.Kept(algorithm, state, TRANSFORM, "latest", "online", 0, 0, {})
 
 
 def write(folder, files):
@@ -186,6 +186,7 @@ def test_what_a_bundle_says(bundle, trained):
     config = json.loads((trained / "config.json").read_text())
     assert (about["action_low"], about["action_high"]) == ([-3.0], [3.0])
     assert (about["phase"], about["step"], about["seed"]) == ("online", 12, 5)
+    assert about["which"] == "latest"
     for name in ("method", "task", "data_hash", "env", "recipe"):
         assert about[name] == config[name], name
     rows = (trained / "evaluations.csv").read_text().splitlines()
@@ -195,11 +196,13 @@ def test_what_a_bundle_says(bundle, trained):
 
 
 def test_every_kind_of_checkpoint(trained):
-    last, first, best = (policies.kept(trained, kind) for kind in ("last", "handover", "best"))
+    latest, first, best = (
+        policies.kept(trained, which) for which in ("latest", "handover", "best")
+    )
     about = {found.kind: export.described(trained, found) for found in (first, best)}
     assert (about["handover"]["phase"], about["handover"]["step"]) == ("offline", 20)
     assert about["handover"]["evaluation"]["step"] == 20
-    kernels = [x.state.params["actor"]["params"]["mean"]["kernel"] for x in (last, first)]
+    kernels = [x.state.params["actor"]["params"]["mean"]["kernel"] for x in (latest, first)]
     assert kernels[0].shape == kernels[1].shape and (kernels[0] != kernels[1]).any()
     assert about["best"]["evaluation"]["step"] == best.step
 
@@ -263,16 +266,30 @@ def step(op, *inputs, **options):
     ],
 )
 def test_a_bundle_that_means_harm_is_refused_in_one_line(bundle, tmp_path, name, change, message):
-    """Its checksums are right."""
+    with pytest.raises(InputError, match=message) as caught:
+        export.load(changed(bundle, tmp_path / "x.zip", name, change))
+    assert "\n" not in str(caught.value)
+
+
+def changed(bundle, path, name, change):
+    """A copy with one file changed, whose checksums are right."""
     with zipfile.ZipFile(bundle) as archive:
         files = {n: archive.read(n) for n in archive.namelist() if n != numpy_runtime.SUMS}
     files[name] = change(files[name])
-    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for n, data in export.summed(files).items():
             archive.writestr(n, data)
-    with pytest.raises(InputError, match=message) as caught:
-        export.load(tmp_path / "x.zip")
-    assert "\n" not in str(caught.value)
+    return path
+
+
+def test_a_bundle_of_before_one_word_for_the_newest_checkpoint_opens(bundle, tmp_path):
+    old = changed(
+        bundle, tmp_path / "x.zip", "about.json", lambda x: x.replace(b'"latest"', b'"last"')
+    )
+    assert export.load(old).about["which"] == "last"
+    np.testing.assert_array_equal(
+        export.load(old).act([0.5, -0.2]), export.load(bundle).act([0.5, -0.2])
+    )
 
 
 def nan_in(npz):
@@ -309,7 +326,7 @@ def test_every_file_of_a_bundle_is_guarded(bundle, tmp_path):
         (["{run}", "--out={tmp}/x"], "give the name of a .zip file"),
         (["{tmp}", "--out={tmp}/x.zip"], "not a run's folder: it has no config.json"),
         (["{run}", "--out={tmp}/x.zip", "--seed=4"], r"trained seeds \[0, 5\], not 4"),
-        (["{run}", "--out={tmp}/x.zip", "--which=worst"], "choose last, best, handover"),
+        (["{run}", "--out={tmp}/x.zip", "--which=worst"], "choose latest or best or handover"),
         (["{run}", "--out=/dev/null/x.zip"], "cannot write"),
     ],
 )

@@ -97,6 +97,16 @@ def test_an_evaluation_again_gives_the_same_numbers(trained, which, at):
     assert few[0]["return_std"] == 0.0 != more[0]["return_std"]
 
 
+def test_the_handover_of_a_run_from_scratch_is_its_untrained_policy(tmp_path):
+    own = enoto_jax.train(
+        tiny("sac"), env="ReachWide-v0", out=tmp_path, seeds=[3, 5], eval_episodes=2, announce=""
+    )
+    rows = own_rows(tmp_path, "online", 0)
+    for one, two in zip(rows, own.evaluate(which="handover"), strict=True):
+        assert (two["phase"], two["step"], str(two["seed"])) == ("online", 0, one["seed"])
+        np.testing.assert_allclose(two["return_mean"], float(one["return_mean"]), rtol=1e-4)
+
+
 def test_the_first_of_100_episodes_are_the_runs_own(trained):
     from enoto_jax.training.result import Again
 
@@ -121,8 +131,9 @@ def test_a_policy_acts_for_one_and_for_many(trained):
     drawn = policy.sample(observation, seed=1)
     np.testing.assert_array_equal(drawn, policy.sample(observation, seed=1))
     assert drawn.shape == (3, 1) and (drawn != policy.sample(observation, seed=2)).all()
-    same = enoto_jax.load_policy(trained.folder, seed=5)
-    np.testing.assert_array_equal(same.act(observation), actions)
+    for which in ("latest", "last"):  # its old name
+        same = enoto_jax.load_policy(trained.folder, 5, which)
+        np.testing.assert_array_equal(same.act(observation), actions)
     other, before = trained.policy(seed=3), trained.policy(5, which="handover")
     assert (other.act(observation) != actions).all() and trained.policy().seed == 3
     assert (policy.phase, policy.step) == ("online", 12)
@@ -162,7 +173,7 @@ def test_observations_that_are_none(trained, observation, message):
 def test_what_a_run_has_not(trained, tmp_path):
     with pytest.raises(InputError, match=r"trained seeds \[3, 5\], not 0"):
         trained.policy(0)
-    with pytest.raises(InputError, match="'newest'; choose latest, best, handover"):
+    with pytest.raises(InputError, match="'newest'; choose latest or best or handover"):
         trained.policy(which="newest")
     with pytest.raises(InputError, match="--episodes: 0; a whole number"):
         trained.evaluate(0)

@@ -77,7 +77,7 @@ def test_without_a_time_limit_it_is_said_at_once_bounded_and_counted_once(monkey
         assert found.cut == 4 and found.returns.shape == (2, 2)
     evaluator.close()
     assert len(seen) == 60
-    words = "4 of 4 evaluation episodes in tests.helpers:Reach were cut after 30 steps"
+    words = "an evaluation in tests.helpers:Reach cut 4 of 4 episodes after 30 steps"
     assert capsys.readouterr().err.count(words) == 1
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax.runs import files
+from enoto_jax.runs import files, folder
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.training import run
 from enoto_jax.training.record import Stopped, evaluation_number
@@ -192,9 +192,42 @@ def test_another_run_in_the_same_folder_is_refused(finished, source, what, chang
 
 def test_a_folder_whose_config_has_no_recipe_is_refused(source, tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="holds another run: its recipe"):
+    with pytest.raises(
+        InputError, match="its recipe.offline is none, now given; give another folder"
+    ):
         train(source, tmp_path)
     assert contents(tmp_path).keys() == {"config.json"}
+
+
+@pytest.mark.parametrize(
+    "path, old, told",
+    [
+        ("offline.algorithm", None, "is none, now cql; give"),
+        (
+            "offline.algorithm.terms",
+            [{"unit": "other", "x": 1}] * 20,
+            r"is \[(other, ){9}oth\.\.\., now \[",
+        ),
+        ("online.algorithm.exploration", None, "is none, now sunrise; give"),
+    ],
+)
+def test_a_part_that_an_old_recipe_lacks_is_told_in_a_few_words(
+    finished, tmp_path, path, old, told
+):
+    config = json.loads((finished.folder / "config.json").read_text())
+    *parents, last = path.split(".")
+    part = now = json.loads(json.dumps(config["recipe"]))
+    for name in parents:
+        part = part[name]
+    if old is None:
+        del part[last]
+    else:
+        part[last] = old
+    now["unknown"] = 1  # so that no default is put in its place
+    files.write_json(tmp_path / "config.json", {**config, "recipe": now})
+    with pytest.raises(InputError, match=rf"its recipe\.{path} {told}") as refusal:
+        folder.same_run(tmp_path, config)
+    assert len(str(refusal.value)) < 250 + len(str(tmp_path))
 
 
 def test_the_best_train_state_is_kept(finished):

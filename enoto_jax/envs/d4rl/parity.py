@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from enoto_jax.envs.gym import make_env
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, plural
 
 STATE = ("infos/qpos", "infos/qvel")
 NEEDED = ("observations", "actions", "rewards", *STATE)
@@ -75,8 +75,8 @@ def _replay(path, env, env_id: str, data, goal, steps: int) -> Parity:
     model, (nq, nv) = simulator.model, (data[key].shape[1] for key in STATE)
     if (model.nq, model.nv, env.action_space.shape) != (nq, nv, data["actions"].shape[1:]):
         raise InputError(
-            f"{path}: {nq} positions, {nv} velocities and {data['actions'].shape[1]} actions, but "
-            f"{env_id} has {model.nq}, {model.nv} and {env.action_space.shape[0]}; give the "
+            f"{path}: qpos, qvel and actions of {nq}, {nv} and {data['actions'].shape[1]} numbers, "
+            f"but {env_id} has {model.nq}, {model.nv} and {env.action_space.shape[0]}; give the "
             "environment that the data come from"
         )
     start, end, whole = _pairs(path, data)
@@ -160,7 +160,9 @@ def _pairs(path, data):
     qpos, qvel = (data[key].astype(np.float64) for key in STATE)
     ended = (data["terminals"].reshape(-1) + data["timeouts"].reshape(-1)) > 0
     if len(qpos) < 2:
-        raise InputError(f"{path}: {len(qpos)} rows; a step needs the state before and after it")
+        raise InputError(
+            f"{path}: {plural(len(qpos), 'row')}; a step needs the state before and after it"
+        )
     before = _distance(data["observations"], qpos)
     later = _distance(data["observations"][1:], qpos[:-1])
     if min(before, later) > 1e-3:
