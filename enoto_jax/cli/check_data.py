@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax.cli import command
-from enoto_jax.data import check, completed, files, load_source, scaled
+from enoto_jax.data import check, completed, contents, files, load_source, scaled
 from enoto_jax.data.places import split
 from enoto_jax.envs.d4rl import parity
 from enoto_jax.report.data_picture import picture
@@ -49,7 +49,7 @@ def main() -> None:
         report = check.inspect(
             part, env_id=FLAGS.env, action_low=FLAGS.action_low, action_high=FLAGS.action_high
         )
-        print(check.table_row(report) if FLAGS.table else "\n  ".join(_lines(report)))
+        print(contents.table_row(report) if FLAGS.table else "\n  ".join(_lines(report)))
         if not report.usable:
             bad.append(f"{report.name} ({sum(f.error for f in report.findings)})")
     if bad:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _lines(report: check.Report) -> list[str]:
-    lines = [report.name, *check.summary(report)]
+    lines = [report.name, *contents.lines(report)]
     for finding in sorted(report.findings, key=lambda finding: not finding.error):
         lines.append(f"{'ERROR' if finding.error else 'note'}: {finding.text}")
     source = report.source

@@ -11,7 +11,7 @@ import jax
 
 from enoto_jax import core
 from enoto_jax.cli.plans import Plan
-from enoto_jax.data import check
+from enoto_jax.data import contents
 from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import units
@@ -56,7 +56,7 @@ def dry_run(plan: Plan) -> None:
     dataset = plan.source.load() if plan.recipe.offline or built.replay.needs_data else None
     print(describe(plan))
     if dataset is not None:
-        print("\n".join(check.opening_lines(plan.source, dataset, bounds)))
+        print("\n".join(contents.opening_lines(plan.source, dataset, bounds)))
     print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):
         if not isinstance(value, units.Unit) and not hasattr(value, "algorithm"):

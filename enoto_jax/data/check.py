@@ -20,7 +20,7 @@ from enoto_jax.data.places import locate
 from enoto_jax.data.source import Dataset, Source, scaled
 from enoto_jax.data.tasks import completed
 from enoto_jax.envs.gym import make_env, spec_of
-from enoto_jax.types import InputError, Transition, plural
+from enoto_jax.types import InputError, plural
 
 
 class Report(NamedTuple):
@@ -111,51 +111,6 @@ def inspect(
     return Report(place.name, source, arrays, dataset, findings, layout)
 
 
-def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None = None) -> list[str]:
-    """What a run says of its data before it trains: size, episodes, rewards, and every note.
-
-    Args:
-        source: where the data come from.
-        dataset: what its `load` gave.
-        bounds: lowest and highest action of the environment itself, each [A], if there is one.
-    """
-    reward = dataset.transitions.reward
-    lines = [
-        f"data: {plural(dataset.rows or len(dataset), 'row')}; episodes: {_episodes(dataset)}",
-        f"rewards: {_range(reward)}; returns: {_spread(dataset.episode_returns, '.2f')}",
-    ]
-    lines += _treatment(source)
-    texts = [*source.notes, *dataset.notes]
-    texts += notes.on_arrays(flat_arrays(dataset.transitions))
-    texts += notes.leaps(dataset.transitions)
-    if bounds is not None:
-        note = notes.action_units(dataset, *bounds).note
-        texts += [text for text in (note, _range_note(source, *bounds)) if text]
-    found = [Finding(False, text) for text in texts]
-    found += notes.on_episodes(dataset.transitions, source.max_episode_steps)
-    found.sort(key=lambda finding: not finding.error)
-    return lines + [f"{'WARNING' if error else 'note'}: {text}" for error, text in found]
-
-
-def _treatment(source: Source) -> Iterator[str]:
-    """What is left out, and what is changed, of the data as they are stored."""
-    if source.unread:
-        yield f"not read: {', '.join(source.unread)}"
-    for part in source.parts or (source,):
-        if part.action_bounds and (found := flat.interval(*part.action_bounds)) != "[-1, 1]":
-            name = f" of {part.name}" if source.parts else ""
-            yield f"actions{name}: scaled from {found} to [-1, 1]"
-
-
-def flat_arrays(transitions: Transition) -> dict[str, np.ndarray]:
-    """Observations, actions and rewards under D4RL's names."""
-    return {
-        "observations": transitions.observation,
-        "actions": transitions.action,
-        "rewards": transitions.reward,
-    }
-
-
 def layout_of(arrays: Mapping[str, Any], read_from: Mapping[str, str]) -> str:
     """How arrays, known by shape and type, differ from D4RL v2's layout: float32, bool, `[N]`."""
     odd = [f"{key} from {name}" for key, name in read_from.items() if key in arrays]
@@ -174,19 +129,6 @@ def layout_of(arrays: Mapping[str, Any], read_from: Mapping[str, str]) -> str:
     virtual = [array for array in arrays.values() if getattr(array, "is_virtual", False)]
     odd += ["virtual arrays (rows stored elsewhere)"] * bool(virtual)
     return ", ".join(odd) or "as v2"
-
-
-def table_row(report: Report) -> str:
-    """One line of the table in docs/data.md."""
-    found = "; ".join(finding.text for finding in report.findings) or "nothing"
-    if report.dataset is None:
-        return f"| {report.name} | | | | {report.layout} | {found} |"
-    data = report.dataset
-    ends = data.transitions.terminated.sum()
-    return (
-        f"| {report.name} | {len(report.arrays['rewards']):,} | {len(data):,} | "
-        f"{len(data.episode_ends):,} ({ends:,}) | {report.layout} | {found} |"
-    )
 
 
 def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Finding]:
@@ -262,14 +204,14 @@ def env_findings(
             f"{spec.action_size}; give --env the environment that they come from",
         )
         return
-    if note := _range_note(source, own.low, own.high):
+    if note := range_note(source, own.low, own.high):
         yield Finding(False, note)
     known = actions is not None and np.isfinite(actions).all()
     if known and (note := notes.action_units(actions, own.low, own.high).note):
         yield Finding(False, note)
 
 
-def _range_note(source: Source, low: np.ndarray, high: np.ndarray) -> str:
+def range_note(source: Source, low: np.ndarray, high: np.ndarray) -> str:
     """What to say where actions are scaled from other bounds than the environment's."""
     if not source.of_range or np.allclose(source.action_bounds, (low, high)):
         return ""
@@ -278,56 +220,3 @@ def _range_note(source: Source, low: np.ndarray, high: np.ndarray) -> str:
         f"{flat.interval(low, high)}: give action_low and action_high ('env' for these), unless "
         "the data are in other units"
     )
-
-
-def summary(report: Report) -> list[str]:
-    """What is in it, a line each; as much as can be read."""
-    lines, source, dataset = [], report.source, report.dataset
-    if source is not None:
-        spec = source.spec
-        lines.append(
-            f"task: environment {source.env_id or 'unknown'}, "
-            f"{plural(spec.observation_size, 'number')} observed, {spec.action_size} in an action, "
-            f"limit {source.max_episode_steps or 'none'}"
-        )
-        lines.append(f"layout: {report.layout}")
-        lines.append(f"physics: {source.physics or 'unknown'}")
-        lines += _treatment(source)
-    if dataset is not None:
-        transitions = dataset.transitions
-        lines += [
-            f"transitions: {len(dataset):,} (of {plural(dataset.rows, 'row')})",
-            f"episodes: {_episodes(dataset)}",
-            f"lengths: {_spread(dataset.episode_lengths, '.0f')}",
-            f"returns: {_spread(dataset.episode_returns, '.2f')}",
-        ]
-        if source.scored:
-            score = float(source.score(dataset.episode_returns.mean()))
-            low, high = source.reference
-            lines.append(f"score of the mean return: {score:.1f} (0 is {low:g}, 100 is {high:g})")
-        lines.append(f"memory: {sum(a.nbytes for a in transitions[:6]) / 1e6:.1f} MB")
-        lines.append(f"content: {dataset.content_hash}")
-    for key in ("actions", "rewards", "observations"):
-        if key in report.arrays:
-            lines.append(f"{key}: {_range(report.arrays[key])}")
-    return lines
-
-
-def _episodes(dataset: Dataset) -> str:
-    ends, cuts = dataset.transitions.terminated.sum(), dataset.transitions.truncated.sum()
-    total = len(dataset.episode_ends)
-    ended = plural(ends, "ends in a terminal state", "end in a terminal state")
-    return f"{total:,}, {ended}, {plural(cuts, 'is cut', 'are cut')}"
-
-
-def _spread(values: np.ndarray, form: str) -> str:
-    low, middle, high = np.quantile(values, (0, 0.5, 1))
-    return f"{low:{form}} to {high:{form}}, mean {values.mean():{form}}, median {middle:{form}}"
-
-
-def _range(values: np.ndarray) -> str:
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return "no finite number"
-    mean = finite.mean(dtype=np.float64)
-    return f"{finite.min():g} to {finite.max():g}, mean {mean:.4g}"

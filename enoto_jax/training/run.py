@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.data import check
+from enoto_jax.data import contents
 from enoto_jax.data.source import Dataset, Source
 from enoto_jax.envs import pool
 from enoto_jax.envs.choice import EnvChoice, env_choice
@@ -68,7 +68,7 @@ class Setup(NamedTuple):
         """What a run says of its data before it trains."""
         if self.dataset is None:
             return []
-        return check.opening_lines(self.source, self.dataset, self.bounds)
+        return contents.opening_lines(self.source, self.dataset, self.bounds)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enoto_jax.data import check
+from enoto_jax.data import check, contents
 from tests.helpers import LIMIT, reach_data
 
 
@@ -42,7 +42,7 @@ def has(report, words, error):
 def test_sound_data_have_no_findings(found, reach):
     report = found(reach)
     assert report.findings == [] and report.usable
-    lines = "\n".join(check.summary(report))
+    lines = "\n".join(contents.lines(report))
     assert "environment Reach-v0, 2 numbers observed, 1 in an action, limit 20" in lines
     assert "transitions: 200 (of 200 rows)" in lines
     assert "episodes: 10, 0 end in a terminal state, 10 are cut" in lines
@@ -69,7 +69,7 @@ def test_everything_is_reported_at_once(found, reach):
     assert "10 of 10 terminals are at step 20" in notes
     assert not report.usable and report.dataset is None
     low = reach["actions"].min()
-    assert any(line.startswith(f"actions: {low:g} to") for line in check.summary(report))
+    assert any(line.startswith(f"actions: {low:g} to") for line in contents.lines(report))
 
 
 def test_missing_array_hides_nothing_else(found, reach):
@@ -213,7 +213,7 @@ def test_whatever_the_numbers_are_there_is_a_report(write, data, rows):
             values = data.draw(st.lists(NUMBERS, min_size=count, max_size=count))
             arrays[key] = np.array(values).reshape((rows, width) if width else (rows,))
     report = check.inspect(str(write(arrays)), env_id="none")
-    assert all("\n" not in line for line in [*check.summary(report), *texts(report)])
+    assert all("\n" not in line for line in [*contents.lines(report), *texts(report)])
     assert not report.usable or report.dataset is not None
 
 
@@ -232,12 +232,12 @@ def test_the_table_in_the_documents(shared_data, folder, count):
     for path in paths:
         report = check.inspect(str(path), env_id="none")
         assert report.usable
-        assert check.table_row(report) in TABLE
+        assert contents.table_row(report) in TABLE
 
 
 def test_row_of_data_that_cannot_be_used(found, reach):
     reach["rewards"] = np.full((200, 1), np.nan)
-    row = check.table_row(found(reach))
+    row = contents.table_row(found(reach))
     assert row.startswith(
         "| tiny | | | | float64 rewards, rewards [N, 1] | rewards is NaN or infinite"
     )

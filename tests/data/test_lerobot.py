@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from enoto_jax.data import check, concatenate, load_source, scaled
+from enoto_jax.data import check, concatenate, contents, load_source, scaled
 from enoto_jax.data import columns as reader
 from enoto_jax.types import InputError, Spec
 from tests.helpers import refused_in_a_line
@@ -121,10 +121,10 @@ def test_what_is_said_of_it(write, columns):
     assert source.name == "arm" and source.unread == ("next.done",)
     report = check.inspect(str(write(columns)), env_id="none")
     assert report.usable and "images are left out" in str(report.findings)
-    lines = check.opening_lines(source, source.load(), (np.full(2, -50.0), np.full(2, 50.0)))
+    lines = contents.opening_lines(source, source.load(), (np.full(2, -50.0), np.full(2, 50.0)))
     assert "actions: scaled from [-30, 30] x [0, 2] to [-1, 1]" in lines
     assert any("-1 and 1 are the environment's bounds [-50, 50]" in line for line in lines)
-    lines = check.opening_lines(source, source.load(), (LOW, HIGH))
+    lines = contents.opening_lines(source, source.load(), (LOW, HIGH))
     assert not any("environment's bounds" in line for line in lines)
 
 

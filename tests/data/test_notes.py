@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from enoto_jax.data import check, from_arrays, load_source, notes
+from enoto_jax.data import check, contents, from_arrays, load_source, notes
 from tests.helpers import reach_data
 
 
@@ -37,7 +37,7 @@ def test_numbers_that_float32_cannot_hold(tmp_path, entrance):
         "subtract an offset, or leave the column out",
     )
     assert all(
-        f"note: {note}" in check.opening_lines(source, source.load())
+        f"note: {note}" in contents.opening_lines(source, source.load())
         for note in source.load().notes
     )
     if source.path:
@@ -59,7 +59,7 @@ def test_successors_across_resets_are_noted_though_they_are_stored():
     arrays["next_observations"] = np.append(arrays["observations"][1:], [[5201, 5201]], axis=0)
     arrays["timeouts"][:] = False
     source = from_arrays(**arrays, name="mine")
-    (line,) = (x for x in check.opening_lines(source, source.load()) if "jump" in x)
+    (line,) = (x for x in contents.opening_lines(source, source.load()) if "jump" in x)
     assert "1 transition inside episodes jumps" in line and "first transition 99" in line
 
 
@@ -68,7 +68,7 @@ def test_opening_lines_say_what_check_data_says():
     arrays["terminals"] = arrays["timeouts"].copy()
     arrays["observations"][:, 1] = arrays["next_observations"][:, 1] = 0.5
     source = from_arrays(**arrays, name="mine", env_id="Reach-v0")
-    lines = check.opening_lines(source, source.load())
+    lines = contents.opening_lines(source, source.load())
     assert lines[0] == "data: 200 rows; episodes: 10, 10 end in a terminal state, 0 are cut"
     low, high = arrays["rewards"].min(), arrays["rewards"].max()
     assert lines[1].startswith(f"rewards: {low:g} to {high:g}, mean ")

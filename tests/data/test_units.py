@@ -4,7 +4,15 @@ import h5py
 import numpy as np
 import pytest
 
-from enoto_jax.data import action_units, check, concatenate, from_arrays, load_source, scaled
+from enoto_jax.data import (
+    action_units,
+    check,
+    concatenate,
+    contents,
+    from_arrays,
+    load_source,
+    scaled,
+)
 from enoto_jax.types import InputError
 from tests.helpers import reach_data
 
@@ -44,7 +52,7 @@ def test_actions_are_scaled_on_request(opened, tiny, units):
     source = opened(given, action_low=low, action_high=high)
     np.testing.assert_allclose(source.load().transitions.action, wanted, atol=1e-6)
     assert source.load().transitions.action.dtype == np.float32
-    assert any("actions: scaled from" in x for x in check.opening_lines(source, source.load()))
+    assert any("actions: scaled from" in x for x in contents.opening_lines(source, source.load()))
 
 
 def test_what_leaves_the_bounds_is_refused(opened, tiny):
@@ -77,7 +85,7 @@ def test_whole_numbers_are_called_discrete(opened, tiny):
     tiny["actions"] = np.arange(7)[:, None] % 2
     source = opened(tiny)
     assert any(
-        "every action is one of 0, 1" in x for x in check.opening_lines(source, source.load())
+        "every action is one of 0, 1" in x for x in contents.opening_lines(source, source.load())
     )
 
 
@@ -157,7 +165,7 @@ def test_units_are_noted_by_check_data_and_at_the_start_of_a_run(write):
     assert "fit the environment's own bounds [-3, 3] better" in report.findings[-1].text
     report = check.inspect(path, env_id="ReachWide-v0", action_low="env", action_high="env")
     assert report.verdict == "usable, 1 note"  # on the time limit
-    assert "actions: scaled from [-3, 3] to [-1, 1]" in check.summary(report)
+    assert "actions: scaled from [-3, 3] to [-1, 1]" in contents.lines(report)
     narrow = from_arrays(**arrays | {"actions": arrays["actions"] * 0.4}, name="narrow")
-    lines = check.opening_lines(narrow, narrow.load(), (np.float32([-0.4]), np.float32([0.4])))
+    lines = contents.opening_lines(narrow, narrow.load(), (np.float32([-0.4]), np.float32([0.4])))
     assert any("fit the environment's own bounds [-0.4, 0.4]" in line for line in lines)

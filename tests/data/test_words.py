@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from enoto_jax.data import check, from_arrays, load_source
+from enoto_jax.data import check, contents, from_arrays, load_source
 from enoto_jax.types import InputError
 
 ENDS = np.array([0, 0, 1, 0, 0, 1, 1])  # of TINY's episodes, however they end
@@ -150,7 +150,7 @@ def test_messages_name_the_array_that_was_given(opened, tiny):
 def test_arrays_that_are_not_read_are_named(opened, tiny):
     source = opened(tiny | {"dones": ENDS, "is_first": ENDS, "version": np.array(2.0)})
     assert source.unread == ("dones", "is_first", "version")
-    assert "not read: dones, is_first, version" in check.opening_lines(source, source.load())
+    assert "not read: dones, is_first, version" in contents.opening_lines(source, source.load())
 
 
 def test_a_name_with_two_meanings_is_not_guessed(opened, tiny):
