@@ -11,8 +11,9 @@ compiled programs. A run ends once the mean of its last evaluations has the scor
 Two times are told: to the first evaluation with the score, and to the first at which the mean of
 the last --last evaluations has it. Both begin when the process is started and end when the
 evaluation is written: imports, data, compilation and earlier evaluations count. Every evaluation is
-a row of --out, with its wall-clock seconds and the processor seconds of the process. The table is
-made of all rows there; --rounds=0 only prints it. `>` stands before the last time without a score.
+a row of --out, with its wall-clock seconds and the processor seconds of the process; a run without
+the score ends with a row that has no score. The table is made of all rows there; --rounds=0 only
+prints it. `>` stands before the seconds that a run without the score has lasted.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class Run(NamedTuple):
     """One contender with one seed.
 
     Attributes:
-      seconds: of its evaluations, by --clock.
+      seconds: of its evaluations, by --clock; one more where it ended without the score.
       scores: of its evaluations.
     """
 
@@ -237,6 +238,9 @@ def measure(name: tuple[str, str, int], text: str, score: float) -> None:
         if ended and process.returncode:
             words.seek(0)
             raise RunError(f"{name[1]}: {words.read().strip().rpartition(chr(10))[2]}")
+    if run.reached(score, FLAGS.last).never:
+        run.seconds.append(now[by])
+        write((*name, "", *now, ""))
     print(*name, f"{score:g} at {run.reached(score, 1)} s", file=sys.stderr, flush=True)
 
 
@@ -264,7 +268,8 @@ def read(case: str) -> dict[str, dict[int, Run]]:
         if row["case"] == case:
             run = runs.setdefault(row["who"], {}).setdefault(int(row["seed"]), Run([], []))
             run.seconds.append(float(row[f"{FLAGS.clock}_s"]))
-            run.scores.append(float(row["score"]))
+            if row["score"]:
+                run.scores.append(float(row["score"]))
     return runs
 
 

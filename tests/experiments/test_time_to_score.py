@@ -87,6 +87,9 @@ def test_scripts_are_run_until_they_have_the_score(contest, tmp_path, capsys):
     assert [float(row["score"]) for row in mine] == pytest.approx([0.0, 41.0, 39.0, 41.0])
     assert [int(row["updates"]) for row in mine] == [7, 14, 21, 28]
     assert all(0 < float(row["wall_s"]) < 60 for row in mine)
+    other = [row for row in rows if (row["who"], row["seed"]) == ("b/s.py", "1")]
+    assert [row["score"] for row in other][1:] == [""] and other[1]["updates"] == ""
+    assert float(other[1]["wall_s"]) >= float(other[0]["wall_s"])
 
 
 def test_a_script_that_fails_is_named(contest, capsys):
@@ -116,6 +119,15 @@ def test_the_table_is_of_all_rows(contest, tmp_path, capsys):
     _, ours, theirs = capsys.readouterr().out.splitlines()
     assert ours.split() == ["toy", "ours", *["1.0", "(1.0", "to", "1.0)"] * 2, "1", "of", "1"]
     assert theirs.split()[2:] == [*["4.0", "(4.0", "to", "4.0)", "4.0"] * 2, "1", "of", "1"]
+
+
+def test_a_run_without_the_score_counts_until_its_end(contest, tmp_path, capsys):
+    rows = [("toy", "a/s.py", 0, 7, 9.0, 1.0, 30.0), ("toy", "a/s.py", 0, "", 30.0, 25.0, "")]
+    lines = [",".join(map(str, row)) for row in (time_to_score.COLUMNS, *rows)]
+    (tmp_path / "out.csv").write_text("\n".join(lines) + "\n")
+    assert run(*contest, "--case=toy", "--rounds=0", "--last=1", "--clock=cpu") == command.DONE
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.split()[2:6] == [">25.0", "(>25.0", "to", ">25.0)"] and line.endswith("0 of 1")
 
 
 def test_the_mean_of_the_last_must_have_the_score():
