@@ -115,7 +115,7 @@ def target(batch: Transition, discount: float, value: Array) -> Array:
 
 
 def checked(rule: TargetRule) -> Reduce:
-    """The rule, refused where it returns another shape than [B] or [N, B] for q [N, B].
+    """The rule, refused where it does not return values [B] or [N, B] for q [N, B].
 
     Raises:
       InputError: when it is called, or its shapes are evaluated.
@@ -123,11 +123,14 @@ def checked(rule: TargetRule) -> Reduce:
 
     def reduce(key: Key, q: Array) -> Array:
         value = rule(key, q)
-        if jnp.shape(value) not in (q.shape, q.shape[1:]):
+        name, form = getattr(rule, "name", rule), getattr(value, "shape", ())
+        if form not in (q.shape, q.shape[1:]):
             raise InputError(
-                f"--target: {getattr(rule, 'name', rule)} returns {list(jnp.shape(value))} for q "
-                f"{list(q.shape)}; a rule returns [B], or [N, B] for a target of each critic"
+                f"--target: {name} returns {list(form)} for q {list(q.shape)}; a rule returns [B], "
+                "or [N, B] for a target of each critic"
             )
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise InputError(f"--target: {name} returns {value.dtype}; a rule returns values of q")
         return value
 
     return reduce
@@ -218,7 +221,15 @@ def temporal_difference(
       weight: of every transition, [B] or [].
       batch: its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE). Of
         chunks "learns" says from which; the mean stays that over B.
+
+    Raises:
+      InputError: the weight has another shape.
     """
+    if jnp.shape(weight) not in ((), q_data.shape[1:], q_data.shape):
+        raise InputError(
+            f"--exploration: td_weight returns {list(jnp.shape(weight))} for critics "
+            f"{list(q_data.shape)}; give [B], or one number"
+        )
     error = weight * jnp.square(q_data - y)
     if "learns" in batch.extras:
         error = batch.extras["learns"] * error

@@ -58,6 +58,11 @@ class Linear(nn.Module):
     def __call__(self, *parts: Array) -> Array:
         fan_in = sum(part.shape[-1] for part in parts)
         kernel = self._own("kernel", fan_in, (fan_in, self.features))
+        if len(kernel) != fan_in:
+            raise InputError(
+                f"a network whose inputs have {len(kernel)} numbers got {fan_in}; the sizes of "
+                "observations and actions are those of the spec that it was built for"
+            )
         bias = self._own("bias", fan_in, (self.features,))
         *cast, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
         if len({part.shape[:-1] for part in cast}) == 1:
