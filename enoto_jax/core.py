@@ -123,7 +123,21 @@ class Algorithm(NamedTuple):
 
 
 class AlgorithmConfig(Unit):
-    """Options of an algorithm."""
+    """Options of an algorithm.
+
+    Of any algorithm `discount`, `tau`, `log_std_range` and names that end in `_rate` are checked.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in vars(self).items():
+            number = isinstance(value, int | float)  # other types are refused by what reads them
+            if number and name in ("discount", "tau") and not 0.0 <= value <= 1.0:
+                raise InputError(f"{self.name}: {name} is {value}; it lies between 0 and 1")
+            if number and name.endswith("_rate") and not 0.0 <= value < float("inf"):
+                raise InputError(f"{self.name}: {name} is {value}; a learning rate is 0 or more")
+            if name == "log_std_range" and not sorted(value) == list(value):
+                raise InputError(f"{self.name}: {name} is {value}; give (low, high)")
 
     def build(self, spec: Spec) -> Algorithm:
         """The algorithm for observations and actions of these sizes.

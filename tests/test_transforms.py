@@ -93,7 +93,7 @@ def test_json_gives_back_the_same_numbers(dataset):
         ({"action_limit": 0.0}, "action_limit is 0.0"),
         ({"action_limit": 1.1}, "action_limit is 1.1"),
         ({"reward_scale": 0.0}, "reward_scale must not be 0"),
-        ({"return_range": -1.0}, "return_range must be positive"),
+        ({"return_range": -1.0}, "return_range is -1.0; it must be above 0"),
     ],
 )
 def test_senseless_numbers_are_refused(options, message):

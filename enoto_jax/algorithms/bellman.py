@@ -90,6 +90,11 @@ class best_of(Backup):
 
     k: Annotated[int, "actions sampled per transition."] = 10
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k < 1:
+            raise InputError(f"best_of: k is {self.k}; it must be at least 1")
+
     def __call__(self, key, policy, q_of, reduce, temperature):
         sample_key, rule_key = _two(key)
         actions, _ = policy.sample(sample_key, (self.k,))
@@ -123,11 +128,12 @@ def checked(rule: TargetRule) -> Reduce:
 
     def reduce(key: Key, q: Array) -> Array:
         value = rule(key, q)
-        name, form = getattr(rule, "name", rule), getattr(value, "shape", ())
+        name, form = getattr(rule, "name", rule), getattr(value, "shape", None)
         if form not in (q.shape, q.shape[1:]):
+            seen = f"a {type(value).__name__}" if form is None else list(form)
             raise InputError(
-                f"--target: {name} returns {list(form)} for q {list(q.shape)}; a rule returns [B], "
-                "or [N, B] for a target of each critic"
+                f"--target: {name} returns {seen} for q {list(q.shape)}; a rule returns [B], or "
+                "[N, B] for a target of each critic"
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise InputError(f"--target: {name} returns {value.dtype}; a rule returns values of q")

@@ -156,15 +156,20 @@ class sac(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width or actor_delay below 1, an unknown order, or options of the
-            critics that cannot work.
+          InputError: n, a width, policies or actor_delay below 1, no temperature, an unknown order,
+            or options of the critics that cannot work.
         """
         check_choice("order", self.order, ORDERS)
         if self.actor_delay < 1:
             raise InputError(f"actor_delay is {self.actor_delay}; it must be at least 1")
+        if self.policies < 1 or not self.initial_temperature > 0.0:
+            raise InputError(
+                f"policies is {self.policies} and initial_temperature {self.initial_temperature}; "
+                "give at least 1 policy, and a temperature above 0"
+            )
+        check_sizes(self.n, self.hidden)
+        check_sizes(self.n, self.critic_hidden or self.hidden)
         hidden, critic_hidden = tuple(self.hidden), tuple(self.critic_hidden or self.hidden)
-        check_sizes(self.n, hidden)
-        check_sizes(self.n, critic_hidden)
         actor: nn.Module = nets.TanhGaussian(
             spec.action_size,
             hidden,

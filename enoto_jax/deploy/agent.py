@@ -19,6 +19,7 @@ units of action: [-1, 1], or the robot's own between `action_low` and `action_hi
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -74,14 +75,13 @@ class Agent:
         action_high: Array | float | None = None,
         env: Env | None = None,
     ):
-        _check_arguments(recipe, source, seed)
-        if budget_s is not None and not budget_s > 0.0:
-            raise InputError(f"budget_s is {budget_s}; give seconds, above 0, or None")
+        _check_arguments(source, seed, budget_s, {"restore": restore, "out": out})
         self._world = world_of(source.spec, action_low, action_high, env)
         start = begin(recipe, source, restore, seed)
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
         self._checkpoints: Checkpoints | None = None
         self._closed = False
+        self._acted_at: np.ndarray | None = None
         config = {
             "recipe": units.to_json(recipe),
             "seeds": [int(seed)],
@@ -134,7 +134,7 @@ class Agent:
                 "act: this method chooses several actions at once, by its exploration rule alone; "
                 "call act(observation), or load_policy(folder).actions(observation)"
             )
-        row = self._world.observation(observation)
+        row = self._acted_at = self._world.observation(observation)
         seen = np.asarray(self.transform.observation(row), np.float32)
         inner = self.transform.world_action(self._learner.act(seen, explore))
         return self._world.action(np.asarray(inner, np.float32))
@@ -149,12 +149,21 @@ class Agent:
 
         Raises:
           InputError: sizes that do not fit, numbers that are not finite, an action outside the
-            bounds, or a second transition before the next `act`. Nothing is stored then.
+            bounds, swapped observations, or a second transition before the next `act`. Nothing is
+            stored then.
           RunError: with a budget: learning has failed. `act` continues with the last parameters.
         """
         if self._learner.waiting:
             raise InputError("observe: the last transition still waits for the next act()")
         world = self._world.transition(transition)
+        # A step that ends where the agent last acted, and begins elsewhere, is the other way round.
+        if np.array_equal(world.next_observation, self._acted_at) and not np.array_equal(
+            world.observation, self._acted_at
+        ):
+            raise InputError(
+                "observe: next_observation is what act() was last given, and observation is not: "
+                "are the two swapped?"
+            )
         kept = self.transform.transitions(world)
         self._learner.observe(jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world))
 
@@ -209,10 +218,14 @@ class Agent:
         self.close()
 
 
-def _check_arguments(recipe: Recipe, source: Source, seed: int) -> None:
-    if not isinstance(recipe, Recipe):
-        raise InputError(f"recipe: {type(recipe).__name__}; give one, such as recipe('enoto_cql')")
+def _check_arguments(source: Any, seed: Any, budget_s: Any, folders: Mapping[str, Any]) -> None:
+    """Refuse arguments of another kind; `build` checks the recipe."""
     if not isinstance(source, Source):
         raise InputError(f"source: {type(source).__name__}; give one, such as load_source(path)")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
         raise InputError(f"seed: {seed!r}; an agent has one, between 0 and {2**31 - 1}")
+    if budget_s is not None and not (isinstance(budget_s, int | float) and budget_s > 0.0):
+        raise InputError(f"budget_s is {budget_s!r}; give seconds, above 0, or None")
+    for name, folder in folders.items():
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise InputError(f"{name}: {folder!r}; give the path of a folder")

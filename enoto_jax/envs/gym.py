@@ -152,16 +152,23 @@ def _own_bounds(made: gymnasium.Env) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_spec(env: Env, spec: Spec, task: str) -> tuple[np.ndarray, np.ndarray]:
-    """Make the environment once, compare its sizes with the data's, and try one step of it.
+    """Make the environment, compare its sizes with the data's, and try one step of it.
 
     Returns:
       The environment's own lowest and highest action, [A] and [A].
 
     Raises:
-      InputError: they differ, it cannot be made, or its first step fails.
+      InputError: they differ, it cannot be made, its first step fails, or what makes it gives the
+        same environment again.
     """
-    name = env_choice(env).name
+    choice = env_choice(env)
+    name = choice.name
     with contextlib.closing(make_env(env)) as made:
+        if callable(choice.maker) and make_env(env).unwrapped is made.unwrapped:
+            raise InputError(
+                f"--env: {name} returns the same environment again; a run steps several side by "
+                "side, so it must make a new one in every call"
+            )
         found = spec_of(made)
         if found != spec:
             raise InputError(

@@ -265,7 +265,8 @@ def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
     Raises:
       InputError: n or a width is below 1.
     """
-    if n < 1:
-        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
-    if not all(isinstance(width, int) and width > 0 for width in hidden):
+    if not isinstance(n, int) or n < 1:
+        raise InputError(f"num_critics is {n!r}; an ensemble needs at least one critic")
+    widths = hidden if isinstance(hidden, tuple | list) else (None,)
+    if not all(isinstance(width, int) and width > 0 for width in widths):
         raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")

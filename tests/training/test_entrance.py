@@ -248,7 +248,7 @@ class unknown_rule(enoto_jax.targets.TargetRule):
         (["cql"], {"overrides": {"tua": 1.0}}, "no hyper-parameter 'tua'; nearest"),
         (["cql"], {"overrides": {"online.utd": "x"}}, "online.utd: 'x' should be a whole number"),
         (["cql"], {"overrides": ["utd=1"]}, "overrides: .*give a dictionary"),
-        (["cql"], {"overrides": {3: 1}}, "overrides: 3 is not the path of a hyper-parameter"),
+        (["cql"], {"overrides": {3: 1}}, "override: 3 is not the path of a hyper-parameter"),
         (["cql"], {"env": gymnasium.make("Reach-v0")}, "several environments: give what makes one"),
         (["cql"], {"env": "Hoper-v4"}, "Hoper"),
         (["cql", None, 3], {}, "out: 3; give the run's folder"),
