@@ -239,6 +239,7 @@ class unknown_rule(enoto_jax.targets.TargetRule):
         (["cql", np.zeros(3)], {}, "data: ndarray; give"),
         (["cql"], {"budget": "papre"}, "--budget: no 'papre'; nearest: paper"),
         (["cql"], {"budget": 5}, "--budget: no 5"),
+        (["cql"], {"budget": ["paper"]}, r"--budget: no \['paper'\]"),
         (["cql"], {"seed": 3}, "no option 'seed'; nearest: seeds"),
         (["cql"], {"seeds": []}, "at least 1 seed"),
         (["cql"], {"seeds": [1, 1]}, "given twice"),
@@ -270,6 +271,7 @@ def test_wrong_arguments_are_one_line(arguments, options, message, tmp_path, mon
         ({"online": enoto_jax.Phase(enoto_jax.sac, 10)}, "online.algorithm: .* should be"),
         ({"online": enoto_jax.Phase(enoto_jax.sac(target=unknown_rule()), 10)}, "not registered"),
         ({"handover": "carry"}, "handover: 'carry' should be"),
+        ({"offline": None, "online": None}, "online: None should be Phase"),
     ],
 )
 def test_wrong_recipes_are_one_line(change, message, tmp_path):
