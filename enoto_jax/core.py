@@ -164,6 +164,16 @@ def acting_by(policy: Callable[[Any, Array], Any]) -> dict[str, Any]:
     return {"act": act, "mode": mode}
 
 
+def moments_of(policy: Callable[[Any, Array], Any]) -> Callable[[Any, Array], tuple[Array, Array]]:
+    """The field `moments` of an `Algorithm` whose policy is a `TanhNormal`; policy as above."""
+
+    def moments(state, observation):
+        chosen = policy(state, observation)
+        return chosen.mean, jnp.exp(chosen.log_std)
+
+    return moments
+
+
 def init(algorithm: Algorithm, key: Key) -> TrainState:
     """Fresh parameters, targets equal to them, fresh optimisers.
 

@@ -15,13 +15,16 @@ from enoto_jax.exploration import Exploration
 from enoto_jax.types import InputError, Spec
 
 
-def check(name: str, algorithm: Any, spec: Spec) -> None:
+def check(name: str, algorithm: Any, spec: Spec) -> core.TrainState:
     """Check what the loops rely on.
 
     Args:
       name: of the algorithm's unit, for messages.
       algorithm: what its `build` has returned.
       spec: sizes that it was built for.
+
+    Returns:
+      The shapes of its initial state.
 
     Raises:
       InputError: it is not a `core.Algorithm`, its fields name different networks, or what it
@@ -34,7 +37,7 @@ def check(name: str, algorithm: Any, spec: Spec) -> None:
             f"{name}: exploration is {algorithm.exploration!r}; give a rule, such as policy()"
         )
     _check_names(name, algorithm)
-    _check_shapes(name, algorithm, spec)
+    return _check_shapes(name, algorithm, spec)
 
 
 def _check_names(name: str, algorithm: core.Algorithm) -> None:
@@ -60,7 +63,7 @@ def _check_names(name: str, algorithm: core.Algorithm) -> None:
         raise InputError(f"{name}: tau is {algorithm.tau}; it lies between 0 and 1")
 
 
-def _check_shapes(name: str, algorithm: core.Algorithm, spec: Spec) -> None:
+def _check_shapes(name: str, algorithm: core.Algorithm, spec: Spec) -> core.TrainState:
     """Each promise on its own example: K = 3 candidate actions, B = 2 observations."""
     chunk, rule, n = algorithm.open_loop, algorithm.exploration, algorithm.critics
     size = spec.action_size * (1 if chunk is None else chunk.length)
@@ -86,6 +89,7 @@ def _check_shapes(name: str, algorithm: core.Algorithm, spec: Spec) -> None:
     state = jax.eval_shape(lambda k: core.init(algorithm, k), key)
     for what, (call, shape) in promises.items():
         check_shape(f"{name}: {what}", jax.eval_shape(call, state, key), shape)
+    return state
 
 
 def check_shape(what: str, found: Any, shape: tuple[int, ...]) -> None:

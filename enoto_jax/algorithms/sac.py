@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import Backup, CriticTerm, PolicyFn, QFn, Reduce, soft
-from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by, moments_of
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets import networks as nets
 from enoto_jax.nets.distributions import TanhNormal
@@ -188,10 +188,6 @@ class sac(AlgorithmConfig):
         def acting(state, observation):
             return policy_of(state.params["actor"], observation)
 
-        def moments(state, observation):
-            chosen = acting(state, observation)
-            return chosen.mean, jnp.exp(chosen.log_std)
-
         entropy = self.target_entropy_per_action * spec.action_size
         losses_of = {
             "temperature": temperature_loss(policy_of, entropy, self.temperature_of_logarithm),
@@ -229,7 +225,7 @@ class sac(AlgorithmConfig):
             tau=self.tau,
             **acting_by(acting),
             q=q,
-            moments=moments,
+            moments=moments_of(acting),
             critics=self.n,
             exploration=self.exploration,
             delays={"actor": self.actor_delay, "temperature": self.actor_delay},

@@ -90,7 +90,7 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     Raises:
       InputError: one line that says which units do not fit and what to change.
     """
-    check_arguments(recipe, spec)
+    _check_arguments(recipe, spec)
     phases = {"offline": recipe.offline, "online": recipe.online}
     for name, phase in phases.items():
         if phase is not None:
@@ -98,9 +98,10 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     with networks.computing(recipe.precision):
         offline = None if recipe.offline is None else recipe.offline.algorithm.build(spec)
         online = recipe.online.algorithm.build(spec)
+    before = None
     if offline is not None and recipe.offline is not None:
-        contract.check(recipe.offline.algorithm.name, offline, spec)
-    contract.check(recipe.online.algorithm.name, online, spec)
+        before = contract.check(recipe.offline.algorithm.name, offline, spec)
+    expected = contract.check(recipe.online.algorithm.name, online, spec)
     drawn = recipe.online.replay
     if online.chunk is not None:
         _check_chunks(recipe)
@@ -134,11 +135,11 @@ def build(recipe: Recipe, spec: Spec) -> Built:
             f"--replay: {recipe.online.replay.name} does not fit {recipe.online.algorithm.name}: "
             "balanced draws by the priorities that br alone computes, from batches of balanced"
         )
-    _check_shapes(recipe, spec, built)
+    _check_shapes(recipe, spec, built, before, expected)
     return built
 
 
-def check_arguments(recipe: Any, spec: Any) -> None:
+def _check_arguments(recipe: Any, spec: Any) -> None:
     """Refuse what is no recipe with options of their declared types, or no sizes.
 
     Raises:
@@ -179,15 +180,27 @@ def hand_over(
     return built.handover(key, before, built.online, learned)
 
 
-def _check_shapes(recipe: Recipe, spec: Spec, built: Built) -> None:
-    """Evaluate the shapes of both phases' updates and of the hand-over; nothing is computed."""
+def _check_shapes(
+    recipe: Recipe,
+    spec: Spec,
+    built: Built,
+    before: core.TrainState | None,
+    expected: core.TrainState,
+) -> None:
+    """Evaluate the shapes of both phases' updates and of the hand-over; nothing is computed.
+
+    Args:
+      recipe: the method.
+      spec: sizes.
+      built: its units.
+      before: shapes of the offline algorithm's state; None without that phase.
+      expected: shapes of the online algorithm's.
+    """
     offline, online = built.offline, built.online
     key = jax.eval_shape(lambda: jax.random.key(0))
-    before = offline and jax.eval_shape(lambda k: core.init(offline, k), key)
     rows = offline and jax.eval_shape(lambda: example_transition(spec, offline, 1))
     start = partial(hand_over, built)
     state = jax.eval_shape(start, key, before, rows)
-    expected = jax.eval_shape(lambda k: core.init(online, k), key)
     if not isinstance(state, core.TrainState) or (difference := differences(expected, state)):
         seen = difference if isinstance(state, core.TrainState) else type(state).__name__
         raise InputError(f"{built.handover.name} does not return the online state: {seen}")
