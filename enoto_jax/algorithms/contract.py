@@ -47,6 +47,7 @@ def _check_names(name: str, algorithm: core.Algorithm) -> None:
         ("losses and duals", learning, "nets", algorithm.nets),
         ("losses and duals", learning, "optimisers", algorithm.optimisers),
         ("optimisers", algorithm.optimisers, "losses and duals", learning),
+        ("q", ("critic",) if algorithm.q else (), "losses and duals", learning),
         ("tracked", algorithm.tracked, "losses and duals", learning),
         ("coasting", algorithm.coasting, "losses and duals", learning),
         ("learners", algorithm.learners, "losses and duals", learning),
@@ -66,23 +67,18 @@ def _check_names(name: str, algorithm: core.Algorithm) -> None:
 def _check_shapes(name: str, algorithm: core.Algorithm, spec: Spec) -> core.TrainState:
     """Each promise on its own example: K = 3 candidate actions, B = 2 observations."""
     chunk, rule, n = algorithm.open_loop, algorithm.exploration, algorithm.critics
+    evaluates, q = algorithm.evaluates, algorithm.q
     size = spec.action_size * (1 if chunk is None else chunk.length)
     one, two = jnp.zeros(spec.observation_size), jnp.zeros((2, spec.observation_size))
     promises: dict[str, tuple[Any, tuple[int, ...]]] = {
         "act(k=3)": (lambda s, k: algorithm.act(s, k, one, 3), (3, size)),
         "mode of 2 observations": (lambda s, k: algorithm.mode(s, two), (2, size)),
     }
-    if algorithm.evaluates is not None:
-        promises["evaluates of 2 observations"] = (
-            lambda s, k: algorithm.evaluates(s, k, two),
-            (2, size),
-        )
-    if algorithm.q is not None:
+    if evaluates is not None:
+        promises["evaluates of 2 observations"] = (lambda s, k: evaluates(s, k, two), (2, size))
+    if q is not None:
         action = jnp.zeros((2, size))
-        promises["q of 2 rows"] = (
-            lambda s, k: algorithm.q(s.params["critic"], two, action),
-            (n, 2),
-        )
+        promises["q of 2 rows"] = (lambda s, k: q(s.params["critic"], two, action), (n, 2))
     if rule.masks:
         promises["exploration.draw_mask"] = (lambda s, k: rule.draw_mask(k, n), (n,))
     key = jax.eval_shape(lambda: jax.random.key(0))

@@ -36,6 +36,7 @@ def test_an_algorithm_that_keeps_its_promises_passes():
         ({"losses": {}}, "optimisers has 'actor', which losses and duals lacks"),
         ({"losses": {}, "optimisers": {}}, "losses is empty"),
         ({"tracked": ("critic",)}, "tracked has 'critic'"),
+        ({"q": lambda params, s, a: s}, "q has 'critic', which losses and duals lacks"),
         ({"delays": {"critic": 2}}, "delays has 'critic'"),
         ({"delays": {"actor": 0}}, "delays has 0 for actor"),
         ({"tau": 5.0}, "tau is 5.0; it lies between 0 and 1"),
