@@ -81,7 +81,7 @@ class Agent:
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
         self._checkpoints: Checkpoints | None = None
         self._closed = False
-        self._acted_at: np.ndarray | None = None
+        self._explored_at: np.ndarray | None = None
         config = {
             "recipe": units.to_json(recipe),
             "seeds": [int(seed)],
@@ -134,7 +134,9 @@ class Agent:
                 "act: this method chooses several actions at once, by its exploration rule alone; "
                 "call act(observation), or load_policy(folder).actions(observation)"
             )
-        row = self._acted_at = self._world.observation(observation)
+        row = self._world.observation(observation)
+        if explore:
+            self._explored_at = row
         seen = np.asarray(self.transform.observation(row), np.float32)
         inner = self.transform.world_action(self._learner.act(seen, explore))
         return self._world.action(np.asarray(inner, np.float32))
@@ -156,13 +158,12 @@ class Agent:
         if self._learner.waiting:
             raise InputError("observe: the last transition still waits for the next act()")
         world = self._world.transition(transition)
-        # A step that ends where the agent last acted, and begins elsewhere, is the other way round.
-        if np.array_equal(world.next_observation, self._acted_at) and not np.array_equal(
-            world.observation, self._acted_at
-        ):
+        observations = (world.observation, world.next_observation)
+        begins, ends = (np.array_equal(x, self._explored_at) for x in observations)
+        if ends and not begins:
             raise InputError(
-                "observe: next_observation is what act() was last given, and observation is not: "
-                "are the two swapped?"
+                "observe: next_observation, and not observation, is what act() was last given; are "
+                "the two swapped, or did the next act() come before observe()?"
             )
         kept = self.transform.transitions(world)
         self._learner.observe(jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world))

@@ -139,7 +139,7 @@ def test_a_transition_that_cannot_be_used_is_refused_and_not_stored(
     assert agent.steps == 0
     with pytest.raises(InputError, match="observe: tuple; give a Transition"):
         agent.observe(tuple(GOOD))
-    with pytest.raises(InputError, match="observe: next_observation is .* swapped"):
+    with pytest.raises(InputError, match="observe: next_observation, and not .* swapped"):
         agent.observe(GOOD._replace(observation=np.ones(2), next_observation=np.zeros(2)))
     agent.observe(GOOD._replace(reward=[0.5], terminated=np.asarray([0])))
     with pytest.raises(InputError, match="still waits for the next act"):
@@ -335,7 +335,7 @@ def test_with_bounds_both_sides_speak_the_worlds_units(trained, source, how):
         np.testing.assert_allclose(wide.act(np.ones(2), explore=explore), 3.0 * one, rtol=1e-6)
     with pytest.raises(InputError, match=r"action 0 is 3.1, outside \[-3, 3\]"):
         wide.observe(GOOD._replace(action=np.float32([3.1])))
-    wide.observe(GOOD._replace(action=np.float32([1.5])))
+    wide.observe(GOOD._replace(observation=np.ones(2), action=np.float32([1.5])))
     wide.act(np.zeros(2))
     stored = np.asarray(wide._learner.state.storage.ring.action)[0, 0]
     np.testing.assert_allclose(stored, wide.transform.action(np.float32([0.5])), rtol=1e-6)
