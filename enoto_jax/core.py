@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from enoto_jax.types import (
     Array,
     Chunk,
     DualFn,
+    InputError,
     Key,
     LossFn,
     Metrics,
@@ -123,7 +123,21 @@ class Algorithm(NamedTuple):
 
 
 class AlgorithmConfig(Unit):
-    """Options of an algorithm."""
+    """Options of an algorithm.
+
+    Of any algorithm `discount`, `tau`, `log_std_range` and names that end in `_rate` are checked.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in vars(self).items():
+            number = isinstance(value, int | float)  # other types are refused by what reads them
+            if number and name in ("discount", "tau") and not 0.0 <= value <= 1.0:
+                raise InputError(f"{self.name}: {name} is {value}; it lies between 0 and 1")
+            if number and name.endswith("_rate") and not 0.0 <= value < float("inf"):
+                raise InputError(f"{self.name}: {name} is {value}; a learning rate is 0 or more")
+            if name == "log_std_range" and not sorted(value) == list(value):
+                raise InputError(f"{self.name}: {name} is {value}; give (low, high)")
 
     def build(self, spec: Spec) -> Algorithm:
         """The algorithm for observations and actions of these sizes.
@@ -150,13 +164,27 @@ def acting_by(policy: Callable[[Any, Array], Any]) -> dict[str, Any]:
     return {"act": act, "mode": mode}
 
 
+def moments_of(policy: Callable[[Any, Array], Any]) -> Callable[[Any, Array], tuple[Array, Array]]:
+    """The field `moments` of an `Algorithm` whose policy is a `TanhNormal`; policy as above."""
+
+    def moments(state, observation):
+        chosen = policy(state, observation)
+        return chosen.mean, jnp.exp(chosen.log_std)
+
+    return moments
+
+
 def init(algorithm: Algorithm, key: Key) -> TrainState:
     """Fresh parameters, targets equal to them, fresh optimisers.
 
     Args:
       algorithm: whose networks; made by e.g. `sac(n=10).build(spec)`.
       key: consumed; every network gets its own.
+
+    Raises:
+      InputError: the key is not one of `jax.random.key`.
     """
+    _check_key(key)
     keys = jax.random.split(key, len(algorithm.nets))
     all_params = {
         name: net.init(k, *algorithm.inputs[name])
@@ -195,7 +223,13 @@ def update(
       The next state, and metrics by network (each with its "loss"), averaged over the axes that a
       loss gives them. Those of a network that is updated every k updates are k-fold then and 0
       otherwise: their mean over updates is right.
+
+    Raises:
+      InputError: the batch has other shapes, a loss is not one number, or the key is not one of
+        `jax.random.key`.
     """
+    _check_key(key)
+    _check_batch(batch)
     metrics: dict[str, Metrics] = {}
     before = state
     keys = jax.random.split(key, len(algorithm.losses))
@@ -221,6 +255,28 @@ def keys(count: int, seed: int = 0) -> Iterator[Key]:
     for first in range(0, count, block):
         made = jax.random.split(jax.random.fold_in(root, first), block)
         yield from made[: count - first]
+
+
+def _check_key(key: Any) -> None:
+    """The older keys of `PRNGKey` are refused: their own axis would be taken for several keys."""
+    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+        raise InputError("key: a key of jax.random.key(seed) is needed; PRNGKey makes other ones")
+
+
+def _check_batch(batch: Any) -> None:
+    """Refuse shapes that broadcasting would take for something else."""
+    if not isinstance(batch, Transition):
+        raise InputError(f"batch: {type(batch).__name__}; give a Transition of arrays [B, ...]")
+    shapes = {name: jnp.shape(x) for name, x in zip(Transition._fields[:6], batch)}
+    seen = shapes["observation"]
+    for name, shape in shapes.items():
+        rank = 1 if name in ("reward", "terminated", "truncated") else 2
+        same = shape == seen if "observation" in name else shape[:1] == seen[:1]
+        if len(shape) != rank or not same:
+            raise InputError(
+                f"batch: {name} has shape {list(shape)}, and observation {list(seen)}; "
+                "observations and actions are [B, size], rewards and flags [B]"
+            )
 
 
 def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
@@ -274,9 +330,15 @@ def _gradients(name, loss, params, *seen) -> tuple[Params, Metrics]:
     """Those of the loss, whose value must be one number, by `params`; and its metrics."""
 
     def scalar(params):
-        value, about = loss(params, *seen)
-        chex.assert_rank(value, 0, custom_message=f"the loss of {name} must be one number")
-        return value, about
+        found = loss(params, *seen)
+        good = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)
+        good = good and jnp.shape(found[0]) == ()
+        if not good or not jnp.issubdtype(jnp.result_type(found[0]), jnp.floating):
+            raise InputError(
+                f"the loss of {name} must return one number (float32, shape []) and a dictionary "
+                "of metrics"
+            )
+        return found
 
     (value, about), grads = jax.value_and_grad(scalar, has_aux=True)(params)
     return grads, {"loss": value, **about}

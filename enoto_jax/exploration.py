@@ -68,6 +68,14 @@ class gaussian(Exploration):
         "whose actions are standardised.",
     ] = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.std >= 0.0 or not (self.bound is None or self.bound > 0.0):
+            raise InputError(
+                f"gaussian: std is {self.std} and bound {self.bound}; give an std of 0 or more and "
+                "a bound above 0, or None"
+            )
+
     def act(self, key, algorithm, state, memory, observation):
         action = algorithm.mode(state, observation)
         action = action + self.std * jax.random.normal(key, action.shape)
@@ -80,6 +88,7 @@ class _Masked(Exploration):
     mask: Annotated[float, "probability that a critic learns from a transition; 1: no masks."] = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 < self.mask <= 1.0:
             raise InputError(f"mask is {self.mask}; it is a probability, above 0 and up to 1")
 
@@ -200,6 +209,8 @@ def _sample(key, algorithm, state, observation) -> Array:
 
 def _judged(key, algorithm, state, observation, candidates) -> tuple[Array, Array]:
     """K samples of the policy [K, A] (K = N when None) and their values [N, K]."""
+    if candidates is not None and candidates < 1:
+        raise InputError(f"candidates is {candidates}; it must be at least 1, or None")
     propose = algorithm.proposals or algorithm.act
     actions = propose(state, key, observation, candidates or algorithm.critics)
     return actions, algorithm.q(state.params["critic"], observation, actions)

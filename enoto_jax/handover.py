@@ -95,10 +95,10 @@ class expand_policy(Handover):
                 "expand_policy: the online algorithm has no place for a frozen policy; choose pex, "
                 "or carry"
             )
-        learned = {name: x for name, x in start.params.items() if name != "actor"}
+        others = {name: x for name, x in start.params.items() if name != "actor"}
         actor = _kept(self.name, "params", offline, {"actor": start.params["actor"]})
         state = start.replace(
-            params={**start.params, **_kept(self.name, "params", offline, learned)},
+            params={**start.params, **_kept(self.name, "params", offline, others)},
             targets=_kept(self.name, "targets", offline, start.targets),
             frozen={OFFLINE_ACTOR: actor["actor"]},
         )

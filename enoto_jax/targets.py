@@ -63,7 +63,7 @@ class random_min_pair(TargetRule):
     m: Annotated[int, "how many critics are drawn, without replacement."] = 2
 
     def __post_init__(self) -> None:
-        _check_positive(self.name, m=self.m)
+        _check_positive(self.name, "m", self.m)
 
     def __call__(self, key: Key, q: Array) -> Array:
         if self.m > q.shape[0]:
@@ -117,7 +117,7 @@ class independent(TargetRule):
     ] = 1
 
     def __post_init__(self) -> None:
-        _check_positive(self.name, group=self.group)
+        _check_positive(self.name, "group", self.group)
 
     def __call__(self, key: Key, q: Array) -> Array:
         minima = jnp.min(_groups(self.name, q, self.group), axis=1)
@@ -130,7 +130,7 @@ class mean_of_mins(TargetRule):
     group: Annotated[int, "consecutive critics that form a group."] = 2
 
     def __post_init__(self) -> None:
-        _check_positive(self.name, group=self.group)
+        _check_positive(self.name, "group", self.group)
 
     def __call__(self, key: Key, q: Array) -> Array:
         return jnp.mean(jnp.min(_groups(self.name, q, self.group), axis=1), axis=0)
@@ -153,7 +153,6 @@ def _groups(unit: str, q: Array, group: int) -> Array:
     return q.reshape(-1, group, *q.shape[1:])
 
 
-def _check_positive(unit: str, **value: int) -> None:
-    for name, number in value.items():
-        if number < 1:
-            raise InputError(f"{unit}: {name} is {number}; it must be at least 1")
+def _check_positive(unit: str, name: str, number: int) -> None:
+    if number < 1:
+        raise InputError(f"{unit}: {name} is {number}; it must be at least 1")

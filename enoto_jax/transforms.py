@@ -159,10 +159,16 @@ class transform(FitTransform):
             raise InputError(
                 f"transform.action_limit is {self.action_limit}; it lies above 0, up to 1"
             )
-        if self.reward_scale == 0.0 or (self.return_range is not None and self.return_range <= 0.0):
+        finite = np.isfinite([self.reward_scale, self.reward_shift]).all()
+        if not finite or self.reward_scale == 0.0:
             raise InputError(
-                "transform: reward_scale must not be 0 and return_range must be positive"
+                f"transform: reward_scale is {self.reward_scale} and reward_shift "
+                f"{self.reward_shift}; both must be finite, and the scale not 0"
             )
+        if self.return_range is not None and not self.return_range > 0.0:
+            raise InputError(f"transform.return_range is {self.return_range}; it must be above 0")
+        if not self.epsilon >= 0.0:
+            raise InputError(f"transform.epsilon is {self.epsilon}; it must be 0 or more")
 
     def __call__(self, spec: Spec, dataset: Any) -> Transform:
         learned = (

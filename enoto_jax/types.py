@@ -134,6 +134,20 @@ class Unit:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
 
+    def __post_init__(self) -> None:
+        """Check the options' values; a subclass that checks its own calls this too.
+
+        Raises:
+          InputError: a class, a name or a function in the place of a unit.
+        """
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(field.default, Unit) and not isinstance(value, Unit):
+                raise InputError(
+                    f"{self.name}: {field.name} is {value!r}; give a unit, such as "
+                    f"{field.default!r}"
+                )
+
     @property
     def name(self) -> str:
         """The unit's name on the command line and in config.json."""

@@ -16,7 +16,7 @@ from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import policy, sunrise
 from enoto_jax.nets.networks import Scalar
 from enoto_jax.types import InputError
-from tests.helpers import assert_same, differ
+from tests.helpers import assert_same, differ, refused_in_a_line
 from tests.oracle import reference
 
 KEY = jax.random.key(5)
@@ -232,6 +232,12 @@ def probe(names=("a", "b", "c"), **changes):
     return core.Algorithm(**(parts | changes))
 
 
+def swapped(batch):
+    return batch._replace(
+        observation=batch.action, action=batch.observation, next_observation=batch.action
+    )
+
+
 def values(trees):
     return {name: float(tree["params"]["value"]) for name, tree in trees.items()}
 
@@ -271,11 +277,48 @@ def test_every_loss_has_a_key_of_its_own(batch):
     assert len({*drawn, float(jax.random.uniform(KEY))}) == 4
 
 
-def test_a_loss_that_is_no_number_is_refused(batch):
+@pytest.mark.parametrize(
+    "value", [(jnp.ones(2), {}), jnp.float32(1.0), (jnp.float32(1.0), [1.0]), (jnp.int32(1), {})]
+)
+def test_a_loss_that_is_no_number_with_metrics_is_refused(batch, value):
     algorithm = probe()
-    two = algorithm._replace(losses={**algorithm.losses, "b": lambda *_: (jnp.ones(2), {})})
-    with pytest.raises(AssertionError, match="the loss of b must be one number"):
-        core.update(two, core.init(two, KEY), batch, KEY)
+    odd = algorithm._replace(losses={**algorithm.losses, "b": lambda *_: value})
+    with refused_in_a_line("the loss of b must return one number"):
+        core.update(odd, core.init(odd, KEY), batch, KEY)
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("reward", lambda b: b._replace(reward=b.reward[:, None])),  # would broadcast to [B, B]
+        ("reward", lambda b: b._replace(reward=b.reward[:1])),
+        ("terminated", lambda b: b._replace(terminated=b.terminated[:, None])),
+        ("action", lambda b: b._replace(action=b.action[:, 0])),
+        ("next_observation", lambda b: b._replace(next_observation=b.next_observation[:1])),
+        ("observation", lambda b: jax.tree.map(lambda x: x[0], b)),
+        ("observation", lambda b: jax.tree.map(lambda x: x[None], b)),
+        ("dict", lambda b: b._asdict()),
+    ],
+)
+def test_batches_of_other_shapes_are_refused(batch, name, change):
+    algorithm = probe()
+    with refused_in_a_line(f"batch: {name}"):
+        core.update(algorithm, core.init(algorithm, KEY), change(batch), KEY)
+
+
+@pytest.mark.parametrize("change", [lambda b: b._replace(action=b.action[:, :1]), swapped])
+def test_a_batch_of_other_sizes_is_refused(enoto, start, batch, change):
+    with refused_in_a_line("a network whose inputs have . numbers got ."):
+        jax.eval_shape(lambda: core.update(enoto, start, change(batch), KEY))
+
+
+@pytest.mark.parametrize("key", [jax.random.PRNGKey(0), 0])
+def test_keys_of_another_kind_are_refused(batch, key):
+    algorithm = probe()
+    with refused_in_a_line("key: a key of jax.random.key"):
+        core.init(algorithm, key)
+    with refused_in_a_line("key: a key of jax.random.key"):
+        core.update(algorithm, core.init(algorithm, KEY), batch, key)
 
 
 # Delays.

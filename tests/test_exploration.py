@@ -12,6 +12,7 @@ from enoto_jax.replay import Replay
 from enoto_jax.training import online
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError
+from tests.helpers import refused_in_a_line
 from tests.oracle import reference
 
 KEY = jax.random.key(7)
@@ -90,6 +91,9 @@ def test_gaussian_is_clipped_noise_around_the_mode(act, moments):
     mean, _, noise = moments
     close(act(exploration.gaussian(std=0.9)), np.clip(np.tanh(mean) + 0.9 * noise, -1, 1))
     assert abs(act(exploration.gaussian(std=0.9))).max() == 1
+    for options in ({"std": -0.1}, {"bound": 0.0}, {"bound": -1.0}):
+        with refused_in_a_line("gaussian: std is .* and bound"):
+            exploration.gaussian(**options)
     close(act(exploration.gaussian()), np.clip(np.tanh(mean) + 0.1 * noise, -1, 1))
     close(act(exploration.gaussian(std=0.0)), np.tanh([mean] * len(KEYS)))
 
@@ -107,6 +111,12 @@ def test_ucb_chooses_as_the_oracle(act, candidates, ucb, count):
     assert len(set(chosen)) > 1
     if ucb:
         assert chosen != [reference.ucb_choice(values, 0.0) for values in q]
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_candidates_are_at_least_one(act, count):
+    with refused_in_a_line(f"candidates is {count}; it must be at least 1, or None"):
+        act(exploration.sunrise(candidates=count))
 
 
 def test_ucb_default_is_enotos_10(act):

@@ -92,8 +92,10 @@ def test_json_gives_back_the_same_numbers(dataset):
     [
         ({"action_limit": 0.0}, "action_limit is 0.0"),
         ({"action_limit": 1.1}, "action_limit is 1.1"),
-        ({"reward_scale": 0.0}, "reward_scale must not be 0"),
-        ({"return_range": -1.0}, "return_range must be positive"),
+        ({"reward_scale": 0.0}, "reward_scale is 0.0 .* the scale not 0"),
+        ({"reward_shift": float("nan")}, "reward_shift nan; both must be finite"),
+        ({"epsilon": -1e-3}, "epsilon is -0.001; it must be 0 or more"),
+        ({"return_range": -1.0}, "return_range is -1.0; it must be above 0"),
     ],
 )
 def test_senseless_numbers_are_refused(options, message):

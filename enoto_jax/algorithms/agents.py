@@ -1,7 +1,7 @@
 """Several independent agents trained side by side: the offline phase of balanced replay.
 
-Their parameters have a leading axis of agents. One loss is the sum over agents of each agent's own,
-so its gradient is each agent's own; an optimiser works on each agent's part alone.
+Their parameters have a leading axis of agents. A loss is the sum of the agents' losses, so each
+agent gets the gradient of its own loss; an optimiser steps every agent separately.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from enoto_jax.algorithms.cql import cql
-from enoto_jax.core import Algorithm, TrainState, acting_by
+from enoto_jax.core import Algorithm, TrainState, acting_by, moments_of
 from enoto_jax.nets import distributions
 from enoto_jax.nets.distributions import TanhNormal
 from enoto_jax.types import InputError, Spec
@@ -75,10 +75,6 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
         mean, std = jax.vmap(algorithm.moments, (AGENTS, None))(state, observation)
         return TanhNormal(*distributions.matched(mean, jnp.log(std)))
 
-    def moments(state, observation):
-        chosen = matched(state, observation)
-        return chosen.mean, jnp.exp(chosen.log_std)
-
     return algorithm._replace(
         nets={name: _Copies(net, count) for name, net in algorithm.nets.items()},
         losses={name: summed(loss) for name, loss in algorithm.losses.items()},
@@ -89,7 +85,7 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
         },
         batches=count,
         **acting_by(matched),
-        moments=moments,
+        moments=moments_of(matched),
         q=None,
     )
 

@@ -90,6 +90,11 @@ class best_of(Backup):
 
     k: Annotated[int, "actions sampled per transition."] = 10
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k < 1:
+            raise InputError(f"best_of: k is {self.k}; it must be at least 1")
+
     def __call__(self, key, policy, q_of, reduce, temperature):
         sample_key, rule_key = _two(key)
         actions, _ = policy.sample(sample_key, (self.k,))
@@ -115,7 +120,7 @@ def target(batch: Transition, discount: float, value: Array) -> Array:
 
 
 def checked(rule: TargetRule) -> Reduce:
-    """The rule, refused where it returns another shape than [B] or [N, B] for q [N, B].
+    """The rule, refused where it does not return values [B] or [N, B] for q [N, B].
 
     Raises:
       InputError: when it is called, or its shapes are evaluated.
@@ -123,11 +128,15 @@ def checked(rule: TargetRule) -> Reduce:
 
     def reduce(key: Key, q: Array) -> Array:
         value = rule(key, q)
-        if jnp.shape(value) not in (q.shape, q.shape[1:]):
+        name, form = getattr(rule, "name", rule), getattr(value, "shape", None)
+        if form not in (q.shape, q.shape[1:]):
+            seen = f"a {type(value).__name__}" if form is None else list(form)
             raise InputError(
-                f"--target: {getattr(rule, 'name', rule)} returns {list(jnp.shape(value))} for q "
-                f"{list(q.shape)}; a rule returns [B], or [N, B] for a target of each critic"
+                f"--target: {name} returns {seen} for q {list(q.shape)}; a rule returns [B], or "
+                "[N, B] for a target of each critic"
             )
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise InputError(f"--target: {name} returns {value.dtype}; a rule returns values of q")
         return value
 
     return reduce
@@ -218,7 +227,15 @@ def temporal_difference(
       weight: of every transition, [B] or [].
       batch: its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE). Of
         chunks "learns" says from which; the mean stays that over B.
+
+    Raises:
+      InputError: the weight has another shape.
     """
+    if jnp.shape(weight) not in ((), q_data.shape[1:], q_data.shape):
+        raise InputError(
+            f"--exploration: td_weight returns {list(jnp.shape(weight))} for critics "
+            f"{list(q_data.shape)}; give [B], or one number"
+        )
     error = weight * jnp.square(q_data - y)
     if "learns" in batch.extras:
         error = batch.extras["learns"] * error

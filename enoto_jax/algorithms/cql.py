@@ -68,11 +68,13 @@ class _Penalty(Unit):
     ] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("cql: reduction", self.reduction, ("mean", "sum"))
-        if self.subset is not None and self.subset < 1:
-            raise InputError(f"cql: subset is {self.subset}; it must be at least 1")
-        if self.penalty_rows is not None and self.penalty_rows < 1:
-            raise InputError(f"cql: penalty_rows is {self.penalty_rows}; it must be at least 1")
+        for name in ("candidates", "subset", "penalty_rows"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise InputError(f"cql: {name} is {count}; it must be at least 1")
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise InputError(f"cql: clip is {self.clip}; give (low, high), low below high")
 
 
 class cql_penalty(_Penalty, CriticTerm):
@@ -177,6 +179,10 @@ class cql(_Penalty, sac):
             base = base._replace(monte_carlo=MonteCarlo(self.discount, self.sparse_reward))
         if self.lagrange is None:
             return base
+        if not self.initial_multiplier > 0.0:
+            raise InputError(
+                f"cql: initial_multiplier is {self.initial_multiplier}; it must be above 0"
+            )
 
         def dual(params, seen):
             """-multiplier * weight * (mean gap - lagrange): ascent on the dual (CQL, eq. 30)."""

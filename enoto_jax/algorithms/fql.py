@@ -44,7 +44,6 @@ def flow_loss(velocity: VelocityFn) -> LossFn:
     """
 
     def loss(params, state, batch, key):
-        del state
         noise_key, time_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, batch.action.shape)
         time = jax.random.uniform(time_key, (*batch.reward.shape, 1))

@@ -10,7 +10,7 @@ import optax
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.awac import weighted_cloning
-from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by, moments_of
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets.distributions import ClippedNormal, TanhNormal
 from enoto_jax.nets.ensembles import ensemble
@@ -132,10 +132,6 @@ class iql(AlgorithmConfig):
             q_data = critic.apply(params, batch.observation, batch.action)
             return bellman.temporal_difference(q_data, y, weight, batch)
 
-        def moments(state, observation):
-            chosen = acting(state, observation)
-            return chosen.mean, jnp.exp(chosen.log_std)
-
         losses = {"value": value_loss, "actor": actor_loss, "critic": critic_loss}
         # A schedule also where the rate is constant, so that both phases' optimisers look alike.
         rate = (
@@ -162,7 +158,7 @@ class iql(AlgorithmConfig):
             tau=self.tau,
             **acting_by(acting),
             q=critic.apply,
-            moments=moments if self.squashed else None,
+            moments=moments_of(acting) if self.squashed else None,
             critics=self.n,
             exploration=self.exploration,
         )

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.bellman import Backup, CriticTerm, PolicyFn, QFn, Reduce, soft
-from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by
+from enoto_jax.core import Algorithm, AlgorithmConfig, acting_by, moments_of
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.nets import networks as nets
 from enoto_jax.nets.distributions import TanhNormal
@@ -156,15 +156,20 @@ class sac(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width or actor_delay below 1, an unknown order, or options of the
-            critics that cannot work.
+          InputError: n, a width, policies or actor_delay below 1, no temperature, an unknown order,
+            or options of the critics that cannot work.
         """
         check_choice("order", self.order, ORDERS)
         if self.actor_delay < 1:
             raise InputError(f"actor_delay is {self.actor_delay}; it must be at least 1")
+        if self.policies < 1 or not self.initial_temperature > 0.0:
+            raise InputError(
+                f"policies is {self.policies} and initial_temperature {self.initial_temperature}; "
+                "give at least 1 policy, and a temperature above 0"
+            )
+        check_sizes(self.n, self.hidden)
+        check_sizes(self.n, self.critic_hidden or self.hidden)
         hidden, critic_hidden = tuple(self.hidden), tuple(self.critic_hidden or self.hidden)
-        check_sizes(self.n, hidden)
-        check_sizes(self.n, critic_hidden)
         actor: nn.Module = nets.TanhGaussian(
             spec.action_size,
             hidden,
@@ -182,10 +187,6 @@ class sac(AlgorithmConfig):
 
         def acting(state, observation):
             return policy_of(state.params["actor"], observation)
-
-        def moments(state, observation):
-            chosen = acting(state, observation)
-            return chosen.mean, jnp.exp(chosen.log_std)
 
         entropy = self.target_entropy_per_action * spec.action_size
         losses_of = {
@@ -224,7 +225,7 @@ class sac(AlgorithmConfig):
             tau=self.tau,
             **acting_by(acting),
             q=q,
-            moments=moments,
+            moments=moments_of(acting),
             critics=self.n,
             exploration=self.exploration,
             delays={"actor": self.actor_delay, "temperature": self.actor_delay},

@@ -22,10 +22,10 @@ def falling(weight: float, step: Array, steps: int | None, floor: float) -> Arra
 
 
 def check_falling(name: str, steps: int | None, floor: float) -> None:
-    """Refuse what does not fall.
+    """Check the options of a falling weight.
 
     Raises:
-      InputError: no steps, or a share outside 0 to 1.
+      InputError: fewer than 1 step, or a share outside 0 to 1.
     """
     if steps is not None and steps < 1:
         raise InputError(f"{name}_decay_steps is {steps}; give 1 or more updates, or none")

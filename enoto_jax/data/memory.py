@@ -54,6 +54,7 @@ def from_arrays(
     Raises:
         InputError: if the arrays cannot be used, or contradict each other.
     """
+    _check_words(name, env_id, reference)
     given: Mapping[str, Any] = {
         "observations": observations,
         "actions": actions,
@@ -83,6 +84,25 @@ def from_arrays(
     return source
 
 
+def _check_words(name: Any, env_id: Any, reference: Any) -> None:
+    """Refuse a name, an environment or reference returns of another kind than `from_arrays` takes.
+
+    Raises:
+        InputError: it says which.
+    """
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InputError(f"name: {name!r}; give the data set a name in one line of text")
+    if env_id is not None and not isinstance(env_id, str):
+        raise InputError(
+            f"{name}: env_id is a {type(env_id).__name__}; give a Gymnasium id here, and a class "
+            "or function to train(env=...)"
+        )
+    if reference is not None and np.shape(reference) != (2,):
+        raise InputError(
+            f"{name}: reference is {reference!r}; give two returns, (random policy, expert)"
+        )
+
+
 def _understood(given: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     """The user's arrays by D4RL's names, and the names that they had."""
     for key, value in given.items():
@@ -92,6 +112,11 @@ def _understood(given: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any],
             raise InputError(
                 f"{name}: {key} is a dictionary of {', '.join(map(str, value))}; put its arrays "
                 "side by side, as [N, size]"
+            )
+    for key, value in given.items():
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+            raise InputError(
+                f"{name}: {key} has masked entries; fill them, or leave out their rows"
             )
     try:
         arrays = {k: np.asarray(v) for k, v in given.items() if k in words.MEANING}

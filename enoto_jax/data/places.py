@@ -30,6 +30,10 @@ def split(task: str | os.PathLike | None) -> list[str]:
     """
     if task is None:
         return [""]
+    if not isinstance(task, str | os.PathLike):
+        raise InputError(
+            f"--task: {type(task).__name__}; give an id or a path, and arrays to from_arrays(...)"
+        )
     task = os.fspath(task)
     parts = [task] if os.path.isfile(os.path.expanduser(task)) else _PLUS.split(task)
     if not all(part.strip() for part in parts):

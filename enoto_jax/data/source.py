@@ -180,6 +180,8 @@ def concatenate(sources: Sequence[Source]) -> Source:
     Raises:
         InputError: if they are of different tasks: sizes, environments or reference returns differ.
     """
+    if not isinstance(sources, list | tuple) or not all(isinstance(s, Source) for s in sources):
+        raise InputError("concatenate: give a list of sources, such as [load_source(path), ...]")
     if not sources:
         raise InputError("no sources to concatenate; give at least one")
     name = "+".join(source.name for source in sources)

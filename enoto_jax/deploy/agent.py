@@ -19,6 +19,7 @@ units of action: [-1, 1], or the robot's own between `action_low` and `action_hi
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,7 @@ class Agent:
         action_high: Array | float | None = None,
         env: Env | None = None,
     ):
-        _check_arguments(recipe, source, seed)
-        if budget_s is not None and not budget_s > 0.0:
-            raise InputError(f"budget_s is {budget_s}; give seconds, above 0, or None")
+        _check_arguments(source, seed, budget_s, {"restore": restore, "out": out})
         self._world = world_of(source.spec, action_low, action_high, env)
         start = begin(recipe, source, restore, seed)
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
@@ -209,10 +208,14 @@ class Agent:
         self.close()
 
 
-def _check_arguments(recipe: Recipe, source: Source, seed: int) -> None:
-    if not isinstance(recipe, Recipe):
-        raise InputError(f"recipe: {type(recipe).__name__}; give one, such as recipe('enoto_cql')")
+def _check_arguments(source: Any, seed: Any, budget_s: Any, folders: Mapping[str, Any]) -> None:
+    """Refuse arguments of another kind; `build` checks the recipe."""
     if not isinstance(source, Source):
         raise InputError(f"source: {type(source).__name__}; give one, such as load_source(path)")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
         raise InputError(f"seed: {seed!r}; an agent has one, between 0 and {2**31 - 1}")
+    if budget_s is not None and not (isinstance(budget_s, int | float) and budget_s > 0.0):
+        raise InputError(f"budget_s is {budget_s!r}; give seconds, above 0, or None")
+    for name, folder in folders.items():
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise InputError(f"{name}: {folder!r}; give the path of a folder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from enoto_jax.envs.spaces import check_action, check_observation
 from enoto_jax.types import InputError, RunError, Spec
 
 Env = str | EnvSpec | EnvChoice | Callable[..., gymnasium.Env]  # what a user may give
+_MADE: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # id -> environment
 
 
 @contextlib.contextmanager
@@ -51,8 +53,8 @@ def make_env(env: Env, **how) -> gymnasium.Env:
       how: Gymnasium's own arguments (`render_mode`, `width`, ...).
 
     Raises:
-      InputError: unknown id, missing simulator, whatever its code raises, or spaces that are not
-        bounded flat boxes.
+      InputError: unknown id, missing simulator, whatever its code raises, spaces that are not
+        bounded flat boxes, or an environment that it has made before.
     """
     choice = env_choice(env)
     name, maker = choice.name, choice.resolve()
@@ -74,6 +76,12 @@ def make_env(env: Env, **how) -> gymnasium.Env:
     if not isinstance(made, gymnasium.Env):
         kind = f"{type(made).__module__}.{type(made).__qualname__}"
         raise InputError(f"--env: {name} made a {kind}; a gymnasium.Env is needed")
+    if id(made.unwrapped) in _MADE:
+        raise InputError(
+            f"--env: {name} returns the same environment again; training and evaluation step "
+            "their own side by side, so it must make a new one in every call"
+        )
+    _MADE[id(made.unwrapped)] = made.unwrapped
     if of_ogbench:
         made = ogbench.wrapped(made, sparse)
     check_action(made.action_space, name)
@@ -152,7 +160,7 @@ def _own_bounds(made: gymnasium.Env) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_spec(env: Env, spec: Spec, task: str) -> tuple[np.ndarray, np.ndarray]:
-    """Make the environment once, compare its sizes with the data's, and try one step of it.
+    """Make the environment, compare its sizes with the data's, and try one step of it.
 
     Returns:
       The environment's own lowest and highest action, [A] and [A].

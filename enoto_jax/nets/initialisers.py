@@ -36,7 +36,6 @@ def _orthogonal(gain: float) -> LayerInit:
     """
 
     def init(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
-        del fan_in
         rows = jax.random.normal(key, (max(shape), min(shape))).T
 
         def orthonormal(i: Array, found: Array) -> Array:

@@ -58,6 +58,11 @@ class Linear(nn.Module):
     def __call__(self, *parts: Array) -> Array:
         fan_in = sum(part.shape[-1] for part in parts)
         kernel = self._own("kernel", fan_in, (fan_in, self.features))
+        if len(kernel) != fan_in:
+            raise InputError(
+                f"a network whose inputs have {len(kernel)} numbers got {fan_in}; the sizes of "
+                "observations and actions are those of the spec that it was built for"
+            )
         bias = self._own("bias", fan_in, (self.features,))
         *cast, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
         if len({part.shape[:-1] for part in cast}) == 1:
@@ -260,7 +265,8 @@ def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
     Raises:
       InputError: n or a width is below 1.
     """
-    if n < 1:
-        raise InputError(f"num_critics is {n}; an ensemble needs at least one critic")
-    if not all(isinstance(width, int) and width > 0 for width in hidden):
+    if not isinstance(n, int) or n < 1:
+        raise InputError(f"num_critics is {n!r}; an ensemble needs at least one critic")
+    widths = hidden if isinstance(hidden, tuple | list) else (None,)
+    if not all(isinstance(width, int) and width > 0 for width in widths):
         raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")

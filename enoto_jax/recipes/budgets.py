@@ -159,7 +159,7 @@ def named(name: str) -> Budget:
     Raises:
       InputError: there is none.
     """
-    if name not in BUDGETS:
+    if not isinstance(name, str) or name not in BUDGETS:
         raise InputError(f"--budget: no {name!r}{units.nearest(str(name), BUDGETS)}")
     return BUDGETS[name]
 

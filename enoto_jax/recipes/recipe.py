@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from enoto_jax import core, replay, transforms
+from enoto_jax.algorithms import contract
 from enoto_jax.exploration import policy
 from enoto_jax.handover import Handover, Learned, differences
 from enoto_jax.nets import networks
-from enoto_jax.types import InputError, Key, Spec, Transition
+from enoto_jax.recipes import units
+from enoto_jax.types import InputError, Key, Spec, Transition, check_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,7 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     Raises:
       InputError: one line that says which units do not fit and what to change.
     """
+    _check_arguments(recipe, spec)
     phases = {"offline": recipe.offline, "online": recipe.online}
     for name, phase in phases.items():
         if phase is not None:
@@ -95,12 +98,17 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     with networks.computing(recipe.precision):
         offline = None if recipe.offline is None else recipe.offline.algorithm.build(spec)
         online = recipe.online.algorithm.build(spec)
+    before = None
+    if offline is not None and recipe.offline is not None:
+        before = contract.check(recipe.offline.algorithm.name, offline, spec)
+    expected = contract.check(recipe.online.algorithm.name, online, spec)
     drawn = recipe.online.replay
     if online.chunk is not None:
         _check_chunks(recipe)
         drawn = replay.Chunked(starts=drawn, chunk=online.chunk, capacity=drawn.capacity)
     built = Built(offline, recipe.handover, online, drawn)
     for need in online.exploration.needs:
+        check_choice(f"{online.exploration.name}: needs", need, NEEDS)
         if getattr(online, need) is None:
             raise InputError(
                 f"this exploration needs the {NEEDS[need]} of the online algorithm, "
@@ -127,11 +135,22 @@ def build(recipe: Recipe, spec: Spec) -> Built:
             f"--replay: {recipe.online.replay.name} does not fit {recipe.online.algorithm.name}: "
             "balanced draws by the priorities that br alone computes, from batches of balanced"
         )
-    try:
-        _check_shapes(recipe, spec, built)
-    except AssertionError as error:  # chex
-        raise InputError(f"a unit returns another shape than it should: {_line(error)}") from error
+    _check_shapes(recipe, spec, built, before, expected)
     return built
+
+
+def _check_arguments(recipe: Any, spec: Any) -> None:
+    """Refuse what is no recipe with options of their declared types, or no sizes.
+
+    Raises:
+      InputError: it says which argument, and what to give.
+    """
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"recipe: {type(recipe).__name__}; give one, such as recipe('enoto_cql')")
+    units.check_types(recipe)
+    if not isinstance(spec, Spec) or not all(isinstance(x, int) and x > 0 for x in spec):
+        shown = spec if isinstance(spec, tuple) else type(spec).__name__
+        raise InputError(f"spec: {shown}; give a source's, or Spec(observation_size, action_size)")
 
 
 def _check_chunks(recipe: Recipe) -> None:
@@ -161,26 +180,61 @@ def hand_over(
     return built.handover(key, before, built.online, learned)
 
 
-def _check_shapes(recipe: Recipe, spec: Spec, built: Built) -> None:
-    """Evaluate the shapes of both phases' updates and of the hand-over; nothing is computed."""
+def _check_shapes(
+    recipe: Recipe,
+    spec: Spec,
+    built: Built,
+    before: core.TrainState | None,
+    expected: core.TrainState,
+) -> None:
+    """Evaluate the shapes of both phases' updates and of the hand-over; nothing is computed.
+
+    Args:
+      recipe: the method.
+      spec: sizes.
+      built: its units.
+      before: shapes of the offline algorithm's state; None without that phase.
+      expected: shapes of the online algorithm's.
+    """
     offline, online = built.offline, built.online
     key = jax.eval_shape(lambda: jax.random.key(0))
-    before = offline and jax.eval_shape(lambda k: core.init(offline, k), key)
     rows = offline and jax.eval_shape(lambda: example_transition(spec, offline, 1))
     start = partial(hand_over, built)
     state = jax.eval_shape(start, key, before, rows)
-    batch = example_batch(spec, online, built.replay, recipe.online.batch_size)
+    if not isinstance(state, core.TrainState) or (difference := differences(expected, state)):
+        seen = difference if isinstance(state, core.TrainState) else type(state).__name__
+        raise InputError(f"{built.handover.name} does not return the online state: {seen}")
+    batch = _replayed(recipe, spec, built)
     after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
     if offline is not None and recipe.offline is not None:
         batch = example_rows(spec, offline, recipe.offline.batch_size)
         jax.eval_shape(lambda s, b, k: core.update(offline, s, b, k)[0], before, batch, key)
-    jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
+    size = spec.action_size * (1 if online.open_loop is None else online.open_loop.length)
+    action = jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
+    contract.check_shape(f"--exploration: {online.exploration.name}.act", action, (size,))
     if difference := differences(state, after):
         raise InputError(f"the hand-over's state is not what the online update keeps: {difference}")
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _replayed(recipe: Recipe, spec: Spec, built: Built) -> Transition:
+    """Shapes of a batch of the replay, once it stores and draws what it should."""
+    online, rule, count = built.online, built.replay, recipe.online.batch_size
+    name, one = recipe.online.replay.name, jax.eval_shape(lambda: example_transition(spec, online))
+    stored = jax.eval_shape(
+        lambda: replay.Stored(replay.ring.empty(one, rule.capacity), rule.start(1))
+    )
+    after = jax.eval_shape(
+        lambda s, x: rule.insert(s, x, jnp.int32(1), online.monte_carlo), stored, one
+    )
+    if difference := differences(stored, after):
+        raise InputError(f"--replay: {name}.insert changes what is stored: {difference}")
+    batch = example_batch(spec, online, rule, count)
+    rewards = jnp.shape(getattr(batch, "reward", 0.0))
+    if rewards[:1] != (count,):
+        raise InputError(
+            f"--replay: {name}.sample returns rewards {list(rewards)}; a batch of {count} is needed"
+        )
+    return batch
 
 
 def _first_action(algorithm: core.Algorithm, spec: Spec, state: core.TrainState, key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import typing
 from collections.abc import Mapping
@@ -45,7 +46,6 @@ KINDS: dict[str, type[Unit]] = {
 }
 UNITS: dict[str, type[Unit]] = {}
 _OF_THE_RECIPE = ("handover", "transform", "precision")
-_LIMIT = 1 << 31  # a device counts in int32
 
 
 def register(make: type[Unit]) -> type[Unit]:
@@ -58,7 +58,7 @@ def register(make: type[Unit]) -> type[Unit]:
       The class itself, so that it can be used as a decorator.
 
     Raises:
-      InputError: it is of no kind, or another unit has its name.
+      InputError: it is of no kind, an option has several types, or another unit has its name.
     """
     if not isinstance(make, type) or not issubclass(make, tuple(KINDS.values())):
         known = ", ".join(base.__name__ for base in KINDS.values())
@@ -113,6 +113,10 @@ def override(recipe: Recipe, path: str, text: Any) -> Recipe:
     Raises:
       InputError: unknown path, or a value that does not fit it.
     """
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"override: {recipe!r}; give a Recipe, such as recipe('enoto_cql')")
+    if not isinstance(path, str):
+        raise InputError(f"override: {path!r} is not the path of a hyper-parameter")
     if path.partition(".")[0] in ("offline", "online", *_OF_THE_RECIPE):
         return _override_one(recipe, path, text)
     found = False
@@ -134,7 +138,7 @@ def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
     value, owner = known[path]
     option = units.options(type(owner))[path.rpartition(".")[2]]
     new = parse(path, option, value, text) if isinstance(text, str) else text
-    if not fits(option, new):
+    if not units.fits(option, new):
         raise InputError(f"{path}: {text!r} should be {option}, like {value!r}")
     return units.replace_at(recipe, path, new)
 
@@ -155,6 +159,9 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
         kind = kind_of(option.type)
         if text not in named(kind):
             raise InputError(f"{path}: no {kind} {text!r}{nearest(text, named(kind))}")
+        for name, own in units.options(UNITS[text]).items():
+            if own.default is dataclasses.MISSING:
+                raise InputError(f"{path}: {text} needs {name}; give the unit itself, in Python")
         return UNITS[text]()
     if option.type is str:
         return text
@@ -171,9 +178,9 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
         value = tuple(value)
     if option.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if any(_too_large(x) for x in (value if isinstance(value, tuple) else (value,))):
+    if any(units.too_large(x) for x in (value if isinstance(value, tuple) else (value,))):
         raise InputError(f"{path}: {text[:50]!r} is too large; whole numbers lie below 2^31")
-    if not fits(option, value):
+    if not units.fits(option, value):
         raise InputError(f"{path}: {text!r} should be {_kind(option)}, like {old!r}")
     return value
 
@@ -242,7 +249,7 @@ def _read_options(make: type, tree: Mapping[str, Any]) -> Any:
         value = _read(node)
         if value is None and _is_unit(known[name].type) and not known[name].optional:
             continue  # earlier versions wrote None for the default unit
-        if not fits(known[name], value):
+        if not units.fits(known[name], value):
             raise InputError(
                 f"--config: {name} of {make.__name__} is {str(value)[:50]!r}, which does not fit"
             )
@@ -256,31 +263,6 @@ def _is_unit(declared: Any) -> bool:
 
 def _is_tuple(option: Option) -> bool:
     return typing.get_origin(option.type) is tuple
-
-
-def _too_large(value: Any) -> bool:
-    return isinstance(value, int) and abs(value) >= _LIMIT
-
-
-def fits(option: Option, value: Any) -> bool:
-    """Whether a value is of the option's declared type."""
-    if value is None:
-        return option.optional
-    return _is_of(option.type, value)
-
-
-def _is_of(declared: Any, value: Any) -> bool:
-    if typing.get_origin(declared) is tuple:
-        of = typing.get_args(declared)
-        if not isinstance(value, tuple):
-            return False
-        of = of[:1] * len(value) if of[-1:] == (...,) else of
-        return len(of) == len(value) and all(map(_is_of, of, value))
-    if declared is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if declared is int:
-        return type(value) is int and not _too_large(value)
-    return isinstance(value, declared)
 
 
 def describe_path(recipe: Recipe, path: str) -> str:

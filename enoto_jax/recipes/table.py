@@ -410,6 +410,6 @@ def recipe(name: str) -> Recipe:
     Raises:
       InputError: there is no such method; the nearest names are listed.
     """
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise InputError(f"--method: no {name!r}{nearest(str(name), RECIPES)}")
     return RECIPES[name]

@@ -50,7 +50,9 @@ def _option(hint: Any, field: dataclasses.Field) -> Option:
     if typing.get_origin(hint) is typing.Annotated:
         hint, about = typing.get_args(hint)
     parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    (declared,) = (part for part in parts if part is not type(None))
+    declared, *others = (part for part in parts if part is not type(None))
+    if others:
+        raise InputError(f"option {field.name}: {hint}; give it one type, or one type and None")
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -89,6 +91,46 @@ def replace_at(node: Any, path: str, value: Any) -> Any:
         raise InputError(f"no hyper-parameter {path!r}{nearest(head, below)}")
     new = replace_at(below[head], rest, value) if rest else value
     return dataclasses.replace(node, **{head: new})
+
+
+def fits(option: Option, value: Any) -> bool:
+    """Whether a value is of the option's declared type."""
+    if value is None:
+        return option.optional
+    return _is_of(option.type, value)
+
+
+def _is_of(declared: Any, value: Any) -> bool:
+    if typing.get_origin(declared) is tuple:
+        of = typing.get_args(declared)
+        if not isinstance(value, tuple):
+            return False
+        of = of[:1] * len(value) if of[-1:] == (...,) else of
+        return len(of) == len(value) and all(map(_is_of, of, value))
+    if declared is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if declared is int:
+        return type(value) is int and not too_large(value)
+    return isinstance(value, declared)
+
+
+def too_large(value: Any) -> bool:
+    """Whether it is a whole number that a device, which counts in int32, cannot hold."""
+    return isinstance(value, int) and abs(value) >= 1 << 31
+
+
+def check_types(recipe: Any) -> None:
+    """Check that every option of a recipe has its declared type.
+
+    Raises:
+      InputError: it names the first one that does not.
+    """
+    for path, value, owner in leaves(recipe):
+        option = options(type(owner))[path.rpartition(".")[2]]
+        if not fits(option, value):
+            plain = type(value) in (type(None), bool, int, float, str, tuple, list, type)
+            shown = repr(value) if plain else f"a value of type {type(value).__name__}"
+            raise InputError(f"{path}: {shown} should be {option}")
 
 
 def to_json(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Batches of chunks: h consecutive steps as one transition (Li et al. 2025, Q-chunking).
 
-A chunk begins at any row. It never leads on past the end of an episode, the newest row of the ring
-or the last row of the data set: the positions after that are not valid.
+A chunk may begin at any row. It stops at the end of an episode, at the newest row of the ring and
+at the last row of the data set; positions after that are not valid.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enoto_jax.types import Array, Chunk, Key, Transition
 
 
 def numbered(first: int, count: int) -> Transition:
-    """Row numbers in the place of rewards, and nothing else: what draws rows draws them too."""
+    """Row numbers in place of rewards: sampling from this samples row numbers."""
     return Transition(None, None, first + jnp.arange(count), None, None, None)
 
 

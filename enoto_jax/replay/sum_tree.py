@@ -18,7 +18,7 @@ Levels = tuple[Array, ...]
 
 
 def build(priorities: Array) -> Levels:
-    """The tree over priorities [R], none negative; what is added at the end is never drawn."""
+    """The tree over priorities [R], none negative; it is padded with zeros, never drawn."""
     levels: list[Array] = []
     while not levels or len(priorities) > 1:
         missing = -len(priorities) % FANOUT
@@ -33,7 +33,7 @@ def get(levels: Levels, rows: Array) -> Array:
 
 
 def put(levels: Levels, rows: Array, priorities: Array) -> Levels:
-    """The tree with new priorities [B] of rows [B]; a row that is there twice has one priority."""
+    """The tree with new priorities [B] of rows [B]; a repeated row must repeat its priority."""
     changed = []
     for level in levels:
         nodes, children = jnp.divmod(rows, FANOUT)

@@ -12,7 +12,7 @@ from enoto_jax.data.source import Source, scaled
 from enoto_jax.data.tasks import completed
 from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env, env_spec
-from enoto_jax.recipes import budgets, domains, plugins, registry
+from enoto_jax.recipes import budgets, domains, plugins, registry, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe as method_named
 from enoto_jax.runs.folder import OWN
@@ -135,6 +135,7 @@ def _method(method: Any) -> tuple[Recipe, str | None]:
         return method_named(method), method
     if not isinstance(method, Recipe):
         raise InputError(f"method: {method!r}; give a name, such as 'enoto_cql', or a Recipe")
+    units.check_types(method)
     return method, None
 
 
@@ -142,8 +143,6 @@ def _overridden(row: Recipe, overrides: Any) -> Recipe:
     if overrides is not None and not isinstance(overrides, Mapping):
         raise InputError(f"overrides: {overrides!r}; give a dictionary, path -> value")
     for path, value in (overrides or {}).items():
-        if not isinstance(path, str):
-            raise InputError(f"overrides: {path!r} is not the path of a hyper-parameter")
         row = registry.override(row, path, tuple(value) if isinstance(value, list) else value)
     return row
 

@@ -32,8 +32,8 @@ class Evaluation(NamedTuple):
 
     Attributes:
       returns: [S, E] of every episode.
-      success: [S, E] bool, whether any step of the episode told success (`values.SUCCESS`); None
-        where the environment has never told.
+      success: [S, E] bool, whether any step of the episode reported success (`values.SUCCESS`);
+        None if the environment has never reported any.
       cut: how many of the S x E episodes were cut after `max_steps`.
     """
 
@@ -154,7 +154,7 @@ class Evaluator:
         returns, success, ended = (np.concatenate(x, axis=1) for x in zip(*rounds))
         self._advise(time.monotonic() - begun)
         self._tell_cut(cut := int((~ended).sum()), ended.size)
-        # An environment that tells success alone has told nothing of the other episodes.
+        # An environment may report success alone, and nothing in the other episodes.
         self._tells = self._tells or bool(np.isfinite(success).any())
         return Evaluation(returns, success == 1.0 if self._tells else None, cut)
 
@@ -213,7 +213,7 @@ class Evaluator:
 
 
 def check_number(name: str, value: Any) -> None:
-    """Refuse what is no whole number from 1 on.
+    """Check that a value is a whole number, at least 1.
 
     Raises:
       InputError: it names the flag.

@@ -37,10 +37,10 @@ def compile_blocks(
 ) -> Callable[..., tuple[core.TrainState, Metrics]]:
     """(state, seed, start, blocks, data, sums) -> state after blocks * length updates, new sums.
 
-    The metrics of the updates are added to `sums`, one block after the other, so that also the
-    rounding does not depend on how the blocks lie in calls; without `sums` they start at zero.
-    Update number t draws its rows and its noise from the seed's offline stream at t, so that
-    neither the blocks nor the other seeds change what a seed computes.
+    The metrics are added to `sums` block by block, so that rounding does not depend on how blocks
+    are grouped into calls; without `sums` they start at zero. Update t draws its rows and its noise
+    from the seed's offline stream at t, so neither the blocks nor the other seeds change what a
+    seed computes.
     """
     update = jax.jit(partial(core.update, algorithm))  # traced once, for shapes and in the scan
 

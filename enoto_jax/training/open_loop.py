@@ -33,7 +33,7 @@ def following(waiting: Waiting, chosen: Array, starts: Array, t: Array) -> tuple
       waiting: the chunk so far.
       chosen: a new one [h * A], which begins at t where nothing waits.
       starts: an episode begins, and what waits is dropped.
-      t: asked for the same step again, the same action comes.
+      t: the step; the same one again gives the same action.
     """
     due = starts | (t - waiting.begun >= len(waiting.actions))
     actions = jnp.where(due, chosen.reshape(waiting.actions.shape), waiting.actions)

@@ -1,7 +1,7 @@
-"""What a state says of the data set: its average Q there, its actions' distance (ENOTO, figure 1).
+"""Diagnostics of a state on the data set: its mean Q, its actions' distance (ENOTO, figure 1).
 
-Looked at beside every evaluation and at AFTER updates of the online phase, on the same sample of
-rows each time. A look costs two passes of the policy and three of the critics over ROWS rows, as
+They are computed beside every evaluation and after AFTER updates of the online phase, always on the
+same rows. One look costs two passes of the policy and three of the critics over ROWS rows, about as
 much as a few updates.
 """
 

@@ -1,6 +1,6 @@
 """Seeds side by side: vmap inside a device, a map over devices (`shard_map`, nowhere else).
 
-Across hosts each runs its own part of the seeds so (see hosts.py).
+With several hosts, each runs its own part of the seeds (see hosts.py).
 
 A function is written for one seed. `SeedMap.compile` turns it into one program for all of them.
 Arrays that belong to seeds have a leading S; on P devices each holds S / P of it. What seeds share
@@ -37,10 +37,10 @@ def cores() -> int:
 
 
 def use_cores(count: int) -> None:
-    """Where JAX runs on a CPU, give it devices for so many seeds, at most one per core of it.
+    """Give JAX on a CPU as many devices as `count` seeds can use, at most one per core.
 
-    A seed on a core of its own is faster than all cores on one seed's small products. Does nothing
-    once JAX has its devices, or where the user has said how many there are.
+    Seeds on separate cores are faster than all cores on one seed's small products. Does nothing
+    once JAX has created its devices, or if the user has set their number.
     """
     said = jax.config.values["jax_num_cpu_devices"] >= 0
     said = said or "device_count" in os.environ.get("XLA_FLAGS", "")

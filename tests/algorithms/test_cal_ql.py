@@ -32,6 +32,7 @@ from tests.algorithms.test_losses import (
     policy_sample,
     q_data,
 )
+from tests.helpers import refused_in_a_line
 from tests.oracle import methods, reference
 
 RETURNS = np.float32([-3.0, -1.5, -0.5, 0.0, -2.5, 4.0])  # below, among and above the values
@@ -163,6 +164,22 @@ def test_a_subset_that_cannot_be_drawn_is_refused(spec, state_of, batch, subset)
     with pytest.raises(InputError, match=f"cql: subset is {subset}"):
         algorithm = cql(**SHAPE, subset=subset).build(spec)
         loss_of(algorithm, "critic", state_of(algorithm), batch)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"candidates": 0}, "cql: candidates is 0; it must be at least 1"),
+        ({"clip": (5.0, -5.0)}, r"cql: clip is \(5.0, -5.0\); give \(low, high\)"),
+        ({"lagrange": 1.0, "initial_multiplier": 0.0}, "cql: initial_multiplier is 0.0"),
+        ({"backup": bellman.best_of}, "cql: backup is <class .*best_of'>; give a unit"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(spec, options, message):
+    with refused_in_a_line(message):
+        cql(**options).build(spec)
+    with refused_in_a_line("best_of: k is 0; it must be at least 1"):
+        bellman.best_of(k=0)
 
 
 def test_only_calibration_asks_for_returns(spec):

@@ -187,7 +187,33 @@ def test_from_arrays_refuses_bad_arrays_at_once(hopper):
     refused_arrays("actions range from .* rescale", actions=hopper["actions"] * 3)
     refused_arrays("rewards has 3 rows but observations has 10", rewards=[1, 2, 3])
     refused_arrays("every array needs rows of one length", observations=[[1, 2], [3]])
-    refused_arrays("must both be given", reference=(1.0,))
+    refused_arrays(r"give two returns, \(random policy, expert\)", reference=(1.0,))
+    refused_arrays("reference is 5; give two returns", reference=5)
+    refused_arrays("rewards has masked entries", rewards=np.ma.masked_equal(np.arange(10.0), 3.0))
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ({"name": 3}, "name: 3; give the data set a name"),
+        ({"name": ""}, "name: ''; give"),
+        ({"name": "a\nb"}, "name: .*in one line"),
+        ({"name": "mine", "env_id": dict}, "mine: env_id is a type; give a Gymnasium id"),
+    ],
+)
+def test_from_arrays_refuses_words_of_another_kind(hopper, how, message):
+    with refused_in_a_line(message):
+        from_arrays(**hopper, **how)
+
+
+def test_arrays_and_sources_are_no_tasks(hopper):
+    with refused_in_a_line(r"--task: dict; give an id or a path, and arrays to from_arrays"):
+        load_source(hopper)
+    source = from_arrays(**hopper, name="mine")
+    with refused_in_a_line("concatenate: give a list of sources"):
+        concatenate(source)
+    with refused_in_a_line("concatenate: give a list of sources"):
+        concatenate([source.load()])
 
 
 @pytest.mark.parametrize("following", [True, False])

@@ -272,6 +272,9 @@ def test_a_budget_is_above_zero(source):
         ({"action_low": -np.inf, "action_high": 1.0}, "action_low holds NaN or infinity"),
         ({"env": "Reach-v0", "action_low": 0.0}, "give the environment or the bounds"),
         ({"env": "Hopper-v5"}, "Hopper-v5 has actions of size 3, not 1"),
+        ({"budget_s": "0.1"}, "budget_s is '0.1'; give seconds"),
+        ({"restore": 5}, "restore: 5; give the path of a folder"),
+        ({"out": 5}, "out: 5; give the path of a folder"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_refused(source, how, message):

@@ -12,7 +12,7 @@ from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
 from enoto_jax.types import InputError, Spec
-from tests.helpers import REACH, SPEED, Reach, successor
+from tests.helpers import REACH, SPEED, Reach, refused_in_a_line, successor
 
 BOX = gymnasium.spaces.Box
 SAME = transform()(REACH, None)
@@ -102,6 +102,15 @@ def test_sizes_are_compared_with_the_data():
     check_spec("Reach-v0", REACH, "reach")
     with pytest.raises(InputError, match="observation size 2 and action size 1, .* have 3 and 1"):
         check_spec("Reach-v0", Spec(3, 1), "other")
+
+
+def test_an_environment_is_made_anew_every_time():
+    shared = Reach()
+    make_env(Reach), make_env(Reach)
+    make_env(lambda: shared)
+    for maker in (lambda: shared, lambda: gymnasium.wrappers.TimeLimit(shared, 20)):
+        with refused_in_a_line("returns the same environment again"):
+            make_env(maker)
 
 
 def play(env_id: str, seeds, steps: int, number: int = 0):

@@ -250,6 +250,7 @@ class unknown_rule(enoto_jax.targets.TargetRule):
         (["cql", np.zeros(3)], {}, "data: ndarray; give"),
         (["cql"], {"budget": "papre"}, "--budget: no 'papre'; nearest: paper"),
         (["cql"], {"budget": 5}, "--budget: no 5"),
+        (["cql"], {"budget": ["paper"]}, r"--budget: no \['paper'\]"),
         (["cql"], {"seed": 3}, "no option 'seed'; nearest: seeds"),
         (["cql"], {"seeds": []}, "at least 1 seed"),
         (["cql"], {"seeds": [1, 1]}, "given twice"),
@@ -259,7 +260,7 @@ class unknown_rule(enoto_jax.targets.TargetRule):
         (["cql"], {"overrides": {"tua": 1.0}}, "no hyper-parameter 'tua'; nearest"),
         (["cql"], {"overrides": {"online.utd": "x"}}, "online.utd: 'x' should be a whole number"),
         (["cql"], {"overrides": ["utd=1"]}, "overrides: .*give a dictionary"),
-        (["cql"], {"overrides": {3: 1}}, "overrides: 3 is not the path of a hyper-parameter"),
+        (["cql"], {"overrides": {3: 1}}, "override: 3 is not the path of a hyper-parameter"),
         (["cql"], {"env": gymnasium.make("Reach-v0")}, "several environments: give what makes one"),
         (["cql"], {"env": "Hoper-v4"}, "Hoper"),
         (["cql", None, 3], {}, "out: 3; give the run's folder"),
@@ -281,6 +282,7 @@ def test_wrong_arguments_are_one_line(arguments, options, message, tmp_path, mon
         ({"online": enoto_jax.Phase(enoto_jax.sac, 10)}, "online.algorithm: .* should be"),
         ({"online": enoto_jax.Phase(enoto_jax.sac(target=unknown_rule()), 10)}, "not registered"),
         ({"handover": "carry"}, "handover: 'carry' should be"),
+        ({"offline": None, "online": None}, "online: None should be Phase"),
     ],
 )
 def test_wrong_recipes_are_one_line(change, message, tmp_path):
