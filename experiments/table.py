@@ -128,14 +128,16 @@ def table() -> str:
 
 
 def domains_table() -> str:
-    """What domains and data sets change in each method."""
-    lines = ["| domain or data sets | method | changes |", "| --- | --- | --- |"]
+    """What domains and data sets change in each method; a row for those with the same changes."""
+    lines = ["| domain or data sets | methods | changes |", "| --- | --- | --- |"]
     named_domains = {name: changes for name, (_, changes) in domains.DOMAINS.items()}
     for where, methods in [*named_domains.items(), *domains.TASKS]:
+        about = where if where in named_domains else f"`{_escaped(where)}`"
+        changed: dict[str, list[str]] = {}
         for name, changes in methods.items():
             text = ", ".join(f"`{path}={_plain(value)}`" for path, value in changes.items())
-            about = where if where in named_domains else f"`{_escaped(where)}`"
-            lines.append(f"| {about} | `{name}` | {text} |")
+            changed.setdefault(text, []).append(f"`{name}`")
+        lines += [f"| {about} | {', '.join(names)} | {text} |" for text, names in changed.items()]
     return "\n".join(lines)
 
 
