@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from absl import flags
@@ -128,15 +128,28 @@ def table() -> str:
 
 
 def domains_table() -> str:
-    """What domains and data sets change in each method."""
-    lines = ["| domain or data sets | method | changes |", "| --- | --- | --- |"]
+    """What domains and data sets change in each method; a row for those with the same changes."""
+    lines = ["| domain or data sets | methods | changes |", "| --- | --- | --- |"]
     named_domains = {name: changes for name, (_, changes) in domains.DOMAINS.items()}
     for where, methods in [*named_domains.items(), *domains.TASKS]:
+        about = where if where in named_domains else f"`{_escaped(where)}`"
+        rows: dict[str, tuple[list[str], list[str]]] = {}  # changes -> methods, what some also have
         for name, changes in methods.items():
-            text = ", ".join(f"`{path}={_plain(value)}`" for path, value in changes.items())
-            about = where if where in named_domains else f"`{_escaped(where)}`"
-            lines.append(f"| {about} | `{name}` | {text} |")
+            shared = methods.get(f"enoto_{name}", changes)
+            if not shared.items() <= changes.items():
+                shared = changes
+            names, more = rows.setdefault(_changes(shared), ([], []))
+            names.append(f"`{name}`")
+            rest = {path: value for path, value in changes.items() if path not in shared}
+            if rest:
+                more.append(f"`{name}` also {_changes(rest)}")
+        for text, (names, more) in rows.items():
+            lines.append(f"| {about} | {', '.join(names)} | {'; '.join([text, *more])} |")
     return "\n".join(lines)
+
+
+def _changes(changes: Mapping[str, object]) -> str:
+    return ", ".join(f"`{path}={_plain(value)}`" for path, value in changes.items())
 
 
 def _plain(value: object) -> str:

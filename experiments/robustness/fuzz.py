@@ -3,7 +3,7 @@
 python -m experiments.robustness.fuzz --cases=5000 --seed=0 --out=runs/fuzz
 
 A case is drawn from the seed and its own number alone: good input of one of the TARGETS, one or two
-mutations of it (mutations.py), and the loader or command that a user would reach it by. Only two
+mutations of it (mutations), and the loader or command that a user would reach it by. Only two
 things may come out: it is accepted, or refused by an InputError of one line; within
 the time limit, in bounded memory, reading and writing nothing outside the case's own folder.
 Cases run in processes of their own, so that a crash of a native library is a finding, and no more.
