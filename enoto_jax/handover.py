@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import traverse_util
 
 from enoto_jax import core
 from enoto_jax.types import Array, InputError, Key, Params, Transition, Unit
@@ -136,16 +137,17 @@ class distil(Handover):
     """Fit the online phase's critics, of any number and width, to the offline ones; keep the rest.
 
     Critic j of M learns mean_i Q_i + offset_j delta, delta the teachers' mean pairwise distance, at
-    the data's actions and at the policy's. The offsets are evenly spaced around 0, with a mean
-    pairwise distance of 1, so the students keep the teachers' mean and spread, and the minimum of
-    two students is WeightedMinPair of the teachers. Targets are copies, and the critics' optimiser
-    is reset.
+    the data's actions, the policy's and uniform ones. The offsets are evenly spaced around 0, with
+    a mean pairwise distance of 1, so the students keep the teachers' mean and spread, and the
+    minimum of two students is WeightedMinPair of the teachers. Students as large as the teachers
+    start as the first M of them: what an action changes is small beside Q itself, and a fit from
+    random parameters loses it. Targets are copies, and the critics' optimiser is reset.
     """
 
     needs_data = True
 
     steps: Annotated[int, "gradient updates of the fit."] = 20_000
-    batch_size: Annotated[int, "transitions per update, each with two actions."] = 256
+    batch_size: Annotated[int, "transitions per update, each with three actions."] = 256
     rate: Annotated[float, "Adam's learning rate."] = 3e-4
 
     def __post_init__(self) -> None:
@@ -166,8 +168,10 @@ class distil(Handover):
         for part in ("params", "targets", "opt_states"):
             others = {k: x for k, x in getattr(start, part).items() if k != "critic"}
             parts[part] = {**getattr(start, part), **_kept(self.name, part, offline, others)}
+        teachers = offline.params["critic"]
+        parts["params"]["critic"] = _first(teachers, start.params["critic"])
         state = _fitting(self.name, start, start.replace(**parts))
-        critics = self._fitted(fit_key, offline.params["critic"], state, algorithm, learned)
+        critics = self._fitted(fit_key, teachers, state, algorithm, learned)
         return state.replace(
             params={**state.params, "critic": critics},
             targets={**state.targets, "critic": jax.tree.map(jnp.copy, critics)},
@@ -188,17 +192,31 @@ class distil(Handover):
 
         def step(carried, key):
             params, moments = carried
-            rows_key, act_key = jax.random.split(key)
+            rows_key, act_key, uniform_key = jax.random.split(key, 3)
             rows = jax.random.randint(rows_key, (self.batch_size,), 0, len(data.reward))
             observation, recorded = data.observation[rows], data.action[rows]
             own = jax.vmap(chosen)(jax.random.split(act_key, self.batch_size), observation)
-            grads = jax.grad(loss)(params, observation, jnp.stack([recorded, own]))
+            uniform = jax.random.uniform(uniform_key, recorded.shape, minval=-1.0, maxval=1.0)
+            actions = jnp.stack([recorded, own, uniform])
+            grads = jax.grad(loss)(params, observation, actions)
             changes, moments = optimiser.update(grads, moments, params)
             return (optax.apply_updates(params, changes), moments), None
 
         start = (state.params["critic"], optimiser.init(state.params["critic"]))
         (params, _), _ = jax.lax.scan(step, start, jax.random.split(key, self.steps))
         return params
+
+
+def _first(teachers: Params, students: Params) -> Params:
+    """The first M of N teachers, where both are of one size; else the students as they are."""
+    have, wanted = traverse_util.flatten_dict(teachers), traverse_util.flatten_dict(students)
+    shapes = {name: x.shape for name, x in wanted.items()}
+    found = {
+        name: x[: len(wanted[name])] if name in wanted and x.shape != shapes[name] else x
+        for name, x in have.items()
+    }
+    same = {name: x.shape for name, x in found.items()} == shapes
+    return traverse_util.unflatten_dict(found) if same else students
 
 
 def spread_out(q: Array, m: int) -> Array:

@@ -333,9 +333,10 @@ def distilled(spec, state_of, batch):
     return before, state, online, learned.algorithm
 
 
-def test_students_learn_values_and_spread_at_the_datas_and_the_policys_actions(distilled, batch):
+def test_students_learn_values_and_spread_at_recorded_own_and_uniform_actions(distilled, batch):
     before, state, online, offline = distilled
-    for action in (batch.action, online.mode(state, batch.observation)):
+    uniform = jax.random.uniform(jax.random.key(9), batch.action.shape, minval=-1.0, maxval=1.0)
+    for action in (batch.action, online.mode(state, batch.observation), uniform):
         q = offline.q(before.params["critic"], batch.observation, action)
         students = online.q(state.params["critic"], batch.observation, action)
         wanted = handover.spread_out(q, 2)
@@ -343,6 +344,20 @@ def test_students_learn_values_and_spread_at_the_datas_and_the_policys_actions(d
         assert float(jnp.sqrt(jnp.mean(jnp.square(students - wanted)))) < 0.3 * scale
         lower = jnp.corrcoef(students.min(0), targets.weighted_min_pair()(KEY, q))[0, 1]
         assert lower > 0.95
+
+
+@pytest.mark.parametrize(("m", "width", "alike"), [(2, 7, True), (3, 7, True), (2, 6, False)])
+def test_students_as_large_as_the_teachers_start_as_the_first_of_them(
+    m, width, alike, spec, state_of, batch
+):
+    offline = sac(n=3, hidden=(8, 7)).build(spec)
+    online = sac(n=m, hidden=(8, 7), critic_hidden=(8, width)).build(spec)
+    before, fit = state_of(offline), handover.distil(steps=1, rate=0.0)
+    state = fit(KEY, before, online, handover.Learned(offline, batch))
+    action = batch.action
+    students = online.q(state.params["critic"], batch.observation, action)
+    first = offline.q(before.params["critic"], batch.observation, action)[:m]
+    assert np.allclose(students, first, rtol=1e-5) == alike
 
 
 def test_all_but_the_critics_is_kept_and_targets_are_copies(distilled):
