@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from enoto_jax.cli import command
 from enoto_jax.recipes import registry
-from enoto_jax.report import curves, intervals, paired, runs
+from enoto_jax.report import curves, intervals, runs
 from enoto_jax.report.evaluations import Row
 from enoto_jax.types import InputError
 from experiments.benchmarks import levers
@@ -179,34 +179,35 @@ def cell(values: Sequence[float], sign: str = "") -> str:
 
 def page(found: Mapping[str, Cell]) -> str:
     """Both tables in Markdown: every row, and every lever minus its controls."""
-    heads = ("row", "", "n", "operations", "seconds", f"updates to {SCORE:g}")
+    heads = ("row", "", "n", "operations", "seconds", f"updates to {SCORE:g}", "operations to it")
     lines = _head(*heads, *QUANTITIES.values())
     for name, own in found.items():
         cost = [f"{own.cost[key]:.2f}" if key in own.cost else "" for key in heads[3:5]]
         reached = ", ".join("-" if x is None else f"{x:,}" for x in own.reached.values())
+        cost += [reached, _operations_to(own, found[BASE])]
         scores = [cell(list(own.values[key].values())) for key in QUANTITIES]
-        lines.append(
-            _line(f"`{name}`", ROWS[name].label, len(own.reached), *cost, reached, *scores)
-        )
-    lines += ["", *_head("difference", "of", "score", "")]
+        lines.append(_line(f"`{name}`", ROWS[name].label, len(own.reached), *cost, *scores))
+    lines += ["", *_head("difference", *QUANTITIES.values())]
     for name in found:
-        for control in ROWS[name].controls:
-            for one in differences(found, name, control):
-                mean = cell(list(one.values), "+")
-                lines.append(_line(f"`{name}` - `{control}`", one.quantity, mean, one.verdict))
+        for control in (x for x in ROWS[name].controls if x in found):
+            cells = [difference(found, name, control, key) for key in QUANTITIES]
+            lines.append(_line(f"`{name}` - `{control}`", *cells))
     return "\n".join(lines)
 
 
-def differences(found: Mapping[str, Cell], ours: str, theirs: str) -> list[paired.Difference]:
-    """A lever minus a control, seed by seed; [] if they have no seed in common."""
-    if theirs not in found:
-        return []
-    return [
-        paired.Difference(ours, theirs, words, paired.SEED, {s: one[s] - two[s] for s in seeds})
-        for key, words in QUANTITIES.items()
-        for one, two in [(found[ours].values[key], found[theirs].values[key])]
-        if (seeds := sorted(one.keys() & two.keys()))
-    ]
+def _operations_to(own: Cell, base: Cell) -> str:
+    """Operations until the score by the base's, the mean of seeds; "-" where one never had it."""
+    updates = [list(x.reached.values()) for x in (own, base)]
+    if None in updates[0] + updates[1]:
+        return "-"
+    return f"{own.cost['operations'] * np.mean(updates[0]) / np.mean(updates[1]):.2f}"
+
+
+def difference(found: Mapping[str, Cell], ours: str, theirs: str, quantity: str) -> str:
+    """A lever minus a control, seed by seed; "" if they have no seed in common."""
+    one, two = (found[name].values[quantity] for name in (ours, theirs))
+    seeds = sorted(one.keys() & two.keys())
+    return cell([one[seed] - two[seed] for seed in seeds], "+") if seeds else ""
 
 
 def _head(*words: str) -> list[str]:
@@ -242,12 +243,15 @@ def _panel(axes: Any, found: Mapping[str, Cell], cost: str, quantity: str) -> No
         if cost in own.cost
     }
     narrow = sorted(points[name] for name in NARROW if name in points)
-    look = {"color": "#777777", "marker": "o", "markersize": 4}
+    look: dict[str, Any] = {"color": "#777777", "marker": "o", "markersize": 4}
     axes.plot(*zip(*narrow, strict=True), label="narrower critics, 2 x 38 to 2 x 128", **look)
     for index, name in enumerate(name for name in points if name not in NARROW):
         colour, _ = curves.look(index)
         axes.plot(*points[name], color=colour, marker="o", markersize=7, linestyle="")
-        axes.annotate(name, points[name], (5, 4), textcoords="offset points", fontsize=9)
+        right = points[name][0] > 0.7
+        words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
+        words |= {"xytext": (-6 if right else 6, 5), "ha": "right" if right else "left"}
+        axes.annotate(ROWS[name].label, points[name], **words)
     axes.set(xscale="log", xlabel=f"{cost} of an offline update (base = 1)")
     ticks = [0.1, 0.2, 0.5, 1, 2]
     axes.set_xticks(ticks, map(str, ticks))
