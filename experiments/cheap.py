@@ -240,7 +240,7 @@ def _panel(axes: Any, found: Mapping[str, Cell], cost: str, quantity: str) -> No
     points = {
         name: (own.cost[cost], float(np.mean(list(own.values[quantity].values()))))
         for name, own in found.items()
-        if cost in own.cost
+        if cost in own.cost and name != "distil"  # it is cheaper online alone
     }
     narrow = sorted(points[name] for name in NARROW if name in points)
     look: dict[str, Any] = {"color": "#777777", "marker": "o", "markersize": 4}
@@ -248,14 +248,13 @@ def _panel(axes: Any, found: Mapping[str, Cell], cost: str, quantity: str) -> No
     for index, name in enumerate(name for name in points if name not in NARROW):
         colour, _ = curves.look(index)
         axes.plot(*points[name], color=colour, marker="o", markersize=7, linestyle="")
-        right = points[name][0] > 0.7
-        words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
-        words |= {"xytext": (-6 if right else 6, 5), "ha": "right" if right else "left"}
-        axes.annotate(ROWS[name].label, points[name], **words)
+        label = ROWS[name].label
+        axes.annotate(label, points[name], (6, 5), textcoords="offset points", fontsize=9)
     axes.set(xscale="log", xlabel=f"{cost} of an offline update (base = 1)")
     ticks = [0.1, 0.2, 0.5, 1, 2]
     axes.set_xticks(ticks, map(str, ticks))
     axes.minorticks_off()
+    axes.margins(y=0.1)
 
 
 if __name__ == "__main__":
