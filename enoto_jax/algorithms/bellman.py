@@ -128,15 +128,18 @@ def checked(rule: TargetRule) -> Reduce:
 
     def reduce(key: Key, q: Array) -> Array:
         value = rule(key, q)
-        name, form = getattr(rule, "name", rule), getattr(value, "shape", None)
+        form = getattr(value, "shape", None)
         if form not in (q.shape, q.shape[1:]):
             seen = f"a {type(value).__name__}" if form is None else list(form)
             raise InputError(
-                f"--target: {name} returns {seen} for q {list(q.shape)}; a rule returns [B], or "
-                "[N, B] for a target of each critic"
+                f"--target: {getattr(rule, 'name', rule)} returns {seen} for q {list(q.shape)}; a "
+                "rule returns [B], or [N, B] for a target of each critic"
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise InputError(f"--target: {name} returns {value.dtype}; a rule returns values of q")
+            raise InputError(
+                f"--target: {getattr(rule, 'name', rule)} returns {value.dtype}; a rule returns "
+                "values of q"
+            )
         return value
 
     return reduce

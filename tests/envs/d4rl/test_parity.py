@@ -104,7 +104,9 @@ def test_what_cannot_be_replayed_is_refused(tmp_path):
     path, _ = record(tmp_path / "own.hdf5", "Hopper-v4", 5, after=False)
     with pytest.raises(InputError, match="Pendulum-v1 is not a MuJoCo environment"):
         replay(path, "Pendulum-v1")
-    with pytest.raises(InputError, match="6 positions, 6 velocities and 3 actions, but HalfCh"):
+    with pytest.raises(
+        InputError, match="qpos, qvel and actions of 6, 6 and 3 numbers, but HalfCh"
+    ):
         replay(path, "HalfCheetah-v4")
     with h5py.File(path, "a") as file:
         file["infos/qpos"][:] = file["infos/qpos"][0] + 0.1
