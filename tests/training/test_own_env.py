@@ -36,7 +36,7 @@ def test_by_a_function_without_a_name(tmp_path, capsys, monkeypatch):
     trained(tmp_path, lambda: wide())
     told = capsys.readouterr().err
     assert told.count("has no time limit: an evaluation cuts an episode after 25 steps") == 1
-    assert told.count("2 of 2 evaluation episodes") == 1
+    assert told.count("cut 2 of 2 episodes") == 1
     rows = files.read_csv(tmp_path / "evaluations.csv")
     assert len(rows) == 3 and all(row["success"] in ("0.0", "0.5", "1.0") for row in rows)
     config = json.loads((tmp_path / "config.json").read_text())
