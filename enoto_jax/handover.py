@@ -151,6 +151,7 @@ class distil(Handover):
     rate: Annotated[float, "Adam's learning rate."] = 3e-4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.steps, self.batch_size) < 1:
             raise InputError(
                 f"distil: steps is {self.steps} and batch_size {self.batch_size}; both must be at "

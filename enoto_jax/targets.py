@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from enoto_jax.types import Array, InputError, Key, Unit, plural
+from enoto_jax.types import Array, InputError, Key, Unit, check_positive, plural
 
 
 class TargetRule(Unit):
@@ -63,7 +63,8 @@ class random_min_pair(TargetRule):
     m: Annotated[int, "how many critics are drawn, without replacement."] = 2
 
     def __post_init__(self) -> None:
-        _check_positive(self.name, "m", self.m)
+        super().__post_init__()
+        check_positive(f"{self.name}: m", self.m)
 
     def __call__(self, key: Key, q: Array) -> Array:
         if self.m > q.shape[0]:
@@ -117,7 +118,8 @@ class independent(TargetRule):
     ] = 1
 
     def __post_init__(self) -> None:
-        _check_positive(self.name, "group", self.group)
+        super().__post_init__()
+        check_positive(f"{self.name}: group", self.group)
 
     def __call__(self, key: Key, q: Array) -> Array:
         minima = jnp.min(_groups(self.name, q, self.group), axis=1)
@@ -130,7 +132,8 @@ class mean_of_mins(TargetRule):
     group: Annotated[int, "consecutive critics that form a group."] = 2
 
     def __post_init__(self) -> None:
-        _check_positive(self.name, "group", self.group)
+        super().__post_init__()
+        check_positive(f"{self.name}: group", self.group)
 
     def __call__(self, key: Key, q: Array) -> Array:
         return jnp.mean(jnp.min(_groups(self.name, q, self.group), axis=1), axis=0)
@@ -151,8 +154,3 @@ def _groups(unit: str, q: Array, group: int) -> Array:
             f"{unit}: {plural(q.shape[0], 'critic does', 'critics do')} not make groups of {group}"
         )
     return q.reshape(-1, group, *q.shape[1:])
-
-
-def _check_positive(unit: str, name: str, number: int) -> None:
-    if number < 1:
-        raise InputError(f"{unit}: {name} is {number}; it must be at least 1")

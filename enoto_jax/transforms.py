@@ -155,6 +155,7 @@ class transform(FitTransform):
     ] = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 < self.action_limit <= 1.0:
             raise InputError(
                 f"transform.action_limit is {self.action_limit}; it lies above 0, up to 1"

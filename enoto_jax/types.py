@@ -48,6 +48,16 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
         raise InputError(f"{name} is {value!r}; choose {' or '.join(known)}")
 
 
+def check_positive(name: str, value: int) -> None:
+    """Check that a number of something is at least 1.
+
+    Raises:
+      InputError: it is not.
+    """
+    if value < 1:
+        raise InputError(f"{name} is {value}; it must be at least 1")
+
+
 def plural(n: int, one: str, many: str | None = None) -> str:
     """An amount in words: "1 seed", "1,000 seeds".
 

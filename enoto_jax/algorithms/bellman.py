@@ -20,7 +20,17 @@ from enoto_jax.nets.distributions import Distribution
 from enoto_jax.nets.ensembles import own_part
 from enoto_jax.nets.networks import positive
 from enoto_jax.targets import TargetRule
-from enoto_jax.types import Array, InputError, Key, LossFn, Metrics, Spec, Transition, Unit
+from enoto_jax.types import (
+    Array,
+    InputError,
+    Key,
+    LossFn,
+    Metrics,
+    Spec,
+    Transition,
+    Unit,
+    check_positive,
+)
 
 QFn = Callable[[Any, Array, Array], Array]  # (params, observation, action) -> [N, ...]
 PolicyFn = Callable[[Any, Array], Distribution]  # (params or state, observation) -> actions
@@ -92,8 +102,7 @@ class best_of(Backup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k < 1:
-            raise InputError(f"best_of: k is {self.k}; it must be at least 1")
+        check_positive("best_of: k", self.k)
 
     def __call__(self, key, policy, q_of, reduce, temperature):
         sample_key, rule_key = _two(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enoto_jax.types import Chunk, InputError, Spec
+from enoto_jax.types import Chunk, InputError, Spec, check_positive
 
 
 def check_chunk(length: int, returns: int) -> None:
@@ -12,8 +12,7 @@ def check_chunk(length: int, returns: int) -> None:
       InputError: one is below 1, or both are above.
     """
     for name, value in {"chunk": length, "returns": returns}.items():
-        if value < 1:
-            raise InputError(f"{name} is {value}; it must be at least 1")
+        check_positive(name, value)
     if length > 1 and returns > 1:
         raise InputError(
             f"chunk is {length} and returns is {returns}: a chunk's return has its own length; "

@@ -19,7 +19,17 @@ from enoto_jax.algorithms.sac import sac
 from enoto_jax.core import Algorithm
 from enoto_jax.nets.ensembles import share
 from enoto_jax.nets.networks import Scalar, positive
-from enoto_jax.types import Array, InputError, MonteCarlo, Params, Spec, Unit, check_choice, plural
+from enoto_jax.types import (
+    Array,
+    InputError,
+    MonteCarlo,
+    Params,
+    Spec,
+    Unit,
+    check_choice,
+    check_positive,
+    plural,
+)
 
 MULTIPLIER = "multiplier"
 
@@ -71,8 +81,8 @@ class _Penalty(Unit):
         super().__post_init__()
         check_choice("cql: reduction", self.reduction, ("mean", "sum"))
         for name in ("candidates", "subset", "penalty_rows"):
-            if (count := getattr(self, name)) is not None and count < 1:
-                raise InputError(f"cql: {name} is {count}; it must be at least 1")
+            if (count := getattr(self, name)) is not None:
+                check_positive(f"cql: {name}", count)
         if self.clip is not None and not self.clip[0] < self.clip[1]:
             raise InputError(f"cql: clip is {self.clip}; give (low, high), low below high")
 

@@ -33,7 +33,7 @@ from enoto_jax.nets.flow import (
 from enoto_jax.nets.initialisers import Init, xavier_init
 from enoto_jax.nets.networks import check_sizes
 from enoto_jax.targets import TargetRule, mean_q
-from enoto_jax.types import Array, InputError, LossFn, Spec, check_choice
+from enoto_jax.types import Array, InputError, LossFn, Spec, check_choice, check_positive
 
 
 def flow_loss(velocity: VelocityFn) -> LossFn:
@@ -102,8 +102,7 @@ class FlowConfig(AlgorithmConfig):
         check_sizes(self.n, self.hidden)
         check_chunk(self.chunk, self.returns)
         check_choice("activation", self.activation, ACTIVATIONS)
-        if self.flow_steps < 1:
-            raise InputError(f"flow_steps is {self.flow_steps}; it must be at least 1")
+        check_positive("flow_steps", self.flow_steps)
 
     def _flow(self, action_size: int) -> Velocity:
         return Velocity(

@@ -18,7 +18,7 @@ from enoto_jax.core import Algorithm, acting_by
 from enoto_jax.nets.distributions import BestOf, Pushed
 from enoto_jax.nets.flow import integrate
 from enoto_jax.targets import TargetRule, mean_q
-from enoto_jax.types import Array, InputError, Key, Spec
+from enoto_jax.types import Array, Key, Spec, check_positive
 
 
 class qc(FlowConfig):
@@ -34,8 +34,7 @@ class qc(FlowConfig):
 
     def _check(self) -> None:
         super()._check()
-        if self.candidates < 1:
-            raise InputError(f"candidates is {self.candidates}; it must be at least 1")
+        check_positive("candidates", self.candidates)
 
     def build(self, spec: Spec) -> Algorithm:
         """See the base class.

@@ -29,6 +29,7 @@ class _Noise(CriticTerm):
     noises: Annotated[int, "noisy states of every transition."] = 20
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.noises < 1 or self.epsilon < 0:
             raise InputError(
                 f"{self.name}: noises is {self.noises} and epsilon {self.epsilon}; give at least 1 "

@@ -19,7 +19,7 @@ from enoto_jax.nets.ensembles import Noisy, SharedHead, SharedTrunk, ensemble
 from enoto_jax.nets.initialisers import Init, torch_init
 from enoto_jax.nets.networks import check_sizes, positive
 from enoto_jax.targets import TargetRule, min_q
-from enoto_jax.types import InputError, LossFn, Spec, check_choice, plural
+from enoto_jax.types import InputError, LossFn, Spec, check_choice, check_positive, plural
 
 ORDERS = (
     "temperature,critic,actor",  # d3rlpy, hence ENOTO
@@ -160,8 +160,7 @@ class sac(AlgorithmConfig):
             or options of the critics that cannot work.
         """
         check_choice("order", self.order, ORDERS)
-        if self.actor_delay < 1:
-            raise InputError(f"actor_delay is {self.actor_delay}; it must be at least 1")
+        check_positive("actor_delay", self.actor_delay)
         if self.policies < 1 or not self.initial_temperature > 0.0:
             raise InputError(
                 f"policies is {self.policies} and initial_temperature {self.initial_temperature}; "

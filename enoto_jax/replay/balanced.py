@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from enoto_jax.replay import ring, sum_tree
 from enoto_jax.replay.mixing import Replay
-from enoto_jax.types import Array, InputError
+from enoto_jax.types import Array, InputError, check_positive
 
 
 class Balance(NamedTuple):
@@ -51,8 +51,7 @@ class balanced(Replay):
                 f"balanced: online_fraction is {self.online_fraction}; it must lie between 0 and "
                 "1, neither included"
             )
-        if self.first < 1:
-            raise InputError(f"balanced: first is {self.first}; it must be at least 1")
+        check_positive("balanced: first", self.first)
 
     def start(self, rows):
         largest = rows * self.online_fraction / ((1.0 - self.online_fraction) * self.first)

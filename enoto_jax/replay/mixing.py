@@ -41,6 +41,7 @@ class Replay(Unit):
     capacity: Annotated[int, "new transitions kept; the oldest is dropped first."] = 1_000_000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.capacity <= 1 << 30:  # rows, with a data set's, are counted in int32
             raise InputError(f"replay: capacity is {self.capacity}; it must be 1 to {1 << 30}")
 
