@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +24,11 @@ from matplotlib.figure import Figure
 
 from enoto_jax.cli import command
 from enoto_jax.recipes import registry
-from enoto_jax.report import curves, intervals, runs
+from enoto_jax.report import curves, runs, stats
 from enoto_jax.report.evaluations import Row
 from enoto_jax.types import InputError
 from experiments.benchmarks import levers
+from experiments.cells import cell
 
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).parent / "results" / "cheap" / "halfcheetah-medium"
@@ -109,7 +110,10 @@ def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
     """
     found: dict[str, list[runs.Run]] = {}
     left = []
-    for run in runs.find([place])[0]:
+    read_runs, problems = runs.find([place])
+    if problems:
+        raise InputError(problems[0])
+    for run in read_runs:
         name, _, seed = run.folder.name.rpartition("-s")
         if name not in ROWS or not seed.isdigit():
             raise InputError(f"{run.folder}: is no row of the study; known: {', '.join(ROWS)}")
@@ -127,8 +131,8 @@ def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
         rate = rates.get("base" if name == "distil" else ROWS[name].label)
         if rate is not None:
             cost["seconds"] = 1 / rate
-        seeds = {seed: _seed(run, seed) for run in found[name] for seed in sorted(run.seeds)}
-        values = {key: {seed: own[key] for seed, own in seeds.items()} for key in QUANTITIES}
+        each = [_values(run) for run in found[name]]
+        values = {key: {s: x for own in each for s, x in own[key].items()} for key in QUANTITIES}
         reached = {seed: _reached(run, seed) for run in found[name] for seed in sorted(run.seeds)}
         cells[name] = Cell(cost, reached, values)
     return cells, left
@@ -149,32 +153,19 @@ def _of(run: runs.Run, phase: str, seed: int) -> list[Row]:
     return sorted(rows, key=lambda row: row["step"])
 
 
-def _seed(run: runs.Run, seed: int) -> dict[str, float]:
-    """The quantities of one seed, from the evaluations of its online phase."""
-    rows = _of(run, "online", seed)
-    steps, scores = (np.array([row[key] for row in rows], float) for key in ("env_steps", "score"))
-    return {
-        "handover": scores[0],
-        "drop": scores[0] - scores[1:][steps[1:] <= EARLY].min(),
-        "area": float(np.trapezoid(scores, steps) / (steps[-1] - steps[0])),
-        "final": scores[-1],
-    }
+def _values(run: runs.Run) -> dict[str, dict[int, float]]:
+    """A key of `QUANTITIES` -> seed -> score; the drop is that of the plan, in its own steps."""
+    online = stats.summary(run.rows)["online"]
+    found = {key: {int(s): x for s, x in online[key]["per_seed"].items()} for key in QUANTITIES}
+    for seed in found["drop"]:
+        early = [row["score"] for row in _of(run, "online", seed) if 0 < row["env_steps"] <= EARLY]
+        found["drop"][seed] = found["handover"][seed] - min(early)
+    return found
 
 
 def _reached(run: runs.Run, seed: int) -> int | None:
     steps = (row["step"] for row in _of(run, "offline", seed) if row["score"] >= SCORE)
     return next(steps, None)
-
-
-def cell(values: Sequence[float], sign: str = "") -> str:
-    """The mean over seeds, with Student's t interval from five, and every seed below that."""
-    mean = f"{np.mean(values):{sign}.1f}"
-    if len(values) == 1:
-        return mean
-    if len(values) < intervals.ENOUGH:
-        return f"{mean} ({', '.join(f'{value:{sign}.1f}' for value in values)})"
-    low, high = intervals.mean_interval(np.asarray(values))
-    return f"{mean} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def page(found: Mapping[str, Cell]) -> str:
@@ -185,7 +176,7 @@ def page(found: Mapping[str, Cell]) -> str:
         cost = [f"{own.cost[key]:.2f}" if key in own.cost else "" for key in heads[3:5]]
         reached = ", ".join("-" if x is None else f"{x:,}" for x in own.reached.values())
         cost += [reached, _operations_to(own, found[BASE])]
-        scores = [cell(list(own.values[key].values())) for key in QUANTITIES]
+        scores = [cell(list(own.values[key].values()), ".1f") for key in QUANTITIES]
         lines.append(_line(f"`{name}`", ROWS[name].label, len(own.reached), *cost, *scores))
     lines += ["", *_head("difference", *QUANTITIES.values())]
     for name in found:
@@ -207,7 +198,7 @@ def difference(found: Mapping[str, Cell], ours: str, theirs: str, quantity: str)
     """A lever minus a control, seed by seed; "" if they have no seed in common."""
     one, two = (found[name].values[quantity] for name in (ours, theirs))
     seeds = sorted(one.keys() & two.keys())
-    return cell([one[seed] - two[seed] for seed in seeds], "+") if seeds else ""
+    return cell([one[seed] - two[seed] for seed in seeds], "+.1f") if seeds else ""
 
 
 def _head(*words: str) -> list[str]:

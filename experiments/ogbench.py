@@ -16,9 +16,10 @@ import numpy as np
 from absl import flags
 
 from enoto_jax.cli import command
-from enoto_jax.report import curves, intervals, paired, runs, stats
+from enoto_jax.report import curves, paired, runs, stats
 from enoto_jax.report.evaluations import SUCCESS
 from enoto_jax.types import InputError
+from experiments.cells import cell
 
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).parent / "results" / "ogbench"
@@ -79,15 +80,6 @@ def success(run: runs.Run) -> PerSeed:
     }
 
 
-def cell(values: Sequence[float], sign: str = "") -> str:
-    """The mean over seeds with Student's t interval; below five seeds, with every seed."""
-    mean = f"{np.mean(values):{sign}.0f}"
-    if len(values) < intervals.ENOUGH:
-        return f"{mean} (seeds {', '.join(f'{value:{sign}.0f}' for value in values)})"
-    low, high = intervals.mean_interval(np.asarray(values))
-    return f"{mean} [{low:{sign}.0f}, {high:{sign}.0f}]"
-
-
 def over_tasks(known: Mapping[str, Mapping[str, PerSeed]], methods: Sequence[str]) -> dict:
     """method -> its mean, seed by seed, over the tasks that all of these methods have finished."""
     tasks = [task for task, own in known.items() if set(methods) <= own.keys()]
@@ -137,13 +129,16 @@ def page(found: Mapping[str, Mapping[str, runs.Run]]) -> str:
     ]
     for task, own in {**known, MEAN: over_tasks(known, methods)}.items():
         for method, values in own.items():
-            cells = [cell(list(values[x].values())) if x in values else "" for x in QUANTITIES]
+            cells = [
+                cell(list(values[x].values()), ".0f", "seeds ") if x in values else ""
+                for x in QUANTITIES
+            ]
             lines.append(f"| {task} | `{method}` | {' | '.join(cells)} |")
     lines += ["", "| task | difference | of | paired by | success | |", "| --- |" + " --- |" * 5]
     for task, one in differences(found, known):
         lines.append(
             f"| {task} | `{one.ours}` - `{one.theirs}` | {one.quantity} | {one.paired_by} | "
-            f"{cell(list(one.values), '+')} | {one.verdict} |"
+            f"{cell(list(one.values), '+.0f', 'seeds ')} | {one.verdict} |"
         )
     left = [
         f"{task}/{x}" for task, own in found.items() for x, run in own.items() if not run.finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -52,9 +53,25 @@ def write_d4rl(
             file.attrs[name] = _plain(value)
 
 
-def simulator() -> dict[str, str]:
-    """Attributes of a recorded file: the versions of the simulator."""
-    return {f"{name}_version": metadata.version(name) for name in ("mujoco", "gymnasium")}
+def recording_attributes(
+    env_id: str, reference: tuple[float, float], seed: int, versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """The attributes of a recorded file.
+
+    Args:
+      env_id: Gymnasium id that was recorded.
+      reference: returns that score 0 and 100.
+      seed: of the training that the policy or the buffer is from.
+      versions: of the packages that it was trained with.
+    """
+    return {
+        "env_id": env_id,
+        "ref_min_score": reference[0],
+        "ref_max_score": reference[1],
+        "seed": seed,
+        **{f"{name}_version": metadata.version(name) for name in ("mujoco", "gymnasium")},
+        "versions": json.dumps(versions),
+    }
 
 
 def write_minari(

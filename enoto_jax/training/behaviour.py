@@ -12,7 +12,7 @@ import numpy as np
 
 from enoto_jax import core
 from enoto_jax.data.loading import from_env
-from enoto_jax.data.write import simulator, write_d4rl
+from enoto_jax.data.write import recording_attributes, write_d4rl
 from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec, make_env, spec_of
 from enoto_jax.recipes.recipe import Recipe
@@ -147,14 +147,8 @@ def record(
       rows: Steps of a set that is rolled out; "medium-expert" has twice as many.
       say: Is told how good each policy was.
     """
-    about = {
-        "env_id": training.env_id,
-        "ref_min_score": known["random"],
-        "ref_max_score": known["expert"],
-        "seed": training.seed,
-        **simulator(),
-        "versions": json.dumps(provenance.versions()),
-    }
+    reference = (known["random"], known["expert"])
+    about = recording_attributes(training.env_id, reference, training.seed, provenance.versions())
     if kind.endswith("replay"):
         whole = first_seed(training.folder).buffer
         kept = first_rows(whole, known["medium_step"]) if kind == "medium-replay" else whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from enoto_jax.data.write import simulator, write_d4rl
+from enoto_jax.data.write import recording_attributes, write_d4rl
 from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec
 from enoto_jax.recipes import registry
@@ -47,17 +46,11 @@ def record(
     size = env_spec(env_id).action_size
     random = rollout.rollout(env_id, rollout.uniform(size), 10_000, 0).returns.mean()
     best = max(row["return_mean"] for row in stats.read_evaluations(folder))
-    about = {
-        "env_id": env_id,
-        "ref_min_score": float(random),
-        "ref_max_score": float(best),
-        "reference": "mean of random episodes; best evaluation of the run",
-        "seed": kept.config["seeds"][0],
-        **simulator(),
-        "versions": json.dumps(kept.config["versions"]),
-    }
+    reference, config = (float(random), float(best)), kept.config
+    about = recording_attributes(env_id, reference, config["seeds"][0], config["versions"])
+    about["reference"] = "mean of random episodes; best evaluation of the run"
     for kind in kinds:
-        more: dict[str, Any] = {"metadata/algorithm": kept.config.get("method", OWN)}
+        more: dict[str, Any] = {"metadata/algorithm": config.get("method", OWN)}
         transitions = first_rows(kept.buffer, rows)
         if kind == "policy":
             transitions, infos, _ = rollout.rollout(env_id, kept.act, rows, seed)
@@ -68,7 +61,7 @@ def record(
         say(f"{path}: {count}, {path.stat().st_size / 1e6:.2f} MB")
 
 
-class Kept(NamedTuple):
+class Trained(NamedTuple):
     """What the first seed of a finished run has kept.
 
     Attributes:
@@ -82,7 +75,7 @@ class Kept(NamedTuple):
     config: dict[str, Any]
 
 
-def first_seed(folder: Path, act_too: bool = False) -> Kept:
+def first_seed(folder: Path, act_too: bool = False) -> Trained:
     """Read a finished run's first seed.
 
     Args:
@@ -124,7 +117,7 @@ def first_seed(folder: Path, act_too: bool = False) -> Kept:
         action = sample(state, np.uint32(rng.integers(2**32)), seen)[0]
         return transform.world_action(np.asarray(action)), np.nan
 
-    return Kept(transform.world(one.storage.ring), act, config)
+    return Trained(transform.world(one.storage.ring), act, config)
 
 
 def first_rows(transitions: Transition, rows: int) -> Transition:

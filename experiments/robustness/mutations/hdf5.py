@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from enoto_jax.data import d4rl
 from experiments.robustness.mutations.raw import BYTES, ODD, TRILLION, Mutation, pick
 
 
@@ -117,19 +118,7 @@ def _other_values(file: h5py.File, key: str, rng: np.random.Generator) -> None:
 
 
 def _attribute(file: h5py.File, key: str, rng: np.random.Generator) -> None:
-    name = pick(
-        rng,
-        (
-            "env_id",
-            "env",
-            "ref_min_score",
-            "ref_max_score",
-            "max_episode_steps",
-            "physics",
-            "mujoco_version",
-            "gymnasium_version",
-        ),
-    )
+    name = pick(rng, d4rl.ATTRIBUTES)
     values = (
         *(x for x in ODD if isinstance(x, str | float) and x != "\x00"),
         np.bytes_(b"\xff\xfe"),
