@@ -34,9 +34,9 @@ from .envs.choice import EnvChoice as EnvChoice
 from .envs.choice import env_choice as env_choice
 from .exploration import sunrise as sunrise
 from .handover import carry as carry
+from .recipes.building import build as build
 from .recipes.recipe import Phase as Phase
 from .recipes.recipe import Recipe as Recipe
-from .recipes.recipe import build as build
 from .recipes.registry import override as override
 from .recipes.registry import register as register
 from .recipes.table import RECIPES as RECIPES

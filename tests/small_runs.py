@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from enoto_jax import core
-from enoto_jax.recipes.recipe import Recipe, build
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.timing import Timing
 from enoto_jax.training import online, run

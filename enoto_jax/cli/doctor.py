@@ -30,7 +30,8 @@ from enoto_jax.cli import command
 from enoto_jax.data import minari
 from enoto_jax.data.download import cache_dir
 from enoto_jax.envs.gym import make_env
-from enoto_jax.recipes.recipe import build, example_transition
+from enoto_jax.recipes import examples
+from enoto_jax.recipes.building import build
 from enoto_jax.recipes.registry import override
 from enoto_jax.recipes.table import recipe
 from enoto_jax.training import memory
@@ -269,7 +270,7 @@ def update() -> Iterator[Line]:
     algorithm = build(row, spec).online
     try:
         state = core.init(algorithm, jax.random.key(0))
-        batch = example_transition(spec, algorithm, 4)
+        batch = examples.transition(spec, algorithm, 4)
         learn: Callable = jax.jit(lambda s, b, k: core.update(algorithm, s, b, k)[0])
         after = learn(state, batch, jax.random.key(1))
         there = all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))

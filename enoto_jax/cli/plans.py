@@ -16,7 +16,8 @@ from enoto_jax.data.source import Source
 from enoto_jax.envs.choice import EnvChoice
 from enoto_jax.recipes import budgets, domains, plugins, registry
 from enoto_jax.recipes.budgets import Budget
-from enoto_jax.recipes.recipe import Recipe, build
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs.files import read_config
 from enoto_jax.training.entrance import source_of

@@ -16,7 +16,8 @@ from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import units
 from enoto_jax.recipes.budgets import BUDGETS, with_budget
-from enoto_jax.recipes.recipe import build, switch
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import switch
 from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
 from enoto_jax.runs.progress import duration

@@ -148,9 +148,12 @@ class Agent:
 
         Raises:
           InputError: sizes that do not fit, numbers that are not finite, an action outside the
-            bounds, or a second transition before the next `act`. Nothing is stored then.
+            bounds, a second transition before the next `act`, or a closed agent. Nothing is
+            stored then.
           RunError: with a budget: learning has failed. `act` continues with the last parameters.
         """
+        if self._closed:
+            raise InputError("observe: this agent is closed; make a new one, with the same out")
         if self._learner.waiting:
             raise InputError("observe: the last transition still waits for the next act()")
         world = self._world.transition(transition)

@@ -13,7 +13,9 @@ import jax
 import numpy as np
 
 from enoto_jax.data.source import Source
-from enoto_jax.recipes.recipe import Built, Phase, Recipe, build, example_transition
+from enoto_jax.recipes import examples
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Built, Phase, Recipe
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
 from enoto_jax.training import carried, online, resume
@@ -122,7 +124,7 @@ class Learner:
         algorithm, replay = start.built.online, start.built.replay
         self.state, self.steps = start.state, start.steps
         self.updates = self.skipped = 0
-        nothing = example_transition(start.spec, algorithm)._replace(extras={})
+        nothing = examples.transition(start.spec, algorithm)._replace(extras={})
         self._newest = jax.tree.map(np.asarray, nothing)
         if self.steps:  # the newest transition, where it was cut off
             last = carried.cut_off(self.state, self.steps, replay, self._seeds)

@@ -16,7 +16,8 @@ from enoto_jax import core
 from enoto_jax.envs import values
 from enoto_jax.envs.gym import action_bounds
 from enoto_jax.recipes import plugins
-from enoto_jax.recipes.recipe import build, hand_over
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import hand_over
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
 from enoto_jax.runs.streams import stream

@@ -13,7 +13,7 @@ from enoto_jax.data.write import recording_attributes, write_d4rl
 from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec
 from enoto_jax.recipes import registry
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.report import stats
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import OWN, config_of

@@ -10,7 +10,8 @@ import jax
 
 from enoto_jax import core
 from enoto_jax.data.source import Dataset
-from enoto_jax.recipes.recipe import Built, Recipe, example_transition
+from enoto_jax.recipes import examples
+from enoto_jax.recipes.recipe import Built, Recipe
 from enoto_jax.types import InputError, Spec, plural
 
 GIB = 2**30
@@ -40,7 +41,7 @@ def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) ->
         for phase, a in phases
         if phase is not None
     ]
-    one = tree_bytes(jax.eval_shape(lambda: example_transition(spec, built.online)))
+    one = tree_bytes(jax.eval_shape(lambda: examples.transition(spec, built.online)))
     # Gradients and the new parameters live beside the old for a moment.
     return {
         "train state": 2 * max(states) * seeds,

@@ -18,7 +18,8 @@ from enoto_jax import core
 from enoto_jax.envs.choice import EnvChoice
 from enoto_jax.envs.pool import PoolEnvs
 from enoto_jax.envs.vector import SeedEnvs
-from enoto_jax.recipes.recipe import Phase, example_batch, example_transition
+from enoto_jax.recipes import examples
+from enoto_jax.recipes.recipe import Phase
 from enoto_jax.replay import Replay, Stored, ring
 from enoto_jax.runs.progress import Clock, Progress, at
 from enoto_jax.runs.saving import Place
@@ -40,8 +41,8 @@ def begin(
     update = jax.jit(partial(core.update, algorithm))  # traced once, however often it starts
 
     def start(train: core.TrainState, seed: Array) -> Online:
-        example = example_transition(spec, algorithm)
-        batch = example_batch(spec, algorithm, replay, batch_size)
+        example = examples.transition(spec, algorithm)
+        batch = examples.batch(spec, algorithm, replay, batch_size)
         _, metrics = jax.eval_shape(update, train, batch, jax.random.key(0))
         return Online(
             train=train,

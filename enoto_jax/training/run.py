@@ -19,7 +19,8 @@ from enoto_jax.envs import pool
 from enoto_jax.envs.choice import EnvChoice, env_choice
 from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import plugins, units
-from enoto_jax.recipes.recipe import Built, Recipe, build, switch
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Built, Recipe, switch
 from enoto_jax.runs import folder as run_folder
 from enoto_jax.runs import hosts, provenance
 from enoto_jax.runs.dashboards import sinks as open_sinks

@@ -19,7 +19,8 @@ import numpy as np
 from absl import flags
 
 from enoto_jax.cli import command
-from enoto_jax.recipes.recipe import Recipe, build
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform

@@ -24,9 +24,10 @@ from absl import flags
 
 from enoto_jax import core
 from enoto_jax.cli import command
-from enoto_jax.recipes import registry
+from enoto_jax.recipes import examples, registry
 from enoto_jax.recipes.budgets import BUDGETS, with_budget
-from enoto_jax.recipes.recipe import Recipe, build, example_data
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs.streams import stream
 from enoto_jax.training import offline
@@ -123,7 +124,7 @@ def given(row: Recipe) -> float:
     """Operations of an offline update in the program that the compiler is given."""
     algorithm, seeds = build(row, SPEC).offline, SeedMap([0])
     init = seeds.compile(lambda seed: core.init(algorithm, stream(seed, "init")))
-    state, data = jax.eval_shape(init, seeds.seeds), example_data(SPEC, algorithm, rates.ROWS)
+    state, data = jax.eval_shape(init, seeds.seeds), examples.data(SPEC, algorithm, rates.ROWS)
     blocks = offline.compile_blocks(algorithm, row.offline.batch_size, rates.BLOCK, seeds)
     return _count(blocks.lower(state, seeds.seeds, np.int32(0), np.int32(1), data))
 

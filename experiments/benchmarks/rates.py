@@ -17,15 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from enoto_jax import core
-from enoto_jax.recipes.recipe import (
-    Phase,
-    Recipe,
-    build,
-    example_batch,
-    example_data,
-    example_rows,
-    example_transition,
-)
+from enoto_jax.recipes import examples
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Phase, Recipe
 from enoto_jax.runs.streams import stream
 from enoto_jax.training import offline, online
 from enoto_jax.training.seeds import SeedMap
@@ -90,8 +84,8 @@ def measure(
     product, stream_of = matmul(), addition()
     algorithm = getattr(built, phase)
     if phase == "online":  # where batches are more than rows of the data, they are not compared
-        batch = example_batch(spec, algorithm, built.replay, settings.batch_size)
-        plain = plain and not set(batch.extras) - set(example_transition(spec, algorithm).extras)
+        batch = examples.batch(spec, algorithm, built.replay, settings.batch_size)
+        plain = plain and not set(batch.extras) - set(examples.transition(spec, algorithm).extras)
     plain = plain and algorithm.chunk is None  # that loop draws single rows
     loop = plain_loop(algorithm, settings.batch_size, spec, rows) if plain else None
     rates, products, streams, loops = [], [], [], []
@@ -163,9 +157,9 @@ def bytes_moved(built, phase: str, batch_size: int, spec: Spec) -> int | None:
     algorithm = getattr(built, phase)
     state = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
     if phase == "offline":
-        batch = example_rows(spec, algorithm, batch_size)
+        batch = examples.rows(spec, algorithm, batch_size)
     else:
-        batch = example_batch(spec, algorithm, built.replay, batch_size)
+        batch = examples.batch(spec, algorithm, built.replay, batch_size)
     key = jax.eval_shape(lambda: jax.random.key(0))
     update = jax.jit(lambda s, b, k: core.update(algorithm, s, b, k), donate_argnums=0)
     costs = update.lower(state, batch, key).compile().cost_analysis()
@@ -180,7 +174,7 @@ def data_set(spec: Spec, algorithm: core.Algorithm, rows: int = ROWS) -> Transit
     action = rng.uniform(-1, 1, (rows, spec.action_size)).astype(np.float32)
     flags_off = np.zeros(rows, bool)
     reward = normal[0, :, 0].copy()
-    extras = jax.tree.map(np.asarray, example_data(spec, algorithm, rows).extras)
+    extras = jax.tree.map(np.asarray, examples.data(spec, algorithm, rows).extras)
     return Transition(normal[0], action, reward, flags_off, flags_off.copy(), normal[1], extras)
 
 
@@ -241,7 +235,7 @@ def online_updates(built, phase: Phase, seeds: SeedMap, spec: Spec, rows: int = 
     begin = online.begin(algorithm, built.replay, spec, phase.batch_size, needed)
     numbers = seeds.put(seeds.seeds)
     held = [seeds.compile(begin)(fresh(algorithm, seeds), numbers)]
-    one = example_transition(spec, algorithm)._replace(extras={})
+    one = examples.transition(spec, algorithm)._replace(extras={})
     transition = seeds.put(jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), one))
     starts = seeds.put(np.zeros(count, bool))
     # As many steps as the longest delay, so that its rare updates have their share.

@@ -36,7 +36,8 @@ from absl import flags
 from enoto_jax.cli import command
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.recipes import units
-from enoto_jax.recipes.recipe import Recipe, build
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.training import online
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform, transform

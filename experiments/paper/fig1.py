@@ -22,7 +22,7 @@ from matplotlib.figure import Figure as Canvas
 from enoto_jax.cli import command
 from enoto_jax.data.loading import load_source
 from enoto_jax.recipes import registry
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.report import curves
 from enoto_jax.runs.files import read_csv
 from enoto_jax.runs.folder import config_of

@@ -22,7 +22,7 @@ from enoto_jax.nets import distributions
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.networks import Mixture, TanhGaussian
 from enoto_jax.recipes import registry
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.replay import balanced
 from enoto_jax.training import run

@@ -12,7 +12,8 @@ from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import Exploration, policy
 from enoto_jax.handover import Handover, fresh
-from enoto_jax.recipes.recipe import Phase, Recipe, build
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Phase, Recipe
 from enoto_jax.replay import Replay, online_only
 from enoto_jax.targets import TargetRule, min_q
 from enoto_jax.types import Spec

@@ -8,7 +8,7 @@ from enoto_jax import core
 from enoto_jax.algorithms.cql import cql_penalty
 from enoto_jax.algorithms.edac import edac
 from enoto_jax.algorithms.sac import sac
-from enoto_jax.recipes import recipe, registry, table
+from enoto_jax.recipes import building, examples, registry, table
 from enoto_jax.recipes.units import children
 from enoto_jax.types import InputError
 from experiments.benchmarks import flops
@@ -116,7 +116,7 @@ def test_all_critics_gradients_take_one_pass(spec):
     def flops(make):
         algorithm = make(n=12, hidden=(32, 32, 32)).build(spec)
         state = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
-        batch = recipe.example_transition(spec, algorithm, 64)
+        batch = examples.transition(spec, algorithm, 64)
 
         def gradient(state):
             loss = algorithm.losses["critic"]
@@ -148,7 +148,7 @@ def test_beside_another_term(evaluate, batch, data):
 def test_one_critic_is_refused(spec):
     row = registry.override(table.recipe("edac"), "algorithm.n", 1)
     with pytest.raises(InputError, match="needs at least 2, --num_critics=2"):
-        recipe.build(row, spec)
+        building.build(row, spec)
 
 
 def test_the_row_is_sac_ns_with_the_term(spec):

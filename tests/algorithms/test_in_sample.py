@@ -15,7 +15,7 @@ from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.iql import iql
 from enoto_jax.algorithms.pex import pex
 from enoto_jax.exploration import oac, sunrise
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.recipes.registry import override
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import InputError, Spec

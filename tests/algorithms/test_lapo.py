@@ -8,7 +8,7 @@ import pytest
 from enoto_jax import core, targets
 from enoto_jax.algorithms.lapo import lapo
 from enoto_jax.exploration import gaussian, sunrise
-from enoto_jax.recipes import recipe, registry
+from enoto_jax.recipes import building, registry
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs.streams import stream
 from enoto_jax.training import offline
@@ -342,7 +342,7 @@ def test_numbers_that_make_no_sense_are_refused(spec, options, message):
 def test_units_that_do_not_fit_are_refused(spec, path, unit, message):
     row = registry.override(tiny("enoto_lapo"), path, unit)
     with pytest.raises(InputError, match=message):
-        recipe.build(row, spec)
+        building.build(row, spec)
 
 
 # The rows.

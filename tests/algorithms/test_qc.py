@@ -12,7 +12,7 @@ from enoto_jax.algorithms.qc import qc
 from enoto_jax.exploration import policy, sunrise
 from enoto_jax.handover import distil
 from enoto_jax.recipes import domains, registry, table
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.replay import chunks
 from enoto_jax.types import Chunk, InputError, Spec, Transition
 from experiments.benchmarks import flops

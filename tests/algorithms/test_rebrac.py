@@ -9,7 +9,7 @@ from enoto_jax import core, targets
 from enoto_jax.algorithms.rebrac import rebrac
 from enoto_jax.data.returns import next_actions
 from enoto_jax.exploration import sunrise
-from enoto_jax.recipes import domains, recipe, registry, table
+from enoto_jax.recipes import building, domains, registry, table
 from enoto_jax.types import InputError, Transition
 from experiments.benchmarks import flops
 from tests.algorithms.test_losses import (
@@ -249,7 +249,7 @@ def test_rebrac_refuses_what_it_cannot_be(spec, options, message):
 def test_a_penalty_online_is_refused_with_the_way_out(spec):
     row = registry.override(table.recipe("rebrac"), "online.algorithm.critic_cloning", 0.1)
     with pytest.raises(InputError, match="--set=online.algorithm.critic_cloning=0"):
-        recipe.build(row, spec)
+        building.build(row, spec)
 
 
 def test_the_constants_are_the_authors():

@@ -10,7 +10,7 @@ import pytest
 from enoto_jax import core, targets
 from enoto_jax.algorithms.td3 import td3, td3_bc
 from enoto_jax.exploration import sunrise
-from enoto_jax.recipes import recipe, registry, table
+from enoto_jax.recipes import building, registry, table
 from enoto_jax.types import InputError
 from experiments.benchmarks import flops
 from tests.algorithms.test_losses import (
@@ -264,7 +264,7 @@ def test_oac_is_refused_with_the_reason(spec, name):
     make = row.online.algorithm.name
     message = f"needs the Gaussian before tanh of the online algorithm, {make}, which has none"
     with pytest.raises(InputError, match=message):
-        recipe.build(row, spec)
+        building.build(row, spec)
 
 
 def test_enoto_td3_bc_drops_the_cloning_at_the_switch():

@@ -14,7 +14,7 @@ from enoto_jax import core, transforms
 from enoto_jax.cli import command, render
 from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.report import film
 from enoto_jax.runs import dashboards, files, policies
 from enoto_jax.runs.checkpoint import Checkpoints

@@ -357,6 +357,8 @@ def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):
         agent.save()
     with pytest.raises(InputError, match="a closed one has let go of it"):
         agent.save()
+    with pytest.raises(InputError, match="observe: this agent is closed; make a new one"):
+        agent.observe(GOOD)
     agent.close()  # nothing more to do
     again = Agent(ROW, source, trained[0], tmp_path, seed=SEED)
     assert again.steps == 1

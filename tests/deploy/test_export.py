@@ -18,7 +18,7 @@ from enoto_jax.cli import command, doctor
 from enoto_jax.cli import export as program
 from enoto_jax.cli.command import define_only
 from enoto_jax.deploy import export, numpy_runtime
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs import policies
 from enoto_jax.training import run

@@ -10,7 +10,7 @@ import pytest
 
 from enoto_jax.cli import command
 from enoto_jax.cli.command import define_only
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.training import online
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform

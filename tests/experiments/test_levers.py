@@ -6,7 +6,7 @@ import pytest
 
 from enoto_jax.cli import command
 from enoto_jax.cli.command import define_only
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from experiments.benchmarks import levers
 
 

@@ -9,7 +9,7 @@ from enoto_jax import core
 from enoto_jax.nets.cpu_kernels import Unstacked
 from enoto_jax.nets.ensembles import PerCopy, ensemble
 from enoto_jax.nets.networks import Critic
-from enoto_jax.recipes import recipe
+from enoto_jax.recipes import building
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.training import unstack
 from enoto_jax.training.unstack import restack
@@ -70,7 +70,7 @@ def test_a_single_network_is_not_unstacked(numbers):
 
 @pytest.mark.parametrize("method", RECIPES)
 def test_a_state_is_stacked_again_exactly(method, spec, state_of):
-    algorithm = recipe.build(tiny(method), spec).offline
+    algorithm = building.build(tiny(method), spec).offline
     if algorithm is None:
         pytest.skip("no offline phase")
     state = state_of(algorithm)
@@ -85,7 +85,7 @@ def test_a_state_is_stacked_again_exactly(method, spec, state_of):
 
 @pytest.mark.parametrize("method", ["sac_n", "edac", "cql", "iql", "lapo"])
 def test_an_update_is_the_same(method, spec, state_of, batch):
-    algorithm = recipe.build(tiny(method), spec).offline
+    algorithm = building.build(tiny(method), spec).offline
     state = state_of(algorithm)
     with quick_compiling():
         update = jax.jit(lambda state: core.update(algorithm, state, batch, KEY))

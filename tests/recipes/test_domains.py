@@ -3,7 +3,7 @@
 import pytest
 
 from enoto_jax.recipes import domains
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import Spec
 

@@ -15,8 +15,9 @@ import pytest
 from enoto_jax import core, handover
 from enoto_jax.data.returns import ends, next_actions, returns_to_go
 from enoto_jax.data.source import Dataset
-from enoto_jax.recipes import registry, units
-from enoto_jax.recipes.recipe import Recipe, build, example_batch
+from enoto_jax.recipes import examples, registry, units
+from enoto_jax.recipes.building import build
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.streams import stream
@@ -261,7 +262,7 @@ def test_update_leaves_its_inputs_alone(row):
     state = one(found.states[-1].train)
     before = jax.tree.leaves(state)
     policy = build(row.recipe, SPEC).replay
-    batch = example_batch(SPEC, found.algorithm, policy, row.recipe.online.batch_size)
+    batch = examples.batch(SPEC, found.algorithm, policy, row.recipe.online.batch_size)
     batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), batch)
     after, _ = jax.eval_shape(lambda: core.update(found.algorithm, state, batch, jax.random.key(0)))
     assert all(x is y for x, y in zip(before, jax.tree.leaves(state), strict=True))

@@ -10,7 +10,7 @@ import pytest
 
 from enoto_jax import replay
 from enoto_jax.recipes import registry
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.replay import Stored, ring, sum_tree
 from enoto_jax.types import InputError, Spec

@@ -15,7 +15,7 @@ from enoto_jax.deploy import export
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.exploration import gaussian
 from enoto_jax.recipes import registry
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.runs.policies import kept
 from enoto_jax.training import online, open_loop
 from enoto_jax.training.evaluate import Evaluator

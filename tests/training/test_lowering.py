@@ -6,7 +6,8 @@ import pytest
 
 from enoto_jax.exploration import policy
 from enoto_jax.nets import cpu_kernels
-from enoto_jax.recipes.recipe import build, example_data, example_transition
+from enoto_jax.recipes import examples
+from enoto_jax.recipes.building import build
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import offline, online
@@ -48,7 +49,7 @@ def test_both_programs_lower(method):
     seed, count = shape(np.int32, 1), shape(np.int32)
 
     def data(algorithm):
-        return jax.eval_shape(lambda: example_data(REACH, algorithm, ROWS))
+        return jax.eval_shape(lambda: examples.data(REACH, algorithm, ROWS))
 
     if built.offline is not None:
         state = template(lambda: abstract(built.offline), 1)
@@ -61,7 +62,7 @@ def test_both_programs_lower(method):
     begin = online.begin(built.online, replay, REACH, 8, rows)
     state = jax.eval_shape(lambda: abstract(built.online))
     carried = batched(jax.eval_shape(begin, state, shape(np.int32)))
-    new = jax.eval_shape(lambda: example_transition(REACH, built.online))._replace(extras={})
+    new = jax.eval_shape(lambda: examples.transition(REACH, built.online))._replace(extras={})
     new = batched(new)
     step = online.compile_step(row.online, built.online, replay, seeds)
     resident = data(built.online) if rows else None

@@ -8,7 +8,7 @@ import pytest
 
 from enoto_jax import core
 from enoto_jax.recipes import registry
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.training import deterministic
 from enoto_jax.types import InputError
 from tests.helpers import differ, quick_compiling, tiny

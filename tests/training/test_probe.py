@@ -7,7 +7,7 @@ import pytest
 from enoto_jax.data.loading import from_env
 from enoto_jax.data.memory import from_arrays
 from enoto_jax.data.source import concatenate
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.training.probe import compile_probe, steps_after
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform

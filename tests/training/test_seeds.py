@@ -14,7 +14,7 @@ from flax.traverse_util import unflatten_dict
 
 from enoto_jax import core
 from enoto_jax.recipes import registry
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.runs.streams import STREAMS, stream
 from enoto_jax.training import offline, online
 from enoto_jax.training.seeds import SeedMap

@@ -10,7 +10,7 @@ import sys
 import jax
 
 from enoto_jax.cli import plans
-from enoto_jax.recipes.recipe import build
+from enoto_jax.recipes.building import build
 from enoto_jax.recipes.table import recipe
 from enoto_jax.training.seeds import SeedMap, use_cores
 from enoto_jax.types import InputError
