@@ -79,7 +79,7 @@ def clean(
     bounds: Bounds | None = None,
     words: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """Reads and checks the values: float32 `[N, size]` and `[N]`, flags as bool `[N]`.
+    """Read and check the values: float32 `[N, size]` and `[N]`, flags as bool `[N]`.
 
     Args:
         arrays: arrays without `layout_problems`; files' own arrays are read one at a time.
@@ -206,7 +206,7 @@ def interval(low: Any, high: Any) -> str:
 def to_transitions(
     arrays: Mapping[str, np.ndarray], max_episode_steps: int | None, where: object
 ) -> Transition:
-    """Builds transitions from clean arrays; each episode's last one is terminated or truncated.
+    """Build transitions from clean arrays; each episode's last one is terminated or truncated.
 
     Where `next_observations` is stored it is used, and every row is kept. A row is truncated if it
     is marked as a time-out, or if the data go on somewhere else than at its next observation

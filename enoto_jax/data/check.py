@@ -57,7 +57,7 @@ def inspect(
     action_low: Any = None,
     action_high: Any = None,
 ) -> Report:
-    """Reads one data set and finds all that is wrong with it.
+    """Read one data set and find all that is wrong with it.
 
     Args:
         task: as `load_source` takes it, but one data set alone; "" for the one in the package.
@@ -156,7 +156,7 @@ def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Fin
 
 
 def _repaired(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies with numbers in place of what is none and has been reported: the one that the other
+    """Copy with numbers in place of what is none and has been reported: the one that the other
     array has for the same step, else 0."""
     known = {key: np.array(array) for key, array in arrays.items()}
     if "next_observations" in known:

@@ -43,7 +43,7 @@ _DEFLATED = 1032  # the most bytes that one compressed byte can stand for
 
 @contextmanager
 def opened(path: Path) -> Iterator[files.Opened]:
-    """Opens a file; its attributes are those of ATTRIBUTES that it has at its root."""
+    """Open a file; its attributes are those of ATTRIBUTES that it has at its root."""
     with files.guarded(path):
         files.check_file(path)
         npz = path.suffix.lower() == ".npz"

@@ -90,7 +90,7 @@ def _by_hand(remote: RemoteFile, path: Path) -> str:
 
 
 def _fetch(remote: RemoteFile, path: Path) -> None:
-    """Downloads to `<name>.part`, checks that, and only then gives it its name."""
+    """Download to `<name>.part`, check that, and only then give it its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with _alone(path):
@@ -133,7 +133,7 @@ def _complete(remote: RemoteFile, file: BinaryIO) -> None:
 
 
 def _receive(remote: RemoteFile, file: BinaryIO, have: int) -> None:
-    """Appends what one connection brings, from byte `have` on if the server can do that."""
+    """Append what one connection brings, from byte `have` on if the server can do that."""
     request = Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urlopen(request, timeout=TIMEOUT_S)
@@ -158,7 +158,7 @@ def _progress(remote: RemoteFile, have: int) -> None:
 
 
 def _verify(path: Path, remote: RemoteFile) -> None:
-    """Checks size and SHA-256; the latter is recorded beside the file, not computed every time."""
+    """Check size and SHA-256; the latter is recorded beside the file, not computed every time."""
     if (size := path.stat().st_size) != remote.size:
         raise InputError(
             f"{path}: has {size} bytes, D4RL's {remote.task} has {remote.size}; remove it, then "

@@ -28,7 +28,7 @@ def survey(
     path: Path,
     longer: Collection[str] = (),
 ) -> tuple[list[tuple[str, int]], dict[str, str]]:
-    """Checks the shape of every array of every episode; reads no numbers.
+    """Check the shape of every array of every episode; read no numbers.
 
     Args:
         file: it has a group for each of the names.

@@ -87,7 +87,7 @@ Opener = Callable[[Path], AbstractContextManager[Opened]]
 
 
 def peek(opened: Opener, path: Path) -> Header:
-    """Reads and checks a file's keys, types and shapes, but none of its numbers.
+    """Read and check a file's keys, types and shapes, but none of its numbers.
 
     Raises:
         InputError: if the file is missing, damaged, not in the layout, or larger than memory.
@@ -106,7 +106,7 @@ class Content(NamedTuple):
 
 
 def read(opened: Opener, path: Path, bounds: flat.Bounds | None = None) -> Content:
-    """Reads a file's arrays, checked: float32 and bool, by key, rewards and flags `[N]`.
+    """Read a file's arrays, checked: float32 and bool, by key, rewards and flags `[N]`.
 
     Args:
         opened: what opens it.
@@ -130,7 +130,7 @@ def _refuse(file: Opened, path: Path) -> None:
 
 @contextmanager
 def guarded(path: Path) -> Iterator[None]:
-    """Turns whatever the libraries raise on a malformed file into an InputError."""
+    """Turn whatever the libraries raise on a malformed file into an InputError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # NumPy's, of headers by Python 2
@@ -168,7 +168,7 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Opens for reading, with little memory for what HDF5 would keep: 8 MB an open array by
+    """Open for reading, with little memory for what HDF5 would keep: 8 MB an open array by
     default, and 32 MB of what it knows of the groups of Minari's episodes.
 
     Raises:
@@ -190,7 +190,7 @@ def open_hdf5(path: Path) -> h5py.File:
 
 @lru_cache(maxsize=8)
 def _check_heaps(path: Path, size: int, changed_ns: int) -> None:
-    """Refuses a global heap in which libhdf5 loops for ever: the next object is no byte further on.
+    """Refuse a global heap in which libhdf5 loops for ever: the next object is no byte further on.
 
     Virtual arrays and text of variable length lie in such heaps. Nothing lists them, so the whole
     file is searched, at two gigabytes a second.
@@ -209,14 +209,14 @@ def _check_heaps(path: Path, size: int, changed_ns: int) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Refuses what is no file at all."""
+    """Refuse what is no file at all."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {what}; give the path of an HDF5 or npz data set")
 
 
 def check_memory(arrays: Iterable[Any], path: Path) -> None:
-    """Refuses the bytes that headers claim before anything is allocated for them."""
+    """Refuse the bytes that headers claim before anything is allocated for them."""
     claimed, memory = sum(map(_size, arrays)), _memory()
     if claimed > memory:
         raise InputError(

@@ -40,14 +40,14 @@ def is_one(path: Path) -> bool:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[files.Opened]:
-    """Opens a data set in the flat layout."""
+    """Open a data set in the flat layout."""
     with files.guarded(folder):
         yield _flat(Frames.of(folder), invented=False)
 
 
 @contextmanager
 def demonstrations(folder: Path) -> Iterator[files.Opened]:
-    """Opens a data set without rewards, every episode of which ends in success."""
+    """Open a data set without rewards, every episode of which ends in success."""
     with files.guarded(folder):
         yield _flat(Frames.of(folder), invented=True)
 

@@ -82,7 +82,7 @@ def _near(dataset_id: str) -> str:
 
 
 def _download(dataset_id: str, folder: Path) -> None:
-    """Fetches into a folder beside it, in a process of its own, and then moves it into place."""
+    """Fetch into a folder beside it, in a process of its own, and then move it into place."""
     print(f"fetching {PREFIX}{dataset_id} to {folder}", file=sys.stderr)
     code = "import sys, minari; minari.download_dataset(sys.argv[1])"
     try:
@@ -111,7 +111,7 @@ def _download(dataset_id: str, folder: Path) -> None:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[files.Opened]:
-    """Opens a data set in the flat layout; the attributes are those of D4RL's files, and notes."""
+    """Open a data set in the flat layout; the attributes are those of D4RL's files, and notes."""
     metadata = files.read_json(
         folder / "metadata.json", "give the id of a Minari data set, or fetch it"
     )
@@ -158,7 +158,7 @@ def _observed(env_id: str) -> Sequence[str] | None:
 def _survey(
     file: h5py.File, metadata: Mapping[str, Any], keys: Sequence[str] | None, path: Path
 ) -> tuple[Layout, dict[str, str]]:
-    """Checks the shape of every array of every episode; reads no numbers."""
+    """Check the shape of every array of every episode; read no numbers."""
     names = sorted((k for k in file if _EPISODE.fullmatch(k)), key=lambda k: int(k[8:]))
     total = metadata.get("total_episodes", len(names))
     if not names or total != len(names):

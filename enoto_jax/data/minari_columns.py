@@ -72,7 +72,7 @@ class Survey(NamedTuple):
 def survey(
     files: Episodes, total: Any, space: Mapping[str, Any], keys: Sequence[str] | None
 ) -> Survey:
-    """Checks names and types of every episode; reads no numbers.
+    """Check names and types of every episode; read no numbers.
 
     Args:
         files: of a data set.

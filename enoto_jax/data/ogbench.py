@@ -143,7 +143,7 @@ def hint(path: Path) -> str:
 
 @contextmanager
 def opened(task: Task, path: Path) -> Iterator[files.Opened]:
-    """Opens a file in the flat layout, relabelled for a task."""
+    """Open a file in the flat layout, relabelled for a task."""
     with files.guarded(path):
         files.check_file(path)
         with zipfile.ZipFile(path) as archive:

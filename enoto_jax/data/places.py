@@ -1,4 +1,4 @@
-"""Finds data sets: what a task names, where its files lie, and what opens them."""
+"""Find data sets: what a task names, where its files lie, and what opens them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 
 def locate(task: str, *, download: bool = True) -> Place:
-    """Finds one data set without reading it; arguments and errors as in `load_source`."""
+    """Find one data set without reading it; arguments and errors as in `load_source`."""
     if not task:
         path = _bundled()
         return Place(d4rl.opened, path, path.stem)
@@ -90,7 +90,7 @@ def _environment(task: str) -> str:
 
 
 def _what_is_there(path: Path) -> str:
-    """Says what a path holds that no reader takes, "" if there is nothing."""
+    """Say what a path holds that no reader takes, "" if there is nothing."""
     kinds = ", ".join(_SUFFIXES)
     try:
         if not path.exists():

@@ -51,7 +51,7 @@ def _names(file: h5py.File) -> list[str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[files.Opened]:
-    """Opens a file in the flat layout."""
+    """Open a file in the flat layout."""
     with files.guarded(path):
         files.check_file(path)
         with files.open_hdf5(path) as file:

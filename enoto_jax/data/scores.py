@@ -49,7 +49,7 @@ FAMILIES = {
 
 
 def family_of(name: str, spec: Spec) -> Family | None:
-    """Finds the family that a task id, a file's stem or an environment id belongs to.
+    """Find the family that a task id, a file's stem or an environment id belongs to.
 
     Args:
         name: such as `hopper-medium-v2`, `walker_mixed`, `HalfCheetah-v4`,

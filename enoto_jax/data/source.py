@@ -72,7 +72,7 @@ class Source:
     of_range: bool = False  # those bounds are only the data's own range: given ones replace them
 
     def load(self) -> Dataset:
-        """Reads and checks the data, once.
+        """Read and check the data, once.
 
         Raises:
             InputError: if the file or its numbers cannot be used.
@@ -175,7 +175,7 @@ def scaled(source: Source, low: Any, high: Any) -> Source:
 
 
 def concatenate(sources: Sequence[Source]) -> Source:
-    """Makes one source of several, in their order, as medium-expert is medium and then expert.
+    """Make one source of several, in their order, as medium-expert is medium and then expert.
 
     Raises:
         InputError: if they are of different tasks: sizes, environments or reference returns differ.
@@ -210,7 +210,7 @@ def concatenate(sources: Sequence[Source]) -> Source:
 
 
 def _check_ranges(parts: Sequence[Source]) -> None:
-    """Refuses actions that mean different things once each part is scaled from its own range."""
+    """Refuse actions that mean different things once each part is scaled from its own range."""
     if not any(part.of_range for part in parts):
         return
     bounds = {part.action_bounds and flat.interval(*part.action_bounds) for part in parts}

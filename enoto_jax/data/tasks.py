@@ -58,7 +58,7 @@ def described(
     family_name: str,
     **content: Any,
 ) -> Source:
-    """Fills in what is known of the task: from the attributes first, then from its family."""
+    """Fill in what is known of the task: from the attributes first, then from its family."""
     where = content.get("path", name)
     family = scores.family_of(family_name, spec)
     reference = family and (family.random, family.expert)

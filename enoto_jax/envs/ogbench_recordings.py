@@ -1,4 +1,4 @@
-"""Records episodes as OGBench does: the package's scripted oracles, in point mazes a planner.
+"""Record episodes as OGBench does: the package's scripted oracles, in point mazes a planner.
 
 The recipes (lengths, noise, how often cubes are stacked) are the published ones. The random numbers
 are not, and the planner is written from its description: the files are not OGBench's. An episode's
@@ -54,7 +54,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 class Recorder:
-    """Records the episodes of one data set.
+    """Record the episodes of one data set.
 
     Args:
       name: of RECIPES.

@@ -16,7 +16,7 @@ ENVIRONMENTS = {
 
 
 def register() -> None:
-    """Tells Gymnasium about them, once."""
+    """Tell Gymnasium about them, once."""
     for name, (entry_point, limit, kwargs) in ENVIRONMENTS.items():
         if f"enoto/{name}" not in gymnasium.registry:
             gymnasium.register(

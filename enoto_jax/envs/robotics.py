@@ -21,7 +21,7 @@ OBSERVED = {"AntMaze_": ("achieved_goal", "observation")}
 
 
 def register(env_id: str) -> None:
-    """Tells Gymnasium about gymnasium-robotics' environments, if the id is one of theirs.
+    """Tell Gymnasium about gymnasium-robotics' environments, if the id is one of theirs.
 
     Raises:
       InputError: it is, and the package is not installed.
@@ -39,7 +39,7 @@ def register(env_id: str) -> None:
 
 
 def observed(env: gymnasium.Env, env_id: str) -> gymnasium.Env:
-    """Keeps of a dictionary what the agent is to see, with one row of numbers to follow."""
+    """Keep of a dictionary what the agent is to see, with one row of numbers to follow."""
     keys = next((keys for start, keys in OBSERVED.items() if env_id.startswith(start)), None)
     observation_space: Any = env.observation_space
     spaces = observation_space.spaces

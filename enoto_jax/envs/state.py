@@ -31,7 +31,7 @@ _NOT_STATE = frozenset(
 
 
 def capture(env: gymnasium.Env) -> State | None:
-    """Takes the state of an environment with all its wrappers, or None if that cannot be done.
+    """Take the state of an environment with all its wrappers, or None if that cannot be done.
 
     An environment or a wrapper may bring its own `get_state() -> dict` and `set_state(dict)`;
     without them its attributes must be numbers, strings, arrays, random generators, or lists and
@@ -52,7 +52,7 @@ def capture(env: gymnasium.Env) -> State | None:
 
 
 def restore(env: gymnasium.Env, state: State) -> None:
-    """Puts a captured state into an environment of the same id, in place.
+    """Put a captured state into an environment of the same id, in place.
 
     Raises:
       ValueError: the state is of an environment with other wrappers.

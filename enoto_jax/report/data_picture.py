@@ -19,7 +19,7 @@ _BINS = 40
 
 
 def picture(report: Report, path: str | os.PathLike) -> Path:
-    """Draws histograms of lengths, returns and rewards, and a heat map of the actions.
+    """Draw histograms of lengths, returns and rewards, and a heat map of the actions.
 
     Args:
         report: Of `data.check.inspect`; what could not be read is left out.
@@ -81,7 +81,7 @@ def bins(values: np.ndarray) -> np.ndarray:
 
 
 def _histogram(axes: Axes, values: np.ndarray, of: str) -> None:
-    """Counts from zero on linear axes."""
+    """Count from zero on linear axes."""
     finite = values[np.isfinite(values)].astype(np.float64)
     if not finite.size:
         return

@@ -19,13 +19,13 @@ class Sink(Protocol):
     """A dashboard beside the CSV files."""
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Takes scalars named `<phase>/<unit>/<quantity>`; `step` counts within that phase."""
+        """Take scalars named `<phase>/<unit>/<quantity>`; `step` counts within that phase."""
 
     def show(self, name: str, path: Path) -> None:
-        """Takes a picture (.png) or a film (.gif)."""
+        """Take a picture (.png) or a film (.gif)."""
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Send what is left."""
 
 
 def _optional(module: str, extra: str) -> Any:
@@ -114,7 +114,7 @@ def check(names: Iterable[str]) -> list[str]:
 def sinks(
     names: Iterable[str], folder: str | os.PathLike, config: Mapping[str, Any]
 ) -> tuple[Sink, ...]:
-    """Opens dashboards. Their packages are imported here and nowhere else.
+    """Open dashboards. Their packages are imported here and nowhere else.
 
     Args:
         names: Any of "tensorboard" and "wandb"; "csv" is always written and opens nothing here.

@@ -76,7 +76,7 @@ def _gather_sizes(size: int) -> np.ndarray:
 
 @contextmanager
 def _others() -> Iterator[None]:
-    """Turns the runtime's words for a lost host into ours."""
+    """Turn the runtime's words for a lost host into ours."""
     try:
         yield
     except Exception as error:

@@ -56,7 +56,7 @@ def plain(tree: Any) -> Any:
 
 
 def write_json(path: str | os.PathLike, tree: Any) -> None:
-    """Writes a tree of plain, NumPy or JAX values; an older file stays until the new one is whole.
+    """Write a tree of plain, NumPy or JAX values; an older file stays until the new one is whole.
 
     Keys keep their order. NaN and infinity become null.
 
@@ -187,7 +187,7 @@ class CsvLog:
         return ([row.get(column, "") for column in self.columns] for row in rows)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Writes a batch of rows. Once this returns, a kill or a power cut loses none of them.
+        """Write a batch of rows. Once this returns, a kill or a power cut loses none of them.
 
         Args:
             rows: A scalar a column. A column left out is empty, as is NaN.
@@ -206,7 +206,7 @@ class CsvLog:
             os.fsync(file.fileno())
 
     def cut_back(self, keep: Callable[[dict[str, str]], bool]) -> int:
-        """Removes rows: on resume, those that the run wrote after its checkpoint.
+        """Remove rows: on resume, those that the run wrote after its checkpoint.
 
         Args:
             keep: Told a row (cells as text), says whether it stays.

@@ -135,7 +135,7 @@ def any_of(wish: bool) -> bool:
 
 
 class NowAndThen:
-    """Asks all hosts the same question about twice a second, however often it is called.
+    """Ask all hosts the same question about twice a second, however often it is called.
 
     They all call it equally often, so they agree on how many calls are answered with no unasked.
     """

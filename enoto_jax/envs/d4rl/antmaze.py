@@ -75,7 +75,7 @@ class AntMaze(MujocoEnv, EzPickle):
         runge_kutta(self.model, self.data, n_frames)
 
     def reset_model(self):
-        """Draws the goal and the start state."""
+        """Draw the goal and the start state."""
         random = self.np_random
         offset = random.uniform(0, 0.25 * CELL, 2) + random.uniform(0, 0.125 * CELL, 2)
         self.goal = np.maximum(self._maze.goal + offset, 0.0)

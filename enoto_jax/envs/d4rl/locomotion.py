@@ -15,7 +15,7 @@ from enoto_jax.envs.d4rl.physics import compile_d4rl
 
 
 class _D4RLPhysics(MujocoEnv):
-    """Compiles the task's own model file for the old physics."""
+    """Compile the task's own model file for the old physics."""
 
     def _initialize_simulation(self):
         model = compile_d4rl(mujoco.MjSpec.from_file(self.fullpath))

@@ -51,7 +51,7 @@ class Parity(NamedTuple):
 
 
 def replay(path: str | os.PathLike, env_id: str, steps: int = 200) -> Parity:
-    """Replays recorded steps of a D4RL file in an environment.
+    """Replay recorded steps of a D4RL file in an environment.
 
     Args:
       path: HDF5 file in D4RL's layout with `infos/qpos` and `infos/qvel`.

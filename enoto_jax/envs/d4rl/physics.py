@@ -13,7 +13,7 @@ _HIDDEN = 5  # a group of geoms that renderers do not draw
 
 
 def compile_d4rl(spec: mujoco.MjSpec) -> mujoco.MjModel:
-    """Compiles a model with the masses and the contacts that MuJoCo 2.0 would have given it.
+    """Compile a model with the masses and the contacts that MuJoCo 2.0 would have given it.
 
     A capsule's mass and inertia were those of a cylinder: the capsule's own, made longer at each
     end by half its radius (exact formulas came with MuJoCo 2.1.2). Here such a cylinder, unseen
@@ -65,7 +65,7 @@ def _mass_as_cylinder(body: mujoco.MjsBody, capsule: mujoco.MjsGeom) -> None:
 
 
 def runge_kutta(model: mujoco.MjModel, data: mujoco.MjData, steps: int) -> None:
-    """Advances by classical fourth-order Runge-Kutta steps, in place.
+    """Advance by classical fourth-order Runge-Kutta steps, in place.
 
     MuJoCo's own RK4 now corrects the rotation of free bodies for the change of their axis within
     a step (h^2/12 of the cross product of the angular velocities at its ends); the old one turned

@@ -84,7 +84,7 @@ def make_corpus(folder: Path, targets: Sequence[str]) -> None:
 def make_case(
     corpus: Path, folder: Path, seed: int, number: int, targets: Sequence[str]
 ) -> Callable[[], None]:
-    """Writes a case's input to `<folder>/input`, and what it must not reach beside it."""
+    """Write a case's input to `<folder>/input`, and what it must not reach beside it."""
     name, mutation = drawn(seed, number, targets)
     rng = _rng(seed, number)
     rng.integers(2)

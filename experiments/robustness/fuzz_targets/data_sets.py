@@ -74,7 +74,7 @@ def _words(folder: Path) -> None:
 
 
 def use_file(folder: Path) -> None:
-    """Loads the data set, and reports on it."""
+    """Load the data set, and report on it."""
     (path,) = (p for p in folder.iterdir() if p.name not in ("rows.hdf5", "neighbour.hdf5"))
     use_task(str(path))
 
