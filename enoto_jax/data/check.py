@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.wrappers import RescaleAction
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.data import notes, words
+from enoto_jax.data import notes, succession, words
 from enoto_jax.data.loading import from_place
 from enoto_jax.data.notes import Finding
 from enoto_jax.data.places import locate
@@ -98,8 +98,8 @@ def inspect(
                 *notes.on_flags(clean),
                 *notes.counted(clean, source.max_episode_steps),
             )
-            transitions = flat.to_transitions(clean, source.max_episode_steps, place.path)
-            dataset = Dataset(transitions, flat.content_hash(transitions), rows, noticed)
+            transitions = succession.to_transitions(clean, source.max_episode_steps, place.path)
+            dataset = Dataset(transitions, succession.content_hash(transitions), rows, noticed)
     except InputError as error:
         errors.append(str(error).removeprefix(f"{place.path}: "))
     findings = [Finding(True, text) for text in errors]
@@ -148,7 +148,7 @@ def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Fin
     texts = (*notes.on_flags(known), *notes.counted(known, limit))
     yield from (Finding(False, text) for text in texts)
     try:
-        transitions = flat.to_transitions(known, limit, "")
+        transitions = succession.to_transitions(known, limit, "")
     except InputError:  # no transition is left, an error that stands already
         return
     yield from notes.on_episodes(transitions, limit)

@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from enoto_jax.data import arrays as flat
-from enoto_jax.data import files, words
+from enoto_jax.data import files, succession, words
 from enoto_jax.data.frames import Frames
 from enoto_jax.types import InputError, plural
 
@@ -131,7 +130,7 @@ def _last_frames(frames: Frames) -> tuple[np.ndarray, str]:
             f"holds {plural(found, 'episode')}, meta/info.json says {told!r:.20}; copy it again",
         )
     if "frame_index" in frames.types:
-        step = flat.step_numbers(last)
+        step = succession.step_numbers(last)
         if (odd := frames.read("frame_index") != step).any():
             row = odd.argmax()
             return last, f"frame_index of row {row} is not {step[row]}: frames are missing there"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from enoto_jax.data import arrays as flat
+from enoto_jax.data import succession
 from enoto_jax.types import Transition, plural
 
 # A step that is this many times larger than 99 % of all steps leads across a reset. Real data hold
@@ -69,7 +70,7 @@ def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     if "next_observations" in arrays:
         ends = np.append(ends[:-1], True)
         rows = np.flatnonzero(
-            flat.breaks(arrays["observations"], arrays["next_observations"]) & ~ends
+            succession.breaks(arrays["observations"], arrays["next_observations"]) & ~ends
         )
         if len(rows):
             yield (
@@ -79,7 +80,7 @@ def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
 
 
 def counted(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[str]:
-    """Ends that no array marks, so that steps are counted; arguments as `arrays.to_transitions`."""
+    """Ends that no array marks, so that steps are counted; see `succession.to_transitions`."""
     if limit and not {"timeouts", "next_observations"} & set(arrays):
         yield f"no time-outs are marked: every {limit} steps, the time limit, an episode is cut"
 
@@ -121,7 +122,7 @@ def on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]
     """Terminals that look like time-outs, ends that are not marked, runs of terminal rows.
 
     Args:
-        transitions: `[M, ...]`, as `arrays.to_transitions` returns them.
+        transitions: `[M, ...]`, as `succession.to_transitions` returns them.
         limit: the task's time limit, None if unknown.
     """
     ends = np.flatnonzero(transitions.terminated | transitions.truncated)

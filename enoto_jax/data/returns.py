@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from enoto_jax.data.arrays import breaks
+from enoto_jax.data.succession import breaks
 from enoto_jax.types import InputError, Transition
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.data import files, notes, scores
+from enoto_jax.data import files, notes, scores, succession
 from enoto_jax.types import InputError, Spec, Transition
 
 ENVIRONMENT = "env"  # in place of a bound of actions: the environment's own
@@ -82,7 +82,7 @@ class Source:
     @cached_property
     def _dataset(self) -> Dataset:
         found = self._read()
-        return Dataset(found.transitions, flat.content_hash(found.transitions), *found[1:])
+        return Dataset(found.transitions, succession.content_hash(found.transitions), *found[1:])
 
     def sample(self, count: int) -> Transition | None:
         """The same `count` transitions every time, all of a smaller set; None without data.
@@ -115,7 +115,9 @@ class Source:
         arrays, noticed = self.read()
         noticed = (*noticed, *notes.counted(arrays, self.max_episode_steps))
         rows, where = len(arrays["rewards"]), self.path or self.name
-        return _Read(flat.to_transitions(arrays, self.max_episode_steps, where), rows, noticed)
+        return _Read(
+            succession.to_transitions(arrays, self.max_episode_steps, where), rows, noticed
+        )
 
     @property
     def scored(self) -> bool:

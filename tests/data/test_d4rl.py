@@ -8,15 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enoto_jax.data import arrays as flat
-from enoto_jax.data import d4rl, files, words
+from enoto_jax.data import d4rl, files, succession, words
 from enoto_jax.types import InputError
 
 T, F = True, False
 
 
 def transitions(path, max_episode_steps=1000):
-    return flat.to_transitions(files.read(d4rl.opened, path).arrays, max_episode_steps, path)
+    return succession.to_transitions(files.read(d4rl.opened, path).arrays, max_episode_steps, path)
 
 
 def check(found, *, observation, reward, terminated, truncated, following):
