@@ -187,11 +187,13 @@ def page(found: Mapping[str, Cell]) -> str:
 
 
 def _operations_to(own: Cell, base: Cell) -> str:
-    """Operations until the score by the base's, the mean of seeds; "-" where one never had it."""
-    updates = [list(x.reached.values()) for x in (own, base)]
-    if None in updates[0] + updates[1]:
+    """Operations to the score by the base's, on the seeds of both; "-" where one never had it."""
+    both = [(own.reached[seed], base.reached[seed]) for seed in own.reached.keys() & base.reached]
+    known = [(ours, bases) for ours, bases in both if ours is not None and bases is not None]
+    if not both or len(known) < len(both):
         return "-"
-    return f"{own.cost['operations'] * np.mean(updates[0]) / np.mean(updates[1]):.2f}"
+    ours, bases = np.sum(known, axis=0)
+    return f"{own.cost['operations'] * ours / bases:.2f}"
 
 
 def difference(found: Mapping[str, Cell], ours: str, theirs: str, quantity: str) -> str:
