@@ -80,7 +80,7 @@ def _place(name: str) -> Path:
 
 
 def _replayed(path: Path, env_id: str) -> list[str]:
-    """One-step errors of the environment, a line a group."""
+    """One-step errors of the environment, a line per group."""
     try:
         with files.guarded(path):
             found = parity.replay(path, env_id)

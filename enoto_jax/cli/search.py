@@ -35,7 +35,7 @@ FLAGS = flags.FLAGS
 
 
 def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
-    """Search, or go on with the search of this folder; `<out>/search.csv` has a row a run.
+    """Search, or go on with the search of this folder; `<out>/search.csv` has a row per run.
 
     Args:
       path: of the YAML file.

@@ -1,6 +1,6 @@
 """D4RL's flat arrays: what is wrong with them, and their values, checked.
 
-The flat layout has one row a step: `observations [N, D]`, `actions [N, A]`, `rewards [N]`,
+The flat layout has one row per step: `observations [N, D]`, `actions [N, A]`, `rewards [N]`,
 `terminals [N]`, and optionally `timeouts [N]` and `next_observations [N, D]`. The last axis of a
 one-dimensional array may be kept, as in D4RL's replay files (`[N, 1]`). `words` translates other
 libraries' names, and `transitions` has the rules of where an episode ends.
@@ -30,7 +30,7 @@ OVERSHOOT = 1e-4  # actions may leave [-1, 1] by this much (rounding) and are th
 
 
 def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with types and shapes, by key; at most one problem a key.
+    """What is wrong with types and shapes, by key; at most one problem per key.
 
     Args:
         arrays: anything with `shape` and `dtype`, by a name of `words.MEANING`.
@@ -56,7 +56,7 @@ def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
         elif reference and shape[0] != reference[0]:
             problems[key] = (
                 f"{key} has {plural(shape[0], 'row')} but {first} has {reference[0]}; "
-                "all arrays need one row a step"
+                "all arrays need one row per step"
             )
         elif not shape[0]:
             problems[key] = "has no rows; a data set needs at least one transition"
@@ -172,7 +172,7 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
     """Lowest and highest action, each float64 [A].
 
     Args:
-        low: a number, or one an action, also as text with commas.
+        low: a number, or one per action, also as text with commas.
         high: likewise, above `low`.
         size: A.
         where: the data set, for messages.

@@ -56,7 +56,7 @@ def read(path: Path, keys: Sequence[str], width: int | None = None) -> np.ndarra
     Args:
         path: the file.
         keys: name of the column, and of the fields within, where columns lie in columns.
-        width: of its vectors, a number a row being a vector of width 1; default: its type's.
+        width: of its vectors, a number per row being a vector of width 1; default: its type's.
 
     Raises:
         InputError: there is no such column, or it holds something else, or other rows than the file
@@ -104,7 +104,7 @@ def _numbers(where: str, chunk: Any, width: int) -> np.ndarray:
             )
         flat = chunk.flatten()
     elif width > 1:
-        raise InputError(f"{where} is one number a row, {width} are needed")
+        raise InputError(f"{where} is one number per row, {width} are needed")
     if missing := chunk.null_count or flat.null_count:
         raise InputError(
             f"{where} lacks {plural(missing, 'value')} (null); fill or remove such rows"
@@ -123,7 +123,7 @@ def _is_list(kind: Any) -> bool:
 def type_of(kind: Any) -> tuple[np.dtype | None, int | None]:
     """NumPy's type of a column's numbers, None for other things; and the width of its vectors.
 
-    The width is 0 for a number a row, and None where the type does not tell it.
+    The width is 0 for a number per row, and None where the type does not tell it.
     """
     types = needed("").types
     width: int | None = 0

@@ -1,6 +1,6 @@
 """Methods over many tasks, after Agarwal et al. (2021), "Deep RL at the Statistical Precipice".
 
-Scores are given as `[task][S]`: an array a task, one number a run (a seed); tasks may have
+Scores are given as `[task][S]`: an array per task, one number per run (a seed); tasks may have
 different numbers of runs, and each run counts once. Tasks are fixed: an interval speaks of other
 seeds on the same tasks.
 

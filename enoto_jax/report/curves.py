@@ -67,7 +67,7 @@ def look(index: int) -> tuple[str, str]:
 
 
 def phase_curves(rows: Sequence[Row], phase: str, metric: str) -> Curves:
-    """A curve a seed over one phase: updates or environment steps, and the metric."""
+    """A curve per seed over one phase: updates or environment steps, and the metric."""
     if metric == SUCCESS:  # some evaluations may not know it
         rows = [row for row in rows if np.isfinite(row[SUCCESS])]
     found = series(rows, phase, metric).values()
@@ -143,7 +143,7 @@ def offline_share(ends: Mapping[str, float]) -> float:
 def _panels(
     figure: Figure, ends: Mapping[str, float], metrics: Sequence[str]
 ) -> list[dict[str, Axes]]:
-    """Axes side by side, one a phase that is there: x axes of their own, one y axis, no gap.
+    """Axes side by side, one per phase that is there: x axes of their own, one y axis, no gap.
 
     Args:
         figure: Gets the axes.

@@ -106,7 +106,7 @@ def evaluation_at(rows: Sequence[Row], where: str) -> list[Row]:
             without an offline phase the first one) or "final" (the last of all).
 
     Returns:
-        A row a seed; fewer where a seed has none.
+        A row per seed; fewer where a seed has none.
     """
     found = {}
     offline = {row["seed"] for row in rows if row["phase"] == "offline"}

@@ -194,7 +194,7 @@ def _lines(
     styles: Mapping[str, Mapping[str, str]],
     published: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """phase -> row -> a curve a seed, as a figure."""
+    """phase -> row -> a curve per seed, as a figure."""
     ends = last_steps({phase: list(own.values()) for phase, own in drawn.items()})
     layout, axes = _panels(ends, y_label)
     data = []
@@ -281,7 +281,7 @@ def intervals(
     estimates: Mapping[str, Mapping[str, aggregate.Estimate]],
     styles: Mapping[str, Mapping[str, str]],
 ) -> Figure:
-    """Points with intervals, a panel a quantity, a line a row: quantity -> row -> estimate."""
+    """Points with intervals, a panel per quantity, a line per row: quantity -> row -> estimate."""
     layout: dict[str, Any] = {"yaxis": {"automargin": True, "autorange": "reversed"}}
     data, width = [], 1 / len(estimates)
     for number, (quantity, rows) in enumerate(estimates.items()):

@@ -74,7 +74,7 @@ def before_and_after(
       path: .mp4 or .gif.
       which: which policy comes after, "latest" or "best".
       seed: one that the run has trained; its first by default.
-      fps: pictures a second; the film runs as fast as the world.
+      fps: pictures per second; the film runs as fast as the world.
       height: of each picture, in pixels; the environment's own by default.
 
     Raises:

@@ -72,7 +72,7 @@ def verdict(values: np.ndarray) -> str:
     """What differences per seed tell about the sign of their mean.
 
     Args:
-        values: [S], a difference a seed.
+        values: [S], a difference per seed.
 
     Returns:
         "higher", "lower" or "not distinguishable", the last with its reason where seeds are few.

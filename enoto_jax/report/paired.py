@@ -82,7 +82,7 @@ def compare(ours: Sequence[Run], theirs: Sequence[Run]) -> list[Difference]:
         theirs: Runs of another row.
 
     Returns:
-        One a quantity that every shared seed has; [] where no seed is shared, the runs were not
+        One per quantity that every shared seed has; [] where no seed is shared, the runs were not
         evaluated alike, or their online phases end at different steps.
     """
     here, there = _by_seed(ours), _by_seed(theirs)

@@ -69,7 +69,7 @@ def _estimate(by_seed: Mapping[int, Any]) -> dict[str, Any]:
 
 
 def _apart(estimate: Mapping[str, Any], rows: Sequence[Row], scale: float | None) -> dict[str, Any]:
-    """The variance over episodes and the one over seeds of one evaluation, a row a seed."""
+    """The variance over episodes and the one over seeds of one evaluation, a row per seed."""
     found = dict.fromkeys(("sd_within_seeds", "sd_between_seeds_corrected"))
     counts = np.array([row["episodes"] for row in rows], float)
     deviations = np.array([row["return_std"] for row in rows])
@@ -84,7 +84,7 @@ def _apart(estimate: Mapping[str, Any], rows: Sequence[Row], scale: float | None
 
 
 def _success(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Success rates of one evaluation, a row a seed; None where they are not known."""
+    """Success rates of one evaluation, a row per seed; None where they are not known."""
     if not rows or any(np.isnan(row[SUCCESS]) for row in rows):
         return None
     estimate = _estimate({row["seed"]: row[SUCCESS] for row in rows})

@@ -33,7 +33,7 @@ EVALUATION_COLUMNS = (
 )
 # Columns that files of older versions lack; they are read, and gone on with, as empty ones.
 ADDED_COLUMNS = frozenset({"success"})
-# One row a quantity and seed, so that phases with different quantities share one file.
+# One row per quantity and seed, so that phases with different quantities share one file.
 METRIC_COLUMNS = ("step", "seed", "name", "value")
 
 
@@ -234,7 +234,7 @@ def metric_rows(
 
     Args:
         step: Of the phase that the names begin with.
-        metrics: `<phase>/<unit>/<quantity>` -> [S], one value a seed.
+        metrics: `<phase>/<unit>/<quantity>` -> [S], one value per seed.
         seeds: Their numbers, [S].
     """
     for name, values in metrics.items():

@@ -1,4 +1,4 @@
-"""Several processes, mostly one a machine, as one run: who they are, what they tell each other.
+"""Several processes, mostly one per machine, as one run: who they are, what they tell each other.
 
 Seeds never exchange a number, so every host compiles and runs the program of its own seeds, over
 its own devices; together these are a map over all devices. What is written belongs to all seeds:

@@ -9,7 +9,7 @@ is there is not measured again, so the same command goes on after a kill, or whe
 over: on a machine that is lent for a while.
 
   about.json      devices, versions, the driver's own words, XLA_FLAGS, and each part's command
-  updates/        updates.py's lines, a file a method;  roofline.png draws them all
+  updates/        updates.py's lines, a file per method;  roofline.png draws them all
   online/         step_parts.py's
   evaluations/    evaluations.py's, with 1, 2, 4, ... processes, up to a core for each
   scale/          scaling.py's scale.csv and scale.png

@@ -32,7 +32,7 @@ FLAGS = flags.FLAGS
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_string("run", None, "Folder of a run; may be given without the flag.")
-    flags.DEFINE_float("hz", 50.0, "Ticks a second.")
+    flags.DEFINE_float("hz", 50.0, "Ticks per second.")
     flags.DEFINE_integer("steps", 1_000, "Ticks.")
     flags.DEFINE_float("budget_ms", None, "That act and observe may take; one tick by default.")
     flags.DEFINE_bool("blocking", False, "Learn inside act, without a budget.")

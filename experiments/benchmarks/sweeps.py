@@ -119,7 +119,7 @@ def draw(rows: list[tuple], path: Path) -> None:
         left.plot(workers, ideal, ":", color="0.5", label=f"in step, up to {cores} cores")
         left.plot(workers, best, "o-", label="measured, best of the repeats")
         left.vlines(workers, worst, best, color="C0", alpha=0.4)
-        left.set(xlabel="workers", ylabel="small runs a minute", xticks=workers, ylim=(0, None))
+        left.set(xlabel="workers", ylabel="small runs per minute", xticks=workers, ylim=(0, None))
         left.legend(frameon=False, loc="lower right")
         below = [0.0] * len(workers)
         kinds = {"process": "process, scheduling", "imports": "imports", "train": "the run"}

@@ -1,4 +1,4 @@
-"""The figures' pictures: a panel a task, a line a method, published scores as a second curve."""
+"""The figures' pictures: a panel per task, a line per method, published scores as a second one."""
 
 from __future__ import annotations
 

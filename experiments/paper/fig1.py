@@ -84,7 +84,7 @@ def measure(place: Path) -> None:
 
 
 def histograms(places: Sequence[Path], path: Path) -> Path:
-    """Draw what `measure` has written, seeds together, a panel a task."""
+    """Draw what `measure` has written, seeds together, a panel per task."""
     with mpl.rc_context(curves.STYLE):
         figure = Canvas(figsize=(5.2 * len(places), 3.9), layout="constrained")
         handles = {}

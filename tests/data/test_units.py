@@ -39,7 +39,7 @@ def opened(request, tmp_path):
 UNITS = {  # low, high, the array of what is recorded for actions in [-1, 1]
     "from 0 to 1": (0.0, 1.0, lambda action: (action + 1) / 2),
     "wider": (-2.0, 2.0, lambda action: 2 * action),
-    "one an action": ([-3.0], [5.0], lambda action: 1 + 4 * action),
+    "one per action": ([-3.0], [5.0], lambda action: 1 + 4 * action),
     "as text": ("-2", "2", lambda action: 2 * action),
 }
 

@@ -100,7 +100,7 @@ def fallen(weight, step, steps, floor):
 
 
 def velocity(tree, observation, x, t, activation=gelu):
-    """v(s, x, t), [B, A]; t is one number, or one a row."""
+    """v(s, x, t), [B, A]; t is one number, or one per row."""
     time = np.broadcast_to(np.reshape(t, (-1, 1)), (len(x), 1))
     return network(tree, np.concatenate([observation, x, time], axis=-1), activation)
 

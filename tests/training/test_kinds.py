@@ -96,7 +96,7 @@ def test_the_data_set_joins_the_replay(source, tmp_path):
 
 
 def test_an_online_row_learns_from_data_and_goes_on_after_a_stop(source, tmp_path):
-    """RLPD: no offline phase, but a data set beside the ring, and 20 updates a step."""
+    """RLPD: no offline phase, but a data set beside the ring, and 20 updates per step."""
     row = tiny("rlpd", online__warmup=3, online__random_steps=2)
     with watched(("update", 7)), pytest.raises(Stopped, match="online step 6"):
         train(source, tmp_path, row=row)

@@ -29,7 +29,7 @@ class AntMaze(MujocoEnv, EzPickle):
     """An ant in a maze; reward 1 within 0.5 m of a goal that it is not shown, which ends the task.
 
     Observation [29]: the ant's 15 positions (x, y first) and 14 velocities. Action [8] in [-1, 1]:
-    joint torques, in parts of 30 N m; 0.1 s a step. At every reset the goal is drawn anew within
+    joint torques, in parts of 30 N m; 0.1 s per step. At every reset the goal is drawn anew within
     its cell, uniformly from D4RL's offsets, and the ant is put near the origin.
 
     `info` holds `goal` [2] and `success`; the attribute `goal` may be set after a reset.
