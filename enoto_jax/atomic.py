@@ -16,10 +16,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     `path` is the old file or the new one, never a part of it.
 
     Args:
-      path: of the file; its folder is made.
+      path: Of the file; its folder is made.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.part{path.suffix}")  # writers go by the suffix

@@ -39,11 +39,11 @@ class TrainState(flax.struct.PyTreeNode):
     """Everything that training changes; plain arrays only.
 
     Attributes:
-      params: parameters, by network.
-      targets: their slow copies, for the tracked networks.
-      opt_states: optimiser states, by network.
-      frozen: parameters of networks without a loss (the offline policy that PEX keeps).
-      step: updates done in this phase; it decides which delayed networks are updated next.
+      params: Parameters, by network.
+      targets: Their slow copies, for the tracked networks.
+      opt_states: Optimiser states, by network.
+      frozen: Parameters of networks without a loss (the offline policy that PEX keeps).
+      step: Updates done in this phase; it decides which delayed networks are updated next.
     """
 
     params: Mapping[str, Params]
@@ -57,36 +57,36 @@ class Algorithm(NamedTuple):
     """Networks, one loss per network, and how to act; made by e.g. `sac(n=10).build(spec)`.
 
     Attributes:
-      nets: modules, by name.
-      inputs: example inputs that `init` traces each module with.
-      losses: by network, in the order of the updates within a step.
-      optimisers: by network; a network without one is frozen.
-      tracked: networks with a Polyak-averaged target.
-      tau: rate of that average.
+      nets: Modules, by name.
+      inputs: Example inputs that `init` traces each module with.
+      losses: By network, in the order of the updates within a step.
+      optimisers: By network; a network without one is frozen.
+      tracked: Networks with a Polyak-averaged target.
+      tau: Rate of that average.
       act: (state, key, observation [D], k) -> k sampled actions [k, A].
       mode: (state, observation [..., D]) -> deterministic action [..., A], for evaluation.
-      exploration: how the online loop chooses actions, weighs and masks transitions.
+      exploration: How the online loop chooses actions, weighs and masks transitions.
       critics: N, the number of critics; 0 without any.
       q: (critic params, observation, action) -> [N, ...], or None.
       moments: (state, observation [D]) -> mean and std before tanh, or None: not a tanh-Gaussian.
-      delays: by network, or "targets": one step in so many updates (TD3, REDQ); 1 by default.
-      coasting: delayed networks whose optimiser also steps, with gradients of 0, in the updates
+      delays: By network, or "targets": one step in so many updates (TD3, REDQ); 1 by default.
+      coasting: Delayed networks whose optimiser also steps, with gradients of 0, in the updates
         that skip them: its momentum carries them on (WSRL-code).
-      monte_carlo: how the return-to-go that batches need as an extra is computed, or None.
+      monte_carlo: How the return-to-go that batches need as an extra is computed, or None.
       priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
-      duals: losses of multipliers, functions of the metrics of an update's losses; they come last.
-      learners: by network that is an ensemble: how many of its copies learn in an update, drawn
+      duals: Losses of multipliers, functions of the metrics of an update's losses; they come last.
+      learners: By network that is an ensemble: how many of its copies learn in an update, drawn
         anew for each. The others do not move, and their loss is not computed; each copy has an
         optimiser's state of its own, so that it is Adam of its own updates.
-      batches: how many batches of the phase's size an update takes (independent agents).
-      simultaneous: every loss sees the parameters from before the update, and the targets follow
+      batches: How many batches of the phase's size an update takes (independent agents).
+      simultaneous: Every loss sees the parameters from before the update, and the targets follow
         those, as if one optimiser stepped all networks at once; otherwise later losses see what
         earlier ones have produced, and the targets follow that.
-      next_actions: batches need the data's next action, the extra "next_action" [B, A].
+      next_actions: Batches need the data's next action, the extra "next_action" [B, A].
       evaluates: (state, key, observation [..., D]) -> action [..., A], for policies that are
         evaluated with their noise; None: evaluated by `mode`.
-      proposals: as `act`: what exploration rules choose from; None: samples of the policy itself.
-      chunk: batches are of h consecutive steps each, see `replay.chunks`; None: of single steps.
+      proposals: As `act`: what exploration rules choose from; None: samples of the policy itself.
+      chunk: Batches are of h consecutive steps each, see `replay.chunks`; None: of single steps.
         Unless `chunk.single`, the actions of h steps are one here: A counts h times the
         environment's numbers.
     """
@@ -143,7 +143,7 @@ class AlgorithmConfig(Unit):
         """The algorithm for observations and actions of these sizes.
 
         Raises:
-          InputError: options that cannot work, in one line.
+          InputError: Options that cannot work, in one line.
         """
         raise NotImplementedError
 
@@ -178,11 +178,11 @@ def init(algorithm: Algorithm, key: Key) -> TrainState:
     """Fresh parameters, targets equal to them, fresh optimisers.
 
     Args:
-      algorithm: whose networks; made by e.g. `sac(n=10).build(spec)`.
-      key: consumed; every network gets its own.
+      algorithm: Whose networks; made by e.g. `sac(n=10).build(spec)`.
+      key: Consumed; every network gets its own.
 
     Raises:
-      InputError: the key is not one of `jax.random.key`.
+      InputError: The key is not one of `jax.random.key`.
     """
     _check_key(key)
     keys = jax.random.split(key, len(algorithm.nets))
@@ -213,11 +213,11 @@ def update(
     `simultaneous`.
 
     Args:
-      algorithm: the losses and optimisers.
-      state: is not changed. Its step decides which delayed networks are updated; where all seeds
+      algorithm: The losses and optimisers.
+      state: Is not changed. Its step decides which delayed networks are updated; where all seeds
         of a vmap share one step, a delayed update stays a branch and costs nothing when not taken.
-      batch: transitions [batches * B].
-      key: consumed; every loss gets its own.
+      batch: Transitions [batches * B].
+      key: Consumed; every loss gets its own.
 
     Returns:
       The next state, and metrics by network (each with its "loss"), averaged over the axes that a
@@ -225,7 +225,7 @@ def update(
       otherwise: their mean over updates is right.
 
     Raises:
-      InputError: the batch has other shapes, a loss is not one number, or the key is not one of
+      InputError: The batch has other shapes, a loss is not one number, or the key is not one of
         `jax.random.key`.
     """
     _check_key(key)
@@ -248,8 +248,8 @@ def keys(count: int, seed: int = 0) -> Iterator[Key]:
     """Independent random keys, one after the other: `for key in keys(1_000): ...`.
 
     Args:
-      count: how many.
-      seed: another one gives other keys; the first keys do not depend on `count`.
+      count: How many.
+      seed: Another one gives other keys; the first keys do not depend on `count`.
     """
     root, block = jax.random.key(seed), 1_000  # made together, which costs a tenth
     for first in range(0, count, block):

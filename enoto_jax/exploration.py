@@ -33,9 +33,9 @@ class Exploration(Unit):
         """The weight [B] or [] of each squared TD error.
 
         Args:
-          key: consumed.
-          next_q: the target critics at the backup's next action, [N, B].
-          draw: the same at a fresh next action.
+          key: Consumed.
+          next_q: The target critics at the backup's next action, [N, B].
+          draw: The same at a fresh next action.
         """
         return jnp.ones((), next_q.dtype)
 

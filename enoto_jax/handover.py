@@ -24,7 +24,7 @@ class Handover(Unit):
     """A pure function from the offline state to the online one.
 
     Attributes:
-      needs_data: it is called with what the offline phase learned from.
+      needs_data: It is called with what the offline phase learned from.
     """
 
     needs_data = False
@@ -39,13 +39,13 @@ class Handover(Unit):
         """The online state.
 
         Args:
-          key: for what starts anew.
-          offline: the end of the offline phase; None without one.
-          algorithm: the online phase's.
-          learned: what the offline phase learned from; given only where `needs_data`.
+          key: For what starts anew.
+          offline: The end of the offline phase; None without one.
+          algorithm: The online phase's.
+          learned: What the offline phase learned from; given only where `needs_data`.
 
         Raises:
-          InputError: the two phases' networks do not fit.
+          InputError: The two phases' networks do not fit.
         """
         raise NotImplementedError
 
@@ -54,8 +54,8 @@ class Learned(NamedTuple):
     """The offline phase that a hand-over learns from.
 
     Attributes:
-      algorithm: of that phase, which reads its networks.
-      data: its transitions [M, ...], as the agent sees them.
+      algorithm: Of that phase, which reads its networks.
+      data: Its transitions [M, ...], as the agent sees them.
     """
 
     algorithm: core.Algorithm

@@ -23,9 +23,9 @@ class Transform(NamedTuple):
       observation_scale: [D].
       action_shift: [A].
       action_scale: [A].
-      reward_scale: the agent's reward is reward_scale * r + reward_shift.
-      reward_shift: after the scale.
-      action_limit: the world's actions are clipped to [-action_limit, action_limit].
+      reward_scale: The agent's reward is reward_scale * r + reward_shift.
+      reward_shift: After the scale.
+      action_limit: The world's actions are clipped to [-action_limit, action_limit].
     """
 
     observation_shift: np.ndarray
@@ -99,7 +99,7 @@ class Transform(NamedTuple):
         """What `to_json` gave.
 
         Raises:
-          InputError: it is something else.
+          InputError: It is something else.
         """
         try:
             fields: dict[str, Any] = {
@@ -125,7 +125,7 @@ class FitTransform(Unit):
         """The transform for these sizes and this `data.Dataset`, or None without one.
 
         Raises:
-          InputError: data without what the options ask for.
+          InputError: Data without what the options ask for.
         """
         raise NotImplementedError
 

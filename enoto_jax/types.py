@@ -42,7 +42,7 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
     """Check that an option has one of the known values.
 
     Raises:
-      InputError: it does not; the known values are listed.
+      InputError: It does not; the known values are listed.
     """
     if value not in (known := tuple(known)):
         raise InputError(f"{name} is {value!r}; choose {' or '.join(known)}")
@@ -52,7 +52,7 @@ def check_positive(name: str, value: int) -> None:
     """Check that a number of something is at least 1.
 
     Raises:
-      InputError: it is not.
+      InputError: It is not.
     """
     if value < 1:
         raise InputError(f"{name} is {value}; it must be at least 1")
@@ -62,9 +62,9 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     """An amount in words: "1 seed", "1,000 seeds".
 
     Args:
-      n: how many.
-      one: the word for one of them, or the words from there on that depend on the number.
-      many: the same for several; by default `one` with an s.
+      n: How many.
+      one: The word for one of them, or the words from there on that depend on the number.
+      many: The same for several; by default `one` with an s.
     """
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
 
@@ -111,10 +111,10 @@ class Chunk(NamedTuple):
 
     Attributes:
       length: h, the number of steps.
-      discount: of the rewards within a chunk.
-      whole: critics learn only from chunks of h recorded steps; otherwise also from chunks in which
+      discount: Of the rewards within a chunk.
+      whole: Critics learn only from chunks of h recorded steps; otherwise also from chunks in which
         the episode terminates early, whose return is known.
-      single: the action is that of the first step, with an n-step return. Otherwise the actions of
+      single: The action is that of the first step, with an n-step return. Otherwise the actions of
         all steps are chosen together and valued as one.
     """
 
@@ -148,7 +148,7 @@ class Unit:
         """Check the options' values; a subclass that checks its own calls this too.
 
         Raises:
-          InputError: a class, a name or a function in the place of a unit.
+          InputError: A class, a name or a function in the place of a unit.
         """
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)

@@ -76,7 +76,7 @@ class Cell(NamedTuple):
     Attributes:
       cost: "operations", and "seconds" where measured, of an offline update, the base 1.
       reached: seed -> updates at the first evaluation with `SCORE`; None if there is none.
-      values: a key of `QUANTITIES` -> seed -> score.
+      values: A key of `QUANTITIES` -> seed -> score.
     """
 
     cost: dict[str, float]

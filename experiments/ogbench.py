@@ -54,7 +54,7 @@ def load(root: Path) -> dict[str, dict[str, runs.Run]]:
     """task -> method -> its run, finished or not, with at least one evaluation.
 
     Raises:
-      InputError: there is none, or one cannot be read.
+      InputError: There is none, or one cannot be read.
     """
     found: dict[str, dict[str, runs.Run]] = {}
     for path in sorted(root.glob("*/*/evaluations.csv")):

@@ -35,9 +35,9 @@ class Reach(gymnasium.Env):
     """A point on [-1, 1] and a goal; the reward is minus the distance that is left.
 
     Args:
-      bound: actions lie in [-bound, bound], in units of SPEED.
-      ends_after: the step at which an episode terminates; None: never.
-      ends_within: the distance to the goal at which it does; 0: never.
+      bound: Actions lie in [-bound, bound], in units of SPEED.
+      ends_after: The step at which an episode terminates; None: never.
+      ends_within: The distance to the goal at which it does; 0: never.
     """
 
     def __init__(self, bound: float = 1.0, ends_after: int | None = None, ends_within: float = 0.0):
@@ -128,9 +128,9 @@ def tiny(name: str, layers: int = 1, **changes) -> Recipe:
     """A row of the table, cut to a few steps of tiny networks.
 
     Args:
-      name: of the row.
-      layers: hidden ones of every network; each costs a sixth of the time that a row compiles.
-      changes: more hyper-parameters; `__` stands for the dot of a path.
+      name: Of the row.
+      layers: Hidden ones of every network; each costs a sixth of the time that a row compiles.
+      changes: More hyper-parameters; `__` stands for the dot of a path.
     """
     row = RECIPES[name]
     phases = [phase for phase in ("offline", "online") if getattr(row, phase) is not None]

@@ -40,11 +40,11 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
     what balanced replay takes online.
 
     Args:
-      algorithm: of one of them, with a policy that is Gaussian before tanh.
-      count: at least 2.
+      algorithm: Of one of them, with a policy that is Gaussian before tanh.
+      count: At least 2.
 
     Raises:
-      InputError: fewer than two, or agents of which a part of the critics learns.
+      InputError: Fewer than two, or agents of which a part of the critics learns.
     """
     if count < 2:
         raise InputError(f"agents: count is {count}; it must be at least 2")

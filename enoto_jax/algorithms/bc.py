@@ -27,7 +27,7 @@ class bc(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: a width below 1.
+          InputError: A width below 1.
         """
         check_sizes(1, self.hidden)
         net = Deterministic(spec.action_size, tuple(self.hidden), self.layer_norm, self.actor_init)

@@ -55,11 +55,11 @@ class Backup(Unit):
         """The value of the next states.
 
         Args:
-          key: for sampling actions and the target rule; or two keys, one for each.
-          policy: of the next states.
-          q_of: actions [..., B, A] -> target critics [N, ..., B].
-          reduce: the target rule.
-          temperature: of the entropy; 0 where the algorithm has none.
+          key: For sampling actions and the target rule; or two keys, one for each.
+          policy: Of the next states.
+          q_of: Actions [..., B, A] -> target critics [N, ..., B].
+          reduce: The target rule.
+          temperature: Of the entropy; 0 where the algorithm has none.
 
         Returns:
           The value, [B] or [N, B], and the critics next_q [N, B] at the action that it bootstraps
@@ -132,7 +132,7 @@ def checked(rule: TargetRule) -> Reduce:
     """The rule, refused where it does not return values [B] or [N, B] for q [N, B].
 
     Raises:
-      InputError: when it is called, or its shapes are evaluated.
+      InputError: When it is called, or its shapes are evaluated.
     """
 
     def reduce(key: Key, q: Array) -> Array:
@@ -183,14 +183,14 @@ def critic_loss(
     """Sum over critics of the batch mean of w (Q_i(s, a) - y)^2, plus the terms.
 
     Args:
-      q: the critics.
+      q: The critics.
       policy: (state, observation) -> distribution of actions.
-      rule: reduces the target critics.
-      backup: value of the next state.
-      discount: gamma.
-      exploration: gives the weights w.
-      terms: further losses.
-      streams: how the loss's key is split.
+      rule: Reduces the target critics.
+      backup: Value of the next state.
+      discount: Gamma.
+      exploration: Gives the weights w.
+      terms: Further losses.
+      streams: How the loss's key is split.
     """
     reduce = checked(rule)
 
@@ -235,13 +235,13 @@ def temporal_difference(
 
     Args:
       q_data: Q_i(s, a), [N, B].
-      y: targets, [B] or [N, B].
-      weight: of every transition, [B] or [].
-      batch: its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE). Of
+      y: Targets, [B] or [N, B].
+      weight: Of every transition, [B] or [].
+      batch: Its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE). Of
         chunks "learns" says from which; the mean stays that over B.
 
     Raises:
-      InputError: the weight has another shape.
+      InputError: The weight has another shape.
     """
     if jnp.shape(weight) not in ((), q_data.shape[1:], q_data.shape):
         raise InputError(

@@ -9,7 +9,7 @@ def check_chunk(length: int, returns: int) -> None:
     """Refuse a chunk or a return without a step, and returns of several chunks.
 
     Raises:
-      InputError: one is below 1, or both are above.
+      InputError: One is below 1, or both are above.
     """
     for name, value in {"chunk": length, "returns": returns}.items():
         check_positive(name, value)

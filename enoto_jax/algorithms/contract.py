@@ -19,15 +19,15 @@ def check(name: str, algorithm: Any, spec: Spec) -> core.TrainState:
     """Check what the loops rely on.
 
     Args:
-      name: of the algorithm's unit, for messages.
-      algorithm: what its `build` has returned.
-      spec: sizes that it was built for.
+      name: Of the algorithm's unit, for messages.
+      algorithm: What its `build` has returned.
+      spec: Sizes that it was built for.
 
     Returns:
       The shapes of its initial state.
 
     Raises:
-      InputError: it is not a `core.Algorithm`, its fields name different networks, or what it
+      InputError: It is not a `core.Algorithm`, its fields name different networks, or what it
         returns has other shapes than `core.Algorithm` says.
     """
     if not isinstance(algorithm, core.Algorithm):
@@ -92,7 +92,7 @@ def check_shape(what: str, found: Any, shape: tuple[int, ...]) -> None:
     """Refuse another shape than the one that was promised, or numbers that are no floats.
 
     Raises:
-      InputError: it says both shapes.
+      InputError: It says both shapes.
     """
     if getattr(found, "shape", None) != shape or not jnp.issubdtype(found.dtype, jnp.floating):
         kind = type(found).__name__

@@ -34,7 +34,7 @@ class pex(iql):
         """See the base class.
 
         Raises:
-          InputError: unknown actor_actions, or what iql refuses.
+          InputError: Unknown actor_actions, or what iql refuses.
         """
         check_choice("pex: actor_actions", self.actor_actions, ("composite", "batch"))
         base = super().build(spec)

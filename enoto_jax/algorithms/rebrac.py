@@ -43,12 +43,12 @@ def penalised_critic(
     transition at which the recording was cut has no next action, and no penalty.
 
     Args:
-      q: the critics.
+      q: The critics.
       policy: (state, observation) -> distribution of the next action a2.
-      rule: reduces the target critics.
-      discount: gamma.
-      exploration: gives the weights w.
-      cloning: with 0, batches need no extra "next_action" [B, A].
+      rule: Reduces the target critics.
+      discount: Gamma.
+      exploration: Gives the weights w.
+      cloning: With 0, batches need no extra "next_action" [B, A].
     """
     reduce = bellman.checked(rule)
 
@@ -85,12 +85,12 @@ def cloning_actor(
     lambda = 1 / mean_B |reduce(Q(s, pi(s)))|, a constant to the gradient.
 
     Args:
-      q: the critics.
+      q: The critics.
       actor: (its params, observation) -> action.
       reduce: (key, q [N, B]) -> value.
-      cloning: the coefficient, which falls: see `schedules.falling`.
-      steps: updates of that fall.
-      floor: share that is left of it.
+      cloning: The coefficient, which falls: see `schedules.falling`.
+      steps: Updates of that fall.
+      floor: Share that is left of it.
     """
 
     def loss(params, state, batch, key):

@@ -62,8 +62,8 @@ def with_dropout(loss: LossFn, of_critics: bool) -> LossFn:
     """A loss whose critics, targets included, drop units (DroQ); acting is without dropout.
 
     Args:
-      loss: of any network.
-      of_critics: the network that learns is the critics themselves.
+      loss: Of any network.
+      of_critics: The network that learns is the critics themselves.
     """
 
     def dropping(params, state, batch, key):

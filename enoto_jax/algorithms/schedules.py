@@ -11,10 +11,10 @@ def falling(weight: float, step: Array, steps: int | None, floor: float) -> Arra
     """weight max(floor, 1 - step / steps): the same after a resume.
 
     Args:
-      weight: at the phase's first update.
-      step: number of the update, from 0.
-      steps: updates until the weight would reach 0; None: it stays.
-      floor: the smallest share of the weight that is left.
+      weight: At the phase's first update.
+      step: Number of the update, from 0.
+      steps: Updates until the weight would reach 0; None: it stays.
+      floor: The smallest share of the weight that is left.
     """
     if steps is None:
         return jnp.float32(weight)
@@ -25,7 +25,7 @@ def check_falling(name: str, steps: int | None, floor: float) -> None:
     """Check the options of a falling weight.
 
     Raises:
-      InputError: fewer than 1 step, or a share outside 0 to 1.
+      InputError: Fewer than 1 step, or a share outside 0 to 1.
     """
     if steps is not None and steps < 1:
         raise InputError(f"{name}_decay_steps is {steps}; give 1 or more updates, or none")

@@ -87,7 +87,7 @@ class DeterministicConfig(AlgorithmConfig):
         """The critics' loss and the actor's, in the order of their steps.
 
         Args:
-          q: the critics.
+          q: The critics.
           actor: (its params, observation) -> action.
           smoothed: (state, observation) -> the target actor's action and its noise.
         """

@@ -19,11 +19,11 @@ def keep(given: str | None) -> None:
     """Keep compiled programs in a folder, unless JAX has been told of one already.
 
     Args:
-      given: the folder, or "none" to keep none; None: a folder of the user's cache. Where that
+      given: The folder, or "none" to keep none; None: a folder of the user's cache. Where that
         cannot be written, stderr says so and nothing is kept.
 
     Raises:
-      InputError: the folder that was given cannot be written.
+      InputError: The folder that was given cannot be written.
     """
     if given == NONE:
         jax.config.update("jax_enable_compilation_cache", False)

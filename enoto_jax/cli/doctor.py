@@ -45,10 +45,10 @@ class Extra(NamedTuple):
     """A package that only some commands need.
 
     Attributes:
-      name: of the package.
-      purpose: what it is for.
-      modules: what has to be importable for that.
-      mend: the command that installs it.
+      name: Of the package.
+      purpose: What it is for.
+      modules: What has to be importable for that.
+      mend: The command that installs it.
     """
 
     name: str

@@ -35,10 +35,10 @@ class Cell(NamedTuple):
     """One run.
 
     Attributes:
-      name: of its folder.
-      arguments: of `enoto train`.
-      plan: what they resolve to.
-      after: the name of the cell whose offline phase it starts from.
+      name: Of its folder.
+      arguments: Of `enoto train`.
+      plan: What they resolve to.
+      after: The name of the cell whose offline phase it starts from.
     """
 
     name: str
@@ -58,7 +58,7 @@ def read(path: str) -> None:
     """Take a YAML file's flags, but for those on the command line.
 
     Raises:
-      InputError: it cannot be read, or names no flag.
+      InputError: It cannot be read, or names no flag.
     """
     try:
         found = yaml.safe_load(Path(path).read_text())
@@ -83,10 +83,10 @@ def cells(out: Path) -> list[Cell]:
     """The runs that the flags ask for, shared offline phases first.
 
     Args:
-      out: the folder of their folders.
+      out: The folder of their folders.
 
     Raises:
-      InputError: one of them cannot run, or its folder holds another run.
+      InputError: One of them cannot run, or its folder holds another run.
     """
     rows = [cell(name, arguments) for name, arguments in _products()]
     shared: dict[str, list[Cell]] = {}

@@ -27,9 +27,9 @@ def paths_of(row: Recipe, name: str, near: bool = False) -> list[str]:
     """Paths of hyper-parameters that end in a name.
 
     Args:
-      row: whose.
-      name: the last words of a path, such as `ucb` or `exploration.ucb`.
-      near: the name may be the end of a word, as `_rate` is of `actor_rate`.
+      row: Whose.
+      name: The last words of a path, such as `ucb` or `exploration.ucb`.
+      near: The name may be the end of a word, as `_rate` is of `actor_rate`.
     """
     known = [path for path, _, _ in units.leaves(row)]
     return [p for p in known if f".{p}".endswith(name if near else f".{name}")]
@@ -47,8 +47,8 @@ def unknown_flag(name: str, arguments: Sequence[str]) -> str | None:
     """What to add to "there is no such flag" where a hyper-parameter was meant; else None.
 
     Args:
-      name: of the flag.
-      arguments: all that were given; the method is among them.
+      name: Of the flag.
+      arguments: All that were given; the method is among them.
     """
     given = [x.partition("=")[2] for x in arguments if x.startswith("--method=")]
     row = recipe(given[-1] if given and given[-1] in RECIPES else "enoto_cql")
@@ -65,7 +65,7 @@ def check_path(flag: str, row: Recipe, path: str, method: str) -> None:
     """Refuse a flag whose hyper-parameter the method does not have.
 
     Raises:
-      InputError: it says why the method has none.
+      InputError: It says why the method has none.
     """
     known = {p for p, _, _ in units.leaves(row)}
     if {path, f"offline.{path}", f"online.{path}"} & known:
@@ -96,14 +96,14 @@ def explain(row: Recipe, path: str) -> tuple[str, list[str]]:
     """What a hyper-parameter is, or the list of those that a name may mean.
 
     Args:
-      row: whose.
-      path: whole, or its last words.
+      row: Whose.
+      path: Whole, or its last words.
 
     Returns:
       The text, and the path that it explains, alone in a list; an empty list if several are listed.
 
     Raises:
-      InputError: there is none; the nearest are listed.
+      InputError: There is none; the nearest are listed.
     """
     known = {p: value for p, value, _ in units.leaves(row)}
     found = [path] if path in known else paths_of(row, path)

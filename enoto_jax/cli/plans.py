@@ -29,22 +29,22 @@ class Plan(NamedTuple):
     """Everything a run is determined by.
 
     Attributes:
-      method: a name of the table.
-      recipe: the method with every flag applied.
-      source: the data set.
+      method: A name of the table.
+      recipe: The method with every flag applied.
+      source: The data set.
       env_id: Gymnasium id, or another text that `env_choice` reads; None: no simulator.
-      seeds: their numbers.
-      eval_episodes: per evaluation and seed.
-      final_episodes: the same on both sides of the hand-over and at the end.
-      restore: the run to start from, or None.
-      log: dashboards.
-      keep: newest checkpoints that are kept.
-      eval_processes: that step the environments of an evaluation.
+      seeds: Their numbers.
+      eval_episodes: Per evaluation and seed.
+      final_episodes: The same on both sides of the hand-over and at the end.
+      restore: The run to start from, or None.
+      log: Dashboards.
+      keep: Newest checkpoints that are kept.
+      eval_processes: That step the environments of an evaluation.
       task_given: --task as it was given.
-      arguments: all that were given; for config.json.
-      chosen: the budget that was chosen because none was given, or None.
-      eval_max_steps: after so many an evaluation episode is cut; None: its own time limit.
-      plugins: modules of one's own that are imported.
+      arguments: All that were given; for config.json.
+      chosen: The budget that was chosen because none was given, or None.
+      eval_max_steps: After so many an evaluation episode is cut; None: its own time limit.
+      plugins: Modules of one's own that are imported.
       action_bounds: --action_low and --action_high as they were given.
     """
 
@@ -71,12 +71,12 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
     """The plan that the flags describe.
 
     Args:
-      given: the flags of `enoto train`, parsed.
+      given: The flags of `enoto train`, parsed.
       paths: flag -> path of the recipe that it is short for.
-      arguments: what they were parsed from; for config.json.
+      arguments: What they were parsed from; for config.json.
 
     Raises:
-      InputError: something does not fit; nothing has been written.
+      InputError: Something does not fit; nothing has been written.
     """
     name, chosen, saved = given.budget, None, {}
     if given.config:
@@ -184,7 +184,7 @@ def with_settings(row: Recipe, texts: Sequence[str]) -> Recipe:
     """The recipe with what --set says, each path=value.
 
     Raises:
-      InputError: no path=value, an unknown path, or a value that does not fit it.
+      InputError: No path=value, an unknown path, or a value that does not fit it.
     """
     for text in texts:
         path, equals, value = (part.strip() for part in text.partition("="))
@@ -214,7 +214,7 @@ def _check_restore(folder: Path, row: Recipe, method: str, spec: Spec) -> None:
     """Refuse a run that this method cannot start from.
 
     Raises:
-      InputError: it is no run, or was trained by an algorithm with other networks.
+      InputError: It is no run, or was trained by an algorithm with other networks.
     """
     if row.offline is None:
         raise InputError(f"--restore: {method} starts from scratch and restores nothing")

@@ -38,14 +38,14 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
     """Search, or go on with the search of this folder; `<out>/search.csv` has a row per run.
 
     Args:
-      path: of the YAML file.
-      out: the folder of the runs' folders, and of Tune's own, `tune`.
-      start_ray: connects.
+      path: Of the YAML file.
+      out: The folder of the runs' folders, and of Tune's own, `tune`.
+      start_ray: Connects.
 
     Raises:
-      InputError: the file, a distribution or a path is none.
-      RunError: runs failed.
-      Stopped: by a signal; the same command goes on.
+      InputError: The file, a distribution or a path is none.
+      RunError: Runs failed.
+      Stopped: By a signal; the same command goes on.
     """
     (task,) = grid.tasks()
     given = (*([f"--method={FLAGS.method}"] if FLAGS.method else []),)
@@ -101,7 +101,7 @@ def read(path: str, tune: Any) -> tuple[int, dict[str, Any]]:
     """How many runs, and a distribution for each name.
 
     Raises:
-      InputError: the file does not say so.
+      InputError: The file does not say so.
     """
     try:
         found = yaml.safe_load(Path(path).read_text())

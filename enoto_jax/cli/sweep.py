@@ -95,7 +95,7 @@ def load_ray() -> Any:
     """Ray's module.
 
     Raises:
-      InputError: it is not installed.
+      InputError: It is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -109,8 +109,8 @@ def start_ray() -> Any:
     """Ray's module, connected.
 
     Raises:
-      InputError: it is not installed, or there is no cluster at --ray_address.
-      RunError: it does not start.
+      InputError: It is not installed, or there is no cluster at --ray_address.
+      RunError: It does not start.
     """
     ray = load_ray()
     if ray.is_initialized():
@@ -132,9 +132,9 @@ class Sweep:
     """Runs of a grid on Ray.
 
     Args:
-      cells: each after those that it depends on.
-      out: the folder of their folders.
-      work: what a worker does.
+      cells: Each after those that it depends on.
+      out: The folder of their folders.
+      work: What a worker does.
     """
 
     def __init__(

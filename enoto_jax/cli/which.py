@@ -13,8 +13,8 @@ class Which(flags.EnumFlag):
     """One of the kinds of checkpoints, which may be given by its old name.
 
     Args:
-      about: the flag's help.
-      kinds: those that the command takes; the first is the default.
+      about: The flag's help.
+      kinds: Those that the command takes; the first is the default.
     """
 
     def __init__(self, about: str, kinds: Sequence[str] = policies.KINDS):

@@ -31,14 +31,14 @@ def run_cell(
     """Train, or go on with, one cell; the exit code.
 
     Args:
-      arguments: of `enoto train`, without --out.
-      folder: the run's; `attempts.csv` and `log.txt` in it tell how it went.
-      token: what the sweep has written into its folder, which must be this node's folder too.
-      gpus: this run's part of a GPU.
-      after: exit code of the run that it waited for; unless 0 it does not begin.
+      arguments: Of `enoto train`, without --out.
+      folder: The run's; `attempts.csv` and `log.txt` in it tell how it went.
+      token: What the sweep has written into its folder, which must be this node's folder too.
+      gpus: This run's part of a GPU.
+      after: Exit code of the run that it waited for; unless 0 it does not begin.
 
     Raises:
-      Failed: exit code 1.
+      Failed: Exit code 1.
     """
     if after != command.DONE:
         return after

@@ -33,7 +33,7 @@ def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with types and shapes, by key; at most one problem per key.
 
     Args:
-        arrays: anything with `shape` and `dtype`, by a name of `words.MEANING`.
+      arrays: Anything with `shape` and `dtype`, by a name of `words.MEANING`.
     """
     problems = {}
     meaning = {key: MEANING[key] for key in arrays}
@@ -81,14 +81,14 @@ def clean(
     """Read and check the values: float32 `[N, size]` and `[N]`, flags as bool `[N]`.
 
     Args:
-        arrays: arrays without `layout_problems`; files' own arrays are read one at a time.
-        where: the file or data set, for messages.
-        bounds: lowest and highest action that the data were recorded with; they become -1 and 1.
-        words: names that the arrays were given under, for messages.
+      arrays: Arrays without `layout_problems`; files' own arrays are read one at a time.
+      where: The file or data set, for messages.
+      bounds: Lowest and highest action that the data were recorded with; they become -1 and 1.
+      words: Names that the arrays were given under, for messages.
 
     Raises:
-        InputError: for values that are not finite, flags that are not 0 or 1, and actions outside
-            [-1, 1], naming the array and its first bad row.
+      InputError: For values that are not finite, flags that are not 0 or 1, and actions outside
+        [-1, 1], naming the array and its first bad row.
     """
     result = {}
     for key, array in arrays.items():
@@ -123,9 +123,9 @@ def value_problem(values: np.ndarray, key: str, bounds: Bounds | None = None) ->
     """What makes the values unusable, naming the first bad row.
 
     Args:
-        values: of `values_of`.
-        key: its name in D4RL's layout.
-        bounds: as in `clean`; the actions must lie within.
+      values: Of `values_of`.
+      key: Its name in D4RL's layout.
+      bounds: As in `clean`; the actions must lie within.
     """
     if key in FLAGS:
         bad = (values != 0) & (values != 1)
@@ -172,13 +172,13 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
     """Lowest and highest action, each float64 [A].
 
     Args:
-        low: a number, or one per action, also as text with commas.
-        high: likewise, above `low`.
-        size: A.
-        where: the data set, for messages.
+      low: A number, or one per action, also as text with commas.
+      high: Likewise, above `low`.
+      size: A.
+      where: The data set, for messages.
 
     Raises:
-        InputError: they are no such numbers, or only one of the two is given.
+      InputError: They are no such numbers, or only one of the two is given.
     """
     try:
         texts = (bound.split(",") if isinstance(bound, str) else bound for bound in (low, high))

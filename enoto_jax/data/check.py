@@ -60,15 +60,15 @@ def inspect(
     """Read one data set and find all that is wrong with it.
 
     Args:
-        task: as `load_source` takes it, but one data set alone; "" for the one in the package.
-        env_id: Gymnasium id that its sizes and actions are compared with; default: the data set's
-            own, if that can be made here.
-        download: as `load_source`; likewise `action_low` and `action_high`.
-        action_low: lowest action that the data were recorded with.
-        action_high: highest one.
+      task: As `load_source` takes it, but one data set alone; "" for the one in the package.
+      env_id: Gymnasium id that its sizes and actions are compared with; default: the data set's
+        own, if that can be made here.
+      download: As `load_source`; likewise `action_low` and `action_high`.
+      action_low: Lowest action that the data were recorded with.
+      action_high: Highest one.
 
     Raises:
-        InputError: if there is no such data set.
+      InputError: If there is no such data set.
     """
     place = locate(task, download=download)
     errors: list[str] = []
@@ -135,8 +135,8 @@ def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Fin
     """All that can be said of flat arrays that may be unusable, however many of them are bad.
 
     Args:
-        arrays: by key, as far as there are any; `[N, ...]`, unchecked.
-        limit: the task's time limit, None if unknown.
+      arrays: By key, as far as there are any; `[N, ...]`, unchecked.
+      limit: The task's time limit, None if unknown.
     """
     yield from (Finding(False, text) for text in notes.on_arrays(arrays))
     if not {"observations", "terminals"} <= set(arrays) or arrays["observations"].ndim != 2:
@@ -179,9 +179,9 @@ def env_findings(
     """Whether the environment can be made, has the sizes of the data, and which units they are in.
 
     Args:
-        source: the data set.
-        env_id: Gymnasium id; None for the data set's own.
-        actions: [N, A], where they could be read.
+      source: The data set.
+      env_id: Gymnasium id; None for the data set's own.
+      actions: [N, A], where they could be read.
     """
     if env_id == "none":
         return

@@ -16,7 +16,7 @@ def needed(where: object) -> Any:
     """The pyarrow package, with what reads either kind of file.
 
     Raises:
-        InputError: it is not installed.
+      InputError: It is not installed.
     """
     try:
         import pyarrow
@@ -54,13 +54,13 @@ def read(path: Path, keys: Sequence[str], width: int | None = None) -> np.ndarra
     """One column of a file, `[N]` where the width is 0, else `[N, width]`, in its own type.
 
     Args:
-        path: the file.
-        keys: name of the column, and of the fields within, where columns lie in columns.
-        width: of its vectors, a number per row being a vector of width 1; default: its type's.
+      path: The file.
+      keys: Name of the column, and of the fields within, where columns lie in columns.
+      width: Of its vectors, a number per row being a vector of width 1; default: its type's.
 
     Raises:
-        InputError: there is no such column, or it holds something else, or other rows than the file
-            claims to have.
+      InputError: There is no such column, or it holds something else, or other rows than the file
+        claims to have.
     """
     pyarrow = needed(path)
     if path.suffix == ".parquet":

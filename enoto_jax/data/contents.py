@@ -17,9 +17,9 @@ def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None =
     """What a run says of its data before it trains: size, episodes, rewards, and every note.
 
     Args:
-        source: where the data come from.
-        dataset: what its `load` gave.
-        bounds: lowest and highest action of the environment itself, each [A], if there is one.
+      source: Where the data come from.
+      dataset: What its `load` gave.
+      bounds: Lowest and highest action of the environment itself, each [A], if there is one.
     """
     reward = dataset.transitions.reward
     lines = [

@@ -57,11 +57,11 @@ def resolve(task: str, *, download: bool = True) -> Path:
     """The verified file of a D4RL id, fetched if it is not in the cache.
 
     Args:
-        task: such as `hopper-medium-v2`.
-        download: whether it may be fetched.
+      task: Such as `hopper-medium-v2`.
+      download: Whether it may be fetched.
 
     Raises:
-        InputError: if the id is unknown, the file cannot be had, or it is not the right one.
+      InputError: If the id is unknown, the file cannot be had, or it is not the right one.
     """
     if task not in catalogue():
         near = difflib.get_close_matches(task.lower(), catalogue(), n=3, cutoff=0.5)

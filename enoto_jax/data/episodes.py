@@ -31,14 +31,14 @@ def survey(
     """Check the shape of every array of every episode; read no numbers.
 
     Args:
-        file: it has a group for each of the names.
-        names: the episodes, in order.
-        leaves: data set below each group -> width, with `rewards` among them.
-        path: the file's.
-        longer: leaves with one row more than steps.
+      file: It has a group for each of the names.
+      names: The episodes, in order.
+      leaves: Data set below each group -> width, with `rewards` among them.
+      path: The file's.
+      longer: Leaves with one row more than steps.
 
     Returns:
-        The episodes that have steps, as in `Layout`; and what is wrong, by leaf.
+      The episodes that have steps, as in `Layout`; and what is wrong, by leaf.
     """
     found: list[tuple[str, int]] = []
     problems: dict[str, str] = {}
@@ -63,7 +63,7 @@ def below(group: h5py.Group, prefix: str = "") -> Iterator[str]:
     """The paths of all arrays below a group.
 
     Raises:
-        InputError: a name in it is not printable text, or a link.
+      InputError: A name in it is not printable text, or a link.
     """
     files.check_names(group, group.file.filename)
     for key in group:

@@ -90,7 +90,7 @@ def peek(opened: Opener, path: Path) -> Header:
     """Read and check a file's keys, types and shapes, but none of its numbers.
 
     Raises:
-        InputError: if the file is missing, damaged, not in the layout, or larger than memory.
+      InputError: If the file is missing, damaged, not in the layout, or larger than memory.
     """
     with opened(path) as file:
         _refuse(file, path)
@@ -109,12 +109,12 @@ def read(opened: Opener, path: Path, bounds: flat.Bounds | None = None) -> Conte
     """Read a file's arrays, checked: float32 and bool, by key, rewards and flags `[N]`.
 
     Args:
-        opened: what opens it.
-        path: where it is.
-        bounds: of the recorded actions, see `arrays.clean`.
+      opened: What opens it.
+      path: Where it is.
+      bounds: Of the recorded actions, see `arrays.clean`.
 
     Raises:
-        InputError: as `peek`, and for numbers that cannot be used (see `arrays.clean`).
+      InputError: As `peek`, and for numbers that cannot be used (see `arrays.clean`).
     """
     with opened(path) as file:
         _refuse(file, path)
@@ -150,11 +150,11 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
     """What a file of JSON says of a data set.
 
     Args:
-        path: where it is.
-        missing: what to do where it is not.
+      path: Where it is.
+      missing: What to do where it is not.
 
     Raises:
-        InputError: it is not there, or holds something else.
+      InputError: It is not there, or holds something else.
     """
     with guarded(path):
         if not path.is_file():
@@ -172,7 +172,7 @@ def open_hdf5(path: Path) -> h5py.File:
     default, and 32 MB of what it knows of the groups of Minari's episodes.
 
     Raises:
-        OSError: as h5py does, and for damage that libhdf5 would not return from.
+      OSError: As h5py does, and for damage that libhdf5 would not return from.
     """
     file = h5py.File(path, rdcc_nbytes=_CACHE // 4)
     try:
@@ -246,7 +246,7 @@ def check_names(names: Iterable[Any], where: object) -> None:
     """Refuse names that are no printable text: a message that lists them would garble a terminal.
 
     Raises:
-        InputError: there is one.
+      InputError: There is one.
     """
     for name in names:
         if not (isinstance(name, str) and name.isprintable()):
@@ -260,7 +260,7 @@ def find(group: h5py.Group, path: str) -> Any:
     """The array or group at a path below a group, None where there is none.
 
     Raises:
-        InputError: there is a link in its place, which can lead to any file of the machine.
+      InputError: There is a link in its place, which can lead to any file of the machine.
     """
     for name in path.encode().split(b"/"):
         links = group.id.links

@@ -32,7 +32,7 @@ class Frames:
         """Those of a folder.
 
         Raises:
-            InputError: pyarrow is missing, or the folder is of another version or incomplete.
+          InputError: Pyarrow is missing, or the folder is of another version or incomplete.
         """
         columns.needed(folder)
         info = files.read_json(folder / "meta" / "info.json", "give the folder that has it")

@@ -25,17 +25,17 @@ def load_source(
     """Find a data set. Its numbers are read later, by the source's `load`.
 
     Args:
-        task: a D4RL id (`hopper-medium-v2`); `minari:` and a Minari id; `ogbench:` and the id of
-            an OGBench single task (a folder may precede it); the path of an `.hdf5`, `.h5` or
-            `.npz` file in D4RL's layout, or of a robomimic HDF5 file; a LeRobot folder (after
-            `demonstrations:` if it has no rewards and every episode is a success); several of
-            these joined by `+`; or None for the bundled data set.
-        download: whether a missing D4RL or Minari data set may be downloaded.
-        action_low: lowest action that the data were recorded with, see `scaled`.
-        action_high: highest one.
+      task: A D4RL id (`hopper-medium-v2`); `minari:` and a Minari id; `ogbench:` and the id of
+        an OGBench single task (a folder may precede it); the path of an `.hdf5`, `.h5` or
+        `.npz` file in D4RL's layout, or of a robomimic HDF5 file; a LeRobot folder (after
+        `demonstrations:` if it has no rewards and every episode is a success); several of
+        these joined by `+`; or None for the bundled data set.
+      download: Whether a missing D4RL or Minari data set may be downloaded.
+      action_low: Lowest action that the data were recorded with, see `scaled`.
+      action_high: Highest one.
 
     Raises:
-        InputError: if the id is unknown, or the file is missing or unusable.
+      InputError: If the id is unknown, or the file is missing or unusable.
     """
     sources = [from_place(locate(part, download=download)) for part in split(task)]
     source = sources[0] if len(sources) == 1 else concatenate(sources)
@@ -48,15 +48,15 @@ def load_data(
     """Read a data set: `load_source(task).load()`.
 
     Args:
-        task: as in `load_source`; the bundled data set by default.
-        action_low: lowest action that the data were recorded with, see `scaled`.
-        action_high: highest one.
+      task: As in `load_source`; the bundled data set by default.
+      action_low: Lowest action that the data were recorded with, see `scaled`.
+      action_high: Highest one.
 
     Returns:
-        Transitions [M, ...] as NumPy arrays, with episode ends, lengths and returns [E].
+      Transitions [M, ...] as NumPy arrays, with episode ends, lengths and returns [E].
 
     Raises:
-        InputError: the id is unknown, or the file or its numbers cannot be used.
+      InputError: The id is unknown, or the file or its numbers cannot be used.
     """
     return load_source(task, action_low=action_low, action_high=action_high).load()
 
@@ -80,7 +80,7 @@ def from_env(env_id: str, spec: Spec) -> Source:
     """A task without data, for rows that train online only.
 
     Args:
-        env_id: Gymnasium id; its name in results, and the key to D4RL's reference returns.
-        spec: its sizes.
+      env_id: Gymnasium id; its name in results, and the key to D4RL's reference returns.
+      spec: Its sizes.
     """
     return described(env_id, spec, {}, env_id, env_id)

@@ -34,25 +34,25 @@ def from_arrays(
     """Make a source of arrays in memory; they are checked and copied at once.
 
     Args:
-        observations: [N, D], one row per step, one episode after another.
-        actions: [N, A] in [-1, 1], or between `action_low` and `action_high`.
-        rewards: [N].
-        terminals: [N], 1 where the task ended (no bootstrap).
-        timeouts: [N], 1 where a time limit cut the episode; without it, see `to_transitions`.
-        next_observations: [N, D], the true successors; without it, the next row's observation.
-        name: of the data set, in results.
-        env_id: Gymnasium id to evaluate in.
-        reference: returns of a random and of an expert policy, for scores; default: D4RL's, if
-            `env_id` is one of D4RL's environments.
-        action_low: lowest action that the data were recorded with, a number or [A], or "env" for
-            that of `env_id`; likewise `action_high`. Default: the actions are in [-1, 1].
-        action_high: highest one.
-        **others: the same arrays under names of other libraries (`obs`, `next_obs`, `truncations`,
-            `episode_terminals`, `masks`, ..., see `data.words`); arrays with other names are not
-            read and are listed in the source's `unread`.
+      observations: [N, D], one row per step, one episode after another.
+      actions: [N, A] in [-1, 1], or between `action_low` and `action_high`.
+      rewards: [N].
+      terminals: [N], 1 where the task ended (no bootstrap).
+      timeouts: [N], 1 where a time limit cut the episode; without it, see `to_transitions`.
+      next_observations: [N, D], the true successors; without it, the next row's observation.
+      name: Of the data set, in results.
+      env_id: Gymnasium id to evaluate in.
+      reference: Returns of a random and of an expert policy, for scores; default: D4RL's, if
+        `env_id` is one of D4RL's environments.
+      action_low: Lowest action that the data were recorded with, a number or [A], or "env" for
+        that of `env_id`; likewise `action_high`. Default: the actions are in [-1, 1].
+      action_high: Highest one.
+      **others: The same arrays under names of other libraries (`obs`, `next_obs`, `truncations`,
+        `episode_terminals`, `masks`, ..., see `data.words`); arrays with other names are not
+        read and are listed in the source's `unread`.
 
     Raises:
-        InputError: if the arrays cannot be used, or contradict each other.
+      InputError: If the arrays cannot be used, or contradict each other.
     """
     _check_words(name, env_id, reference)
     given: Mapping[str, Any] = {
@@ -88,7 +88,7 @@ def _check_words(name: Any, env_id: Any, reference: Any) -> None:
     """Refuse a name, an environment or reference returns of another kind than `from_arrays` takes.
 
     Raises:
-        InputError: it says which.
+      InputError: It says which.
     """
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise InputError(f"name: {name!r}; give the data set a name in one line of text")

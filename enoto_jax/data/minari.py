@@ -55,11 +55,11 @@ def resolve(dataset_id: str, *, download: bool = True) -> Path:
     """The folder of a data set's files, fetched by the minari package if it is not there.
 
     Args:
-        dataset_id: such as `mujoco/hopper/medium-v0`.
-        download: whether it may be fetched.
+      dataset_id: Such as `mujoco/hopper/medium-v0`.
+      download: Whether it may be fetched.
 
     Raises:
-        InputError: if that is no id, or the data set is not there and cannot be fetched.
+      InputError: If that is no id, or the data set is not there and cannot be fetched.
     """
     if not _ID.fullmatch(dataset_id):
         raise InputError(

@@ -75,10 +75,10 @@ def survey(
     """Check names and types of every episode; read no numbers.
 
     Args:
-        files: of a data set.
-        total: how many episodes its metadata say that there are, None if they do not.
-        space: the space of observations, as in the metadata.
-        keys: those of a dictionary that are observed, None for all.
+      files: Of a data set.
+      total: How many episodes its metadata say that there are, None if they do not.
+      space: The space of observations, as in the metadata.
+      keys: Those of a dictionary that are observed, None for all.
     """
     names, none = files.names(), Layout([], {}, [])
     if not names or total not in (None, len(names)):

@@ -30,7 +30,7 @@ def lost_precision(arrays: Mapping[str, Any]) -> Iterator[str]:
     """Columns whose different numbers become equal in float32, such as times since 1970.
 
     Args:
-        arrays: by D4RL's name, as they are stored.
+      arrays: By D4RL's name, as they are stored.
     """
     for key in ("observations", "actions", "rewards"):
         if key in arrays and _stored(arrays[key]).itemsize > 4:
@@ -59,7 +59,7 @@ def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     """Rows with two ends, and ends that only the next observations tell.
 
     Args:
-        arrays: as `arrays.clean` returns them.
+      arrays: As `arrays.clean` returns them.
     """
     ends = arrays["terminals"]
     if "timeouts" in arrays:
@@ -122,8 +122,8 @@ def on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]
     """Terminals that look like time-outs, ends that are not marked, runs of terminal rows.
 
     Args:
-        transitions: `[M, ...]`, as `succession.to_transitions` returns them.
-        limit: the task's time limit, None if unknown.
+      transitions: `[M, ...]`, as `succession.to_transitions` returns them.
+      limit: The task's time limit, None if unknown.
     """
     ends = np.flatnonzero(transitions.terminated | transitions.truncated)
     lengths, terminated = np.diff(ends, prepend=-1), transitions.terminated[ends]
@@ -208,9 +208,9 @@ class ActionUnits(NamedTuple):
     """In whose units actions are.
 
     Attributes:
-        scaled: whether they lie in [-1, 1], as the package needs them.
-        environments: whether they lie within the environment's own bounds, and those fit better.
-        note: what to say to the user, "" for nothing.
+      scaled: Whether they lie in [-1, 1], as the package needs them.
+      environments: Whether they lie within the environment's own bounds, and those fit better.
+      note: What to say to the user, "" for nothing.
     """
 
     scaled: bool
@@ -222,9 +222,9 @@ def action_units(dataset: Any, low: Any, high: Any) -> ActionUnits:
     """Tell the environment's own units from [-1, 1].
 
     Args:
-        dataset: a `Dataset`, or actions [N, A].
-        low: lowest action of the environment itself, [A] or a number; likewise `high`.
-        high: highest action.
+      dataset: A `Dataset`, or actions [N, A].
+      low: Lowest action of the environment itself, [A] or a number; likewise `high`.
+      high: Highest action.
     """
     actions = dataset if isinstance(dataset, np.ndarray) else dataset.transitions.action
     low, high = (np.broadcast_to(np.float64(x), actions.shape[1:]) for x in (low, high))

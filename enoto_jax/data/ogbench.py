@@ -42,13 +42,13 @@ class Task(NamedTuple):
     """One task of an environment.
 
     Attributes:
-      environment: such as pointmaze-medium.
+      environment: Such as pointmaze-medium.
       number: 1 to 5.
-      limit: steps of an episode.
-      numbers: of a maze x, y and the tolerance; of cubes each one's x, y, z; of the scene also the
+      limit: Steps of an episode.
+      numbers: Of a maze x, y and the tolerance; of cubes each one's x, y, z; of the scene also the
         drawer's and the window's place.
-      buttons: states that the buttons are to have.
-      sparse: the reward is -1 until all subtasks are done.
+      buttons: States that the buttons are to have.
+      sparse: The reward is -1 until all subtasks are done.
     """
 
     environment: str
@@ -96,10 +96,10 @@ def resolve(text: str) -> Found:
     """The file of an id, in `root` or in the folder that stands before the id.
 
     Args:
-        text: such as `pointmaze-medium-navigate-singletask-task1-v0`.
+      text: Such as `pointmaze-medium-navigate-singletask-task1-v0`.
 
     Raises:
-        InputError: it is no id of a single task, or its file is not there.
+      InputError: It is no id of a single task, or its file is not there.
     """
     path = Path(os.path.expanduser(text))
     folder = root() if path.name == text else path.parent
@@ -260,9 +260,9 @@ def subtasks(
     """Which of a task's n subtasks are done in the simulator's states: bool `[M, n]`.
 
     Args:
-        task: one of `tasks`.
-        qpos: `[M, ...]`; not needed for puzzles.
-        button_states: `[M, buttons]`, where there are buttons.
+      task: One of `tasks`.
+      qpos: `[M, ...]`; not needed for puzzles.
+      button_states: `[M, buttons]`, where there are buttons.
     """
     if "maze" in task.environment or "soccer" in task.environment:
         *goal, tolerance = task.numbers

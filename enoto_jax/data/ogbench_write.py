@@ -25,15 +25,15 @@ def record(
     with the next episode.
 
     Args:
-      name: of `envs.ogbench_recordings.RECIPES`.
-      folder: where the files go.
-      episodes: of the training file.
-      validation: episodes of the validation file.
-      seed: of all random numbers.
-      say: is told of every file.
+      name: Of `envs.ogbench_recordings.RECIPES`.
+      folder: Where the files go.
+      episodes: Of the training file.
+      validation: Episodes of the validation file.
+      seed: Of all random numbers.
+      say: Is told of every file.
 
     Raises:
-      InputError: no such recipe, or the package is not installed.
+      InputError: No such recipe, or the package is not installed.
     """
     recorder = Recorder(name, seed)
     for stem, first, count in ((name, 0, episodes), (f"{name}-val", VALIDATION, validation)):

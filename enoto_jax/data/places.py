@@ -26,7 +26,7 @@ def split(task: str | os.PathLike | None) -> list[str]:
     """The data sets that a task names: `a.hdf5+b.hdf5` is two, unless a file has that very name.
 
     Raises:
-        InputError: the task, or one of several, is empty, as an unset variable of a shell is.
+      InputError: The task, or one of several, is empty, as an unset variable of a shell is.
     """
     if task is None:
         return [""]

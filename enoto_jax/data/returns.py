@@ -21,17 +21,17 @@ def returns_to_go(
     be positive. The last transition of all is an end, marked or not.
 
     Args:
-        transitions: `[M, ...]`, episodes one after the other, each ended by a terminated or
-            truncated transition; rewards as the critics are trained on, so already transformed.
-        discount: in [0, 1]; below 1 with `sparse`.
-        sparse: the reward of a step without success. An episode that has no other reward would go
-            on without success: all its returns are `sparse / (1 - discount)`. None: no such rule.
+      transitions: `[M, ...]`, episodes one after the other, each ended by a terminated or
+        truncated transition; rewards as the critics are trained on, so already transformed.
+      discount: In [0, 1]; below 1 with `sparse`.
+      sparse: The reward of a step without success. An episode that has no other reward would go
+        on without success: all its returns are `sparse / (1 - discount)`. None: no such rule.
 
     Returns:
-        float32 `[M]`.
+      float32 `[M]`.
 
     Raises:
-        InputError: if the discount is out of range.
+      InputError: If the discount is out of range.
     """
     if not 0.0 <= discount <= 1.0 or (sparse is not None and discount == 1.0):
         limit = "below 1 with a sparse reward" if discount == 1.0 else "between 0 and 1"
@@ -59,7 +59,7 @@ def next_actions(transitions: Transition) -> np.ndarray:
     the data do not go on.
 
     Args:
-        transitions: `[M, ...]`, episodes one after the other.
+      transitions: `[M, ...]`, episodes one after the other.
     """
     end = np.asarray(transitions.terminated) | np.asarray(transitions.truncated)
     following = np.roll(np.asarray(transitions.action, np.float32), -1, axis=0)
@@ -74,7 +74,7 @@ def ends(transitions: Transition) -> np.ndarray:
     there the row after tells.
 
     Args:
-        transitions: `[M, ...]`, episodes one after the other.
+      transitions: `[M, ...]`, episodes one after the other.
     """
     breaking = breaks(transitions.observation, transitions.next_observation)
     over = transitions.truncated | (transitions.terminated & breaking)

@@ -52,14 +52,14 @@ def family_of(name: str, spec: Spec) -> Family | None:
     """Find the family that a task id, a file's stem or an environment id belongs to.
 
     Args:
-        name: such as `hopper-medium-v2`, `walker_mixed`, `HalfCheetah-v4`,
-            `enoto/Hopper-d4rl-v0`. gymnasium-robotics' AntMaze (`AntMaze_UMaze-v5`) is another task
-            than D4RL's: it goes on at the goal.
-        spec: sizes of the data; a name alone is not believed (an `ant-...` file with 27 numbers an
-            observation is not D4RL's ant).
+      name: Such as `hopper-medium-v2`, `walker_mixed`, `HalfCheetah-v4`,
+        `enoto/Hopper-d4rl-v0`. gymnasium-robotics' AntMaze (`AntMaze_UMaze-v5`) is another task
+        than D4RL's: it goes on at the goal.
+      spec: Sizes of the data; a name alone is not believed (an `ant-...` file with 27 numbers an
+        observation is not D4RL's ant).
 
     Returns:
-        The family, or None when the name or the sizes fit none.
+      The family, or None when the name or the sizes fit none.
     """
     if name.startswith("AntMaze_"):
         return None
@@ -74,11 +74,11 @@ def normalised_score(returns, reference: tuple[float, float]) -> np.ndarray:
     """D4RL's normalised score, 100 * (return - random) / (expert - random).
 
     Args:
-        returns: undiscounted sums of the environment's own rewards, any shape.
-        reference: mean return of the random and of the expert policy.
+      returns: Undiscounted sums of the environment's own rewards, any shape.
+      reference: Mean return of the random and of the expert policy.
 
     Returns:
-        Scores of the same shape: 0 is random, 100 is the expert.
+      Scores of the same shape: 0 is random, 100 is the expert.
     """
     random, expert = reference
     return 100.0 * (np.asarray(returns, np.float64) - random) / (expert - random)

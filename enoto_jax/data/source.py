@@ -75,7 +75,7 @@ class Source:
         """Read and check the data, once.
 
         Raises:
-            InputError: if the file or its numbers cannot be used.
+          InputError: If the file or its numbers cannot be used.
         """
         return self._dataset
 
@@ -90,7 +90,7 @@ class Source:
         The data set is read for them where `load` has not, and not kept.
 
         Raises:
-            InputError: as `load` does.
+          InputError: As `load` does.
         """
         if self.read is None and not self.parts:
             return None
@@ -128,7 +128,7 @@ class Source:
         """100 * (return - random) / (expert - random), or the return where no reference exists.
 
         Args:
-            returns: undiscounted returns in the environment's own rewards, any shape.
+          returns: Undiscounted returns in the environment's own rewards, any shape.
         """
         if self.reference is None:
             return np.asarray(returns, np.float64)
@@ -145,13 +145,13 @@ def scaled(source: Source, low: Any, high: Any) -> Source:
     """The source with its actions scaled to [-1, 1] from the bounds that they were recorded with.
 
     Args:
-        source: its actions are not scaled yet.
-        low: lowest action, a number or [A], also as text (`-2` or `-2,-1`); or ENVIRONMENT ("env")
-            for the bounds of `source.env_id`.
-        high: highest action, likewise. Where both are None, the source is returned as it is.
+      source: Its actions are not scaled yet.
+      low: Lowest action, a number or [A], also as text (`-2` or `-2,-1`); or ENVIRONMENT ("env")
+        for the bounds of `source.env_id`.
+      high: Highest action, likewise. Where both are None, the source is returned as it is.
 
     Raises:
-        InputError: the bounds make no sense, or the actions are scaled already.
+      InputError: The bounds make no sense, or the actions are scaled already.
     """
     if low is None and high is None:
         return source
@@ -180,7 +180,7 @@ def concatenate(sources: Sequence[Source]) -> Source:
     """Make one source of several, in their order, as medium-expert is medium and then expert.
 
     Raises:
-        InputError: if they are of different tasks: sizes, environments or reference returns differ.
+      InputError: If they are of different tasks: sizes, environments or reference returns differ.
     """
     if not isinstance(sources, list | tuple) or not all(isinstance(s, Source) for s in sources):
         raise InputError("concatenate: give a list of sources, such as [load_source(path), ...]")

@@ -37,16 +37,16 @@ def to_transitions(
     literature include these transitions; the v2 files are the corrected ones.
 
     Args:
-        arrays: what `arrays.clean` returned; those that may be written are, and belong to the
-            result.
-        max_episode_steps: the time limit used for counting, None for no limit.
-        where: the file or data set, for messages.
+      arrays: What `arrays.clean` returned; those that may be written are, and belong to the
+        result.
+      max_episode_steps: The time limit used for counting, None for no limit.
+      where: The file or data set, for messages.
 
     Returns:
-        Transitions `[M, ...]`, M <= N, in the order of the rows.
+      Transitions `[M, ...]`, M <= N, in the order of the rows.
 
     Raises:
-        InputError: when no transition is left.
+      InputError: When no transition is left.
     """
     observation, terminated = arrays["observations"], arrays["terminals"]
     following = arrays.get("next_observations")

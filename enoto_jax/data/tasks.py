@@ -26,8 +26,8 @@ def completed(source: Source, env_id: str | None) -> Source:
     the environment. Arguments of the data's own environment are not another one's.
 
     Args:
-        source: from a file, an id, or arrays.
-        env_id: Gymnasium id; None and "none" change nothing.
+      source: From a file, an id, or arrays.
+      env_id: Gymnasium id; None and "none" change nothing.
     """
     if env_id in (None, "none", source.env_id):
         return source

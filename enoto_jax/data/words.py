@@ -52,9 +52,9 @@ class Understood(NamedTuple):
     """Arrays in D4RL's layout, and how they came to be.
 
     Attributes:
-        arrays: by D4RL's name.
-        words: D4RL's name -> the names that it was read from, where they differ.
-        problems: contradictions, by name.
+      arrays: By D4RL's name.
+      words: D4RL's name -> the names that it was read from, where they differ.
+      problems: Contradictions, by name.
     """
 
     arrays: Mapping[str, Any]
@@ -85,7 +85,7 @@ def understand(given: Mapping[str, Any]) -> Understood:
     """Translate named arrays into D4RL's layout; flags are read where two names could disagree.
 
     Args:
-        given: by a name of MEANING; their shapes fit together.
+      given: By a name of MEANING; their shapes fit together.
     """
     names: dict[str, list[str]] = {}
     for name, meaning in MEANING.items():

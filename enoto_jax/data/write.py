@@ -26,11 +26,11 @@ def write_d4rl(
     """One HDF5 file in D4RL v2's layout; it appears under its name when it is complete.
 
     Args:
-      path: of the file; its folder is made.
+      path: Of the file; its folder is made.
       transitions: [M, ...] in the world's numbers, in the order of the steps. The last one is
         marked as a time-out if its episode goes on.
-      attributes: of the file's root, e.g. env_id, ref_min_score, ref_max_score.
-      more: further data sets by path, such as infos/qpos or metadata/algorithm.
+      attributes: Of the file's root, e.g. env_id, ref_min_score, ref_max_score.
+      more: Further data sets by path, such as infos/qpos or metadata/algorithm.
     """
     timeouts = transitions.truncated.copy()
     timeouts[-1] |= not transitions.terminated[-1]
@@ -60,9 +60,9 @@ def recording_attributes(
 
     Args:
       env_id: Gymnasium id that was recorded.
-      reference: returns that score 0 and 100.
-      seed: of the training that the policy or the buffer is from.
-      versions: of the packages that it was trained with.
+      reference: Returns that score 0 and 100.
+      seed: Of the training that the policy or the buffer is from.
+      versions: Of the packages that it was trained with.
     """
     return {
         "env_id": env_id,
@@ -84,15 +84,15 @@ def write_minari(
     """A data set of the minari package, in its own root (`$MINARI_DATASETS_PATH`).
 
     Args:
-      dataset_id: such as `mine/hopper/medium-v0`.
+      dataset_id: Such as `mine/hopper/medium-v0`.
       transitions: [M, ...] in the world's numbers, every episode's last one terminated or
         truncated.
       env_id: Gymnasium id of the environment that they come from, with a flat observation.
-      reference: returns of the random and of the expert policy, or None.
-      algorithm: what behaved.
+      reference: Returns of the random and of the expert policy, or None.
+      algorithm: What behaved.
 
     Raises:
-      InputError: the minari package is missing, or refuses.
+      InputError: The minari package is missing, or refuses.
     """
     try:
         import minari

@@ -43,22 +43,22 @@ class Agent:
     """One seed of a recipe's online phase, driven by your own loop.
 
     Args:
-      recipe: the method. Only its online phase is used, without its steps, evaluations and overlap.
-      source: the sizes and, if the replay needs it, the data set; see `from_arrays`.
-      restore: the run whose offline phase the agent starts from; None for methods without one.
-      out: a folder to save in, locked until `close`. A new agent with the same folder resumes from
+      recipe: The method. Only its online phase is used, without its steps, evaluations and overlap.
+      source: The sizes and, if the replay needs it, the data set; see `from_arrays`.
+      restore: The run whose offline phase the agent starts from; None for methods without one.
+      out: A folder to save in, locked until `close`. A new agent with the same folder resumes from
         the last save.
-      seed: of the random numbers, and of the restored run.
-      budget_s: target time in seconds of `act`, `observe` and `save`; a busy CPU can exceed it
+      seed: Of the random numbers, and of the restored run.
+      budget_s: Target time in seconds of `act`, `observe` and `save`; a busy CPU can exceed it
         (docs/deploy.md). None: wait for the update.
-      action_low: the robot's lowest action, a number or [A]. Without bounds or `env`, actions are
+      action_low: The robot's lowest action, a number or [A]. Without bounds or `env`, actions are
         in [-1, 1].
-      action_high: its highest action.
-      env: instead of the bounds, an environment that has them: an id, or anything else that
+      action_high: Its highest action.
+      env: Instead of the bounds, an environment that has them: an id, or anything else that
         `envs.env_choice` takes. It is created once and not stepped.
 
     Raises:
-      InputError: units, data, bounds, or the restored run do not fit; no save is intact; or the
+      InputError: Units, data, bounds, or the restored run do not fit; no save is intact; or the
         folder holds another agent, or is in use.
     """
 
@@ -121,12 +121,12 @@ class Agent:
         within the budget, the last action is returned, and counted in `late`.
 
         Args:
-          observation: raw, not transformed.
-          explore: use the exploration rule. False: act deterministically and learn nothing; not
+          observation: Raw, not transformed.
+          explore: Use the exploration rule. False: act deterministically and learn nothing; not
             for methods with chunks.
 
         Raises:
-          InputError: an observation of the wrong size, or not finite; or explore=False with chunks.
+          InputError: An observation of the wrong size, or not finite; or explore=False with chunks.
         """
         if not explore and self._chunks:
             raise InputError(
@@ -142,15 +142,15 @@ class Agent:
         """Pass in the step after the last `act`; its action may differ from the returned one.
 
         Args:
-          transition: raw numbers: observation [D], action [A] in the units of `act`, a
+          transition: Raw numbers: observation [D], action [A] in the units of `act`, a
             reward, two flags, and the next observation [D] (the true successor, also at an
             episode's end). All of it is copied.
 
         Raises:
-          InputError: sizes that do not fit, numbers that are not finite, an action outside the
+          InputError: Sizes that do not fit, numbers that are not finite, an action outside the
             bounds, a second transition before the next `act`, or a closed agent. Nothing is
             stored then.
-          RunError: with a budget: learning has failed. `act` continues with the last parameters.
+          RunError: With a budget: learning has failed. `act` continues with the last parameters.
         """
         if self._closed:
             raise InputError("observe: this agent is closed; make a new one, with the same out")
@@ -166,9 +166,9 @@ class Agent:
         With a budget, saving runs in the background, and `close` waits for it.
 
         Raises:
-          InputError: the agent has no `out` or is closed, or the newest transition was not learned
+          InputError: The agent has no `out` or is closed, or the newest transition was not learned
             from yet.
-          RunError: it cannot be written, or an earlier save could not be.
+          RunError: It cannot be written, or an earlier save could not be.
         """
         if self._checkpoints is None or self._closed:
             raise InputError(
@@ -182,7 +182,7 @@ class Agent:
         """Wait until everything observed is learned from; with a budget, between episodes.
 
         Raises:
-          RunError: learning has failed.
+          RunError: Learning has failed.
         """
         self._learner.settle()
 
@@ -192,7 +192,7 @@ class Agent:
         A `with` block does it too.
 
         Raises:
-          RunError: learning or a save has failed.
+          RunError: Learning or a save has failed.
         """
         if self._closed:
             return

@@ -22,10 +22,10 @@ class Background:
     """A queue of jobs, and actions within a budget.
 
     Args:
-      budget_s: seconds that `within` takes at most.
+      budget_s: Seconds that `within` takes at most.
 
     Attributes:
-      late: how many actions were not ready in time.
+      late: How many actions were not ready in time.
     """
 
     def __init__(self, budget_s: float):
@@ -42,7 +42,7 @@ class Background:
         """Do a job after those before it; it is told whether others wait behind it already.
 
         Raises:
-          RunError: an earlier job has failed, or it is closed; nothing is learned any more.
+          RunError: An earlier job has failed, or it is closed; nothing is learned any more.
         """
         if self._closed:
             raise RunError("learning has ended: the agent is closed")
@@ -70,7 +70,7 @@ class Background:
         """Wait until all jobs so far are done.
 
         Raises:
-          RunError: one of them failed.
+          RunError: One of them failed.
         """
         while self._jobs.unfinished_tasks and self._failed is None:
             time.sleep(1e-3)

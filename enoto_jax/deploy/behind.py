@@ -22,8 +22,8 @@ class Behind(Learner):
     without the updates that there was no time for.
 
     Args:
-      start: where it begins.
-      budget_s: seconds that `act`, `observe` and `save` aim to take.
+      start: Where it begins.
+      budget_s: Seconds that `act`, `observe` and `save` aim to take.
     """
 
     def __init__(self, start: Start, budget_s: float):
@@ -65,7 +65,7 @@ class Behind(Learner):
         """Put a step among those that are learned from.
 
         Raises:
-          RunError: learning has failed before. `act` goes on as it was.
+          RunError: Learning has failed before. `act` goes on as it was.
         """
         self._background.put(partial(self._learn, newest, self.steps + 1))
         super().observe(newest)
@@ -79,7 +79,7 @@ class Behind(Learner):
         """Wait until everything observed is learned from.
 
         Raises:
-          RunError: learning has failed.
+          RunError: Learning has failed.
         """
         self._background.settle()
 

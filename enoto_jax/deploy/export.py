@@ -68,14 +68,14 @@ def export(
     """Write a run's policy as a bundle, whole or not at all; returns what its about.json says.
 
     Args:
-      run: the folder of a run, or of an Agent.
-      out: the .zip file.
-      seed: which of the run's; its first by default.
-      which: see `load_policy`.
-      onnx: add policy.onnx, by jax2onnx.
+      run: The folder of a run, or of an Agent.
+      out: The .zip file.
+      seed: Which of the run's; its first by default.
+      which: See `load_policy`.
+      onnx: Add policy.onnx, by jax2onnx.
 
     Raises:
-      InputError: no such run, checkpoint or seed; a damaged one; an exporter that is missing.
+      InputError: No such run, checkpoint or seed; a damaged one; an exporter that is missing.
     """
     begun, out = time.perf_counter(), Path(out)
     if out.suffix != ".zip":
@@ -101,7 +101,7 @@ def load(path: str | os.PathLike, stablehlo: bool = False) -> numpy_runtime.Poli
     """The policy of a bundle, in NumPy or by its StableHLO.
 
     Raises:
-      InputError: no bundle, a damaged one, or a policy that NumPy cannot compute.
+      InputError: No bundle, a damaged one, or a policy that NumPy cannot compute.
     """
     try:
         return numpy_runtime.load_stablehlo(path) if stablehlo else numpy_runtime.load(path)
@@ -142,11 +142,11 @@ def files(
     """The bundle's files by name, the checksums of the others last.
 
     Args:
-      found: the policy.
-      origin: where it comes from; about.json says it.
+      found: The policy.
+      origin: Where it comes from; about.json says it.
       low: [A], of the environment's own actions.
       high: [A].
-      onnx: with policy.onnx.
+      onnx: With policy.onnx.
     """
     act, size = acting(found, low, high), len(found.transform.observation_shift)
     whole = {"state": found.state, "transform": _arrays(found.transform), "low": low, "high": high}
@@ -220,7 +220,7 @@ def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]
 
     Args:
       act: (given, observation [B, D]) -> [B, ...].
-      given: a tree of arrays; their paths in it become their names.
+      given: A tree of arrays; their paths in it become their names.
       size: D.
     """
     (batch,) = jax.export.symbolic_shape("b")

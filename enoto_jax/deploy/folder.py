@@ -18,11 +18,11 @@ def hold(out: Path, config: Mapping[str, Any]) -> ExitStack:
     """Make the folder, or check that it is this agent's, and hold it until the stack is closed.
 
     Args:
-      out: the folder.
-      config: what makes the agent the same one: recipe, seeds, data, action bounds.
+      out: The folder.
+      config: What makes the agent the same one: recipe, seeds, data, action bounds.
 
     Raises:
-      InputError: it holds something else, another agent or run holds it, or nobody can write there.
+      InputError: It holds something else, another agent or run holds it, or nobody can write there.
     """
     config = json.loads(json.dumps(config))
     if (out / "config.json").exists():

@@ -28,15 +28,15 @@ class Start(NamedTuple):
     """Where a learner begins.
 
     Attributes:
-      phase: the recipe's online phase.
-      built: the recipe's algorithm and replay, for `spec`.
-      spec: sizes.
-      seeds: one seed, on one device.
-      state: the online loop's.
-      steps: transitions that it has learned from.
-      data: the data set on the device, where the replay needs it.
-      data_hash: of the data that it, or the run before it, has learned from.
-      transform: from the world's numbers to the learner's.
+      phase: The recipe's online phase.
+      built: The recipe's algorithm and replay, for `spec`.
+      spec: Sizes.
+      seeds: One seed, on one device.
+      state: The online loop's.
+      steps: Transitions that it has learned from.
+      data: The data set on the device, where the replay needs it.
+      data_hash: Of the data that it, or the run before it, has learned from.
+      transform: From the world's numbers to the learner's.
     """
 
     phase: Phase
@@ -53,7 +53,7 @@ class Start(NamedTuple):
         """The same from the newest whole checkpoint, where there is one.
 
         Raises:
-          InputError: no checkpoint is intact.
+          InputError: No checkpoint is intact.
         """
         whole = jax.tree.map(np.zeros_like, self.seeds.get(self.state))
 
@@ -71,13 +71,13 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
     """The online phase right after the hand-over.
 
     Args:
-      recipe: its online phase is begun.
-      source: sizes and, where the replay or the hand-over needs it, the data set.
-      restore: the folder of the run whose offline phase comes before; None for recipes without one.
-      seed: of the restored run, and of the random numbers.
+      recipe: Its online phase is begun.
+      source: Sizes and, where the replay or the hand-over needs it, the data set.
+      restore: The folder of the run whose offline phase comes before; None for recipes without one.
+      seed: Of the restored run, and of the random numbers.
 
     Raises:
-      InputError: units, data, or the restored run do not fit.
+      InputError: Units, data, or the restored run do not fit.
     """
     built = build(recipe, source.spec)
     seeds = SeedMap([seed], jax.local_devices()[:1])
@@ -107,15 +107,15 @@ class Learner:
     """Learns within `act`, which takes as long as its updates do.
 
     Args:
-      start: where it begins.
-      acts: whether the step's program chooses the next action too.
+      start: Where it begins.
+      acts: Whether the step's program chooses the next action too.
 
     Attributes:
-      state: the online loop's, on the device.
-      steps: transitions observed, over all starts.
-      waiting: whether the last of them waits for the next `act`.
-      updates: times UTD that it has updated since it was made.
-      skipped: those that there was no time for.
+      state: The online loop's, on the device.
+      steps: Transitions observed, over all starts.
+      waiting: Whether the last of them waits for the next `act`.
+      updates: Times UTD that it has updated since it was made.
+      skipped: Those that there was no time for.
     """
 
     def __init__(self, start: Start, acts: bool = True):
@@ -164,8 +164,8 @@ class Learner:
         """Save what was learned up to the last `act`.
 
         Raises:
-          InputError: the newest transition was not learned from yet.
-          RunError: it cannot be written, or an earlier save could not be.
+          InputError: The newest transition was not learned from yet.
+          RunError: It cannot be written, or an earlier save could not be.
         """
         if self.waiting:
             raise InputError("save: call it right after an act() that followed an observe()")

@@ -38,7 +38,7 @@ class Policy:
     """What acts.
 
     Attributes:
-      about: sizes, action bounds, score, recipe, versions: the bundle's about.json.
+      about: Sizes, action bounds, score, recipe, versions: the bundle's about.json.
     """
 
     def __init__(self, about: dict, compute):
@@ -48,10 +48,10 @@ class Policy:
         """The deterministic action: [A] for an observation [D], [B, A] for [B, D].
 
         Args:
-          observation: as the environment gives it, not normalised.
+          observation: As the environment gives it, not normalised.
 
         Raises:
-          ValueError: an observation of another size, or not finite; no action comes of it. A policy
+          ValueError: An observation of another size, or not finite; no action comes of it. A policy
             of chunks, see `actions`.
         """
         if (count := self.about.get("chunk", 1)) > 1:
@@ -68,7 +68,7 @@ class Policy:
         after the other; an episode's end drops what is left of them.
 
         Raises:
-          ValueError: as `act`.
+          ValueError: As `act`.
         """
         seen, size = np.asarray(observation, np.float32), self.about["observation_size"]
         if seen.ndim not in (1, 2) or seen.shape[-1] != size:
@@ -93,7 +93,7 @@ def load(path=None) -> Policy:
     """The policy of a bundle (a .zip file, or the folder it was unzipped to), in NumPy.
 
     Raises:
-      ValueError: no bundle, a damaged one, or a policy that NumPy cannot compute; in one line.
+      ValueError: No bundle, a damaged one, or a policy that NumPy cannot compute; in one line.
     """
     files, about = _opened(path)
     if PROGRAM not in files:
@@ -120,7 +120,7 @@ def load_stablehlo(path=None) -> Policy:
     StableHLO is a program for JAX's compiler: load that of people whom you trust.
 
     Raises:
-      ValueError: no bundle, or a damaged one.
+      ValueError: No bundle, or a damaged one.
     """
     from jax import export, jit
 
@@ -146,7 +146,7 @@ def read(path=None) -> dict[str, bytes]:
     """A bundle's files, compared with their checksums; only FILES are ever looked at.
 
     Raises:
-      ValueError: no bundle, or a damaged one.
+      ValueError: No bundle, or a damaged one.
     """
     where = _where(path)
     with _refusing(path):
@@ -217,14 +217,14 @@ def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True
     """The last operation's result for observations [B, D].
 
     Args:
-      program: operations {"op", "in", "with", "out"}; an input is a name or a number, "b" in a
+      program: Operations {"op", "in", "with", "out"}; an input is a name or a number, "b" in a
         shape is B, and "2*b" twice as many.
-      arrays: by name.
-      observation: goes by the name "observation".
-      check: look at sizes before anything is computed.
+      arrays: By name.
+      observation: Goes by the name "observation".
+      check: Look at sizes before anything is computed.
 
     Raises:
-      ValueError: it computes more than a policy would.
+      ValueError: It computes more than a policy would.
     """
     known, left = {**arrays, "observation": observation}, (64 + len(observation)) * _MEGA
     if not 0 < len(program) <= LONGEST:

@@ -17,12 +17,12 @@ class World:
     """The units of the world that an agent acts in.
 
     Args:
-      spec: sizes.
-      low: the world's lowest action, a number or [A]; None: actions lie in [-1, 1].
-      high: its highest.
+      spec: Sizes.
+      low: The world's lowest action, a number or [A]; None: actions lie in [-1, 1].
+      high: Its highest.
 
     Raises:
-      InputError: bounds that are not finite, of another size, or without room between them.
+      InputError: Bounds that are not finite, of another size, or without room between them.
     """
 
     def __init__(self, spec: Spec, low: Any = None, high: Any = None):
@@ -42,7 +42,7 @@ class World:
         """A copy of an observation [D].
 
         Raises:
-          InputError: another size, no numbers, or not finite.
+          InputError: Another size, no numbers, or not finite.
         """
         return _row(name, value, self._spec.observation_size)
 
@@ -50,7 +50,7 @@ class World:
         """A copy of a step, its action in [-1, 1]; never terminated and truncated at once.
 
         Raises:
-          InputError: sizes, numbers or flags that cannot be used, or an action beyond its bounds.
+          InputError: Sizes, numbers or flags that cannot be used, or an action beyond its bounds.
         """
         if not isinstance(given, Transition):
             raise InputError(
@@ -94,7 +94,7 @@ def world_of(spec: Spec, low: Any, high: Any, env: Env | None) -> World:
     """A world by its bounds, or by an environment that has them.
 
     Raises:
-      InputError: both are given, they do not fit, or the environment cannot be made.
+      InputError: Both are given, they do not fit, or the environment cannot be made.
     """
     if env is None:
         return World(spec, low, high)

@@ -38,8 +38,8 @@ class EnvChoice:
 
     Attributes:
       name: Gymnasium id, or `module:name` of a class or function; names it in messages.
-      kwargs: arguments that it is made with.
-      maker: the class, function or EnvSpec itself; None: the name says all.
+      kwargs: Arguments that it is made with.
+      maker: The class, function or EnvSpec itself; None: the name says all.
     """
 
     name: str
@@ -73,7 +73,7 @@ class EnvChoice:
         """What makes it: an id or EnvSpec for `gymnasium.make`, or a class or function.
 
         Raises:
-          InputError: its module cannot be imported, or the choice could not be kept in words.
+          InputError: Its module cannot be imported, or the choice could not be kept in words.
         """
         if self.maker is not None:
             return self.maker
@@ -108,11 +108,11 @@ def env_choice(env: str | EnvSpec | Callable[..., gymnasium.Env] | EnvChoice) ->
     """Whatever a user may give for an environment.
 
     Args:
-      env: an id or another text (see above), a Gymnasium EnvSpec, a class, or a function that
+      env: An id or another text (see above), a Gymnasium EnvSpec, a class, or a function that
         makes a new environment whenever it is called.
 
     Raises:
-      InputError: it is none of these, such as an environment that is made already.
+      InputError: It is none of these, such as an environment that is made already.
     """
     if isinstance(env, EnvChoice):
         return env

@@ -21,14 +21,14 @@ class Guard(gymnasium.Wrapper):
     may reuse its arrays. Of `info` only `success` is left, where it is told (`values.success`).
 
     Args:
-      env: any with a flat observation.
-      name: of it in the message.
+      env: Any with a flat observation.
+      name: Of it in the message.
 
     Attributes:
-      count: steps so far; whoever knows a better number sets it.
+      count: Steps so far; whoever knows a better number sets it.
 
     Raises:
-      RunError: in `reset` and `step`: the environment raised, returned something else than
+      RunError: In `reset` and `step`: the environment raised, returned something else than
         Gymnasium's environments do, or gave NaN or infinity.
     """
 

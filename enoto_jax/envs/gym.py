@@ -53,7 +53,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
       how: Gymnasium's own arguments (`render_mode`, `width`, ...).
 
     Raises:
-      InputError: unknown id, missing simulator, whatever its code raises, spaces that are not
+      InputError: Unknown id, missing simulator, whatever its code raises, spaces that are not
         bounded flat boxes, or an environment that it has made before.
     """
     choice = env_choice(env)
@@ -128,7 +128,7 @@ def env_spec(env: Env) -> Spec:
     """Sizes of an environment that is made for this alone.
 
     Raises:
-      InputError: it cannot be made.
+      InputError: It cannot be made.
     """
     with contextlib.closing(make_env(env)) as made:
         return spec_of(made)
@@ -142,7 +142,7 @@ def action_bounds(env: Env | None, size: int) -> tuple[np.ndarray, np.ndarray]:
       size: A.
 
     Raises:
-      InputError: the environment cannot be made, or has actions of another size.
+      InputError: The environment cannot be made, or has actions of another size.
     """
     if env is None or env == "none":
         return np.full(size, -1.0, np.float32), np.full(size, 1.0, np.float32)
@@ -166,7 +166,7 @@ def check_spec(env: Env, spec: Spec, task: str) -> tuple[np.ndarray, np.ndarray]
       The environment's own lowest and highest action, [A] and [A].
 
     Raises:
-      InputError: they differ, it cannot be made, or its first step fails.
+      InputError: They differ, it cannot be made, or its first step fails.
     """
     name = env_choice(env).name
     with contextlib.closing(make_env(env)) as made:

@@ -26,7 +26,7 @@ def register(env_id: str) -> bool:
     """Tell Gymnasium about OGBench's environments, if the id is one of theirs; whether it is.
 
     Raises:
-      InputError: it is, and the package is not installed.
+      InputError: It is, and the package is not installed.
     """
     if not _IDS.fullmatch(env_id):
         return False
@@ -51,11 +51,11 @@ def wrapped(env: gymnasium.Env, sparse: bool) -> gymnasium.Env:
     """The package's environment as agents see it.
 
     Args:
-      env: made by Gymnasium.
-      sparse: see `Sparse`.
+      env: Made by Gymnasium.
+      sparse: See `Sparse`.
 
     Raises:
-      InputError: sparse, and it is not a single task: other rewards do not count subtasks.
+      InputError: Sparse, and it is not a single task: other rewards do not count subtasks.
     """
     env = OwnRandomness(env)
     if sparse and "singletask" not in env.spec.id:
@@ -67,7 +67,7 @@ class OwnRandomness(gymnasium.Wrapper):
     """An environment with a global generator of NumPy's of its own; its state can be captured.
 
     Attributes:
-      NOT_STATE: of the package's environments: parts of the model, what a reset sets for the one
+      NOT_STATE: Of the package's environments: parts of the model, what a reset sets for the one
         task, and what a step computes before it reads it; for `envs.state`.
     """
 

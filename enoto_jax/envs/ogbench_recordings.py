@@ -28,9 +28,9 @@ class Recipe(NamedTuple):
 
     Attributes:
       env_id: Gymnasium's.
-      rows: of an episode; the last one has no successor.
-      noise: standard deviation of the noise on the actions.
-      stack: range of an episode's probability to put a cube on another.
+      rows: Of an episode; the last one has no successor.
+      noise: Standard deviation of the noise on the actions.
+      stack: Range of an episode's probability to put a cube on another.
     """
 
     env_id: str
@@ -57,11 +57,11 @@ class Recorder:
     """Record the episodes of one data set.
 
     Args:
-      name: of RECIPES.
-      seed: of all random numbers, with the episode's number.
+      name: Of RECIPES.
+      seed: Of all random numbers, with the episode's number.
 
     Raises:
-      InputError: there is no such recipe, or the package is not installed.
+      InputError: There is no such recipe, or the package is not installed.
     """
 
     def __init__(self, name: str, seed: int):
@@ -87,7 +87,7 @@ class Recorder:
         """The arrays of one episode: observations, actions, terminals, and the simulator's state.
 
         Raises:
-          RunError: something leaves the workspace in every attempt.
+          RunError: Something leaves the workspace in every attempt.
         """
         for attempt in range(ATTEMPTS):
             root = np.random.SeedSequence([self._seed, number, attempt])
@@ -110,7 +110,7 @@ class Navigator:
 
     Args:
       maze: OGBench's environment.
-      noise: standard deviation of the noise.
+      noise: Standard deviation of the noise.
     """
 
     def __init__(self, maze: Any, noise: float):

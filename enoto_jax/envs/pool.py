@@ -26,7 +26,7 @@ def check(backend: str, env: Env) -> None:
     """Refuse what cannot be trained in.
 
     Raises:
-      InputError: an unknown backend, an environment whose physics were not compared, or no envpool.
+      InputError: An unknown backend, an environment whose physics were not compared, or no envpool.
     """
     check_choice("--envs_backend", backend, BACKENDS)
     if backend == "gymnasium":
@@ -51,12 +51,12 @@ class PoolEnvs:
     Each is a pool of its own, so that a seed's start states do not depend on the others.
 
     Args:
-      env: one of COMPARED.
+      env: One of COMPARED.
       seeds: S numbers; each environment's random numbers come from its own.
-      transform: transitions and actions are the agent's, as in the data that it was trained on.
+      transform: Transitions and actions are the agent's, as in the data that it was trained on.
 
     Raises:
-      RunError: in `step`: an environment's numbers are no longer finite.
+      RunError: In `step`: an environment's numbers are no longer finite.
     """
 
     def __init__(self, env: Env, seeds: Sequence[int], transform: Transform):

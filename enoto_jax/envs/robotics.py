@@ -24,7 +24,7 @@ def register(env_id: str) -> None:
     """Tell Gymnasium about gymnasium-robotics' environments, if the id is one of theirs.
 
     Raises:
-      InputError: it is, and the package is not installed.
+      InputError: It is, and the package is not installed.
     """
     if env_id in gymnasium.registry or not _IDS.match(env_id):
         return

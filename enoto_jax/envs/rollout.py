@@ -29,7 +29,7 @@ class Rollout(NamedTuple):
       transitions: [M, ...] in the world's numbers.
       infos: "qpos", "qvel" [M, ...] float64, the state before each step, in MuJoCo environments;
         "action_log_probs" [M] where the policy has a density.
-      returns: undiscounted, of the whole episodes [E].
+      returns: Undiscounted, of the whole episodes [E].
     """
 
     transitions: Transition
@@ -42,13 +42,13 @@ def rollout(env: Env, act: ActFn, rows: int, seed: int) -> Rollout:
 
     Args:
       env: Gymnasium id, or what else `env_choice` takes.
-      act: the policy.
+      act: The policy.
       rows: M.
-      seed: of start states and of the policy's noise.
+      seed: Of start states and of the policy's noise.
 
     Raises:
-      InputError: the environment cannot be made.
-      RunError: it fails; the message has its name, the seed and the step.
+      InputError: The environment cannot be made.
+      RunError: It fails; the message has its name, the seed and the step.
     """
     world: Any = Guard(make_env(env), f"{env_choice(env)} of seed {seed}")
     rng = np.random.default_rng(seed)
@@ -108,10 +108,10 @@ class NumpyPolicy(NamedTuple):
     """`networks.TanhGaussian` without LayerNorm, for one observation at a time or many.
 
     Attributes:
-      trunk: hidden layers, with ReLU.
-      mean: head of the mean before tanh.
-      log_std: head of the log standard deviation.
-      log_std_range: its bounds.
+      trunk: Hidden layers, with ReLU.
+      mean: Head of the mean before tanh.
+      log_std: Head of the log standard deviation.
+      log_std_range: Its bounds.
     """
 
     trunk: tuple[Layer, ...]
@@ -152,7 +152,7 @@ class NumpyPolicy(NamedTuple):
         """What `save` wrote.
 
         Raises:
-          InputError: the file is missing or not one of these.
+          InputError: The file is missing or not one of these.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -172,11 +172,11 @@ class NumpyPolicy(NamedTuple):
         """The policy of an actor's parameters (of one seed).
 
         Args:
-          params: of `networks.TanhGaussian`.
-          log_std_range: that it was made with.
+          params: Of `networks.TanhGaussian`.
+          log_std_range: That it was made with.
 
         Raises:
-          InputError: the actor has other layers.
+          InputError: The actor has other layers.
         """
         layers = params["params"]
         count = sum(name.startswith("layer_") for name in layers)

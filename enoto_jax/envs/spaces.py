@@ -14,12 +14,12 @@ def check_observation(space: spaces.Space, name: str, nested: bool = True) -> No
     """Refuse what is not one row of numbers, or a dictionary of such rows.
 
     Args:
-      space: of the environment's observations.
-      name: of the environment, for the message.
-      nested: whether a dictionary is still allowed.
+      space: Of the environment's observations.
+      name: Of the environment, for the message.
+      nested: Whether a dictionary is still allowed.
 
     Raises:
-      InputError: it holds images, or is of another kind.
+      InputError: It holds images, or is of another kind.
     """
     for where, part in _leaves(space):
         if _is_image(part):
@@ -37,11 +37,11 @@ def check_action(space: spaces.Space, name: str) -> None:
     """Refuse what is not a flat box of bounded floats.
 
     Args:
-      space: of the environment's actions.
-      name: of the environment, for the message.
+      space: Of the environment's actions.
+      name: Of the environment, for the message.
 
     Raises:
-      InputError: discrete, nested, of integers, without bounds, or with bounds that leave no room.
+      InputError: Discrete, nested, of integers, without bounds, or with bounds that leave no room.
     """
     acts = f"--env: {name} acts in {_short(space)}"
     if not isinstance(space, spaces.Box):

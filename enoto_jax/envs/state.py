@@ -55,7 +55,7 @@ def restore(env: gymnasium.Env, state: State) -> None:
     """Put a captured state into an environment of the same id, in place.
 
     Raises:
-      ValueError: the state is of an environment with other wrappers.
+      ValueError: The state is of an environment with other wrappers.
     """
     layers = dict(_layers(env))
     for key in state:

@@ -38,10 +38,10 @@ class SeedEnvs:
     Args:
       env: Gymnasium id, or what else `env_choice` takes.
       seeds: S numbers; each environment's random numbers come from its own.
-      transform: transitions and actions are the agent's, as in the data that it was trained on.
+      transform: Transitions and actions are the agent's, as in the data that it was trained on.
 
     Raises:
-      RunError: in `begin` and `step`: an environment fails; named by its id, seed and step.
+      RunError: In `begin` and `step`: an environment fails; named by its id, seed and step.
     """
 
     def __init__(self, env: Env, seeds: Sequence[int], transform: Transform):

@@ -41,7 +41,7 @@ class Part:
 
     Args:
       env: Gymnasium id of all, or what else `env_choice` takes.
-      names: of each, for messages.
+      names: Of each, for messages.
     """
 
     def __init__(self, env: Env, names: Sequence[str]):
@@ -80,15 +80,15 @@ class Crew:
 
     Args:
       env: Gymnasium id of all, or what else `env_choice` takes.
-      names: of each, for messages.
-      processes: how many; no more than there are environments are used.
+      names: Of each, for messages.
+      processes: How many; no more than there are environments are used.
 
     Attributes:
-      limit: the environments' time limit, None without one.
+      limit: The environments' time limit, None without one.
 
     Raises:
-      InputError: at once: an environment that cannot be made, here or in another process.
-      RunError: a process has ended; in `reset` and `step`: an environment fails.
+      InputError: At once: an environment that cannot be made, here or in another process.
+      RunError: A process has ended; in `reset` and `step`: an environment fails.
 
     Whatever is raised, Ctrl-C included, ends the other processes first.
     """

@@ -94,9 +94,9 @@ class Smoothed(NamedTuple):
     """A deterministic action [..., A] plus clipped Gaussian noise, clipped again (TD3).
 
     Attributes:
-      action: without noise.
-      noise: its standard deviation.
-      clip: bound of the noise.
+      action: Without noise.
+      noise: Its standard deviation.
+      clip: Bound of the noise.
     """
 
     action: Array
@@ -119,8 +119,8 @@ class Pushed(NamedTuple):
     """What a network makes of standard normal noise, clipped to [-1, 1] (FQL's one-step policy).
 
     Attributes:
-      network: noise [..., *shape] -> actions of the same shape.
-      shape: of the actions, [..., A].
+      network: Noise [..., *shape] -> actions of the same shape.
+      shape: Of the actions, [..., A].
     """
 
     network: Callable[[Array], Array]
@@ -141,7 +141,7 @@ class BestOf(NamedTuple):
     """The best of K samples of another distribution (best-of-N, Q-chunking).
 
     Attributes:
-      samples: where they come from.
+      samples: Where they come from.
       value: (key, actions [K, ..., A]) -> [K, ...].
       candidates: K.
     """

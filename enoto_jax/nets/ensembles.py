@@ -31,8 +31,8 @@ class Drawn:
     """The parameters of K of the N copies.
 
     Attributes:
-      params: theirs, from `cpu_kernels.take`.
-      index: which they are, [K].
+      params: Theirs, from `cpu_kernels.take`.
+      index: Which they are, [K].
       total: N.
     """
 
@@ -127,8 +127,8 @@ class SharedTrunk:
     The trunk's gradient is the sum of all heads' losses, whose scale Adam cancels.
 
     Args:
-      trunk: the layers that all share.
-      heads: an ensemble on its features.
+      trunk: The layers that all share.
+      heads: An ensemble on its features.
     """
 
     def __init__(self, trunk: nn.Module, heads: nn.Module):
@@ -158,8 +158,8 @@ class SharedHead:
     """N critics whose output layer is one and the same, as those of WSRL's code.
 
     Args:
-      trunks: an ensemble of hidden layers.
-      head: what each copy's features go through.
+      trunks: An ensemble of hidden layers.
+      head: What each copy's features go through.
     """
 
     def __init__(self, trunks: nn.Module, head: nn.Module):

@@ -80,10 +80,10 @@ def integrate(
 
     Args:
       velocity: v(s, x, t), as `Velocity.apply`.
-      params: its parameters.
+      params: Its parameters.
       observation: [..., D].
       noise: x at t = 0.
-      steps: of length 1 / steps, from t = 0, 1 / steps, ...
+      steps: Of length 1 / steps, from t = 0, 1 / steps, ...
     """
 
     def euler(i: Array, x: Array) -> Array:

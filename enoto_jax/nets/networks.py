@@ -32,7 +32,7 @@ def computing(precision: str) -> Iterator[None]:
     """Networks made inside multiply in this precision, wherever they are used.
 
     Raises:
-      InputError: neither float32 nor bf16.
+      InputError: Neither float32 nor bf16.
     """
     check_choice("precision", precision, PRECISIONS)
     before = _computing.set(PRECISIONS[precision])
@@ -161,7 +161,7 @@ class Gaussian(Network):
     The standard deviation is one trained vector for all observations, 1 at the start (IQL, AWAC).
 
     Attributes:
-      bounded: the mean is the tanh of the last layer, so that it is an action itself (IQL).
+      bounded: The mean is the tanh of the last layer, so that it is an action itself (IQL).
     """
 
     action_size: int

@@ -18,13 +18,13 @@ class Budget(NamedTuple):
     """Overrides of a method, and the run's own numbers.
 
     Attributes:
-      about: what it is for.
+      about: What it is for.
       overrides: path -> value; a path that a method does not have is passed over. Warm-up and
         random steps are never lengthened, updates per step never made fewer, and a reward scale
         that the method or its domain sets is kept.
-      seeds: trained together.
-      eval_episodes: per evaluation and seed.
-      final_episodes: the same of the evaluations on both sides of the hand-over and of the last
+      seeds: Trained together.
+      eval_episodes: Per evaluation and seed.
+      final_episodes: The same of the evaluations on both sides of the hand-over and of the last
         one; None: as many.
       ensemble: N of the phases that have more than two critics; None keeps the method's.
     """
@@ -157,7 +157,7 @@ def named(name: str) -> Budget:
     """The budget of that name.
 
     Raises:
-      InputError: there is none.
+      InputError: There is none.
     """
     if not isinstance(name, str) or name not in BUDGETS:
         raise InputError(f"--budget: no {name!r}{units.nearest(str(name), BUDGETS)}")
@@ -185,8 +185,8 @@ def with_budget(row: Recipe, budget: Budget) -> Recipe:
     """The recipe with a budget's overrides.
 
     Args:
-      row: of any method.
-      budget: see `Budget.overrides`.
+      row: Of any method.
+      budget: See `Budget.overrides`.
     """
     known = {path: value for path, value, _ in units.leaves(row)}
     for phase in ("offline", "online"):

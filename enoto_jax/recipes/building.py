@@ -23,11 +23,11 @@ def build(recipe: Recipe, spec: Spec) -> Built:
     """Make every unit and check, without compiling anything, that they fit together.
 
     Args:
-      recipe: the method.
-      spec: sizes of observations and actions.
+      recipe: The method.
+      spec: Sizes of observations and actions.
 
     Raises:
-      InputError: one line that says which units do not fit and what to change.
+      InputError: One line that says which units do not fit and what to change.
     """
     _check_arguments(recipe, spec)
     phases = {"offline": recipe.offline, "online": recipe.online}
@@ -55,7 +55,7 @@ def _check_arguments(recipe: Any, spec: Any) -> None:
     """Refuse what is no recipe with options of their declared types, or no sizes.
 
     Raises:
-      InputError: it says which argument, and what to give.
+      InputError: It says which argument, and what to give.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(f"recipe: {type(recipe).__name__}; give one, such as recipe('enoto_cql')")
@@ -134,11 +134,11 @@ def _check_shapes(
     """Evaluate the shapes of both phases' updates and of the hand-over; nothing is computed.
 
     Args:
-      recipe: the method.
-      spec: sizes.
-      built: its units.
-      before: shapes of the offline algorithm's state; None without that phase.
-      expected: shapes of the online algorithm's.
+      recipe: The method.
+      spec: Sizes.
+      built: Its units.
+      before: Shapes of the offline algorithm's state; None without that phase.
+      expected: Shapes of the online algorithm's.
     """
     offline, online = built.offline, built.online
     key = jax.eval_shape(lambda: jax.random.key(0))

@@ -184,7 +184,7 @@ def domain_of(name: str) -> str | None:
     """The domain that a data set's name or an environment's id belongs to, or None.
 
     Args:
-      name: such as `antmaze-umaze-v2`, `D4RL/door/human-v2`, `Hopper-v4`.
+      name: Such as `antmaze-umaze-v2`, `D4RL/door/human-v2`, `Hopper-v4`.
     """
     words = name.lower().replace("_", "-")
     for domain, (pattern, _) in DOMAINS.items():
@@ -208,9 +208,9 @@ def for_task(recipe: Recipe, row: str, name: str) -> Recipe:
     """The row with the constants of a task's domain.
 
     Args:
-      recipe: the row of the table.
-      row: its name there.
-      name: of the data set, or of the environment where there is none.
+      recipe: The row of the table.
+      row: Its name there.
+      name: Of the data set, or of the environment where there is none.
     """
     for path, value in changes_of(row, name).items():
         recipe = registry.override(recipe, path, value)

@@ -19,11 +19,11 @@ def load(modules: Iterable[str], flag: str = "--plugin") -> None:
     They are found on PYTHONPATH and in the current folder.
 
     Args:
-      modules: their names, such as `my_module` or `my_package.units`.
-      flag: names in messages who asked for them.
+      modules: Their names, such as `my_module` or `my_package.units`.
+      flag: Names in messages who asked for them.
 
     Raises:
-      InputError: one of them cannot be imported.
+      InputError: One of them cannot be imported.
     """
     for name in modules:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -53,7 +53,7 @@ def check(recipe: Recipe) -> None:
     """Refuse a recipe whose run could not be opened again.
 
     Raises:
-      InputError: a unit that is not registered.
+      InputError: A unit that is not registered.
     """
     for path, value, _ in units.leaves(recipe):
         if isinstance(value, Unit) and registry.UNITS.get(value.name) is not type(value):
@@ -67,7 +67,7 @@ def recipe_of(config: Mapping[str, Any], where: str = "--config") -> Recipe:
     """The recipe of a run's config.json, once the modules of its units are imported.
 
     Raises:
-      InputError: a module that cannot be imported, or units that are not known.
+      InputError: A module that cannot be imported, or units that are not known.
     """
     load(config.get("plugins", ()), where)
     return registry.from_json(config["recipe"])

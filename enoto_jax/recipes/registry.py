@@ -52,13 +52,13 @@ def register(make: type[Unit]) -> type[Unit]:
     """Make a unit of one's own known by its name to --set, --explain, resume and export.
 
     Args:
-      make: a subclass of one of the base classes in KINDS.
+      make: A subclass of one of the base classes in KINDS.
 
     Returns:
       The class itself, so that it can be used as a decorator.
 
     Raises:
-      InputError: it is of no kind, an option has several types, or another unit has its name.
+      InputError: It is of no kind, an option has several types, or another unit has its name.
     """
     if not isinstance(make, type) or not issubclass(make, tuple(KINDS.values())):
         known = ", ".join(base.__name__ for base in KINDS.values())
@@ -106,12 +106,12 @@ def override(recipe: Recipe, path: str, text: Any) -> Recipe:
     """The recipe with one hyper-parameter replaced.
 
     Args:
-      recipe: is not changed.
-      path: dotted; without a phase in front it means every phase that has it.
-      text: the value, or its text: a number, a tuple, a unit's name.
+      recipe: Is not changed.
+      path: Dotted; without a phase in front it means every phase that has it.
+      text: The value, or its text: a number, a tuple, a unit's name.
 
     Raises:
-      InputError: unknown path, or a value that does not fit it.
+      InputError: Unknown path, or a value that does not fit it.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(f"override: {recipe!r}; give a Recipe, such as recipe('enoto_cql')")
@@ -147,13 +147,13 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
     """A value from its text, of the option's type.
 
     Args:
-      path: for messages.
-      option: what the value is for.
-      old: the value that it replaces, an example in messages.
-      text: a number, a tuple, true or false, none, or a unit's name.
+      path: For messages.
+      option: What the value is for.
+      old: The value that it replaces, an example in messages.
+      text: A number, a tuple, true or false, none, or a unit's name.
 
     Raises:
-      InputError: no such unit, or a text that is not of the type.
+      InputError: No such unit, or a text that is not of the type.
     """
     if _is_unit(option.type):
         kind = kind_of(option.type)
@@ -195,7 +195,7 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
     """The recipe that `units.to_json` wrote, also of an earlier version.
 
     Raises:
-      InputError: it names units or options that this version does not know.
+      InputError: It names units or options that this version does not know.
     """
     try:
         offline = None if tree["offline"] is None else _read_options(Phase, tree["offline"])

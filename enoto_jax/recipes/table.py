@@ -380,14 +380,14 @@ def register_method(name: str, recipe: Recipe) -> Recipe:
     """Register your own recipe as a method that `--method`, `train` and `enoto methods` know.
 
     Args:
-      name: letters, digits, `-` and `_`. You may register your own name again.
-      recipe: the method.
+      name: Letters, digits, `-` and `_`. You may register your own name again.
+      recipe: The method.
 
     Returns:
       The recipe.
 
     Raises:
-      InputError: not a recipe, not a valid name, or the name of a method of this package.
+      InputError: Not a recipe, not a valid name, or the name of a method of this package.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(f"register_method: {recipe!r} is not a Recipe")
@@ -405,10 +405,10 @@ def recipe(name: str) -> Recipe:
     `domains.for_task` sets those of other domains.
 
     Args:
-      name: of a method, see `enoto methods`.
+      name: Of a method, see `enoto methods`.
 
     Raises:
-      InputError: there is no such method; the nearest names are listed.
+      InputError: There is no such method; the nearest names are listed.
     """
     if not isinstance(name, str) or name not in RECIPES:
         raise InputError(f"--method: no {name!r}{nearest(str(name), RECIPES)}")

@@ -18,10 +18,10 @@ class Option(NamedTuple):
     """An option of a unit, a phase or a recipe.
 
     Attributes:
-      type: declared, such as `int` or `tuple[int, ...]`, without None.
-      optional: whether None is allowed.
-      about: what it is.
-      default: dataclasses.MISSING where there is none.
+      type: Declared, such as `int` or `tuple[int, ...]`, without None.
+      optional: Whether None is allowed.
+      about: What it is.
+      default: Dataclasses.MISSING where there is none.
     """
 
     type: Any
@@ -83,7 +83,7 @@ def replace_at(node: Any, path: str, value: Any) -> Any:
     """A copy of `node` with the value at a dotted path replaced.
 
     Raises:
-      InputError: there is nothing at that path; the message lists the nearest paths.
+      InputError: There is nothing at that path; the message lists the nearest paths.
     """
     head, _, rest = path.partition(".")
     below = children(node)
@@ -123,7 +123,7 @@ def check_types(recipe: Any) -> None:
     """Check that every option of a recipe has its declared type.
 
     Raises:
-      InputError: it names the first one that does not.
+      InputError: It names the first one that does not.
     """
     for path, value, owner in leaves(recipe):
         option = options(type(owner))[path.rpartition(".")[2]]

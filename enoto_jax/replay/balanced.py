@@ -16,9 +16,9 @@ class Balance(NamedTuple):
     """The priorities.
 
     Attributes:
-      levels: of the ring's rows, then the data set's, as a tree of sums.
-      largest: priority so far, which a new transition gets.
-      inserted: transitions so far.
+      levels: Of the ring's rows, then the data set's, as a tree of sums.
+      largest: Priority so far, which a new transition gets.
+      inserted: Transitions so far.
     """
 
     levels: sum_tree.Levels

@@ -41,7 +41,7 @@ def joined(steps: Transition, ends: Array, chunk: Chunk) -> Transition:
     Args:
       steps: [B, h, ...]; those after an end may be any.
       ends: [B, h], whether the recording ends after a step.
-      chunk: its discount.
+      chunk: Its discount.
 
     Returns:
       Transitions whose action is [B, h * A], with the extras "valid" [B, h] (the step is one of the

@@ -16,9 +16,9 @@ class Running(NamedTuple):
     """The episode that is running, by numbers of transitions since the phase began.
 
     Attributes:
-      begun: number of its first transition; those before it may be drawn.
-      inserted: transitions so far.
-      sparse: all its rewards were the sparse one.
+      begun: Number of its first transition; those before it may be drawn.
+      inserted: Transitions so far.
+      sparse: All its rewards were the sparse one.
     """
 
     begun: Array

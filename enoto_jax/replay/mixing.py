@@ -15,8 +15,8 @@ class Stored(NamedTuple):
     """What a seed's replay holds.
 
     Attributes:
-      ring: new transitions [capacity, ...].
-      own: the policy's own state (priorities, where an episode began); () for most.
+      ring: New transitions [capacity, ...].
+      own: The policy's own state (priorities, where an episode began); () for most.
     """
 
     ring: Transition
@@ -29,9 +29,9 @@ class Replay(Unit):
     The data set is one read-only array for all seeds; only what is `Stored` belongs to a seed.
 
     Attributes:
-      needs_data: the data set must be resident during the online phase.
-      returns: batches carry returns-to-go of new transitions too.
-      prioritised: batches are drawn by priorities that the algorithm computes, see `feedback`.
+      needs_data: The data set must be resident during the online phase.
+      returns: Batches carry returns-to-go of new transitions too.
+      prioritised: Batches are drawn by priorities that the algorithm computes, see `feedback`.
     """
 
     needs_data = True

@@ -67,7 +67,7 @@ def iqm(scores: Scores) -> Estimate:
     """Interquartile mean: the mean of the middle half of all runs of all tasks.
 
     Args:
-        scores: `[task][..., S]`; leading axes (steps of a curve) are those of the result.
+      scores: `[task][..., S]`; leading axes (steps of a curve) are those of the result.
     """
     return _estimate(_middle_half, [np.asarray(own, float) for own in scores])
 
@@ -88,8 +88,8 @@ def improvement(ours: Scores, theirs: Scores) -> Estimate:
     """Probability that a run of ours beats one of theirs on a task; ties count half, mean of tasks.
 
     Args:
-        ours: `[task][S]`.
-        theirs: The same tasks in the same order.
+      ours: `[task][S]`.
+      theirs: The same tasks in the same order.
     """
 
     def statistic(*both: np.ndarray, axis: int) -> np.ndarray:
@@ -109,10 +109,10 @@ def complete_block(found: Mapping[str, set[str]]) -> tuple[list[str], list[str]]
     """The largest block of rows and tasks without a hole: aggregates compare like with like.
 
     Args:
-        found: row -> the tasks that it was run on.
+      found: row -> the tasks that it was run on.
 
     Returns:
-        rows, tasks.
+      Rows, tasks.
     """
     blocks = []
     for each in map(frozenset, found.values()):

@@ -118,7 +118,7 @@ def key(counts: Iterable[int]) -> list[Any]:
     """Handles that explain bands and thin lines where several methods share a legend.
 
     Args:
-        counts: How many seeds each method has.
+      counts: How many seeds each method has.
     """
     counts = list(counts)
     found: list[Any] = []
@@ -135,7 +135,7 @@ def offline_share(ends: Mapping[str, float]) -> float:
     It is proportional to the steps, but leaves most of the width to the online phase.
 
     Args:
-        ends: phase -> its last step, of both phases.
+      ends: phase -> its last step, of both phases.
     """
     return float(np.clip(ends["offline"] / max(1.0, sum(ends.values())), 0.25, 0.4))
 
@@ -146,12 +146,12 @@ def _panels(
     """Axes side by side, one per phase that is there: x axes of their own, one y axis, no gap.
 
     Args:
-        figure: Gets the axes.
-        ends: phase -> its last step.
-        metrics: One per row of panels; keys of `WORD`.
+      figure: Gets the axes.
+      ends: phase -> its last step.
+      metrics: One per row of panels; keys of `WORD`.
 
     Returns:
-        For each row, phase -> its axes.
+      For each row, phase -> its axes.
     """
     shown = [phase for phase in PHASES if phase in ends]
     widths = [1.0]
@@ -275,15 +275,15 @@ def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Fi
     Rates of success, where the environment tells them, are a second row of panels.
 
     Args:
-        source: As in `read_evaluations`.
-        path: The picture; its ending says which kind.
-        title: Method, task, environment and seeds out of the run's `config.json` when None.
+      source: As in `read_evaluations`.
+      path: The picture; its ending says which kind.
+      title: Method, task, environment and seeds out of the run's `config.json` when None.
 
     Returns:
-        The figure, saved.
+      The figure, saved.
 
     Raises:
-        InputError: The evaluations cannot be read.
+      InputError: The evaluations cannot be read.
     """
     rows = read_evaluations(source)
     metrics = [metric_of(rows)]
@@ -325,17 +325,17 @@ def compare(
     """Draw methods together: the mean over all seeds of a method's runs, and seeds or interval.
 
     Args:
-        runs: label -> its runs, each as in `read_evaluations`.
-        path: The picture; its ending says which kind.
-        title: Usually the task.
-        offline: Whether the offline phases are drawn as well, on the left.
-        metric: Such as `success`; None: the score, or the return where one run has no score.
+      runs: label -> its runs, each as in `read_evaluations`.
+      path: The picture; its ending says which kind.
+      title: Usually the task.
+      offline: Whether the offline phases are drawn as well, on the left.
+      metric: Such as `success`; None: the score, or the return where one run has no score.
 
     Returns:
-        The figure, saved.
+      The figure, saved.
 
     Raises:
-        InputError: The evaluations of a run cannot be read, or none is online.
+      InputError: The evaluations of a run cannot be read, or none is online.
     """
     rows = {label: [read_evaluations(run) for run in own] for label, own in runs.items()}
     if metric is None:

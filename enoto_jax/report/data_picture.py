@@ -22,14 +22,14 @@ def picture(report: Report, path: str | os.PathLike) -> Path:
     """Draw histograms of lengths, returns and rewards, and a heat map of the actions.
 
     Args:
-        report: Of `data.check.inspect`; what could not be read is left out.
-        path: The picture; its ending says which kind.
+      report: Of `data.check.inspect`; what could not be read is left out.
+      path: The picture; its ending says which kind.
 
     Returns:
-        The path.
+      The path.
 
     Raises:
-        InputError: The picture cannot be written.
+      InputError: The picture cannot be written.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 6.4), layout="constrained")
@@ -68,7 +68,7 @@ def bins(values: np.ndarray) -> np.ndarray:
     The last bin ends just above the largest value, as many episodes end at the time limit.
 
     Args:
-        values: finite, at least one.
+      values: Finite, at least one.
     """
     low, high = float(values.min()), float(values.max())
     if np.array_equal(values, np.round(values)) and max(abs(low), high) < 2**31:

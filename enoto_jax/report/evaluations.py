@@ -41,10 +41,10 @@ def read_evaluations(source: Rows) -> list[Row]:
     """Evaluations with numbers as numbers; an empty cell is NaN, and so is a missing `success`.
 
     Args:
-        source: A run's folder, its `evaluations.csv`, or rows that are in memory already.
+      source: A run's folder, its `evaluations.csv`, or rows that are in memory already.
 
     Raises:
-        InputError: There is no such file, no evaluation in it, or a cell that cannot be read.
+      InputError: There is no such file, no evaluation in it, or a cell that cannot be read.
     """
     where: Any = "evaluations"
     if isinstance(source, (str, os.PathLike)):
@@ -81,7 +81,7 @@ def series(
     """One phase seed by seed, in the order of its steps.
 
     Returns:
-        seed -> steps of the phase [T], environment steps [T], the metric [T]; {} without the phase.
+      seed -> steps of the phase [T], environment steps [T], the metric [T]; {} without the phase.
     """
     found: dict[int, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row["seed"], row["step"])):
@@ -101,12 +101,12 @@ def evaluation_at(rows: Sequence[Row], where: str) -> list[Row]:
     """One evaluation of every seed.
 
     Args:
-        rows: A run's.
-        where: "offline" (the last of the offline phase), "handover" (online step 0; in a run
-            without an offline phase the first one) or "final" (the last of all).
+      rows: A run's.
+      where: "offline" (the last of the offline phase), "handover" (online step 0; in a run
+        without an offline phase the first one) or "final" (the last of all).
 
     Returns:
-        A row per seed; fewer where a seed has none.
+      A row per seed; fewer where a seed has none.
     """
     found = {}
     offline = {row["seed"] for row in rows if row["phase"] == "offline"}

@@ -145,10 +145,10 @@ def curves(
     From five seeds the interval of the mean is a band.
 
     Args:
-        found: row -> its runs' evaluations.
-        metric: The column that is drawn.
-        styles: row -> `look`; published ones too.
-        published: name -> (online environment steps, score) pairs, drawn dashed.
+      found: row -> its runs' evaluations.
+      metric: The column that is drawn.
+      styles: row -> `look`; published ones too.
+      published: name -> (online environment steps, score) pairs, drawn dashed.
     """
     drawn = {
         phase: {
@@ -166,11 +166,11 @@ def quantities(
     """Losses and values over time, drawn as the learning curves are.
 
     Args:
-        found: row -> what its runs' metrics.csv hold.
-        styles: row -> `look`.
+      found: row -> what its runs' metrics.csv hold.
+      styles: row -> `look`.
 
     Returns:
-        quantity -> its figure.
+      quantity -> its figure.
     """
     return {
         name: _lines(
@@ -237,8 +237,8 @@ def aggregated(
     Its interval is a band where every task has five runs.
 
     Args:
-        found: row -> a task's evaluations (all its runs together) for each task.
-        styles: row -> `look`.
+      found: row -> a task's evaluations (all its runs together) for each task.
+      styles: row -> `look`.
     """
     drawn: dict[str, dict[str, Any]] = {phase: {} for phase in PHASES}
     for row, tasks in found.items():

@@ -40,7 +40,7 @@ def use_renderer() -> None:
     """Choose a way to draw MuJoCo's pictures that works here: the environment's MUJOCO_GL, if any.
 
     Raises:
-      InputError: there is none.
+      InputError: There is none.
     """
     wished = os.environ.get("MUJOCO_GL")
     tried = [wished] if wished else ["egl", "osmesa", "glfw"]
@@ -70,15 +70,15 @@ def before_and_after(
     """Film an episode of the policy before fine-tuning and one after it, from the same start.
 
     Args:
-      folder: of a run with an online phase.
+      folder: Of a run with an online phase.
       path: .mp4 or .gif.
-      which: which policy comes after, "latest" or "best".
-      seed: one that the run has trained; its first by default.
-      fps: pictures per second; the film runs as fast as the world.
-      height: of each picture, in pixels; the environment's own by default.
+      which: Which policy comes after, "latest" or "best".
+      seed: One that the run has trained; its first by default.
+      fps: Pictures per second; the film runs as fast as the world.
+      height: Of each picture, in pixels; the environment's own by default.
 
     Raises:
-      InputError: the run, the environment or this machine cannot do it.
+      InputError: The run, the environment or this machine cannot do it.
     """
     _check_writer(path)
     config = config_of(folder)
@@ -104,7 +104,7 @@ def drawing(env_id: str) -> Iterator[gymnasium.Env]:
     """The environment, ready to draw, with a camera that goes along with the robot.
 
     Raises:
-      InputError: it draws nothing, or nothing here.
+      InputError: It draws nothing, or nothing here.
     """
     with contextlib.closing(make_env(env_id)) as env:
         if "rgb_array" not in env.metadata.get("render_modes", ()):

@@ -123,12 +123,12 @@ def names(
     """Names of runs of one method that tell different ones apart, and are the same on every task.
 
     Args:
-        configs: Of the runs.
-        tasks: Where each was run; settings may differ between tasks.
-        folders: Of the runs; what a run is called by where too much differs.
+      configs: Of the runs.
+      tasks: Where each was run; settings may differ between tasks.
+      folders: Of the runs; what a run is called by where too much differs.
 
     Returns:
-        A name a run: its `label`, with every other setting that differs on some task.
+      A name a run: its `label`, with every other setting that differs on some task.
     """
     known = [settings(config) for config in configs]
     differing: dict[str, None] = {}

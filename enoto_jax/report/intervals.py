@@ -23,13 +23,13 @@ def mean_interval(values: np.ndarray) -> np.ndarray:
     """Student's t interval of the mean over seeds.
 
     Args:
-        values: [S, ...].
+      values: [S, ...].
 
     Returns:
-        [2, ...], low and high.
+      [2, ...], low and high.
 
     Raises:
-        ValueError: Fewer than five seeds.
+      ValueError: Fewer than five seeds.
     """
     values = np.asarray(values, float)
     n = len(values)
@@ -48,14 +48,14 @@ def wilson(successes: np.ndarray, trials: np.ndarray) -> np.ndarray:
     """Wilson's score interval of a success rate.
 
     Args:
-        successes: [...], how many of the episodes succeeded.
-        trials: [...], how many episodes there were, at least 1.
+      successes: [...], how many of the episodes succeeded.
+      trials: [...], how many episodes there were, at least 1.
 
     Returns:
-        [2, ...], low and high, within [0, 1].
+      [2, ...], low and high, within [0, 1].
 
     Raises:
-        ValueError: No trials, or more successes than trials.
+      ValueError: No trials, or more successes than trials.
     """
     k, n = np.asarray(successes, float), np.asarray(trials, float)
     if np.any(n < 1) or np.any(k < 0) or np.any(k > n):
@@ -72,10 +72,10 @@ def verdict(values: np.ndarray) -> str:
     """What differences per seed tell about the sign of their mean.
 
     Args:
-        values: [S], a difference per seed.
+      values: [S], a difference per seed.
 
     Returns:
-        "higher", "lower" or "not distinguishable", the last with its reason where seeds are few.
+      "higher", "lower" or "not distinguishable", the last with its reason where seeds are few.
     """
     n = len(values)
     if n < ENOUGH:

@@ -71,7 +71,7 @@ def read(folder: str | os.PathLike) -> Metrics:
     """A run's metrics.csv: explained quantities first, in their order, then the others.
 
     Raises:
-        InputError: There is no such file, or a row in it cannot be read.
+      InputError: There is no such file, or a row in it cannot be read.
     """
     path = Path(folder) / "metrics.csv"
     points: dict[str, dict[str, dict[int, list[tuple[int, float]]]]] = {}
@@ -109,7 +109,7 @@ def picture(folder: str | os.PathLike) -> Path | None:
     """Draw a run's metrics.csv as its training.png; None when it holds nothing yet.
 
     Raises:
-        InputError: It cannot be read.
+      InputError: It cannot be read.
     """
     path = Path(folder) / "training.png"
     found = read(folder)
@@ -124,12 +124,12 @@ def draw(found: Metrics, path: str | os.PathLike, title: str) -> Figure:
     """Draw every quantity in a panel of its own: updates, the hand-over, environment steps.
 
     Args:
-        found: Of `read`; not empty.
-        path: The picture; its ending says which kind.
-        title: Above everything.
+      found: Of `read`; not empty.
+      path: The picture; its ending says which kind.
+      title: Above everything.
 
     Returns:
-        The figure, saved.
+      The figure, saved.
     """
     ends = {
         phase: max(

@@ -39,12 +39,12 @@ def build(
     """The page.
 
     Args:
-        runs: Of `runs.find`.
-        problems: Lines on what was left out.
-        published: task -> name -> (online environment steps, score) pairs to lay over.
+      runs: Of `runs.find`.
+      problems: Lines on what was left out.
+      published: task -> name -> (online environment steps, score) pairs to lay over.
 
     Raises:
-        InputError: Plotly or Jinja is not installed.
+      InputError: Plotly or Jinja is not installed.
     """
     problems = list(problems)
     jinja, plotly = _optional("jinja2"), _optional("plotly.offline")

@@ -27,10 +27,10 @@ class Difference(NamedTuple):
     """One method minus another on one task.
 
     Attributes:
-        ours: A row's name; theirs: The one that is subtracted.
-        quantity: Of `stats.summary`'s online phase.
-        paired_by: "hand-over" or "seed".
-        per_seed: seed -> difference.
+      ours: A row's name; theirs: The one that is subtracted.
+      quantity: Of `stats.summary`'s online phase.
+      paired_by: "hand-over" or "seed".
+      per_seed: seed -> difference.
     """
 
     ours: str
@@ -78,12 +78,12 @@ def compare(ours: Sequence[Run], theirs: Sequence[Run]) -> list[Difference]:
     """Differences of one task's methods on the seeds that both have.
 
     Args:
-        ours: Runs of one row; no seed twice.
-        theirs: Runs of another row.
+      ours: Runs of one row; no seed twice.
+      theirs: Runs of another row.
 
     Returns:
-        One per quantity that every shared seed has; [] where no seed is shared, the runs were not
-        evaluated alike, or their online phases end at different steps.
+      One per quantity that every shared seed has; [] where no seed is shared, the runs were not
+      evaluated alike, or their online phases end at different steps.
     """
     here, there = _by_seed(ours), _by_seed(theirs)
     seeds = sorted(here.keys() & there.keys())

@@ -36,7 +36,7 @@ def find(folders: Sequence[str | os.PathLike]) -> tuple[list[Run], list[str]]:
     """All runs under these folders, sorted and named, and a line for each that is left out.
 
     Raises:
-        InputError: A folder is missing, or no run can be read.
+      InputError: A folder is missing, or no run can be read.
     """
     runs, problems = [], []
     for folder in _folders(folders):
@@ -71,7 +71,7 @@ def read(folder: Path) -> Run:
     """One run's folder.
 
     Raises:
-        InputError: A file in it is missing or damaged.
+      InputError: A file in it is missing or damaged.
     """
     config = {"method": OWN, **read_config(folder / "config.json")}
     for key in ("method", "task"):

@@ -123,10 +123,10 @@ def summary(rows: Rows) -> dict[str, Any]:
     for every seed's policy; null where the environment tells of none.
 
     Args:
-        rows: As in `read_evaluations`.
+      rows: As in `read_evaluations`.
 
     Raises:
-        InputError: The evaluations cannot be read.
+      InputError: The evaluations cannot be read.
     """
     rows = read_evaluations(rows)
     metric = metric_of(rows)
@@ -176,8 +176,8 @@ def words(per_seed: Mapping[str, float | None], digits: int = 1) -> str:
     """A quantity over seeds as people read it.
 
     Returns:
-        "51.7 [49.1, 54.3] (95% t interval, n = 5)"; below five seeds "51.7 (seeds 50.1, 53.3)";
-        "unknown" where a seed has no value.
+      "51.7 [49.1, 54.3] (95% t interval, n = 5)"; below five seeds "51.7 (seeds 50.1, 53.3)";
+      "unknown" where a seed has no value.
     """
     values = list(per_seed.values())
     if not values or None in values:
@@ -195,7 +195,7 @@ def headline(found: Mapping[str, Any]) -> str:
     """A summary in a line: the score at the hand-over and at the end, with every seed or n.
 
     Args:
-        found: A `summary`, also one that an older version has written; {} without evaluations.
+      found: A `summary`, also one that an older version has written; {} without evaluations.
     """
     if not found:
         return "no evaluations"

@@ -36,7 +36,7 @@ class Checkpoints:
 
     Args:
       folder: `<run>/checkpoints`; the three are made in it.
-      keep: how many of the newest are kept; the hand-over and the best are kept for ever.
+      keep: How many of the newest are kept; the hand-over and the best are kept for ever.
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
@@ -50,13 +50,13 @@ class Checkpoints:
         """Start writing; returns once the arrays are taken over.
 
         Args:
-          number: grows over the run's whole life.
-          state: host arrays, of which nobody else changes the memory.
+          number: Grows over the run's whole life.
+          state: Host arrays, of which nobody else changes the memory.
           record: JSON and arrays; phase and step among it.
           kind: "latest", "best" or "handover".
 
         Raises:
-          RunError: this or the save before it cannot be written; older ones are whole.
+          RunError: This or the save before it cannot be written; older ones are whole.
         """
         manager = self._managers[kind]
         with _writing(manager.directory):
@@ -74,7 +74,7 @@ class Checkpoints:
         """The record of the newest checkpoint of a kind, or None when there is none.
 
         Raises:
-          InputError: it is damaged, or of another version.
+          InputError: It is damaged, or of another version.
         """
         manager = self._managers[kind]
         try:
@@ -87,12 +87,12 @@ class Checkpoints:
         """The arrays of the newest checkpoint of a kind, on the host.
 
         Args:
-          template: a tree of arrays or shapes as saved.
+          template: A tree of arrays or shapes as saved.
           kind: "latest", "best", of the best evaluation, or "handover", the kept end of the offline
             phase.
 
         Raises:
-          InputError: the files are damaged, or hold other arrays than the template.
+          InputError: The files are damaged, or hold other arrays than the template.
         """
         manager = self._managers[kind]
         try:
@@ -104,7 +104,7 @@ class Checkpoints:
         """Named parts of the newest checkpoint's arrays, without reading or comparing the others.
 
         Raises:
-          InputError: they cannot be read, are damaged, or of other shapes.
+          InputError: They cannot be read, are damaged, or of other shapes.
         """
         manager = self._managers["latest"]
         number = manager.latest_step()
@@ -127,10 +127,10 @@ class Checkpoints:
         says, and the one before it is used; after the last of them, the hand-over.
 
         Args:
-          template: a record -> a tree of shapes as saved.
+          template: A record -> a tree of shapes as saved.
 
         Raises:
-          InputError: a checkpoint is of other arrays or another version, or none is whole.
+          InputError: A checkpoint is of other arrays or another version, or none is whole.
         """
         damaged = None
         for manager in (self._managers["latest"], self._managers["handover"]):
@@ -166,7 +166,7 @@ class Checkpoints:
         """Until everything is on disk.
 
         Raises:
-          RunError: it cannot be written.
+          RunError: It cannot be written.
         """
         for manager in self._managers.values():
             with _writing(manager.directory):
@@ -176,7 +176,7 @@ class Checkpoints:
         """Wait, and stop the threads that write.
 
         Raises:
-          RunError: something could not be written.
+          RunError: Something could not be written.
         """
         for manager in self._managers.values():
             with _writing(manager.directory):

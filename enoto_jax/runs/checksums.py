@@ -36,7 +36,7 @@ def verify(record: Mapping[str, Any], state: Any) -> None:
     Before version 3 there are none of parts; see `one_checksum`.
 
     Raises:
-      Damaged: one of them is another one.
+      Damaged: One of them is another one.
     """
     if record["version"] < 3:
         return

@@ -102,7 +102,7 @@ def check(names: Iterable[str]) -> list[str]:
     """The dashboards among the names, once each.
 
     Raises:
-        InputError: An unknown name.
+      InputError: An unknown name.
     """
     wanted = [name for name in dict.fromkeys(names) if name != "csv"]
     for name in wanted:
@@ -117,12 +117,12 @@ def sinks(
     """Open dashboards. Their packages are imported here and nowhere else.
 
     Args:
-        names: Any of "tensorboard" and "wandb"; "csv" is always written and opens nothing here.
-        folder: The run's folder.
-        config: Shown beside the curves.
+      names: Any of "tensorboard" and "wandb"; "csv" is always written and opens nothing here.
+      folder: The run's folder.
+      config: Shown beside the curves.
 
     Raises:
-        InputError: An unknown name, or a package that is not installed.
+      InputError: An unknown name, or a package that is not installed.
     """
     wanted = check(names)
     return tuple(_SINKS[name](Path(folder), config) for name in wanted)

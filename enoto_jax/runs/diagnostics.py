@@ -16,11 +16,11 @@ def check_finite(tree: Any, where: str, folder: Path) -> None:
 
     Args:
       tree: network -> arrays [S, ...] on the host.
-      where: phase and step.
-      folder: of the run.
+      where: Phase and step.
+      folder: Of the run.
 
     Raises:
-      RunError: it names the networks.
+      RunError: It names the networks.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     broken = {

@@ -20,7 +20,7 @@ def exchange(data: np.ndarray) -> np.ndarray:
     """Every host's bytes [n] as [hosts, n].
 
     Raises:
-      RunError: a host is lost.
+      RunError: A host is lost.
     """
     with _others():
         return multihost_utils.process_allgather(data)
@@ -30,7 +30,7 @@ def broadcast(data: np.ndarray) -> None:
     """Replace these bytes [n] by the first host's.
 
     Raises:
-      RunError: a host is lost.
+      RunError: A host is lost.
     """
     for begin in range(0, data.size, CHUNK):
         part = data[begin : begin + CHUNK]

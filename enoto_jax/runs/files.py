@@ -61,7 +61,7 @@ def write_json(path: str | os.PathLike, tree: Any) -> None:
     Keys keep their order. NaN and infinity become null.
 
     Raises:
-        TypeError: A leaf that JSON cannot hold.
+      TypeError: A leaf that JSON cannot hold.
     """
     _replace(Path(path), json.dumps(plain(tree), indent=2, allow_nan=False) + "\n")
 
@@ -70,7 +70,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """An object of a JSON file.
 
     Raises:
-        InputError: There is no such file, or it holds something else.
+      InputError: There is no such file, or it holds something else.
     """
     try:
         found = json.loads(Path(path).read_bytes())
@@ -101,7 +101,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """A run's config.json.
 
     Raises:
-        InputError: It cannot be read, or an entry in it is of another kind.
+      InputError: It cannot be read, or an entry in it is of another kind.
     """
     found = read_json(path)
     for name, value in found.items():
@@ -130,7 +130,7 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     """The whole rows of a CSV file, cells as text. A partial last line is left out.
 
     Raises:
-        InputError: There is no such file, or a row has more or fewer cells than the header.
+      InputError: There is no such file, or a row has more or fewer cells than the header.
     """
     try:
         found = Path(path).read_bytes()
@@ -155,11 +155,11 @@ class CsvLog:
     """A CSV file that rows are appended to. Opening one that a kill left behind goes on with it.
 
     Args:
-        path: The file; it and its folder are made when missing.
-        columns: The header.
+      path: The file; it and its folder are made when missing.
+      columns: The header.
 
     Raises:
-        InputError: The file is there and has other columns.
+      InputError: The file is there and has other columns.
     """
 
     def __init__(self, path: str | os.PathLike, columns: Sequence[str]) -> None:
@@ -190,10 +190,10 @@ class CsvLog:
         """Write a batch of rows. Once this returns, a kill or a power cut loses none of them.
 
         Args:
-            rows: A scalar a column. A column left out is empty, as is NaN.
+          rows: A scalar a column. A column left out is empty, as is NaN.
 
         Raises:
-            KeyError: A row names a column that the file does not have.
+          KeyError: A row names a column that the file does not have.
         """
         cells = []
         for row in rows:
@@ -209,13 +209,13 @@ class CsvLog:
         """Remove rows: on resume, those that the run wrote after its checkpoint.
 
         Args:
-            keep: Told a row (cells as text), says whether it stays.
+          keep: Told a row (cells as text), says whether it stays.
 
         Returns:
-            How many rows went.
+          How many rows went.
 
         Raises:
-            InputError: A row is none that this program wrote.
+          InputError: A row is none that this program wrote.
         """
         rows = read_csv(self.path)
         try:
@@ -233,9 +233,9 @@ def metric_rows(
     """The rows of `metrics.csv` for one step.
 
     Args:
-        step: Of the phase that the names begin with.
-        metrics: `<phase>/<unit>/<quantity>` -> [S], one value per seed.
-        seeds: Their numbers, [S].
+      step: Of the phase that the names begin with.
+      metrics: `<phase>/<unit>/<quantity>` -> [S], one value per seed.
+      seeds: Their numbers, [S].
     """
     for name, values in metrics.items():
         for seed, value in zip(seeds, np.asarray(values), strict=True):

@@ -34,7 +34,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     """A run's config.json.
 
     Raises:
-      InputError: it is not there, or cannot be read.
+      InputError: It is not there, or cannot be read.
     """
     if not (folder / "config.json").exists():
         raise InputError(f"{folder}: not a run's folder: it has no config.json")
@@ -45,7 +45,7 @@ def finished(folder: Path, steps: int) -> bool:
     """Whether the folder's run has ended, and had at least so many online steps.
 
     Raises:
-      InputError: its config.json cannot be read.
+      InputError: Its config.json cannot be read.
     """
     return (folder / "summary.json").exists() and began(folder, steps)
 
@@ -64,7 +64,7 @@ def summary(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     """That of a run with nothing left to do; None if there is, or it has not begun.
 
     Raises:
-      InputError: the folder holds another run.
+      InputError: The folder holds another run.
     """
     same_run(folder, config)
     done = finished(folder, config["recipe"]["online"]["steps"])
@@ -82,7 +82,7 @@ def claim(folder: Path, stack: ExitStack) -> None:
     """Make the folder, before anything is computed for it, and hold it until the stack unwinds.
 
     Raises:
-      InputError: it cannot be written to, or another process holds it.
+      InputError: It cannot be written to, or another process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a folder of a run of other settings than these, fewer online steps excepted.
 
     Raises:
-      InputError: it names the first that differs.
+      InputError: It names the first that differs.
     """
     if not (folder / "config.json").exists():
         return

@@ -48,13 +48,13 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
     """Become one of several hosts; before anything else asks JAX for its devices.
 
     Args:
-      coordinator: host:port of the first host; None: Slurm, Open MPI, Kubernetes or the TPU pod
+      coordinator: Host:port of the first host; None: Slurm, Open MPI, Kubernetes or the TPU pod
         say it, or JAX_COORDINATOR_ADDRESS.
-      count: how many processes there are; None: likewise, or JAX_NUM_PROCESSES.
-      index: which of them this is, from 0; None: likewise, or JAX_PROCESS_ID.
+      count: How many processes there are; None: likewise, or JAX_NUM_PROCESSES.
+      index: Which of them this is, from 0; None: likewise, or JAX_PROCESS_ID.
 
     Raises:
-      InputError: neither the arguments nor the surroundings say how many hosts there are, or the
+      InputError: Neither the arguments nor the surroundings say how many hosts there are, or the
         first host does not answer.
     """
     # A lost host must not end this process by an abort in the runtime, but by our own line.
@@ -109,7 +109,7 @@ def own(all_of_them: Sized) -> slice:
     """Which of the seeds (or of anything as long) are this host's.
 
     Raises:
-      InputError: they do not divide evenly.
+      InputError: They do not divide evenly.
     """
     each, left = divmod(len(all_of_them), count())
     if left:
@@ -181,7 +181,7 @@ def from_first(function: Callable[[], Any]) -> Any:
     """What it returns on the first host, as JSON has it, on all of them.
 
     Raises:
-      InputError, RunError: on all of them, as on the first.
+      InputError, RunError: On all of them, as on the first.
     """
     if count() == 1:
         return function()

@@ -24,8 +24,8 @@ def locked(folder: Path) -> Iterator[None]:
     On a file system without locks nothing is held, and stderr says so.
 
     Raises:
-      InputError: another process holds it.
-      OSError: the folder cannot be written to.
+      InputError: Another process holds it.
+      OSError: The folder cannot be written to.
     """
     inside = folder / "checkpoints"
     inside.mkdir(exist_ok=True)

@@ -23,9 +23,9 @@ def evaluation_rows(
     """A row of evaluations.csv for each seed, without its time.
 
     Args:
-      phase: offline or online.
-      step: of that phase.
-      seeds: their numbers [S].
+      phase: Offline or online.
+      step: Of that phase.
+      seeds: Their numbers [S].
       returns: [S, E].
       success: [S, E], of 0 and 1; NaN where the environment tells none.
       scores: [S], or None where the task has no reference returns.
@@ -49,9 +49,9 @@ class Rows:
     """The rows of one run, of all its seeds; the first host writes them.
 
     Args:
-      folder: of the run.
-      seeds: their numbers [S].
-      sinks: dashboards beside the CSV files.
+      folder: Of the run.
+      seeds: Their numbers [S].
+      sinks: Dashboards beside the CSV files.
     """
 
     def __init__(self, folder: Path, seeds: Sequence[int], sinks: Sequence[Sink] = ()):
@@ -77,8 +77,8 @@ class Rows:
         """Write `<phase>/<network>/<quantity>` of every seed.
 
         Args:
-          phase: offline or online.
-          step: of that phase.
+          phase: Offline or online.
+          step: Of that phase.
           means: network -> quantity -> [S].
         """
         flat = {
@@ -99,12 +99,12 @@ class Rows:
         """Write an evaluation of every seed.
 
         Args:
-          phase: offline or online.
-          step: of that phase.
+          phase: Offline or online.
+          step: Of that phase.
           returns: [S, E].
           success: [S, E], see `evaluation_rows`.
           scores: [S], or None.
-          wall_s: of the run so far.
+          wall_s: Of the run so far.
 
         Returns:
           "score" or "return", and its mean over seeds.

@@ -25,7 +25,7 @@ def unpack(tree: Any) -> Any:
     """The other way; tuples have become lists.
 
     Raises:
-      InputError: an array that `pack` did not write.
+      InputError: An array that `pack` did not write.
     """
     if isinstance(tree, Mapping):
         if set(tree) == {"dtype", "shape", "base64"}:

@@ -33,14 +33,14 @@ class Kept(NamedTuple):
     """One seed of a checkpoint, as far as acting goes.
 
     Attributes:
-      algorithm: whose `mode` acts.
-      state: its train state, host arrays.
-      transform: between the world's numbers and the agent's.
-      kind: which of the run's checkpoints it is from, one of KINDS.
-      phase: offline or online.
-      step: of that phase.
-      seed: its number; None: all of the run's.
-      config: the run's.
+      algorithm: Whose `mode` acts.
+      state: Its train state, host arrays.
+      transform: Between the world's numbers and the agent's.
+      kind: Which of the run's checkpoints it is from, one of KINDS.
+      phase: Offline or online.
+      step: Of that phase.
+      seed: Its number; None: all of the run's.
+      config: The run's.
     """
 
     algorithm: core.Algorithm
@@ -57,16 +57,16 @@ class Policy:
     """What one seed of a run does.
 
     Args:
-      found: what the run keeps of the seed.
-      low: lowest action [A] of the environment that it acts in, or one number for all.
-      high: its highest.
+      found: What the run keeps of the seed.
+      low: Lowest action [A] of the environment that it acts in, or one number for all.
+      high: Its highest.
 
     Attributes:
-      phase: offline or online.
-      step: of that phase: updates offline, environment steps online.
-      seed: its number.
-      action_low: lowest action [A], float32.
-      action_high: highest action [A].
+      phase: Offline or online.
+      step: Of that phase: updates offline, environment steps online.
+      seed: Its number.
+      action_low: Lowest action [A], float32.
+      action_high: Highest action [A].
     """
 
     def __init__(self, found: Kept, low: ArrayLike = -1.0, high: ArrayLike = 1.0):
@@ -85,13 +85,13 @@ class Policy:
         """The deterministic action for an observation, or for each of a batch.
 
         Args:
-          observation: the environment's own, not transformed: [D], or [..., D] for a batch.
+          observation: The environment's own, not transformed: [D], or [..., D] for a batch.
 
         Returns:
           The action [A] or [..., A], float32, in the environment's own units.
 
         Raises:
-          InputError: another size, a dictionary, or what is no finite number; or a policy of
+          InputError: Another size, a dictionary, or what is no finite number; or a policy of
             chunks, see `actions`.
         """
         self._check_single()
@@ -101,14 +101,14 @@ class Policy:
         """The deterministic actions of the coming steps, to be taken one after the other.
 
         Args:
-          observation: as in `act`, of the first of these steps.
+          observation: As in `act`, of the first of these steps.
 
         Returns:
           [h, A] or [..., h, A]; h is 1, or the length of the method's chunks. An episode's end
           drops what is left of them.
 
         Raises:
-          InputError: another size, a dictionary, or what is no finite number.
+          InputError: Another size, a dictionary, or what is no finite number.
         """
         chosen = np.asarray(self._mode(self._state, self._seen(observation)))
         return self._in_world(chosen.reshape(*chosen.shape[:-1], -1, self.action_low.size))
@@ -124,14 +124,14 @@ class Policy:
         """An action drawn from the policy for an observation, or one for each of a batch.
 
         Args:
-          observation: as in `act`.
-          seed: of the draw; the same one gives the same action.
+          observation: As in `act`.
+          seed: Of the draw; the same one gives the same action.
 
         Returns:
           As `act`.
 
         Raises:
-          InputError: as in `act`.
+          InputError: As in `act`.
         """
         self._check_single()
         seen = self._seen(observation)
@@ -175,8 +175,8 @@ def load_policy(
     """A policy that a run has kept, in the units of the run's environment.
 
     Args:
-      folder: of a run, or of an Agent.
-      seed: one that the run has trained; its first by default.
+      folder: Of a run, or of an Agent.
+      seed: One that the run has trained; its first by default.
       which: "latest" (the newest checkpoint), "best" (of the best evaluation) or "handover" (the
         end of the offline phase; without one, the untrained policy that the run began with).
 
@@ -184,7 +184,7 @@ def load_policy(
       What acts: `load_policy(folder).act(observation)`.
 
     Raises:
-      InputError: no such run, seed or checkpoint, or a damaged one.
+      InputError: No such run, seed or checkpoint, or a damaged one.
     """
     try:
         folder = Path(folder)
@@ -198,7 +198,7 @@ def kind_of(which: str) -> str:
     """One of KINDS, which may be given by its old name.
 
     Raises:
-      InputError: another word.
+      InputError: Another word.
     """
     kind = _OLD_NAMES.get(which, which)
     check_choice("--which", kind, KINDS)
@@ -209,7 +209,7 @@ def bounds_of(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest action [A], as the run remembers them or its environment has them.
 
     Raises:
-      InputError: they cannot be read, or the environment cannot be made.
+      InputError: They cannot be read, or the environment cannot be made.
     """
     config = config_of(folder)
     known = config.get("action_bounds")
@@ -226,12 +226,12 @@ def kept(folder: Path, which: str = "latest", seed: int | None = None) -> Kept:
     """What a run's folder keeps of one seed, without its replay.
 
     Args:
-      folder: of the run, or of an Agent.
-      which: see `load_policy`.
-      seed: one that the run has trained; its first by default.
+      folder: Of the run, or of an Agent.
+      which: See `load_policy`.
+      seed: One that the run has trained; its first by default.
 
     Raises:
-      InputError: it has no such checkpoint or seed, or a damaged one.
+      InputError: It has no such checkpoint or seed, or a damaged one.
     """
     seeds = config_of(folder)["seeds"]
     seed = seeds[0] if seed is None else seed
@@ -248,7 +248,7 @@ def kept_seeds(folder: Path, which: str = "latest") -> Kept:
     The hand-over may be that of the run that this one restored; then so are `config` and its seeds.
 
     Raises:
-      InputError: it has no such checkpoint, or a damaged one.
+      InputError: It has no such checkpoint, or a damaged one.
     """
     kind, config = kind_of(which), config_of(folder)
     if kind == "handover" and (restored := config.get("restore")):

@@ -60,10 +60,10 @@ class Clock:
     """What a run knows about its own time.
 
     Attributes:
-      timing: where its time has gone so far; it goes on counting.
-      eval_every: steps of the phase between two evaluations.
-      steady: the first step that costs what the later ones do; online, after the warm-up.
-      last: no phase follows.
+      timing: Where its time has gone so far; it goes on counting.
+      eval_every: Steps of the phase between two evaluations.
+      steady: The first step that costs what the later ones do; online, after the warm-up.
+      last: No phase follows.
     """
 
     timing: Timing
@@ -79,11 +79,11 @@ class Progress:
     after every evaluation. The rate and the time left do not include compilation.
 
     Args:
-        phase: "offline" or "online".
-        total: Steps of the phase.
-        initial: Steps that an earlier start of the run has done already.
-        clock: The run's time; without it, the time since this object was made.
-        stream: Where to write; stderr when None.
+      phase: "offline" or "online".
+      total: Steps of the phase.
+      initial: Steps that an earlier start of the run has done already.
+      clock: The run's time; without it, the time since this object was made.
+      stream: Where to write; stderr when None.
     """
 
     def __init__(

@@ -23,8 +23,8 @@ class Place(NamedTuple):
     """Where a phase begins or goes on.
 
     Attributes:
-      step: of the phase; above 0 it goes on.
-      position: what else the loop goes on from, where this step's own rows are still to be written;
+      step: Of the phase; above 0 it goes on.
+      position: What else the loop goes on from, where this step's own rows are still to be written;
         None: they are written.
     """
 
@@ -36,9 +36,9 @@ class Saved(NamedTuple):
     """What a run goes on from.
 
     Attributes:
-      phase: offline or online.
-      place: in that phase.
-      state: host arrays [S, ...].
+      phase: Offline or online.
+      place: In that phase.
+      state: Host arrays [S, ...].
     """
 
     phase: str
@@ -50,11 +50,11 @@ class Saving:
     """The checkpoints of one run, over both phases; the first host writes them.
 
     Args:
-      folder: of the run.
-      offline_steps: length of the offline phase; checkpoints are numbered over both phases.
-      transform: of the training data; every checkpoint's record has it.
-      timing: of the run; saved too.
-      keep: how many of the newest checkpoints are kept.
+      folder: Of the run.
+      offline_steps: Length of the offline phase; checkpoints are numbered over both phases.
+      transform: Of the training data; every checkpoint's record has it.
+      timing: Of the run; saved too.
+      keep: How many of the newest checkpoints are kept.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Saving:
         """The newest checkpoint, to which everything else is cut back; None without one.
 
         Args:
-          template: a checkpoint's record -> shapes of its arrays.
+          template: A checkpoint's record -> shapes of its arrays.
           cut_back: (phase, step) removes the rows of later steps.
         """
         state = None
@@ -132,11 +132,11 @@ class Saving:
         """Keep a train state if its evaluation is the best so far.
 
         Args:
-          phase: offline or online.
-          step: of that phase.
-          state: gives its host arrays [S, ...], if they are needed.
+          phase: Offline or online.
+          step: Of that phase.
+          state: Gives its host arrays [S, ...], if they are needed.
           metric: "score" or "return".
-          mean: of it, over seeds.
+          mean: Of it, over seeds.
         """
         if not mean > self._best:
             return

@@ -13,7 +13,7 @@ class Signals:
     """Whether the run is asked to stop; it then saves, and leaves.
 
     Attributes:
-      stop: whether this process has been asked.
+      stop: Whether this process has been asked.
     """
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ class Timing:
         """Go on counting from a checkpoint's record.
 
         Raises:
-          InputError: the record, which is that of `where`, has no such numbers.
+          InputError: The record, which is that of `where`, has no such numbers.
         """
         wall, totals = found.get("wall_s"), found.get("timing")
         numbers = [wall, *(totals.values() if isinstance(totals, dict) else [None])]

@@ -30,10 +30,10 @@ class Training(NamedTuple):
     """A finished training of SAC.
 
     Attributes:
-      folder: of its run; `../policies` has every evaluated policy.
+      folder: Of its run; `../policies` has every evaluated policy.
       env_id: Gymnasium id.
       candidates: (environment step, mean return) of every evaluation after the first.
-      seed: of the training; the sets are recorded with seeds after it.
+      seed: Of the training; the sets are recorded with seeds after it.
     """
 
     folder: Path
@@ -46,11 +46,11 @@ def train(row: Recipe, env_id: str, out: Path, seed: int, eval_episodes: int) ->
     """Train SAC from scratch and keep every evaluated policy; resumes.
 
     Args:
-      row: its recipe.
+      row: Its recipe.
       env_id: Gymnasium id.
-      out: gets the folders `sac` and `policies`.
-      seed: of the training.
-      eval_episodes: of an evaluation.
+      out: Gets the folders `sac` and `policies`.
+      seed: Of the training.
+      eval_episodes: Of an evaluation.
 
     Raises:
       InputError: The environment cannot be made, or `out` holds another run.

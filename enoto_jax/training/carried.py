@@ -18,11 +18,11 @@ class Online(flax.struct.PyTreeNode):
     """What a seed carries from step to step.
 
     Attributes:
-      train: the train state.
-      storage: its replay.
-      memory: the exploration rule's, of the running episode.
-      totals: sums of the metrics over the updates since they were last read.
-      count: how many updates those are.
+      train: The train state.
+      storage: Its replay.
+      memory: The exploration rule's, of the running episode.
+      totals: Sums of the metrics over the updates since they were last read.
+      count: How many updates those are.
     """
 
     train: core.TrainState

@@ -38,11 +38,11 @@ def train(
     unchanged, or extended if you ask for more online steps.
 
     Args:
-      method: the name of a method (`enoto methods`), one of your own (`register_method`), or a
+      method: The name of a method (`enoto methods`), one of your own (`register_method`), or a
         Recipe.
-      data: anything that `load_source` takes, or a Source; the small bundled data set by default.
+      data: Anything that `load_source` takes, or a Source; the small bundled data set by default.
         A method that reads no data needs only `env`.
-      out: the run's folder; runs/METHOD-TASK by default, if the method is a name.
+      out: The run's folder; runs/METHOD-TASK by default, if the method is a name.
       budget: "paper", "laptop", "cpu", "demo" or "smoke". By default, a method given by its name
         gets the budget that fits the device, as on the command line, and a Recipe is unchanged.
       overrides: path -> value: any hyper-parameter, as `--set` on the command line.
@@ -55,10 +55,10 @@ def train(
       The run: `.summary`, `.policy(seed)`, `.evaluate(episodes)`, `.folder`.
 
     Raises:
-      InputError: an argument is invalid; units, data and environment do not fit together; or the
+      InputError: An argument is invalid; units, data and environment do not fit together; or the
         folder holds another run, or is in use by another process.
-      RunError: an environment, the numbers or the disk failed; the last checkpoint is kept.
-      Stopped: with `signals`, a signal came; everything is saved.
+      RunError: An environment, the numbers or the disk failed; the last checkpoint is kept.
+      Stopped: With `signals`, a signal came; everything is saved.
     """
     Settings.of(options)  # before anything is looked for
     row, name = _method(method)
@@ -106,14 +106,14 @@ def source_of(
     """The data set, completed by what is known of the environment.
 
     Args:
-      data: as in `train`.
-      env: likewise. A method that never reads data may be given it alone.
-      row: the method.
-      action_low: lowest action that the data were recorded with, see `data.source.scaled`.
-      action_high: highest one.
+      data: As in `train`.
+      env: Likewise. A method that never reads data may be given it alone.
+      row: The method.
+      action_low: Lowest action that the data were recorded with, see `data.source.scaled`.
+      action_high: Highest one.
 
     Raises:
-      InputError: no such data, or it does not fit.
+      InputError: No such data, or it does not fit.
     """
     if data is not None and not isinstance(data, str | os.PathLike | Source):
         raise InputError(

@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
       returns: [S, E] of every episode.
       success: [S, E] bool, whether any step of the episode reported success (`values.SUCCESS`);
         None if the environment has never reported any.
-      cut: how many of the S x E episodes were cut after `max_steps`.
+      cut: How many of the S x E episodes were cut after `max_steps`.
     """
 
     returns: np.ndarray
@@ -46,7 +46,7 @@ class Noisy:
     """How all seeds act in an evaluation of policies with noise, which is drawn anew every step.
 
     Args:
-      evaluates: of the algorithm.
+      evaluates: Of the algorithm.
       seeds: S of them; a seed's noise depends on it, the evaluation and the step alone.
     """
 
@@ -81,13 +81,13 @@ class Evaluator:
       env: Gymnasium id, or what else `env_choice` takes.
       episodes: E, per seed; as many environments are made.
       seeds: S of them.
-      transform: of observations and actions.
-      processes: that step the environments; the scores do not depend on it, see `envs.workers`.
-      max_steps: after so many an episode is cut; None: the environment's time limit, or MAX_STEPS
+      transform: Of observations and actions.
+      processes: That step the environments; the scores do not depend on it, see `envs.workers`.
+      max_steps: After so many an episode is cut; None: the environment's time limit, or MAX_STEPS
         without one, which is said at once.
 
     Raises:
-      InputError: the environment cannot be made, or one of the numbers is below 1.
+      InputError: The environment cannot be made, or one of the numbers is below 1.
     """
 
     def __init__(
@@ -133,14 +133,14 @@ class Evaluator:
 
         Args:
           mode: (state, observation [E, D]) -> action [E, A], compiled for all seeds; see `acting`.
-          state: the seeds' train states, as they lie on the devices.
-          number: names this evaluation.
-          stop: asked before every step.
-          episodes: per seed, another number than E; the E environments take them in rounds. The
+          state: The seeds' train states, as they lie on the devices.
+          number: Names this evaluation.
+          stop: Asked before every step.
+          episodes: Per seed, another number than E; the E environments take them in rounds. The
             first ones are the same whatever the number.
 
         Raises:
-          RunError: an environment fails.
+          RunError: An environment fails.
         """
         mode = mode.numbered(number) if isinstance(mode, Noisy) else mode
         begun, wide = time.monotonic(), self._episodes
@@ -216,7 +216,7 @@ def check_number(name: str, value: Any) -> None:
     """Check that a value is a whole number, at least 1.
 
     Raises:
-      InputError: it names the flag.
+      InputError: It names the flag.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InputError(f"--{name}: {value!r}; a whole number from 1 on is needed")

@@ -26,11 +26,11 @@ def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) ->
     """Bytes per device by what holds them, with all seeds on one device.
 
     Args:
-      recipe: gives the batch sizes.
-      built: its units.
-      spec: sizes of observations and actions.
+      recipe: Gives the batch sizes.
+      built: Its units.
+      spec: Sizes of observations and actions.
       seeds: S on the device.
-      rows: of the data set that is resident; 0 without one.
+      rows: Of the data set that is resident; 0 without one.
     """
     phases = [
         (recipe.offline, built.offline),
@@ -66,8 +66,8 @@ def size_line(parts: dict[str, int], dataset: Dataset | None) -> str:
     """How large a run is, in a line: device, data, memory.
 
     Args:
-      parts: as `estimate` returns them.
-      dataset: what is loaded, or None.
+      parts: As `estimate` returns them.
+      dataset: What is loaded, or None.
     """
     limit, total = available(), sum(parts.values())
     words = [f"device {jax.device_count()} x {jax.devices()[0].device_kind}"]
@@ -83,7 +83,7 @@ def check(parts: dict[str, int], capacity: int, limit: int | None) -> None:
     """Refuse a run that cannot fit.
 
     Raises:
-      InputError: it says what takes how much, and the largest replay that fits.
+      InputError: It says what takes how much, and the largest replay that fits.
     """
     total = sum(parts.values())
     if limit is None or total <= limit:

@@ -88,12 +88,12 @@ def train(
     """Train to the end of the phase, evaluating and saving on the way.
 
     Args:
-      phase: its budget.
-      algorithm: what is trained.
-      state: on the devices; its memory is reused.
-      data: resident on the devices.
-      record: files, evaluation and checkpoints.
-      place: where it goes on. The position has the metrics' sums, and the step that they begin at.
+      phase: Its budget.
+      algorithm: What is trained.
+      state: On the devices; its memory is reused.
+      data: Resident on the devices.
+      record: Files, evaluation and checkpoints.
+      place: Where it goes on. The position has the metrics' sums, and the step that they begin at.
 
     Returns:
       The state at the phase's end, on the devices.

@@ -184,9 +184,9 @@ class Interaction:
     """Environments and learner of all seeds, side by side; its arguments are those of `train`.
 
     Attributes:
-      online: what the seeds carry now.
-      step: environment steps done.
-      action: that comes next, [S, A] on the host.
+      online: What the seeds carry now.
+      step: Environment steps done.
+      action: That comes next, [S, A] on the host.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ class Interaction:
         """Take the action that was chosen: one step of every environment.
 
         Raises:
-          RunError: the action is NaN or infinite, or an environment fails.
+          RunError: The action is NaN or infinite, or an environment fails.
         """
         if not np.isfinite(self.action).all():
             raise RunError(f"online step {self.step}: an action of actor is NaN or infinite")
@@ -319,14 +319,14 @@ def train(
     """Act, insert, update, evaluate and save to the end of the phase (ENOTO, algorithm 1, online).
 
     Args:
-      phase: its budget.
-      algorithm: what is trained, and how it explores.
-      replay: where batches come from.
-      online: on the devices; its memory is reused.
-      data: the data set on the devices where the replay needs it.
-      env: the training environments.
-      record: files, evaluation and checkpoints.
-      place: where it goes on. The position has the next action [S, A] and the environments, None
+      phase: Its budget.
+      algorithm: What is trained, and how it explores.
+      replay: Where batches come from.
+      online: On the devices; its memory is reused.
+      data: The data set on the devices where the replay needs it.
+      env: The training environments.
+      record: Files, evaluation and checkpoints.
+      place: Where it goes on. The position has the next action [S, A] and the environments, None
         where they could not be saved: without it, or them, new episodes begin.
 
     Returns:

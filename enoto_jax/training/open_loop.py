@@ -13,8 +13,8 @@ class Waiting(NamedTuple):
     """A chunk that is being executed.
 
     Attributes:
-      actions: all of it, [h, A].
-      begun: the environment step that its first action is of.
+      actions: All of it, [h, A].
+      begun: The environment step that its first action is of.
     """
 
     actions: Array
@@ -30,10 +30,10 @@ def following(waiting: Waiting, chosen: Array, starts: Array, t: Array) -> tuple
     """What waits from environment step t on, and the action [A] of that step.
 
     Args:
-      waiting: the chunk so far.
-      chosen: a new one [h * A], which begins at t where nothing waits.
-      starts: an episode begins, and what waits is dropped.
-      t: the step; the same one again gives the same action.
+      waiting: The chunk so far.
+      chosen: A new one [h * A], which begins at t where nothing waits.
+      starts: An episode begins, and what waits is dropped.
+      t: The step; the same one again gives the same action.
     """
     due = starts | (t - waiting.begun >= len(waiting.actions))
     actions = jnp.where(due, chosen.reshape(waiting.actions.shape), waiting.actions)

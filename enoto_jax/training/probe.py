@@ -35,10 +35,10 @@ def action_distances(
     Of chunks the first actions are compared.
 
     Args:
-      algorithm: gives the actions.
-      transform: that the state learned under.
-      state: of one seed.
-      rows: transitions [M, ...], as the agent sees them.
+      algorithm: Gives the actions.
+      transform: That the state learned under.
+      state: Of one seed.
+      rows: Transitions [M, ...], as the agent sees them.
     """
 
     recorded = rows.action
@@ -62,10 +62,10 @@ def compile_probe(
     nor do they tell chunks, whose critics are asked for `q_policy` alone.
 
     Args:
-      algorithm: of the phase.
-      seeds: whose states are looked at.
-      transform: of the run.
-      sample: transitions [M, ...] of the data set, as the world measures them; None: no data.
+      algorithm: Of the phase.
+      seeds: Whose states are looked at.
+      transform: Of the run.
+      sample: Transitions [M, ...] of the data set, as the world measures them; None: no data.
     """
     if sample is None:
         return lambda state: {}

@@ -33,11 +33,11 @@ class Looks(NamedTuple):
 
     Attributes:
       evaluator: None without a simulator.
-      sample: transitions [M, ...] of the data set for the probe; None without data.
-      watch: called after every evaluation, see run.train.
-      final_episodes: of the evaluations on both sides of the hand-over and of the last one; None:
+      sample: Transitions [M, ...] of the data set for the probe; None without data.
+      watch: Called after every evaluation, see run.train.
+      final_episodes: Of the evaluations on both sides of the hand-over and of the last one; None:
         as many as the others have.
-      online_steps: length of the online phase, whose end is the last evaluation.
+      online_steps: Length of the online phase, whose end is the last evaluation.
     """
 
     evaluator: Evaluator | None = None
@@ -56,8 +56,8 @@ class Programs(NamedTuple):
     """What an evaluation computes, of all seeds.
 
     Attributes:
-      mode: an evaluation's actions.
-      look: the probe.
+      mode: An evaluation's actions.
+      look: The probe.
     """
 
     mode: Callable | Noisy
@@ -68,14 +68,14 @@ class Record:
     """What one run writes.
 
     Args:
-      folder: where everything is written.
-      source: gives names and scores.
-      seeds: the seeds that rows are of.
-      transform: of the training data.
-      offline_steps: length of the offline phase.
-      looks: how states are looked at.
-      sinks: dashboards beside the CSV files.
-      keep: how many of the newest checkpoints are kept.
+      folder: Where everything is written.
+      source: Gives names and scores.
+      seeds: The seeds that rows are of.
+      transform: Of the training data.
+      offline_steps: Length of the offline phase.
+      looks: How states are looked at.
+      sinks: Dashboards beside the CSV files.
+      keep: How many of the newest checkpoints are kept.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Record:
         """Write means over so many updates of network -> quantity -> sums [S].
 
         Raises:
-          RunError: one of them is NaN or infinite; the last good checkpoint stays.
+          RunError: One of them is NaN or infinite; the last good checkpoint stays.
         """
         self.check(phase, step, sums)
         sums = hosts.gather(sums)
@@ -132,11 +132,11 @@ class Record:
         """Evaluate every seed, write the rows, and return the score in words.
 
         Args:
-          programs: of the phase.
-          state: the seeds' train states, on the devices.
-          phase: offline or online.
-          step: of that phase.
-          save: saves this step, and stops; called when a signal cuts the evaluation short.
+          programs: Of the phase.
+          state: The seeds' train states, on the devices.
+          phase: Offline or online.
+          step: Of that phase.
+          save: Saves this step, and stops; called when a signal cuts the evaluation short.
         """
         self.look(programs, state, phase, step)
         evaluator, watch = self.looks.evaluator, self.looks.watch
@@ -169,14 +169,14 @@ class Record:
         """Save a step before its rows are written.
 
         Args:
-          phase: offline or online.
-          step: of that phase.
-          state: host arrays [S, ...]; a TrainState, or what has one as `train`.
-          position: what else the loop goes on from; arrays and JSON.
+          phase: Offline or online.
+          step: Of that phase.
+          state: Host arrays [S, ...]; a TrainState, or what has one as `train`.
+          position: What else the loop goes on from; arrays and JSON.
 
         Raises:
-          RunError: parameters are NaN or infinite, or the disk is full.
-          Stopped: after the save, when a signal has come.
+          RunError: Parameters are NaN or infinite, or the disk is full.
+          Stopped: After the save, when a signal has come.
         """
         self.check(phase, step, getattr(state, "train", state).params)
         self.saving.save(phase, step, state, position)
@@ -186,7 +186,7 @@ class Record:
         """Leave if a signal has come, here or on another host, at a step that is saved.
 
         Raises:
-          Stopped: a signal has come.
+          Stopped: A signal has come.
         """
         if self.signals.any_host():
             self.leave(phase, step)
@@ -195,7 +195,7 @@ class Record:
         """Wait until everything saved is on disk, and stop.
 
         Raises:
-          Stopped: always.
+          Stopped: Always.
         """
         self.saving.checkpoints.wait()
         raise Stopped(at(phase, step))
@@ -204,7 +204,7 @@ class Record:
         """Close what is open, wait for the checkpoints, and answer signals as before.
 
         Raises:
-          RunError: one of them could not be written.
+          RunError: One of them could not be written.
         """
         release()
         self.signals.release()

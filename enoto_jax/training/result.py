@@ -29,18 +29,18 @@ class Again:
     """The policies of all seeds of a run, ready to be evaluated again.
 
     Args:
-      folder: of the run.
+      folder: Of the run.
       which: "latest", "best" or "handover".
       env: Gymnasium id, or what else `env_choice` takes; the run's own by default.
 
     Attributes:
-      found: what the run keeps; `found.state` has arrays [S, ...].
-      seeds: their numbers.
-      env: the environment.
-      own_episodes: how many episodes of a seed the run's own evaluation at this step had.
+      found: What the run keeps; `found.state` has arrays [S, ...].
+      seeds: Their numbers.
+      env: The environment.
+      own_episodes: How many episodes of a seed the run's own evaluation at this step had.
 
     Raises:
-      InputError: it has kept no such policies, or they do not fit the environment.
+      InputError: It has kept no such policies, or they do not fit the environment.
     """
 
     def __init__(self, folder: Path, which: str = "latest", env: Env | None = None):
@@ -74,13 +74,13 @@ class Again:
         taken as many at a time, so that the same numbers come out.
 
         Args:
-          episodes: of each seed; as many as the run's own evaluation had by default.
-          processes: that step the environments.
-          max_steps: after so many an episode is cut; as in the run by default.
+          episodes: Of each seed; as many as the run's own evaluation had by default.
+          processes: That step the environments.
+          max_steps: After so many an episode is cut; as in the run by default.
 
         Raises:
-          InputError: one of the numbers is below 1.
-          RunError: the environment fails.
+          InputError: One of the numbers is below 1.
+          RunError: The environment fails.
         """
         episodes = self.own_episodes if episodes is None else episodes
         check_number("episodes", episodes)
@@ -112,15 +112,15 @@ class Run:
     """A run's results and policies, read from its folder.
 
     Args:
-      folder: of the run.
-      env: the environment that it was trained in, if config.json cannot name it.
+      folder: Of the run.
+      env: The environment that it was trained in, if config.json cannot name it.
 
     Attributes:
-      folder: of the run.
-      config: the contents of config.json.
+      folder: Of the run.
+      config: The contents of config.json.
 
     Raises:
-      InputError: the folder holds no run.
+      InputError: The folder holds no run.
     """
 
     def __init__(self, folder: str | os.PathLike, env: Env | None = None):
@@ -137,7 +137,7 @@ class Run:
         Each quantity has its mean and its value for every seed. {} without an environment.
 
         Raises:
-          InputError: the run has not ended.
+          InputError: The run has not ended.
         """
         path = self.folder / "summary.json"
         if not path.exists():
@@ -148,11 +148,11 @@ class Run:
         """A policy of the run; see `load_policy`.
 
         Args:
-          seed: one that the run has trained; its first by default.
+          seed: One that the run has trained; its first by default.
           which: "latest", "best" or "handover".
 
         Raises:
-          InputError: no such seed or checkpoint.
+          InputError: No such seed or checkpoint.
         """
         return policies.load_policy(self.folder, seed, which)
 
@@ -168,10 +168,10 @@ class Run:
         The first episodes start as in the run's own evaluation and give the same returns.
 
         Args:
-          episodes: of each seed; by default as many as in the run's own evaluation.
+          episodes: Of each seed; by default as many as in the run's own evaluation.
           which: "latest", "best" or "handover".
-          env: an environment other than the run's.
-          processes: how many step the environments; the results do not depend on it.
+          env: An environment other than the run's.
+          processes: How many step the environments; the results do not depend on it.
 
         Returns:
           A row for each seed: phase, step, env_steps, seed, return_mean, return_std (over
@@ -179,8 +179,8 @@ class Run:
           reference), success (a fraction; None if the environment reports none) and episodes.
 
         Raises:
-          InputError: no such checkpoint, or an environment that does not fit.
-          RunError: the environment fails.
+          InputError: No such checkpoint, or an environment that does not fit.
+          RunError: The environment fails.
         """
         again = Again(self.folder, which, self._env if env is None else env)
         return again.evaluate(episodes, processes)
@@ -190,13 +190,13 @@ def load_run(folder: str | os.PathLike) -> Run:
     """Open the run in a folder, finished or not.
 
     Args:
-      folder: of the run.
+      folder: Of the run.
 
     Returns:
       The run, as `train` returns it.
 
     Raises:
-      InputError: the folder holds no run.
+      InputError: The folder holds no run.
     """
     if not isinstance(folder, str | os.PathLike):
         raise InputError(f"load_run: {folder!r}; give the folder of a run")

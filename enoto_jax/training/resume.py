@@ -31,7 +31,7 @@ def offline_state(
     It is the one kept at that run's hand-over; of a run still in its offline phase, the newest.
 
     Raises:
-      InputError: no such checkpoint, or of other seeds or networks.
+      InputError: No such checkpoint, or of other seeds or networks.
     """
     have, want = config_of(folder).get("seeds", []), seeds.seeds.tolist()
     checkpoints = Checkpoints(folder / "checkpoints")
@@ -61,11 +61,11 @@ def hand_over(
     """The online phase's start, on the devices.
 
     Args:
-      built: the recipe's units.
-      begin: see online.begin.
-      seeds: that it is made for.
-      before: the offline phase's end; None without one.
-      data: the data set on the devices, for hand-overs that need it.
+      built: The recipe's units.
+      begin: See online.begin.
+      seeds: That it is made for.
+      before: The offline phase's end; None without one.
+      data: The data set on the devices, for hand-overs that need it.
     """
     learns = built.handover.needs_data
     data = data._replace(extras={}) if learns and data is not None else None
@@ -83,10 +83,10 @@ def extras(
     """What batches of the data set carry beside its transitions (host arrays [M, ...]).
 
     Args:
-      algorithm: asks for returns-to-go, next actions and ends, or not.
-      data: as the agent sees it.
-      seeds: whose devices share the result.
-      stored: whether the rows are drawn beside new transitions, which have bootstrap masks.
+      algorithm: Asks for returns-to-go, next actions and ends, or not.
+      data: As the agent sees it.
+      seeds: Whose devices share the result.
+      stored: Whether the rows are drawn beside new transitions, which have bootstrap masks.
     """
     found = {}
     if stored and algorithm.exploration.masks:

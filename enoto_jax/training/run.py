@@ -42,12 +42,12 @@ class Setup(NamedTuple):
     """What a run is made of, once it is known to fit together.
 
     Attributes:
-      recipe: what is trained.
-      built: its units.
-      source: of the data.
-      settings: how it is trained.
-      env: of the environments; None without a simulator.
-      bounds: of the environment's own actions, or None.
+      recipe: What is trained.
+      built: Its units.
+      source: Of the data.
+      settings: How it is trained.
+      env: Of the environments; None without a simulator.
+      bounds: Of the environment's own actions, or None.
       dataset: None where nothing learns from it here.
     """
 
@@ -107,19 +107,19 @@ def train(
     `enoto_jax.train` takes names as well, and returns the run itself.
 
     Args:
-      recipe: a row of the table, or one's own.
-      source: the data set, with its environment and reference returns.
-      out: the run's folder.
-      **options: seeds, env, eval_episodes and more: see `settings.Settings`.
+      recipe: A row of the table, or one's own.
+      source: The data set, with its environment and reference returns.
+      out: The run's folder.
+      **options: Seeds, env, eval_episodes and more: see `settings.Settings`.
 
     Returns:
       What summary.json says.
 
     Raises:
-      InputError: units, data or environment do not fit, the folder holds another run, or another
+      InputError: Units, data or environment do not fit, the folder holds another run, or another
         process is at work in it.
-      RunError: an environment, the numbers or the disk failed; the last checkpoint stays.
-      Stopped: a signal came; everything is saved.
+      RunError: An environment, the numbers or the disk failed; the last checkpoint stays.
+      Stopped: A signal came; everything is saved.
     """
     folder, setup = Path(out), _set_up(recipe, source, Settings.of(options))
     config = setup.config
@@ -173,7 +173,7 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transf
     """The restored offline state, if any; the transform; the run's size in words.
 
     Raises:
-      InputError: the run does not fit in memory.
+      InputError: The run does not fit in memory.
     """
     recipe, built, source, settings, _, _, dataset = setup
     before, transform = None, None
@@ -212,9 +212,9 @@ def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> Non
     """Train whatever is left, from the newest checkpoint on.
 
     Args:
-      setup: of the run.
-      before: the restored offline state, on the devices; None: this run has its own, or needs none.
-      record: of the run.
+      setup: Of the run.
+      before: The restored offline state, on the devices; None: this run has its own, or needs none.
+      record: Of the run.
     """
     recipe, built, source, _, env, _, dataset = setup
     seeds, data = record.seeds, None

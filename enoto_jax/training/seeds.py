@@ -63,12 +63,12 @@ class SeedMap:
     """Runs functions of one seed for all seeds at once.
 
     Args:
-      seeds: seed numbers [S]; of several hosts each takes its part.
-      devices: local devices to spread over; as many as divide a host's seeds are used.
+      seeds: Seed numbers [S]; of several hosts each takes its part.
+      devices: Local devices to spread over; as many as divide a host's seeds are used.
 
     Attributes:
-      all: seed numbers [S].
-      seeds: those of this host; wherever arrays have an S, it counts these.
+      all: Seed numbers [S].
+      seeds: Those of this host; wherever arrays have an S, it counts these.
     """
 
     def __init__(self, seeds: Sequence[int], devices: Sequence[jax.Device] | None = None):
@@ -100,12 +100,12 @@ class SeedMap:
         """One program for all seeds.
 
         Args:
-          function: of one seed; every output gains the seeds' axis.
-          shared: positions of the arguments that all seeds share.
-          donate: positions of the arguments whose memory is reused for the outputs.
-          long: one call is many updates; on a CPU the seeds then run one after the other inside
+          function: Of one seed; every output gains the seeds' axis.
+          shared: Positions of the arguments that all seeds share.
+          donate: Positions of the arguments whose memory is reused for the outputs.
+          long: One call is many updates; on a CPU the seeds then run one after the other inside
             the program, because one seed's parameters fit the cache and several seeds' do not.
-          once: it is called once; on a CPU, where optimising would take longer than running, it
+          once: It is called once; on a CPU, where optimising would take longer than running, it
             is compiled without.
         """
         in_turn = long and self.on_cpu

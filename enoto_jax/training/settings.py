@@ -46,29 +46,29 @@ class Settings:
     """The same with their defaults, checked.
 
     Attributes:
-      seeds: how many, from 0 on, or their numbers; trained together in one program.
+      seeds: How many, from 0 on, or their numbers; trained together in one program.
       env: Gymnasium id, class, function or EnvSpec (`envs.choice`); the source's own by default;
         "none" stops at the hand-over.
-      eval_episodes: episodes per evaluation and seed.
-      final_episodes: the same for the evaluations on both sides of the hand-over and for the last
+      eval_episodes: Episodes per evaluation and seed.
+      final_episodes: The same for the evaluations on both sides of the hand-over and for the last
         one; None: `eval_episodes`.
-      restore: another run's folder: start from its hand-over instead of an offline phase.
+      restore: Another run's folder: start from its hand-over instead of an offline phase.
       log: "tensorboard", "wandb", or several of them; CSV files are always written.
-      about: further entries of config.json.
-      plugins: modules that register units of one's own, which config.json remembers; those that
+      about: Further entries of config.json.
+      plugins: Modules that register units of one's own, which config.json remembers; those that
         the recipe's units come from are found without it.
       signals: SIGTERM and SIGINT save and raise Stopped.
-      announce: printed, with what the data hold, once everything is checked and training begins;
+      announce: Printed, with what the data hold, once everything is checked and training begins;
         "" prints neither.
-      watch: called after every evaluation with (phase, step, train state on the host [S, ...],
+      watch: Called after every evaluation with (phase, step, train state on the host [S, ...],
         returns [S, E]).
-      keep: how many of the newest checkpoints are kept.
-      eval_processes: that step the environments of an evaluation, see `envs.workers`.
-      eval_max_steps: after so many an evaluation episode is cut; None: the environment's time
+      keep: How many of the newest checkpoints are kept.
+      eval_processes: That step the environments of an evaluation, see `envs.workers`.
+      eval_max_steps: After so many an evaluation episode is cut; None: the environment's time
         limit, or 10,000 without one.
 
     Raises:
-      InputError: a value that is no setting.
+      InputError: A value that is no setting.
     """
 
     seeds: int | Sequence[int] = (0,)
@@ -114,7 +114,7 @@ class Settings:
         """The settings of a function's keyword arguments.
 
         Raises:
-          InputError: a name or a value that is no setting; the nearest names are listed.
+          InputError: A name or a value that is no setting; the nearest names are listed.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in options:
@@ -145,10 +145,10 @@ def seed_numbers(seeds: Any) -> tuple[int, ...]:
     """The numbers of seeds.
 
     Args:
-      seeds: how many, from 0 on, or their numbers.
+      seeds: How many, from 0 on, or their numbers.
 
     Raises:
-      InputError: none, too many, repeated, or no whole numbers between 0 and 2^31 - 1.
+      InputError: None, too many, repeated, or no whole numbers between 0 and 2^31 - 1.
     """
     if _is_whole(seeds):
         if not 1 <= seeds <= MOST_SEEDS:
@@ -180,7 +180,7 @@ def _names(option: str, value: Any) -> tuple[str, ...]:
     """Names as a tuple; a text is one name.
 
     Raises:
-      InputError: no names.
+      InputError: No names.
     """
     if isinstance(value, str):
         return (value,)

@@ -84,7 +84,7 @@ def _measure(part: Path, arguments: list[str], until: float | None) -> bool:
     """Measure one part; False where the time is up before it is whole.
 
     Raises:
-      RunError: its command has failed.
+      RunError: Its command has failed.
     """
     part.parent.mkdir(exist_ok=True)
     shutil.rmtree(part, ignore_errors=True)  # of a part that was not finished

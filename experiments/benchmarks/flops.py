@@ -39,12 +39,12 @@ def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
     """Operations of one update on one seed.
 
     Args:
-      algorithm: the unit, with its arguments.
-      spec: sizes of observations and actions.
+      algorithm: The unit, with its arguments.
+      spec: Sizes of observations and actions.
       batch_size: B, of each agent where there are several.
 
     Raises:
-      InputError: nobody has counted this algorithm, or an option that changes its ensemble.
+      InputError: Nobody has counted this algorithm, or an option that changes its ensemble.
     """
     options = units.children(algorithm)
     if changed := [

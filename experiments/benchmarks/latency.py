@@ -80,7 +80,7 @@ def start(folder: Path, number: int) -> dict[str, float]:
     """One start's parts, in seconds.
 
     Raises:
-      RunError: it has failed; its last words.
+      RunError: It has failed; its last words.
     """
     arguments = [f"--method={FLAGS.method}", f"--budget={FLAGS.budget}", f"--out={folder}/{number}"]
     arguments += [f"--compilation_cache={folder}/compiled"]

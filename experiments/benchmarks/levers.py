@@ -3,8 +3,9 @@
 python -m experiments.benchmarks.levers --clock=cpu --rounds=5 --seconds=0.5
 
 The base is enoto_cql's offline phase at the laptop budget's sizes: N = 10 critics of 2 x 128, batch
-128, one candidate per source. Each round times the base and every lever once, so that a machine that
-slows down slows all; a ratio is the median over rounds of the lever's rate by that round's base.
+128, one candidate per source. Each round times the base and every lever once, so that a machine
+that slows down slows all; a ratio is the median over rounds of the lever's rate by that round's
+base.
 `arithmetic` is the ratio of the operations of an update as the compiler counts them.
 `--only` names some of them. `--widths` measures no time: it prints the even width of two hidden
 layers at which the base's ten critics need as many operations per update as the lever does, in the

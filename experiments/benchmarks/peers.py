@@ -51,12 +51,12 @@ class Worker:
     """A process that trains one block of updates whenever it is asked for its rate.
 
     Args:
-      arguments: of its command line.
-      updates: in a block, of all its seeds.
+      arguments: Of its command line.
+      updates: In a block, of all its seeds.
       clock: "wall" or "cpu", processor seconds of all its threads.
 
     Raises:
-      RunError: it has stopped by itself; its last words. So does `rate`.
+      RunError: It has stopped by itself; its last words. So does `rate`.
     """
 
     def __init__(self, arguments: list[str], updates: int, clock: str) -> None:

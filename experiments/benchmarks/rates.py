@@ -37,9 +37,9 @@ class Clock(NamedTuple):
     """How long and by which clock to measure.
 
     Attributes:
-      rounds: interleaved; medians are reported.
-      seconds: least length of one measurement.
-      now: reads the clock.
+      rounds: Interleaved; medians are reported.
+      seconds: Least length of one measurement.
+      now: Reads the clock.
     """
 
     rounds: int
@@ -67,13 +67,13 @@ def measure(
     """One line of a benchmark.
 
     Args:
-      row: of the table.
-      phase: offline or online.
-      seeds: side by side.
-      spec: sizes of observations and actions.
-      clock: how long to measure.
-      plain: also time the loop that one writes first, see `plain_loop`.
-      rows: of the data set.
+      row: Of the table.
+      phase: Offline or online.
+      seeds: Side by side.
+      spec: Sizes of observations and actions.
+      clock: How long to measure.
+      plain: Also time the loop that one writes first, see `plain_loop`.
+      rows: Of the data set.
     """
     seed_map = SeedMap(range(seeds))
     built, settings = build(row, spec), getattr(row, phase)

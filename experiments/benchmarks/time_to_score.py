@@ -49,9 +49,9 @@ class Case(NamedTuple):
     """What is compared.
 
     Attributes:
-      ours: flags of `enoto train`.
-      score: to be reached on halfcheetah-medium.
-      peers: scripts; their arguments have the {updates} between evaluations, the {episodes} of
+      ours: Flags of `enoto train`.
+      score: To be reached on halfcheetah-medium.
+      peers: Scripts; their arguments have the {updates} between evaluations, the {episodes} of
         one, the {seed}, and the folder of {peers}.
     """
 
@@ -143,8 +143,8 @@ class Run(NamedTuple):
     """One contender with one seed.
 
     Attributes:
-      seconds: of its evaluations, by --clock; one more where it ended without the score.
-      scores: of its evaluations.
+      seconds: Of its evaluations, by --clock; one more where it ended without the score.
+      scores: Of its evaluations.
     """
 
     seconds: list[float]
@@ -208,12 +208,12 @@ def measure(name: tuple[str, str, int], text: str, score: float) -> None:
     """Train one contender until it has the score or the time is over; rows of --out.
 
     Args:
-      name: the case, who it is, and the seed.
-      text: its command line, with {seed} and {folder}.
-      score: the mean of --last evaluations ends the run when it has it.
+      name: The case, who it is, and the seed.
+      text: Its command line, with {seed} and {folder}.
+      score: The mean of --last evaluations ends the run when it has it.
 
     Raises:
-      RunError: it has failed; its last words.
+      RunError: It has failed; its last words.
     """
     run, by = Run([], []), ("wall", "cpu").index(FLAGS.clock)
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/words", "w+") as words:

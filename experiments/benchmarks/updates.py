@@ -112,7 +112,7 @@ def numbers(flag: str) -> list[int]:
     """A flag's whole numbers.
 
     Raises:
-      InputError: it holds something else.
+      InputError: It holds something else.
     """
     try:
         return [int(text) for text in FLAGS[flag].value]

@@ -40,7 +40,7 @@ def aggregate(folders: Folders, path: Path) -> list[Path]:
     Fewer than three tasks are no aggregate, and have a panel each.
 
     Raises:
-      InputError: no task has all lines, or one of several tasks has no score.
+      InputError: No task has all lines, or one of several tasks has no score.
     """
     labels = {label: None for own in folders.values() for label in own}
     whole = {task: own for task, own in folders.items() if len(own) == len(labels)}

@@ -60,11 +60,11 @@ class Cell(NamedTuple):
     """A line of a figure on one task.
 
     Attributes:
-      row: of the table.
-      label: in the legend.
-      offline: the row whose offline phase it starts from, where that is another's.
-      both: experiments.train's flags that change both phases: name -> value.
-      online: those that change the online phase alone.
+      row: Of the table.
+      label: In the legend.
+      offline: The row whose offline phase it starts from, where that is another's.
+      both: Experiments.train's flags that change both phases: name -> value.
+      online: Those that change the online phase alone.
     """
 
     row: str
@@ -93,11 +93,11 @@ class Figure(NamedTuple):
     """What one script makes.
 
     Attributes:
-      name: of the picture.
-      tasks: the paper's.
-      cells: a line each.
+      name: Of the picture.
+      tasks: The paper's.
+      cells: A line each.
       draw: (task -> label -> its runs, the picture) -> pictures; labels without a run left out.
-      offline_only: cells of which the offline phase is all that is needed.
+      offline_only: Cells of which the offline phase is all that is needed.
     """
 
     name: str
@@ -111,7 +111,7 @@ def define(rows: Sequence[str] = ()) -> None:
     """experiments.train's flags, which every run is given, and the figures' own.
 
     Args:
-      rows: that a figure with a line for every row shows by default.
+      rows: That a figure with a line for every row shows by default.
     """
     train.define()
     if rows:
@@ -129,7 +129,7 @@ def make(figure: Figure) -> None:
     """Train what is not there yet, and draw.
 
     Raises:
-      InputError: a flag that the figure sets itself, or nothing to draw.
+      InputError: A flag that the figure sets itself, or nothing to draw.
     """
     for own in ("method", "config", "restore"):
         if FLAGS[own].value is not None:

@@ -81,12 +81,12 @@ def fuzz(
     """The results of all cases, in no order.
 
     Args:
-      out: new folder; findings are kept in it.
-      cases: how many.
-      seed: of all that is drawn.
-      targets: names of TARGETS, which take turns.
-      workers: processes side by side.
-      limit_s: seconds of computing (or ten times that of waiting) after which a case has hung.
+      out: New folder; findings are kept in it.
+      cases: How many.
+      seed: Of all that is drawn.
+      targets: Names of TARGETS, which take turns.
+      workers: Processes side by side.
+      limit_s: Seconds of computing (or ten times that of waiting) after which a case has hung.
     """
     out.mkdir(parents=True)
     fuzz_targets.make_corpus(out / "corpus", targets)

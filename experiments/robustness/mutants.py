@@ -33,12 +33,12 @@ class Mutant(NamedTuple):
     """One mistake.
 
     Attributes:
-      name: short, for --only.
-      about: what is wrong then.
-      path: file of the package.
-      old: the text, which occurs once.
-      new: what stands for it.
-      tests: of the fast tier, those that are to catch it.
+      name: Short, for --only.
+      about: What is wrong then.
+      path: File of the package.
+      old: The text, which occurs once.
+      new: What stands for it.
+      tests: Of the fast tier, those that are to catch it.
     """
 
     name: str
@@ -152,7 +152,7 @@ def check(chosen: tuple[Mutant, ...] | list[Mutant]) -> None:
     """Each text occurs once, and the tests that are to catch it belong to the fast tier.
 
     Raises:
-      InputError: one of them does not.
+      InputError: One of them does not.
     """
     fast = (ROOT / FAST).read_text().split()
     for mutant in chosen:
@@ -182,7 +182,7 @@ def caught(tree: Path, mutant: Mutant) -> bool:
     """Whether the tests fail with the mutation; the tree is as before afterwards.
 
     Raises:
-      RunError: pytest could not run them.
+      RunError: Pytest could not run them.
     """
     path = tree / mutant.path
     whole = path.read_text()

@@ -29,9 +29,9 @@ class Telling(Reach):
     """Tells success once the point is near the goal.
 
     Args:
-      word: how it calls it.
-      always: whether it tells of failure too.
-      bound: as Reach's.
+      word: How it calls it.
+      always: Whether it tells of failure too.
+      bound: As Reach's.
     """
 
     def __init__(self, word: str = "success", always: bool = True, bound: float = 1.0):
@@ -53,9 +53,9 @@ class Returning(Reach):
     """One of its steps returns what it is told to.
 
     Args:
-      changes: of observation, reward, terminated, truncated, info, by position.
-      length: how many of the five it returns.
-      at: the step.
+      changes: Of observation, reward, terminated, truncated, info, by position.
+      length: How many of the five it returns.
+      at: The step.
     """
 
     def __init__(self, changes: dict | None = None, length: int = 5, at: int = 2):

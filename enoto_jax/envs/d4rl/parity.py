@@ -35,11 +35,11 @@ class Parity(NamedTuple):
 
     Attributes:
       env_id: Gymnasium id.
-      steps: how many were replayed.
-      skipped: rows whose start is not in the file, because its velocities were clipped there.
-      groups: errors of `root position` (m), `other positions`, `velocities`.
-      reward: errors of the reward; None where the file does not tell the goal that it is paid for.
-      termination: fraction of the steps on which environment and file agree; None likewise.
+      steps: How many were replayed.
+      skipped: Rows whose start is not in the file, because its velocities were clipped there.
+      groups: Errors of `root position` (m), `other positions`, `velocities`.
+      reward: Errors of the reward; None where the file does not tell the goal that it is paid for.
+      termination: Fraction of the steps on which environment and file agree; None likewise.
     """
 
     env_id: str
@@ -55,11 +55,11 @@ def replay(path: str | os.PathLike, env_id: str, steps: int = 200) -> Parity:
 
     Args:
       path: HDF5 file in D4RL's layout with `infos/qpos` and `infos/qvel`.
-      env_id: id of a MuJoCo environment of Gymnasium, gymnasium-robotics or this package.
-      steps: how many, drawn without replacement; all of them if the file has fewer.
+      env_id: Id of a MuJoCo environment of Gymnasium, gymnasium-robotics or this package.
+      steps: How many, drawn without replacement; all of them if the file has fewer.
 
     Raises:
-      InputError: no recorded states in the file, an environment without MuJoCo, or one of another
+      InputError: No recorded states in the file, an environment without MuJoCo, or one of another
         size.
     """
     data, goal = _read(path)

@@ -21,10 +21,10 @@ def compile_d4rl(spec: mujoco.MjSpec) -> mujoco.MjModel:
     larger of the two geoms' margins, where it now is their sum.
 
     Args:
-      spec: of a model whose geoms all have the same margin; is changed.
+      spec: Of a model whose geoms all have the same margin; is changed.
 
     Raises:
-      ValueError: the margins differ, so halving them would not give the larger of the two.
+      ValueError: The margins differ, so halving them would not give the larger of the two.
     """
     for body in spec.bodies:
         for geom in list(body.geoms):

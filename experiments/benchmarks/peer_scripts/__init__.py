@@ -23,9 +23,9 @@ class Peer(NamedTuple):
     """A script of another library.
 
     Attributes:
-      script: below the folder of checkouts, its repository first.
-      arguments: of its command line; {updates} is how many it does between two evaluations.
-      per_step: critic updates in what the script counts as one.
+      script: Below the folder of checkouts, its repository first.
+      arguments: Of its command line; {updates} is how many it does between two evaluations.
+      per_step: Critic updates in what the script counts as one.
     """
 
     script: str
@@ -37,10 +37,10 @@ class Case(NamedTuple):
     """What is compared.
 
     Attributes:
-      method: our row.
-      sets: our settings, as in --set, where the scripts' sizes are not the row's.
-      updates: in one measurement.
-      peers: scripts to compare with.
+      method: Our row.
+      sets: Our settings, as in --set, where the scripts' sizes are not the row's.
+      updates: In one measurement.
+      peers: Scripts to compare with.
     """
 
     method: str

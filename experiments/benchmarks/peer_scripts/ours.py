@@ -22,7 +22,7 @@ def main(method: str, seeds: int, updates: int, sets: list[str]) -> None:
     """Train blocks of so many updates, for ever.
 
     Raises:
-      InputError: they are no multiple of what one call of the program does.
+      InputError: They are no multiple of what one call of the program does.
     """
     turns = script.Turns()
     use_cores(seeds)
