@@ -69,15 +69,15 @@ class Algorithm(NamedTuple):
       critics: N, the number of critics; 0 without any.
       q: (critic params, observation, action) -> [N, ...], or None.
       moments: (state, observation [D]) -> mean and std before tanh, or None: not a tanh-Gaussian.
-      delays: By network, or for "targets": one update in every so many (TD3, REDQ); 1 by default.
+      delays: k, by network or for "targets": one update in every k (TD3, REDQ); 1 by default.
       coasting: Delayed networks whose optimiser also steps, with gradients of 0, in the updates
         that skip them, so that its momentum carries them on (WSRL-code).
       monte_carlo: How the return-to-go that batches need as an extra is computed, or None.
       priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
       duals: Losses of multipliers, functions of the metrics of an update's losses; they are last.
-      learners: By network, which is an ensemble: how many of its copies learn in an update, drawn
-        again for each. The others do not move, and their loss is not computed. Each copy has its
-        own optimiser state, so that Adam counts only the copy's own updates.
+      learners: Ensemble -> how many of its copies learn in an update, drawn again for each. The
+        others do not move, and their loss is not computed. Each copy has its own optimiser state,
+        so that Adam counts only the copy's own updates.
       batches: How many batches of the phase's size an update takes (independent agents).
       simultaneous: Whether every loss sees the parameters from before the update, and the targets
         follow those, as if one optimiser stepped all networks at once. Otherwise later losses see

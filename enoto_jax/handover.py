@@ -39,7 +39,7 @@ class Handover(Unit):
         """Return the online state.
 
         Args:
-          key: The random key for everything that starts again.
+          key: The random key for newly initialised parameters.
           offline: The state at the end of the offline phase; None without one.
           algorithm: The online phase's algorithm.
           learned: What the offline phase learned from; given only if `needs_data`.

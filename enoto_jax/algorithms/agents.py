@@ -23,7 +23,7 @@ AGENTS = TrainState(params=0, targets=0, opt_states=0, frozen=0, step=None)  # t
 
 
 class _Copies:
-    """A network of every agent: its parameters have a leading axis of agents."""
+    """One network per agent; the parameters have a leading axis of agents."""
 
     def __init__(self, net: Any, count: int):
         self.net, self.count = net, count

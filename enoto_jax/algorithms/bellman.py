@@ -55,7 +55,7 @@ class Backup(Unit):
         """Return the value of the next states.
 
         Args:
-          key: For sampling actions and the target rule; or two keys, one for each.
+          key: The random key for the actions and the target rule, or two keys, one for each.
           policy: The policy at the next states.
           q_of: Maps actions [..., B, A] to target critics [N, ..., B].
           reduce: The target rule.

@@ -18,8 +18,8 @@ from enoto_jax.types import InputError, Spec
 class gradient_diversity(CriticTerm):
     """eta / (N - 1) mean_B sum_{i != j} g_i . g_j, g_i the unit vector along dQ_i(s, a)/da.
 
-    The sum is over ordered pairs, at the data's actions; it is eta N if all critics agree. EDAC,
-    equation 6.
+    The sum is over ordered pairs, at the data's actions; the term is eta N if all critics agree.
+    EDAC, equation 6.
     """
 
     eta: Annotated[float, "weight of the term."] = 1.0

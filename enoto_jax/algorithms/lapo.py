@@ -30,9 +30,9 @@ class lapo(AlgorithmConfig):
     L_V = mean (V(s) - clip(rule(Q_bar(s, actor_bar(s) + noise)), value_range))^2;
     L_CVAE = mean u (|a' - a|^2 + kl_weight KL(q(z | s, a) || N(0, 1))), a' reconstructed from a;
     L_actor = -mean actor_value(Q(s, actor(s))).
-    u is `expectile` if r + discount (1 - terminated) rule(Q_bar(s2, actor_bar(s2))) > V(s), and 1 -
-    expectile otherwise. w is the exploration's weight, also of Q_bar(s2, actor_bar(s2)), because V
-    has no spread. Latents have 2 A entries.
+    u is `expectile` if r + discount (1 - terminated) rule(Q_bar(s2, actor_bar(s2))) > V(s), else 1
+    - expectile. w is the exploration's weight, also of Q_bar(s2, actor_bar(s2)), because V has no
+    spread. Latents have 2 A entries.
     """
 
     n: Annotated[int, "N, the number of critics."] = 2

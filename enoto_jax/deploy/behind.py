@@ -22,7 +22,7 @@ class Behind(Learner):
     updates for which there was no time.
 
     Args:
-      start: Where it begins.
+      start: The state from which it begins.
       budget_s: Seconds that `act`, `observe` and `save` aim to stay within.
     """
 

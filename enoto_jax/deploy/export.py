@@ -1,4 +1,4 @@
-"""Export a policy as one file that acts without the training code: on a robot, in a program.
+"""Export a policy as one file that acts without the training code, such as on a robot.
 
 The bundle (a .zip) holds the whole acting computation, from the world's observation to its action.
 It holds it as StableHLO for several platforms, and as a list of operations on named arrays, which

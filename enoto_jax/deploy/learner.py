@@ -25,7 +25,7 @@ from enoto_jax.types import InputError, Spec, Transition
 
 
 class Start(NamedTuple):
-    """Where a learner begins.
+    """The state from which a learner begins.
 
     Attributes:
       phase: The recipe's online phase.
@@ -107,7 +107,7 @@ class Learner:
     """Learns within `act`, which takes as long as the updates do.
 
     Args:
-      start: Where it begins.
+      start: The state from which it begins.
       acts: Whether the step's program also chooses the next action.
 
     Attributes:

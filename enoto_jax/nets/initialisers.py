@@ -31,8 +31,8 @@ def _orthogonal(gain: float) -> LayerInit:
     """Return Q of a normal matrix, times a gain: orthonormal columns, or rows if there are fewer.
 
     It uses Gram-Schmidt, not LAPACK's QR as in `nn.initializers.orthogonal`, with the same result.
-    Several QRs side by side wait, in threads of XLA's, for other threads of XLA's; with two threads
-    on two cores, they wait for ever (jaxlib 0.10.2).
+    Several QRs side by side wait, in XLA's threads, for other threads of XLA; with two threads on
+    two cores, they deadlock (jaxlib 0.10.2).
     """
 
     def init(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:

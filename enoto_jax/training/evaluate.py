@@ -23,7 +23,7 @@ from enoto_jax.training.seeds import SeedMap, cores
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, plural
 
-SLOW_S, MANY = 5.0, 8  # above so many seconds, more processes are suggested; at most MANY
+SLOW_S, MANY = 5.0, 8  # slower evaluations suggest more processes, up to MANY
 MAX_STEPS = 10_000  # per episode, if the environment has no time limit of its own
 
 

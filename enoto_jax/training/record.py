@@ -68,7 +68,7 @@ class Record:
     """What one run writes.
 
     Args:
-      folder: Where everything is written.
+      folder: The run's folder.
       source: The data source, for names and scores.
       seeds: The run's seeds.
       transform: The transform of the training data.
