@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A path to write to; what is written there gets the name `path` once the block ends.
+    """Yield a path to write to; what is written there is renamed to `path` when the block ends.
 
-    After an error, nothing is left and an older file stays as it was. After a kill or a power cut,
-    `path` is the old file or the new one, never a part of it.
+    After an error, nothing is left behind and an older file is unchanged. After a kill or a power
+    cut, `path` is either the old file or the new one, never a part of it.
 
     Args:
-      path: Of the file; its folder is made.
+      path: The file's path; its folder is created.
 
     Raises:
-      OSError: It cannot be written.
+      OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.part{path.suffix}")  # writers go by the suffix
+    part = path.with_name(f"{path.stem}.part{path.suffix}")  # writers choose a format by the suffix
     try:
         yield part
         with open(part, "r+b") as file:
-            os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
+            os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""What trains: one immutable state, one `init`, one `update`. The only optimiser code there is.
+"""Training: one immutable state, one `init`, one `update`. All optimiser code is here.
 
 A network here is anything with parameters and a loss: actors, critics, and also the temperature and
-Lagrange multipliers (networks without input). Each loss is differentiated with respect to its own
-network alone, each network has its own optimiser, and one that is not updated does not move.
+Lagrange multipliers (networks without input). Each loss is differentiated only with respect to its
+own network. Each network has its own optimiser, and a network that is not updated does not move.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
       params: Parameters, by network.
-      targets: Their slow copies, for the tracked networks.
+      targets: Slow copies of the tracked networks' parameters.
       opt_states: Optimiser states, by network.
       frozen: Parameters of networks without a loss (the offline policy that PEX keeps).
       step: Updates done in this phase; it decides which delayed networks are updated next.
@@ -58,37 +58,36 @@ class Algorithm(NamedTuple):
 
     Attributes:
       nets: Modules, by name.
-      inputs: Example inputs that `init` traces each module with.
+      inputs: Example inputs with which `init` traces each module.
       losses: By network, in the order of the updates within a step.
       optimisers: By network; a network without one is frozen.
       tracked: Networks with a Polyak-averaged target.
-      tau: Rate of that average.
+      tau: The rate of that average.
       act: (state, key, observation [D], k) -> k sampled actions [k, A].
       mode: (state, observation [..., D]) -> deterministic action [..., A], for evaluation.
       exploration: How the online loop chooses actions, weighs and masks transitions.
       critics: N, the number of critics; 0 without any.
       q: (critic params, observation, action) -> [N, ...], or None.
       moments: (state, observation [D]) -> mean and std before tanh, or None: not a tanh-Gaussian.
-      delays: By network, or "targets": one step in so many updates (TD3, REDQ); 1 by default.
+      delays: k, by network or for "targets": one update in every k (TD3, REDQ); 1 by default.
       coasting: Delayed networks whose optimiser also steps, with gradients of 0, in the updates
-        that skip them: its momentum carries them on (WSRL-code).
+        that skip them, so that its momentum carries them on (WSRL-code).
       monte_carlo: How the return-to-go that batches need as an extra is computed, or None.
       priority: (state, batch) -> new priorities [B] of the batch's rows, for balanced replay.
-      duals: Losses of multipliers, functions of the metrics of an update's losses; they come last.
-      learners: By network that is an ensemble: how many of its copies learn in an update, drawn
-        anew for each. The others do not move, and their loss is not computed; each copy has an
-        optimiser's state of its own, so that it is Adam of its own updates.
+      duals: Losses of multipliers, functions of the metrics of an update's losses; they are last.
+      learners: Ensemble -> how many of its copies learn in an update, drawn again for each. The
+        others do not move, and their loss is not computed. Each copy has its own optimiser state,
+        so that Adam counts only the copy's own updates.
       batches: How many batches of the phase's size an update takes (independent agents).
-      simultaneous: Every loss sees the parameters from before the update, and the targets follow
-        those, as if one optimiser stepped all networks at once; otherwise later losses see what
-        earlier ones have produced, and the targets follow that.
-      next_actions: Batches need the data's next action, the extra "next_action" [B, A].
+      simultaneous: Whether every loss sees the parameters from before the update, and the targets
+        follow those, as if one optimiser stepped all networks at once. Otherwise later losses see
+        what earlier ones have produced, and the targets follow that.
+      next_actions: Whether batches need the data's next action, the extra "next_action" [B, A].
       evaluates: (state, key, observation [..., D]) -> action [..., A], for policies that are
         evaluated with their noise; None: evaluated by `mode`.
-      proposals: As `act`: what exploration rules choose from; None: samples of the policy itself.
-      chunk: Batches are of h consecutive steps each, see `replay.chunks`; None: of single steps.
-        Unless `chunk.single`, the actions of h steps are one here: A counts h times the
-        environment's numbers.
+      proposals: Like `act`: what exploration rules choose from; None: samples of the policy itself.
+      chunk: How batches join h consecutive steps, see `replay.chunks`; None: single steps. Unless
+        `chunk.single`, the actions of h steps are one action here: A is h times the environment's.
     """
 
     nets: Mapping[str, nn.Module]
@@ -118,14 +117,15 @@ class Algorithm(NamedTuple):
 
     @property
     def open_loop(self) -> Chunk | None:
-        """The chunk, where its actions are chosen together and taken one after the other."""
+        """The chunk, if its actions are chosen together and taken one after the other."""
         return None if self.chunk is None or self.chunk.single else self.chunk
 
 
 class AlgorithmConfig(Unit):
     """Options of an algorithm.
 
-    Of any algorithm `discount`, `tau`, `log_std_range` and names that end in `_rate` are checked.
+    In every algorithm, `discount`, `tau`, `log_std_range` and names that end in `_rate` are
+    checked.
     """
 
     def __post_init__(self) -> None:
@@ -140,16 +140,16 @@ class AlgorithmConfig(Unit):
                 raise InputError(f"{self.name}: {name} is {value}; give (low, high)")
 
     def build(self, spec: Spec) -> Algorithm:
-        """The algorithm for observations and actions of these sizes.
+        """Make the algorithm for observations and actions of these sizes.
 
         Raises:
-          InputError: Options that cannot work, in one line.
+          InputError: Options cannot work; the message is one line.
         """
         raise NotImplementedError
 
 
 def acting_by(policy: Callable[[Any, Array], Any]) -> dict[str, Any]:
-    """The fields `act` and `mode` of an `Algorithm` whose policy is a distribution.
+    """Return the fields `act` and `mode` of an `Algorithm` whose policy is a distribution.
 
     Args:
       policy: (state, observation) -> distribution of actions, see `nets.distributions`.
@@ -165,7 +165,7 @@ def acting_by(policy: Callable[[Any, Array], Any]) -> dict[str, Any]:
 
 
 def moments_of(policy: Callable[[Any, Array], Any]) -> Callable[[Any, Array], tuple[Array, Array]]:
-    """The field `moments` of an `Algorithm` whose policy is a `TanhNormal`; policy as above."""
+    """Return the field `moments` of an `Algorithm` whose policy, as above, is a `TanhNormal`."""
 
     def moments(state, observation):
         chosen = policy(state, observation)
@@ -175,10 +175,10 @@ def moments_of(policy: Callable[[Any, Array], Any]) -> Callable[[Any, Array], tu
 
 
 def init(algorithm: Algorithm, key: Key) -> TrainState:
-    """Fresh parameters, targets equal to them, fresh optimisers.
+    """Return fresh parameters, targets equal to them, and fresh optimisers.
 
     Args:
-      algorithm: Whose networks; made by e.g. `sac(n=10).build(spec)`.
+      algorithm: The algorithm with the networks; made by e.g. `sac(n=10).build(spec)`.
       key: Consumed; every network gets its own.
 
     Raises:
@@ -207,22 +207,23 @@ def init(algorithm: Algorithm, key: Key) -> TrainState:
 def update(
     algorithm: Algorithm, state: TrainState, batch: Transition, key: Key
 ) -> tuple[TrainState, Mapping[str, Metrics]]:
-    """Take one gradient step per network, in the algorithm's order; then the targets follow.
+    """Take one gradient step per network, in the algorithm's order; then update the targets.
 
     Later losses see the parameters that earlier ones have just produced, unless the algorithm is
     `simultaneous`.
 
     Args:
       algorithm: The losses and optimisers.
-      state: Is not changed. Its step decides which delayed networks are updated; where all seeds
-        of a vmap share one step, a delayed update stays a branch and costs nothing when not taken.
+      state: The state, which is not changed. Its step decides which delayed networks are updated;
+        if all seeds of a vmap share one step, a delayed update stays a branch and costs nothing
+        when not taken.
       batch: Transitions [batches * B].
       key: Consumed; every loss gets its own.
 
     Returns:
       The next state, and metrics by network (each with its "loss"), averaged over the axes that a
-      loss gives them. Those of a network that is updated every k updates are k-fold then and 0
-      otherwise: their mean over updates is right.
+      loss gives them. For a network that is updated every k updates, they are k-fold then and 0
+      otherwise, so that their mean over updates is right.
 
     Raises:
       InputError: The batch has other shapes, a loss is not one number, or the key is not one of
@@ -245,20 +246,20 @@ def update(
 
 
 def keys(count: int, seed: int = 0) -> Iterator[Key]:
-    """Independent random keys, one after the other: `for key in keys(1_000): ...`.
+    """Yield independent random keys: `for key in keys(1_000): ...`.
 
     Args:
-      count: How many.
-      seed: Another one gives other keys; the first keys do not depend on `count`.
+      count: How many keys.
+      seed: A different seed gives different keys; the first keys do not depend on `count`.
     """
-    root, block = jax.random.key(seed), 1_000  # made together, which costs a tenth
+    root, block = jax.random.key(seed), 1_000  # made in blocks, which takes a tenth of the time
     for first in range(0, count, block):
         made = jax.random.split(jax.random.fold_in(root, first), block)
         yield from made[: count - first]
 
 
 def _check_key(key: Any) -> None:
-    """The older keys of `PRNGKey` are refused: their own axis would be taken for several keys."""
+    """Refuse the older keys of `PRNGKey`: their extra axis would be taken for several keys."""
     if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
         raise InputError("key: a key of jax.random.key(seed) is needed; PRNGKey makes other ones")
 
@@ -280,7 +281,7 @@ def _check_batch(batch: Any) -> None:
 
 
 def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
-    """The state after a gradient step of one network on loss(its params, *seen).
+    """Return the state after a gradient step of one network on loss(its params, *seen).
 
     A delay may skip the step.
     """
@@ -310,7 +311,7 @@ def _step(algorithm, name, state, loss, *seen) -> tuple[TrainState, Metrics]:
 
 
 def _learn_drawn(algorithm, name, loss, before, state, batch, key) -> tuple[Any, Metrics]:
-    """Parameters and optimiser state after a step of the copies that are drawn for this update."""
+    """Step the copies that are drawn for this update; return parameters and optimiser state."""
     total = jax.tree.leaves(before[0])[0].shape[0]
     index = jax.random.permutation(jax.random.fold_in(key, 1), total)[: algorithm.learners[name]]
     params, opt_state = (ensembles.take(tree, index) for tree in before)
@@ -327,7 +328,7 @@ def _learn_drawn(algorithm, name, loss, before, state, batch, key) -> tuple[Any,
 
 
 def _gradients(name, loss, params, *seen) -> tuple[Params, Metrics]:
-    """Those of the loss, whose value must be one number, by `params`; and its metrics."""
+    """Return a loss's gradients by `params`, and its metrics; its value must be one number."""
 
     def scalar(params):
         found = loss(params, *seen)
@@ -345,7 +346,7 @@ def _gradients(name, loss, params, *seen) -> tuple[Params, Metrics]:
 
 
 def _follow(algorithm, state) -> tuple[Mapping[str, Params], Metrics]:
-    """The targets after a step of their Polyak average."""
+    """Return the targets after a step of their Polyak average."""
     moved = {
         name: optax.incremental_update(state.params[name], state.targets[name], algorithm.tau)
         for name in algorithm.tracked
@@ -354,7 +355,7 @@ def _follow(algorithm, state) -> tuple[Mapping[str, Params], Metrics]:
 
 
 def _every(every: int, number: Array, change: Callable, skip: Callable) -> tuple[Any, Metrics]:
-    """`change()` every so many updates, in the last of them; else `skip()` and metrics of 0."""
+    """Return `change()` in the last of every `every` updates; else `skip()` and metrics of 0."""
     if every == 1:
         return change()
     _, metrics = jax.eval_shape(change)

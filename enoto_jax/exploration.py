@@ -1,7 +1,7 @@
-"""Exploration: how an agent acts online, and what its uncertainty does to learning.
+"""Exploration: how an agent acts online, and how its uncertainty affects learning.
 
-A rule has several hooks because the published ones do: SUNRISE chooses the action, weighs the
-Bellman backup and masks the critics. ENOTO section 3.3c compares bootstrapped, oac and sunrise.
+A rule has several hooks because the published rules need them: SUNRISE chooses the action, weighs
+the Bellman backup and masks the critics. ENOTO section 3.3c compares bootstrapped, oac and sunrise.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ class Exploration(Unit):
     """The hooks of a rule. By default: act with one sample of the policy, and nothing else."""
 
     def act(self, key: Key, algorithm: Any, state: Any, memory: Any, observation: Array) -> Array:
-        """The action [A] at an observation [D]."""
+        """Return the action [A] for an observation [D]."""
         return _sample(key, algorithm, state, observation)
 
     def reset(self, key: Key, n: int) -> Any:
-        """The rule's memory, drawn anew for every episode; n critics."""
+        """Return the rule's memory for a new episode, given n critics."""
         return jnp.int32(0)
 
     def td_weight(self, key: Key, next_q: Array, draw: Draw) -> Array:
-        """The weight [B] or [] of each squared TD error.
+        """Return the weight [B] or [] of each squared TD error.
 
         Args:
           key: Consumed.
           next_q: The target critics at the backup's next action, [N, B].
-          draw: The same at a fresh next action.
+          draw: Returns the target critics at a fresh next action.
         """
         return jnp.ones((), next_q.dtype)
 
@@ -45,7 +45,7 @@ class Exploration(Unit):
         return False
 
     def draw_mask(self, key: Key, n: int) -> Array:
-        """Which of the n critics learn from a new transition: [N] of 0 and 1."""
+        """Draw which of the n critics learn from a new transition: [N] of 0 and 1."""
         return jnp.ones(n)
 
     @property
@@ -97,7 +97,7 @@ class _Masked(Exploration):
         return self.mask < 1.0
 
     def draw_mask(self, key, n):
-        """Bernoulli; one that would silence every critic gives the transition to a random one."""
+        """Draw a Bernoulli mask; if no critic would learn, a random one does."""
         drawn_key, spare_key = jax.random.split(key)
         drawn = jax.random.bernoulli(drawn_key, self.mask, (n,))
         spare = jax.nn.one_hot(jax.random.randint(spare_key, (), 0, n), n, dtype=bool)
@@ -191,7 +191,7 @@ class sunrise(_Masked):
             spread = jnp.std(next_q, axis=0)
         elif self.scope == "relative":
             spread = jnp.std(next_q, axis=0)
-            spread = spread / jnp.maximum(jnp.mean(spread), 1e-6)  # critics that agree: weight 1
+            spread = spread / jnp.maximum(jnp.mean(spread), 1e-6)  # weight 1 if critics agree
         else:
             keys = jax.random.split(key, next_q.shape[0])
             spread = jnp.mean(jax.lax.map(lambda k: jnp.std(jnp.mean(draw(k), axis=-1)), keys))
@@ -208,7 +208,7 @@ def _sample(key, algorithm, state, observation) -> Array:
 
 
 def _judged(key, algorithm, state, observation, candidates) -> tuple[Array, Array]:
-    """K samples of the policy [K, A] (K = N when None) and their values [N, K]."""
+    """Return K samples of the policy [K, A] (K = N if None) and their values [N, K]."""
     if candidates is not None and candidates < 1:
         raise InputError(f"candidates is {candidates}; it must be at least 1, or None")
     propose = algorithm.proposals or algorithm.act
@@ -217,6 +217,6 @@ def _judged(key, algorithm, state, observation, candidates) -> tuple[Array, Arra
 
 
 def _check_spread(rule: str, critics: int) -> None:
-    """The unbiased deviation of a single critic is 0 / 0."""
+    """Refuse a single critic, whose unbiased deviation is 0 / 0."""
     if critics < 2:
         raise InputError(f"{rule} needs at least 2 critics, not {critics}: --num_critics=2")

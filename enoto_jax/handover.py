@@ -1,6 +1,6 @@
 """Hand-overs: what the online phase starts from. Pure functions from state to state.
 
-The structure of what a hand-over returns is compared with what the online update expects.
+What a hand-over returns is checked against the structure that the online update expects.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Handover(Unit):
     """A pure function from the offline state to the online one.
 
     Attributes:
-      needs_data: It is called with what the offline phase learned from.
+      needs_data: Whether it is called with what the offline phase learned from.
     """
 
     needs_data = False
@@ -36,13 +36,13 @@ class Handover(Unit):
         algorithm: core.Algorithm,
         learned: Learned | None = None,
     ) -> core.TrainState:
-        """The online state.
+        """Return the online state.
 
         Args:
-          key: For what starts anew.
-          offline: The end of the offline phase; None without one.
-          algorithm: The online phase's.
-          learned: What the offline phase learned from; given only where `needs_data`.
+          key: The random key for newly initialised parameters.
+          offline: The state at the end of the offline phase; None without one.
+          algorithm: The online phase's algorithm.
+          learned: What the offline phase learned from; given only if `needs_data`.
 
         Raises:
           InputError: The two phases' networks do not fit.
@@ -54,8 +54,8 @@ class Learned(NamedTuple):
     """The offline phase that a hand-over learns from.
 
     Attributes:
-      algorithm: Of that phase, which reads its networks.
-      data: Its transitions [M, ...], as the agent sees them.
+      algorithm: The phase's algorithm, which evaluates its networks.
+      data: The phase's transitions [M, ...], as the agent sees them.
     """
 
     algorithm: core.Algorithm
@@ -136,12 +136,13 @@ class merge_actors(Handover):
 class distil(Handover):
     """Fit the online phase's critics, of any number and width, to the offline ones; keep the rest.
 
-    Critic j of M learns mean_i Q_i + offset_j delta, delta the teachers' mean pairwise distance, at
-    the data's actions, the policy's and uniform ones. The offsets are evenly spaced around 0, with
-    a mean pairwise distance of 1, so the students keep the teachers' mean and spread, and the
-    minimum of two students is WeightedMinPair of the teachers. Students as large as the teachers
-    start as the first M of them: what an action changes is small beside Q itself, and a fit from
-    random parameters loses it. Targets are copies, and the critics' optimiser is reset.
+    Critic j of M learns mean_i Q_i + offset_j delta, where delta is the teachers' mean pairwise
+    distance, at the data's actions, the policy's and uniform ones. The offsets are evenly spaced
+    around 0, with a mean pairwise distance of 1. The students therefore keep the teachers' mean and
+    spread, and the minimum of two students is WeightedMinPair of the teachers. Students as large as
+    the teachers start as the first M of them: the effect of an action is small next to Q itself,
+    and a fit from random parameters loses it. Targets are copies, and the critics' optimiser is
+    reset.
     """
 
     needs_data = True
@@ -179,7 +180,7 @@ class distil(Handover):
         )
 
     def _fitted(self, key, teachers, state, algorithm, learned) -> Params:
-        """The critics' parameters after the fit."""
+        """Return the critics' parameters after the fit."""
         optimiser, data = optax.adam(self.rate), learned.data
 
         def loss(params, observation, action):
@@ -209,7 +210,7 @@ class distil(Handover):
 
 
 def _first(teachers: Params, students: Params) -> Params:
-    """The first M of N teachers, where both are of one size; else the students as they are."""
+    """Return the first M of N teachers if their sizes are the students'; else the students."""
     have, wanted = traverse_util.flatten_dict(teachers), traverse_util.flatten_dict(students)
     shapes = {name: x.shape for name, x in wanted.items()}
     found = {
@@ -221,14 +222,14 @@ def _first(teachers: Params, students: Params) -> Params:
 
 
 def spread_out(q: Array, m: int) -> Array:
-    """m values [m, ...] with the mean, and from m = 2 the mean pairwise distance, of q [N, ...].
+    """Return m values [m, ...] with the mean and, for m > 1, mean pairwise distance of q [N, ...].
 
     They are evenly spaced; a single value is the mean.
     """
     n = q.shape[0]
     ranks = np.arange(1 - n, n, 2) / max(n * (n - 1) / 2, 1)
     delta = jnp.tensordot(jnp.asarray(ranks, q.dtype), jnp.sort(q, axis=0), axes=1)
-    # Of m points a distance apart the mean pairwise distance is (m + 1) / 3 of it.
+    # The mean pairwise distance of m points a distance apart is (m + 1) / 3 of that distance.
     offsets = jnp.asarray((np.arange(m) - (m - 1) / 2) * 3 / (m + 1), q.dtype)
     return jnp.mean(q, axis=0) + offsets.reshape(-1, *(1,) * delta.ndim) * delta
 
@@ -241,7 +242,7 @@ class fresh(Handover):
 
 
 def _kept(unit: str, part: str, offline: core.TrainState, wanted: Mapping) -> dict:
-    """The wanted entries of one part of the offline state; all of them must be there."""
+    """Return the wanted entries of one part of the offline state; all of them must be there."""
     have = getattr(offline, part)
     missing = sorted(set(wanted) - set(have))
     if missing:
@@ -253,14 +254,14 @@ def _kept(unit: str, part: str, offline: core.TrainState, wanted: Mapping) -> di
 
 
 def _fitting(unit: str, expected: core.TrainState, state: core.TrainState) -> core.TrainState:
-    """The state, which must have the expected structure."""
+    """Return the state, after checking that it has the expected structure."""
     if difference := differences(expected, state):
         raise InputError(f"{unit}: the two phases' networks differ: {difference}")
     return state
 
 
 def differences(expected, found) -> str:
-    """The first differences of two pytrees' paths, shapes and dtypes, in words; "" when equal."""
+    """Describe the first differences of two pytrees' paths, shapes and dtypes; "" if equal."""
 
     def flat(tree):
         leaves, _ = jax.tree_util.tree_flatten_with_path(tree)

@@ -1,8 +1,8 @@
 """Target rules: how the N target critics' values become the target of the Bellman backup.
 
-A rule maps q [N, B] to [B], or to [N, B] for a target of its own per critic. ENOTO section 3.3b
-compares min_q, mean_q, rem, random_min_pair and weighted_min_pair; mean_spread holds the last and
-mean_q as two values of one number.
+A rule maps q [N, B] to [B], or to [N, B] for a separate target per critic. ENOTO section 3.3b
+compares min_q, mean_q, rem, random_min_pair and weighted_min_pair; mean_spread has the last and
+mean_q as two values of one option.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class TargetRule(Unit):
     """Reduces the target critics' values of the next action, and does nothing else."""
 
     def __call__(self, key: Key, q: Array) -> Array:
-        """q [N, B] -> one target for all critics [B], or one per critic [N, B]."""
+        """Reduce q [N, B] to one target for all critics [B], or to one per critic [N, B]."""
         raise NotImplementedError
 
 
@@ -75,15 +75,15 @@ class random_min_pair(TargetRule):
 
 
 def weighted_min_pair_weights(n: int) -> np.ndarray:
-    """Weights [N] on ascending order statistics: rank i is the minimum of n-1-i of the pairs."""
+    """Return weights [N] of ascending values: rank i is the minimum of n - 1 - i of the pairs."""
     return np.arange(n - 1, -1, -1) / (n * (n - 1) / 2)
 
 
 class weighted_min_pair(TargetRule):
     """The mean over all pairs of critics of the pair's minimum: ENOTO equation 7, closed form.
 
-    Between min_q and mean_q, without random_min_pair's noise; equal to min_q when N = 2. One sort
-    and one dot product instead of N (N - 1) / 2 minima.
+    It lies between min_q and mean_q, without random_min_pair's noise, and equals min_q when N = 2.
+    It takes one sort and one dot product instead of N (N - 1) / 2 minima.
     """
 
     def __call__(self, key: Key, q: Array) -> Array:

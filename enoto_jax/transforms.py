@@ -1,8 +1,8 @@
-"""Transforms: what an agent sees and does, against what the world measures and is told.
+"""Transforms: from what the world measures to what an agent sees, and back for its actions.
 
-A transform is fitted to a data set once and then belongs to the run: it is applied to the training
-data of both phases, saved with every checkpoint, and evaluation sees it in observations and actions
-only. Rewards of an evaluation are always the environment's own.
+A transform is fitted to a data set once and then belongs to the run. It is applied to the training
+data of both phases and saved with every checkpoint. Evaluations apply it only to observations and
+actions; their rewards are always the environment's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enoto_jax.types import InputError, Spec, Transition, Unit
 
 
 class Transform(NamedTuple):
-    """Affine maps; the agent's number is (the world's - shift) / scale.
+    """Affine maps; the agent's value is (the world's - shift) / scale.
 
     Attributes:
       observation_shift: [D].
@@ -24,7 +24,7 @@ class Transform(NamedTuple):
       action_shift: [A].
       action_scale: [A].
       reward_scale: The agent's reward is reward_scale * r + reward_shift.
-      reward_shift: After the scale.
+      reward_shift: Added after the scaling.
       action_limit: The world's actions are clipped to [-action_limit, action_limit].
     """
 
@@ -37,25 +37,25 @@ class Transform(NamedTuple):
     action_limit: float
 
     def observation(self, world: np.ndarray) -> np.ndarray:
-        """The agent's observation [..., D]."""
+        """Return the agent's observation [..., D]."""
         return (world - self.observation_shift) / self.observation_scale
 
     def action(self, world: np.ndarray) -> np.ndarray:
-        """The agent's action [..., A] for one of the world's, clipped first."""
+        """Return the agent's action [..., A] for one of the world's, which is clipped first."""
         clipped = np.clip(world, -self.action_limit, self.action_limit)
         return (clipped - self.action_shift) / self.action_scale
 
     def world_action(self, action: np.ndarray) -> np.ndarray:
-        """The world's action [..., A], clipped, for the agent's."""
+        """Return the world's action [..., A], clipped, for the agent's."""
         world = action * self.action_scale + self.action_shift
-        return world.clip(-self.action_limit, self.action_limit)  # of NumPy and of JAX
+        return world.clip(-self.action_limit, self.action_limit)  # NumPy and JAX both have it
 
     def reward(self, world: np.ndarray) -> np.ndarray:
-        """The agent's reward [...]."""
+        """Return the agent's reward [...]."""
         return np.float32(self.reward_scale) * world + np.float32(self.reward_shift)
 
     def transitions(self, world: Transition) -> Transition:
-        """The agent's transitions [...] for the world's; these themselves where nothing changes."""
+        """Return the agent's transitions [...] for the world's; unchanged ones are not copied."""
         if self.changes_nothing:
             return world
         return world._replace(
@@ -66,7 +66,7 @@ class Transform(NamedTuple):
         )
 
     def world(self, agent: Transition) -> Transition:
-        """The world's transitions [...] for the agent's; the other way of `transitions`."""
+        """Return the world's transitions [...] for the agent's; the inverse of `transitions`."""
         if self.changes_nothing:
             return agent
         observations = (
@@ -82,13 +82,13 @@ class Transform(NamedTuple):
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether the agent's numbers are the world's."""
+        """Whether the agent's values are the world's."""
         shifts = (self.observation_shift, self.action_shift, self.reward_shift)
         scales = (self.observation_scale, self.action_scale, self.reward_scale, self.action_limit)
         return all(np.all(x == 0) for x in shifts) and all(np.all(x == 1) for x in scales)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers, exact."""
+        """Return plain numbers, without rounding."""
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in self._asdict().items()
@@ -96,7 +96,7 @@ class Transform(NamedTuple):
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Transform:
-        """What `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises:
           InputError: It is something else.
@@ -111,7 +111,7 @@ class Transform(NamedTuple):
             raise InputError(f"the checkpoint's transform cannot be read: {error}") from error
 
 
-_ROUNDING = 1e-9  # returns that differ by less, relatively, are equal
+_ROUNDING = 1e-9  # relative difference below which returns are equal
 _OFF = (
     "switch that off with --set=transform.{} (in Python: override), and give a scale yourself with "
     "transform.reward_scale"
@@ -122,10 +122,10 @@ class FitTransform(Unit):
     """Fits a transform to a data set."""
 
     def __call__(self, spec: Spec, dataset: Any) -> Transform:
-        """The transform for these sizes and this `data.Dataset`, or None without one.
+        """Return the transform for these sizes and this `data.Dataset`, or None without one.
 
         Raises:
-          InputError: Data without what the options ask for.
+          InputError: The data do not have what the options ask for.
         """
         raise NotImplementedError
 
@@ -224,7 +224,7 @@ def _same_return(returns: np.ndarray) -> str:
 def _moments(
     wanted: bool, values: np.ndarray | None, size: int, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation + epsilon of every column, or 0 and 1."""
+    """Return mean and standard deviation + epsilon of every column, or 0 and 1."""
     if not wanted or values is None:
         return np.zeros(size, np.float32), np.ones(size, np.float32)
     mean = values.mean(axis=0, dtype=np.float64)

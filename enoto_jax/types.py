@@ -42,14 +42,14 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
     """Check that an option has one of the known values.
 
     Raises:
-      InputError: It does not; the known values are listed.
+      InputError: It does not; the message lists the known values.
     """
     if value not in (known := tuple(known)):
         raise InputError(f"{name} is {value!r}; choose {' or '.join(known)}")
 
 
 def check_positive(name: str, value: int) -> None:
-    """Check that a number of something is at least 1.
+    """Check that a count is at least 1.
 
     Raises:
       InputError: It is not.
@@ -59,12 +59,12 @@ def check_positive(name: str, value: int) -> None:
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
-    """An amount in words: "1 seed", "1,000 seeds".
+    """Return an amount in words: "1 seed", "1,000 seeds".
 
     Args:
       n: How many.
-      one: The word for one of them, or the words from there on that depend on the number.
-      many: The same for several; by default `one` with an s.
+      one: The words that follow the number 1.
+      many: The words that follow other numbers; by default `one` with an s.
     """
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
 
@@ -90,7 +90,7 @@ class Transition(NamedTuple):
     truncated: AnyArray  # [...] bool
     next_observation: AnyArray  # [..., D] float32, the true successor, never a reset's
     # "mask" [..., N]: which critics learn; "mc_return" [...]; "next_action" [..., A], the data's;
-    # "ends" [...]: the recording ends here. Of chunks: "valid" [..., h], "learns" [...]
+    # "ends" [...]: the recording ends here. In chunks: "valid" [..., h], "learns" [...]
     extras: Mapping[str, AnyArray] = {}
 
 
@@ -111,11 +111,11 @@ class Chunk(NamedTuple):
 
     Attributes:
       length: h, the number of steps.
-      discount: Of the rewards within a chunk.
-      whole: Critics learn only from chunks of h recorded steps; otherwise also from chunks in which
-        the episode terminates early, whose return is known.
-      single: The action is that of the first step, with an n-step return. Otherwise the actions of
-        all steps are chosen together and valued as one.
+      discount: The discount of the rewards within a chunk.
+      whole: Whether critics learn only from chunks of h recorded steps; otherwise also from chunks
+        in which the episode terminates early, whose return is known.
+      single: Whether the action is only the first step's, with an n-step return. Otherwise the
+        actions of all steps are chosen together and valued as one.
     """
 
     length: int
@@ -148,7 +148,7 @@ class Unit:
         """Check the options' values; a subclass that checks its own calls this too.
 
         Raises:
-          InputError: A class, a name or a function in the place of a unit.
+          InputError: An option has a class, a name or a function in the place of a unit.
         """
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
@@ -164,7 +164,7 @@ class Unit:
         return type(self).__name__
 
     def __repr__(self) -> str:
-        """The call that creates it, without options that have their defaults."""
+        """Return the call that creates it, without options that have their defaults."""
         changed = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)  # type: ignore[arg-type]

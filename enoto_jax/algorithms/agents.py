@@ -18,12 +18,12 @@ from enoto_jax.nets import distributions
 from enoto_jax.nets.distributions import TanhNormal
 from enoto_jax.types import InputError, Spec
 
-# Which axis of a state's arrays is the agents'.
+# Which axis of a state's arrays belongs to the agents.
 AGENTS = TrainState(params=0, targets=0, opt_states=0, frozen=0, step=None)  # type: ignore[arg-type]
 
 
 class _Copies:
-    """A network of every agent: its parameters have a leading axis of agents."""
+    """One network per agent; the parameters have a leading axis of agents."""
 
     def __init__(self, net: Any, count: int):
         self.net, self.count = net, count
@@ -34,17 +34,17 @@ class _Copies:
 
 
 def agents(algorithm: Algorithm, count: int) -> Algorithm:
-    """`count` copies of an algorithm that share nothing: own starts, own rows, own noise.
+    """Make `count` copies of an algorithm that share nothing: own starts, own rows, own noise.
 
-    They act, and are evaluated, as the Gaussian matched to the mixture of their policies, which is
-    what balanced replay takes online.
+    They act, and are evaluated, as the Gaussian matched to the mixture of their policies, which
+    balanced replay uses online.
 
     Args:
-      algorithm: Of one of them, with a policy that is Gaussian before tanh.
-      count: At least 2.
+      algorithm: One agent's algorithm, with a policy that is Gaussian before tanh.
+      count: The number of agents, at least 2.
 
     Raises:
-      InputError: Fewer than two, or agents of which a part of the critics learns.
+      InputError: There are fewer than two agents, or only some of an agent's critics learn.
     """
     if count < 2:
         raise InputError(f"agents: count is {count}; it must be at least 2")

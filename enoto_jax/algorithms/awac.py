@@ -64,7 +64,7 @@ class awac(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n or a width below 1, or lam not above 0.
+          InputError: n or a width is below 1, or lam is not above 0.
         """
         check_sizes(self.n, self.hidden)
         if self.lam <= 0.0:

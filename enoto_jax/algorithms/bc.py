@@ -1,4 +1,4 @@
-"""Behaviour cloning: what imitation alone is worth, the floor of every offline comparison."""
+"""Behaviour cloning: what imitation alone achieves, the baseline of every offline comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class bc(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: A width below 1.
+          InputError: A width is below 1.
         """
         check_sizes(1, self.hidden)
         net = Deterministic(spec.action_size, tuple(self.hidden), self.layer_norm, self.actor_init)

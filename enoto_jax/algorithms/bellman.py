@@ -1,10 +1,10 @@
 """The Bellman target, and the critics' loss that every algorithm shares.
 
-y = r + discount (1 - terminated) value. A time limit does not cut the bootstrap. A backup says what
-the value of the next state is; the loss knows the policy only through its distribution.
+y = r + discount (1 - terminated) value. A time limit does not cut the bootstrap. A backup defines
+the value of the next state. The loss uses the policy only through its distribution.
 
-In every loss the first argument is the parameters it is differentiated by, and whatever else it
-reads comes from the state: no gradient can leave its network.
+In every loss, the first argument is the parameters by which it is differentiated. Whatever else it
+reads comes from the state, so no gradient can leave its network.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ class Backup(Unit):
         reduce: Reduce,
         temperature: Array,
     ) -> tuple[Array, Array]:
-        """The value of the next states.
+        """Return the value of the next states.
 
         Args:
-          key: For sampling actions and the target rule; or two keys, one for each.
-          policy: Of the next states.
-          q_of: Actions [..., B, A] -> target critics [N, ..., B].
+          key: The random key for the actions and the target rule, or two keys, one for each.
+          policy: The policy at the next states.
+          q_of: Maps actions [..., B, A] to target critics [N, ..., B].
           reduce: The target rule.
-          temperature: Of the entropy; 0 where the algorithm has none.
+          temperature: The entropy's weight; 0 if the algorithm has none.
 
         Returns:
-          The value, [B] or [N, B], and the critics next_q [N, B] at the action that it bootstraps
-          from (for SUNRISE's weight).
+          The value, [B] or [N, B], and the critics next_q [N, B] at the action from which it
+          bootstraps (for SUNRISE's weight).
         """
         raise NotImplementedError
 
@@ -110,29 +110,29 @@ class best_of(Backup):
         q = q_of(actions)  # [N, K, B]
         values = reduce(rule_key, q.reshape(q.shape[0], -1))
         values = values.reshape(*values.shape[:-1], *q.shape[1:])  # [K, B] or [N, K, B]
-        best = jnp.argmax(jnp.min(q, axis=0), axis=0)  # [B], the action SUNRISE's weight is of
+        best = jnp.argmax(jnp.min(q, axis=0), axis=0)  # [B], the action for SUNRISE's weight
         next_q = jnp.take_along_axis(q, best[None, None], axis=1)[:, 0]
         return jnp.max(values, axis=-2), next_q
 
 
 class CriticTerm(Unit):
-    """A further loss on the critics, such as CQL's penalty."""
+    """An additional loss on the critics, such as CQL's penalty."""
 
     def bind(self, q: QFn, policy: PolicyFn, spec: Spec) -> TermFn:
-        """The term for these critics and this policy, (actor's params, observation) -> actions."""
+        """Return the term for these critics and policy, (actor params, observation) -> actions."""
         raise NotImplementedError
 
 
 def target(batch: Transition, discount: float, value: Array) -> Array:
-    """y = r + discount (1 - terminated) value, for a value [B] or [N, B]."""
+    """Return y = r + discount (1 - terminated) value, for a value [B] or [N, B]."""
     return batch.reward + discount * (1.0 - batch.terminated) * value
 
 
 def checked(rule: TargetRule) -> Reduce:
-    """The rule, refused where it does not return values [B] or [N, B] for q [N, B].
+    """Return the rule with a check that it returns values [B] or [N, B] for q [N, B].
 
     Raises:
-      InputError: When it is called, or its shapes are evaluated.
+      InputError: It does not; raised when it is called, or when its shapes are evaluated.
     """
 
     def reduce(key: Key, q: Array) -> Array:
@@ -159,13 +159,13 @@ def _two(key: Key) -> Key:
 
 
 def nested(key: Key, terms: int) -> tuple[Key, Key, Sequence[Key]]:
-    """Keys as SAC and its relatives draw them: the backup splits its own."""
+    """Return keys as SAC and its relatives draw them: the backup splits its own key."""
     backup_key, weight_key, *term_keys = jax.random.split(key, 2 + terms)
     return backup_key, weight_key, term_keys
 
 
 def flat(key: Key, terms: int) -> tuple[Key, Key, Sequence[Key]]:
-    """Keys as AWAC and TD3 draw them: runs of earlier versions go on with the same numbers."""
+    """Return keys as AWAC and TD3 draw them, so that older runs resume with the same numbers."""
     keys = jax.random.split(key, 3 + terms)
     return keys[:2], keys[2], list(keys[3:])
 
@@ -180,16 +180,16 @@ def critic_loss(
     terms: Sequence[TermFn] = (),
     streams: Streams = nested,
 ) -> LossFn:
-    """Sum over critics of the batch mean of w (Q_i(s, a) - y)^2, plus the terms.
+    """Make the loss: sum over critics of the batch mean of w (Q_i(s, a) - y)^2, plus the terms.
 
     Args:
       q: The critics.
       policy: (state, observation) -> distribution of actions.
       rule: Reduces the target critics.
-      backup: Value of the next state.
+      backup: The value of the next state.
       discount: Gamma.
       exploration: Gives the weights w.
-      terms: Further losses.
+      terms: Additional losses.
       streams: How the loss's key is split.
     """
     reduce = checked(rule)
@@ -221,7 +221,7 @@ def critic_loss(
 
 
 def _of_learners(params: Any, batch: Transition) -> Transition:
-    """The batch with the masks of those critics alone that learn in this update."""
+    """Return the batch with the masks of only those critics that learn in this update."""
     if "mask" not in batch.extras:
         return batch
     mask = jnp.swapaxes(own_part(params, jnp.swapaxes(batch.extras["mask"], 0, 1)), 0, 1)
@@ -231,14 +231,14 @@ def _of_learners(params: Any, batch: Transition) -> Transition:
 def temporal_difference(
     q_data: Array, y: Array, weight: Array, batch: Transition
 ) -> tuple[Array, Metrics]:
-    """Sum over critics of the batch mean of w (Q_i - y)^2, and what critics' losses report.
+    """Return the sum over critics of the batch mean of w (Q_i - y)^2, and the metrics of critics.
 
     Args:
       q_data: Q_i(s, a), [N, B].
       y: Targets, [B] or [N, B].
-      weight: Of every transition, [B] or [].
-      batch: Its "mask", if any, says which critics learn: sum / (count + 1) each (SUNRISE). Of
-        chunks "learns" says from which; the mean stays that over B.
+      weight: The weight of every transition, [B] or []; or also of every critic, [N, B].
+      batch: Its "mask", if any, selects the critics that learn; each one's loss is then sum /
+        (count + 1) (SUNRISE). "learns" selects the chunks to learn from; the mean is still over B.
 
     Raises:
       InputError: The weight has another shape.

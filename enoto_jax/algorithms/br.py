@@ -1,7 +1,7 @@
 """The online phase of balanced replay with a pessimistic Q-ensemble (Lee et al. 2021, Off2OnRL).
 
-SAC whose policy is a mixture and whose critics come in groups, one group an offline agent, and a
-density ratio that says how much a transition looks like the online ones: its priority.
+It is SAC with a mixture policy, with one group of critics per offline agent, and with a density
+ratio that measures how much a transition resembles the online ones: its priority.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RATIO = "ratio"
 def _ratio_loss(ratio: QFn) -> LossFn:
     """mean_B[-log(2 / (w_off + 1) + 1e-10) - log(2 w_on / (w_on + 1) + 1e-10)].
 
-    Its minimum is w = density online / density offline (the Jensen-Shannon bound of BR).
+    It is smallest at w = density online / density offline (the Jensen-Shannon bound of BR).
     """
 
     def loss(params, state, batch, key):

@@ -6,10 +6,10 @@ from enoto_jax.types import Chunk, InputError, Spec, check_positive
 
 
 def check_chunk(length: int, returns: int) -> None:
-    """Refuse a chunk or a return without a step, and returns of several chunks.
+    """Refuse a chunk or a return without a step, and returns over several chunks.
 
     Raises:
-      InputError: One is below 1, or both are above.
+      InputError: One of them is below 1, or both are above 1.
     """
     for name, value in {"chunk": length, "returns": returns}.items():
         check_positive(name, value)
@@ -21,11 +21,11 @@ def check_chunk(length: int, returns: int) -> None:
 
 
 def chunked(spec: Spec, length: int) -> Spec:
-    """Sizes for networks whose action is a chunk."""
+    """Return the sizes for networks whose action is a chunk."""
     return spec._replace(action_size=length * spec.action_size)
 
 
 def chunk_of(length: int, returns: int, discount: float, whole: bool) -> Chunk | None:
-    """What `Algorithm.chunk` says; None for single steps."""
+    """Return `Algorithm.chunk` for these options; None for single steps."""
     steps = max(length, returns)
     return None if steps == 1 else Chunk(steps, discount, whole, single=returns > 1)

@@ -1,6 +1,7 @@
-"""What an `Algorithm` promises, checked without computing anything: names, and shapes of actions.
+"""Check what an `Algorithm` promises, without computing anything: names, and shapes of actions.
 
-For algorithms of one's own: what is wrong with them is said before an hour of training, in a line.
+This is for algorithms of your own: their errors are reported before an hour of training, in one
+line.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from enoto_jax.types import InputError, Spec
 
 
 def check(name: str, algorithm: Any, spec: Spec) -> core.TrainState:
-    """Check what the loops rely on.
+    """Check everything that the loops rely on.
 
     Args:
-      name: Of the algorithm's unit, for messages.
-      algorithm: What its `build` has returned.
-      spec: Sizes that it was built for.
+      name: The name of the algorithm's unit, for messages.
+      algorithm: The result of the unit's `build`.
+      spec: The sizes that it was built for.
 
     Returns:
-      The shapes of its initial state.
+      The shapes of the algorithm's initial state.
 
     Raises:
-      InputError: It is not a `core.Algorithm`, its fields name different networks, or what it
-        returns has other shapes than `core.Algorithm` says.
+      InputError: It is not a `core.Algorithm`, its fields name different networks, or its functions
+        return other shapes than `core.Algorithm` documents.
     """
     if not isinstance(algorithm, core.Algorithm):
         raise InputError(f"{name}: build returns a {type(algorithm).__name__}, no Algorithm")
@@ -65,7 +66,7 @@ def _check_names(name: str, algorithm: core.Algorithm) -> None:
 
 
 def _check_shapes(name: str, algorithm: core.Algorithm, spec: Spec) -> core.TrainState:
-    """Each promise on its own example: K = 3 candidate actions, B = 2 observations."""
+    """Check each promise on its own example: K = 3 candidate actions, B = 2 observations."""
     chunk, rule, n = algorithm.open_loop, algorithm.exploration, algorithm.critics
     evaluates, q = algorithm.evaluates, algorithm.q
     size = spec.action_size * (1 if chunk is None else chunk.length)
@@ -89,10 +90,10 @@ def _check_shapes(name: str, algorithm: core.Algorithm, spec: Spec) -> core.Trai
 
 
 def check_shape(what: str, found: Any, shape: tuple[int, ...]) -> None:
-    """Refuse another shape than the one that was promised, or numbers that are no floats.
+    """Refuse a shape other than the promised one, and values that are not floats.
 
     Raises:
-      InputError: It says both shapes.
+      InputError: The shape or type differs; the message shows both.
     """
     if getattr(found, "shape", None) != shape or not jnp.issubdtype(found.dtype, jnp.floating):
         kind = type(found).__name__

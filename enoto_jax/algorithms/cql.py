@@ -1,7 +1,7 @@
 """Conservative Q-learning (Kumar et al. 2020): SAC plus one term on the critics.
 
-Calibrated (Cal-QL, Nakamoto et al. 2023), the term pushes a value down no further than a return
-that was really had from that state.
+In its calibrated form (Cal-QL, Nakamoto et al. 2023), the term pushes a value no further down than
+a return that was actually obtained from that state.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class cql_penalty(_Penalty, CriticTerm):
     """weight * reduce_i mean_B [ log sum_a exp(Q_i(s, a) - log density(a)) - Q_i(s, data) ].
 
     The candidates are `candidates` actions from each of: uniform, the policy at s, the policy at
-    the next state; all are judged at s. Policy samples carry no gradient. CQL, equation 4.
+    the next state; all are evaluated at s. Policy samples carry no gradient. CQL, equation 4.
     """
 
     def bind(self, q, policy, spec):
@@ -122,7 +122,7 @@ class cql_penalty(_Penalty, CriticTerm):
                 gaps = gaps[self._drawn(key, n)]
             gap = jnp.mean(gaps)
             about["gap"] = gap
-            # Where K of the N critics learn, each of them still feels weight / N or weight.
+            # If K of the N critics learn, each of them still gets weight / N or weight.
             scale = self.weight * (share(params) if self.reduction == "mean" else n)
             if self.lagrange is None:
                 return scale * gap, about
@@ -132,7 +132,7 @@ class cql_penalty(_Penalty, CriticTerm):
         return term
 
     def _candidates(self, policy, spec, state, batch, key) -> tuple[Array, Array]:
-        """Actions [3 K, B, A] of the three sources, and their log-densities [3 K, B]."""
+        """Return actions [3 K, B, A] from the three sources, and their log-densities [3 K, B]."""
         uniform_key, current_key, next_key = jax.random.split(key, 3)
         shape = (self.candidates, *batch.action.shape)
         actions = [jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)]

@@ -18,7 +18,8 @@ from enoto_jax.types import InputError, Spec
 class gradient_diversity(CriticTerm):
     """eta / (N - 1) mean_B sum_{i != j} g_i . g_j, g_i the unit vector along dQ_i(s, a)/da.
 
-    Ordered pairs, at the data's actions: N where all critics agree. EDAC, equation 6.
+    The sum is over ordered pairs, at the data's actions; the term is eta N if all critics agree.
+    EDAC, equation 6.
     """
 
     eta: Annotated[float, "weight of the term."] = 1.0
@@ -29,7 +30,7 @@ class gradient_diversity(CriticTerm):
             if n < 2:
                 raise InputError("edac compares critics: it needs at least 2, --num_critics=2")
 
-            # All critics' gradients in one pass: each critic has an action of its own.
+            # All critics' gradients in one pass, because each critic has its own action.
             def total(action):
                 return jnp.sum(q(params, batch.observation, PerCopy(action)))
 

@@ -1,8 +1,8 @@
-"""FQL with N critics (Park et al. 2025): a flow clones the data, one step imitates it and climbs Q.
+"""FQL with N critics (Park et al. 2025): a flow clones the data; one step imitates it, climbing Q.
 
-The behaviour-cloning flow is integrated by Euler steps; the policy that acts is a network of its
-own, which maps noise to an action at once. It is drawn towards the flow's action for the same noise
-and up the critics' value.
+The behaviour-cloning flow is integrated by Euler steps. The policy that acts is a separate network,
+which maps noise to an action in one step. It is trained towards the flow's action for the same
+noise, and towards larger values of the critics.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from enoto_jax.types import Array, InputError, LossFn, Spec, check_choice, check
 def flow_loss(velocity: VelocityFn) -> LossFn:
     """mean_{B, A} (v(s, (1 - t) x0 + t a, t) - (a - x0))^2: conditional flow matching.
 
-    a are the data's actions, x0 ~ N(0, I), and t ~ U(0, 1) per row. Steps of a chunk that are not
-    valid do not count; the mean stays that over all.
+    a are the data's actions, x0 ~ N(0, I), and t ~ U(0, 1) per row. Invalid steps of a chunk do not
+    count; the mean is still over all steps.
     """
 
     def loss(params, state, batch, key):
@@ -157,8 +157,7 @@ class fql(FlowConfig):
     def _actor_loss(self, q: QFn, net: OneStep, velocity: VelocityFn, reduce: Reduce) -> LossFn:
         """alpha mean_{B, A} (mu(s, z) - flow(s, z))^2 - w mean_B reduce(Q(s, clip(mu(s, z)))).
 
-        The flow's action is a constant to the gradient; w is 1, or 1 / mean_B |reduce(Q)|, which
-        is one too.
+        For the gradient, the flow's action and w are constants; w is 1, or 1 / mean_B |reduce(Q)|.
         """
 
         def loss(params, state, batch, key):
@@ -184,7 +183,8 @@ class fql(FlowConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width, the chunk or the number of Euler steps below 1; a negative alpha.
+          InputError: n, a width, the chunk or the number of Euler steps is below 1, or alpha is
+            negative.
         """
         self._check()
         spec = chunked(spec, self.chunk)

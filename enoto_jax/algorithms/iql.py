@@ -69,8 +69,8 @@ class iql(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width or decay_steps below 1, an expectile outside (0, 1), or an unknown
-            order.
+          InputError: n, a width or decay_steps is below 1, the expectile is outside (0, 1), or the
+            order is unknown.
         """
         check_choice("order", self.order, ORDERS)
         check_sizes(self.n, self.hidden)
@@ -103,7 +103,7 @@ class iql(AlgorithmConfig):
             return reduce(key, q)
 
         def values(state, batch):
-            """V at both states, each [B]: in one pass, or in the pass that V's own step takes."""
+            """Return V at both states, each [B]: in one pass, or in two that V's step can share."""
             params, both = state.params["value"], (batch.observation, batch.next_observation)
             if self.order.startswith("value"):
                 return value.apply(params, jnp.stack(both))
@@ -127,13 +127,14 @@ class iql(AlgorithmConfig):
                 action, _ = acting(state, batch.next_observation).sample(key)
                 return critic.apply(state.targets["critic"], batch.next_observation, action)
 
-            # The bootstrap is V: these critics serve the weight alone; XLA drops them without one.
+            # The bootstrap is V: these critics are only for the weight, and XLA drops them without
+            # one.
             weight = self.exploration.td_weight(weight_key, next_q_of(sample_key), next_q_of)
             q_data = critic.apply(params, batch.observation, batch.action)
             return bellman.temporal_difference(q_data, y, weight, batch)
 
         losses = {"value": value_loss, "actor": actor_loss, "critic": critic_loss}
-        # A schedule also where the rate is constant, so that both phases' optimisers look alike.
+        # A schedule even for a constant rate, so that both phases' optimisers have one structure.
         rate = (
             optax.constant_schedule(self.actor_rate)
             if self.decay_steps is None

@@ -1,7 +1,7 @@
 """LAPO (Chen et al. 2022): a policy in the latent space of a model of the data's better actions.
 
-A decoder turns latents into actions like the data's, an actor chooses the latent, and so no action
-is far from the data. Actions are not bounded here: the paper's are standardised by the data.
+A decoder turns latents into actions like the data's, and an actor chooses the latent, so no action
+is far from the data. Actions are not bounded here: the paper standardises them by the data.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class lapo(AlgorithmConfig):
     L_V = mean (V(s) - clip(rule(Q_bar(s, actor_bar(s) + noise)), value_range))^2;
     L_CVAE = mean u (|a' - a|^2 + kl_weight KL(q(z | s, a) || N(0, 1))), a' reconstructed from a;
     L_actor = -mean actor_value(Q(s, actor(s))).
-    u is `expectile` where r + discount (1 - terminated) rule(Q_bar(s2, actor_bar(s2))) > V(s), and
-    1 - expectile elsewhere. w is the exploration's weight, of Q_bar(s2, actor_bar(s2)) as well,
-    because V has no spread. Latents have 2 A numbers.
+    u is `expectile` if r + discount (1 - terminated) rule(Q_bar(s2, actor_bar(s2))) > V(s), else 1
+    - expectile. w is the exploration's weight, also of Q_bar(s2, actor_bar(s2)), because V has no
+    spread. Latents have 2 A entries.
     """
 
     n: Annotated[int, "N, the number of critics."] = 2
@@ -81,8 +81,8 @@ class lapo(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n or a width below 1, an expectile outside (0, 1), an empty value_range, or a
-            target rule with a target for every critic: there is one V.
+          InputError: n or a width is below 1, the expectile is outside (0, 1), value_range is
+            empty, or the target rule has a target for every critic, although there is only one V.
         """
         check_sizes(self.n, self.hidden)
         if not 0.0 < self.expectile < 1.0:
@@ -109,7 +109,7 @@ class lapo(AlgorithmConfig):
             )
 
         def target_q(state, observation: Array, key: Key | None = None) -> Array:
-            """Target critics [N, B] at the target policy's action; with noise if a key is given."""
+            """Return target critics [N, B] at the target policy's action; a key adds noise."""
             latent = latent_of(state.targets["actor"], observation)
             if key is not None:
                 latent = latent + noise(key, latent.shape)
@@ -127,7 +127,8 @@ class lapo(AlgorithmConfig):
         def critic_loss(params, state, batch, key):
             value = value_net.apply(state.params["value"], batch.next_observation)
             y = bellman.target(batch, self.discount, value)
-            # The bootstrap is V: the next critics serve the weight alone, and the advantage below.
+            # The bootstrap is V: the next critics are only for the weight, and for the advantage
+            # below.
             weight = self.exploration.td_weight(
                 key,
                 target_q(state, batch.next_observation),
@@ -185,8 +186,8 @@ class lapo(AlgorithmConfig):
                 "value": (observation,),
                 "cvae": (observation, action, latent),
             },
-            # The authors move critics and V together. Critics first is the same: their loss reads V
-            # as it was, and V's reads the target critics.
+            # The authors update critics and V together. Critics first is the same, because their
+            # loss reads the old V, and V's loss reads the target critics.
             losses={
                 "critic": critic_loss,
                 "value": value_loss,

@@ -1,6 +1,6 @@
-"""Policy expansion (Zhang et al. 2023): the offline policy is kept, and a new one learns beside it.
+"""Policy expansion (Zhang et al. 2023): keep the offline policy and train a new one next to it.
 
-A composite of the two acts. `handover.expand_policy` freezes the one and makes the other.
+A composite of the two acts. `handover.expand_policy` freezes the first and makes the second.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class pex(iql):
         """See the base class.
 
         Raises:
-          InputError: Unknown actor_actions, or what iql refuses.
+          InputError: actor_actions is unknown, or iql refuses its options.
         """
         check_choice("pex: actor_actions", self.actor_actions, ("composite", "batch"))
         base = super().build(spec)
@@ -44,7 +44,7 @@ class pex(iql):
             return base.mode(state.replace(params=old), observation)
 
         def values(state, observation, old, new):
-            """The smallest critic's values of both actions [..., A]: [2, ...]."""
+            """Return the smallest critic's values of both actions [..., A]: [2, ...]."""
             both = jnp.stack([old, new])
             return jnp.min(base.q(state.params["critic"], observation, both), axis=0)
 

@@ -1,7 +1,7 @@
 """Q-chunking and best-of-N (Li et al. 2025) with N critics: the best of many samples of a flow.
 
-A flow clones the data's chunks of h actions. Nothing else learns to act: of several samples the one
-that the critics value most is taken, in the environment and in the Bellman target.
+A flow clones the data's chunks of h actions. No other network learns to act: of several samples,
+the one that the critics value most is taken, in the environment and in the Bellman target.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class qc(FlowConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width, the chunk, the candidates or the Euler steps below 1.
+          InputError: n, a width, the chunk, the candidates or the Euler steps are below 1.
         """
         self._check()
         spec = chunked(spec, self.chunk)

@@ -1,6 +1,6 @@
-"""ReBRAC with N critics (Tarasov et al. 2023): TD3 whose actor and whose target stay near the data.
+"""ReBRAC with N critics (Tarasov et al. 2023): TD3 with an actor and a target near the data.
 
-Each has a coefficient of its own, on squared distances that are summed over the action's entries.
+Each of the two has its own coefficient, on squared distances summed over the action's entries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from enoto_jax.types import Array, InputError, LossFn, Spec, check_choice
 
 
 def _distance(one: Array, other: Array) -> Array:
-    """sum_A of the squared differences, [B]."""
+    """Return sum_A of the squared differences, [B]."""
     return jnp.sum(jnp.square(one - other), axis=-1)
 
 
@@ -37,10 +37,10 @@ def penalised_critic(
     exploration: Exploration,
     cloning: float,
 ) -> LossFn:
-    """sum_i mean_B w (Q_i(s, a) - y)^2, its target lowered by the distance to the data.
+    """Make the loss sum_i mean_B w (Q_i(s, a) - y)^2, whose target is penalised off the data.
 
-    y = r + discount (1 - terminated) [rule(Qt(s2, a2)) - cloning sum_A (a2 - a2_data)^2]. A
-    transition at which the recording was cut has no next action, and no penalty.
+    y = r + discount (1 - terminated) [rule(Qt(s2, a2)) - cloning sum_A (a2 - a2_data)^2]. If the
+    recording was cut at a transition, it has no next action and no penalty.
 
     Args:
       q: The critics.
@@ -48,7 +48,7 @@ def penalised_critic(
       rule: Reduces the target critics.
       discount: Gamma.
       exploration: Gives the weights w.
-      cloning: With 0, batches need no extra "next_action" [B, A].
+      cloning: The coefficient; with 0, batches need no extra "next_action" [B, A].
     """
     reduce = bellman.checked(rule)
 
@@ -80,17 +80,17 @@ def penalised_critic(
 def cloning_actor(
     q: QFn, actor: ActFn, reduce: Reduce, cloning: float, steps: int | None, floor: float
 ) -> LossFn:
-    """mean_B [cloning sum_A (pi(s) - a)^2 - lambda reduce(Q(s, pi(s)))].
+    """Make the loss mean_B [cloning sum_A (pi(s) - a)^2 - lambda reduce(Q(s, pi(s)))].
 
-    lambda = 1 / mean_B |reduce(Q(s, pi(s)))|, a constant to the gradient.
+    lambda = 1 / mean_B |reduce(Q(s, pi(s)))|, a constant for the gradient.
 
     Args:
       q: The critics.
-      actor: (its params, observation) -> action.
+      actor: (actor params, observation) -> action.
       reduce: (key, q [N, B]) -> value.
       cloning: The coefficient, which falls: see `schedules.falling`.
-      steps: Updates of that fall.
-      floor: Share that is left of it.
+      steps: Updates until it would reach 0; None: constant.
+      floor: The smallest fraction of it that is left.
     """
 
     def loss(params, state, batch, key):
@@ -143,7 +143,7 @@ class rebrac(DeterministicConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width or the delay below 1; a negative coefficient.
+          InputError: n, a width or the delay is below 1, or a coefficient is negative.
         """
         check_choice("activation", self.activation, ACTIVATIONS)
         check_falling("cloning", self.cloning_decay_steps, self.cloning_floor)

@@ -1,7 +1,7 @@
 """RO2O (Wen et al. 2024): SAC-N that is smooth and pessimistic in a small box around each state.
 
-All three terms look at n noisy states, s + delta with delta ~ U(-epsilon, epsilon)^D, one set for
-the whole batch. Online, the authors' code trains without them: plain SAC-N.
+All three terms use n noisy states, s + delta with delta ~ U(-epsilon, epsilon)^D, with the same n
+deltas for the whole batch. Online, the authors' code trains without the terms: plain SAC-N.
 """
 
 from __future__ import annotations
@@ -116,13 +116,13 @@ class ro2o(sac):
 
 
 def noisy(key: Key, observation: Array, epsilon: float, count: int) -> Array:
-    """`count` noisy copies [n, B, D] of observations [B, D]; the noise is one for all rows."""
+    """Return `count` noisy copies [n, B, D] of observations [B, D]; all rows share the noise."""
     shape = (count, 1, observation.shape[-1])
     return observation + jax.random.uniform(key, shape, minval=-epsilon, maxval=epsilon)
 
 
 def divergence(p: TanhNormal, q: TanhNormal) -> Array:
-    """KL(p || q) + KL(q || p) [...] of the Gaussians before tanh."""
+    """Return KL(p || q) + KL(q || p) [...] of the Gaussians before tanh."""
     gap = jnp.square(p.mean - q.mean)
     ratio = jnp.exp(2.0 * (p.log_std - q.log_std))
     both = 0.5 * (ratio + 1.0 / ratio) - 1.0

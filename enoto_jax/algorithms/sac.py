@@ -59,11 +59,11 @@ def temperature_loss(policy: PolicyFn, target_entropy: float, of_logarithm: bool
 
 
 def with_dropout(loss: LossFn, of_critics: bool) -> LossFn:
-    """A loss whose critics, targets included, drop units (DroQ); acting is without dropout.
+    """Add dropout to all critics in a loss, targets included (DroQ); acting is without dropout.
 
     Args:
-      loss: Of any network.
-      of_critics: The network that learns is the critics themselves.
+      loss: The loss of any network.
+      of_critics: Whether the loss is that of the critics themselves.
     """
 
     def dropping(params, state, batch, key):
@@ -156,8 +156,8 @@ class sac(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width, policies or actor_delay below 1, no temperature, an unknown order,
-            or options of the critics that cannot work.
+          InputError: n, a width, policies or actor_delay is below 1, the temperature is not above
+            0, the order is unknown, or options of the critics cannot work.
         """
         check_choice("order", self.order, ORDERS)
         check_positive("actor_delay", self.actor_delay)
@@ -233,7 +233,7 @@ class sac(AlgorithmConfig):
         )
 
     def _critic(self, hidden: tuple[int, ...]) -> nn.Module | SharedTrunk | SharedHead:
-        """N critics, apart, on a shared trunk or below a shared head."""
+        """Make N critics: separate, on a shared trunk, or with a shared head."""
         if not 0 <= self.shared_layers <= len(hidden):
             layers = plural(len(hidden), "hidden layer")
             raise InputError(f"shared_layers is {self.shared_layers}; critics have {layers}")

@@ -1,4 +1,4 @@
-"""Weights that fall while a phase goes on, as a function of the number of updates alone."""
+"""Weights that fall during a phase, as a function of only the number of updates."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from enoto_jax.types import Array, InputError
 
 
 def falling(weight: float, step: Array, steps: int | None, floor: float) -> Array:
-    """weight max(floor, 1 - step / steps): the same after a resume.
+    """Return weight max(floor, 1 - step / steps), which is the same after a resume.
 
     Args:
-      weight: At the phase's first update.
+      weight: The weight at the phase's first update.
       step: Number of the update, from 0.
-      steps: Updates until the weight would reach 0; None: it stays.
-      floor: The smallest share of the weight that is left.
+      steps: Updates until the weight would reach 0; None: constant.
+      floor: The smallest fraction of the weight that is left.
     """
     if steps is None:
         return jnp.float32(weight)
@@ -25,7 +25,7 @@ def check_falling(name: str, steps: int | None, floor: float) -> None:
     """Check the options of a falling weight.
 
     Raises:
-      InputError: Fewer than 1 step, or a share outside 0 to 1.
+      InputError: There is less than 1 step, or the fraction is outside 0 to 1.
     """
     if steps is not None and steps < 1:
         raise InputError(f"{name}_decay_steps is {steps}; give 1 or more updates, or none")

@@ -29,9 +29,9 @@ def deterministic_actor(
 ) -> LossFn:
     """-lambda mean_B reduce(Q(s, pi(s))) + mean_{B, A} (pi(s) - a)^2 (TD3+BC, equations 3 to 5).
 
-    lambda = alpha / mean_B |reduce(Q(s, pi(s)))|, a constant to the gradient. Without alpha there
-    is no second term and lambda is 1: TD3. Without cloning there is no second term, and lambda
-    stays: the gradient keeps its size where cloning is dropped.
+    lambda = alpha / mean_B |reduce(Q(s, pi(s)))|, a constant for the gradient. Without alpha there
+    is no second term and lambda is 1: TD3. Without cloning there is no second term either, but
+    lambda stays, so that the gradient keeps its size.
     """
 
     def loss(params, state, batch, key):
@@ -50,7 +50,7 @@ def deterministic_actor(
 
 
 class DeterministicConfig(AlgorithmConfig):
-    """Options of TD3 and its descendants: a deterministic actor, smoothed where it is a target."""
+    """Options of TD3 and its descendants: a deterministic actor, with smoothing in the target."""
 
     n: Annotated[int, "N, the number of critics."] = 2
     target: Annotated[TargetRule, "rule that reduces the target critics."] = min_q()
@@ -80,15 +80,15 @@ class DeterministicConfig(AlgorithmConfig):
     tau: Annotated[float, "rate of the targets' Polyak average, each time they move."] = 0.005
 
     def networks(self, spec: Spec) -> tuple[nn.Module, nn.Module]:
-        """The actor and one critic."""
+        """Return the actor and one critic."""
         raise NotImplementedError
 
     def losses(self, q: QFn, actor: ActFn, smoothed: PolicyFn) -> Mapping[str, LossFn]:
-        """The critics' loss and the actor's, in the order of their steps.
+        """Return the critics' loss and the actor's, in the order of their steps.
 
         Args:
           q: The critics.
-          actor: (its params, observation) -> action.
+          actor: (actor params, observation) -> action.
           smoothed: (state, observation) -> the target actor's action and its noise.
         """
         raise NotImplementedError
@@ -97,7 +97,7 @@ class DeterministicConfig(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n, a width or the delay below 1, or other options that cannot work.
+          InputError: n, a width or the delay is below 1, or other options cannot work.
         """
         check_sizes(self.n, self.hidden)
         if self.delay < 1:

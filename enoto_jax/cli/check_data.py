@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("task", None, "As in enoto train; may be given without the flag.")
     flags.DEFINE_string("env", None, "Gymnasium id: compare sizes and replay steps; or none.")
     for end in ("low", "high"):
@@ -56,7 +56,7 @@ def main() -> None:
         raise InputError(f"not usable, number of errors: {', '.join(bad)}; each is listed above")
     if not FLAGS.table:
         source = completed(load_source(FLAGS.task), FLAGS.env)
-        scaled(source, FLAGS.action_low, FLAGS.action_high)  # several have to fit together as well
+        scaled(source, FLAGS.action_low, FLAGS.action_high)  # several must also fit together
 
 
 def _lines(report: check.Report) -> list[str]:
@@ -80,7 +80,7 @@ def _place(name: str) -> Path:
 
 
 def _replayed(path: Path, env_id: str) -> list[str]:
-    """One-step errors of the environment, a line per group."""
+    """Replay the recorded steps; return the one-step errors, one line per group."""
     try:
         with files.guarded(path):
             found = parity.replay(path, env_id)

@@ -40,7 +40,7 @@ GROUPS = {
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("env", None, "Gymnasium id to train and collect in.")
     flags.DEFINE_string("out", None, "The folder of the training and of the files.")
     flags.DEFINE_string("run", None, "A run to collect from, instead of training.")
@@ -63,7 +63,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Train where needed, then write every file that is not there yet."""
+    """Train if needed, then write every file that does not exist yet."""
     out = Path(FLAGS.out)
     if FLAGS.recipe:
         return _by_recipe(out)
@@ -101,7 +101,7 @@ def _by_recipe(out: Path) -> None:
 
 
 def _to_minari(name: str, path: Path) -> None:
-    """One of the files as a Minari data set, if it is not there yet."""
+    """Write one of the files as a Minari data set, if that does not exist yet."""
     if (minari.root() / name).exists():
         print(f"minari:{name} already exists", file=sys.stderr)
         return

@@ -29,7 +29,7 @@ _OURS = ("enoto_jax.", "experiments.")
 
 
 def define_only(program: ModuleType) -> None:
-    """Define one command's flags, at their defaults, in place of those of commands before it.
+    """Define one command's flags, at their defaults, and remove those of earlier commands.
 
     For processes that run several commands; `program` is the command's module.
     """
@@ -40,12 +40,12 @@ def define_only(program: ModuleType) -> None:
 
 
 def execute(main: Callable[[], None], argv: Sequence[str], positional: str | None = None) -> int:
-    """Parse the flags, run the command, and turn what happens into the contract's exit code.
+    """Parse the flags, run the command, and return the exit code for its outcome.
 
     Args:
-      main: The command's.
-      argv: Its name and its arguments.
-      positional: The flag that one argument without a name stands for; all of them for a list.
+      main: The command's `main`.
+      argv: The command's name and arguments.
+      positional: The flag that takes an argument without a name; a list flag takes all of them.
     """
     module = sys.modules[main.__module__]
     try:
@@ -69,7 +69,7 @@ def execute(main: Callable[[], None], argv: Sequence[str], positional: str | Non
         progress.release()
         print("stopped at once; earlier checkpoints are intact", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # of a reader such as `head`, which has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's last flush
         return FAILED
     return DONE
@@ -85,7 +85,7 @@ def _parse(module: ModuleType, argv: Sequence[str], positional: str | None) -> N
     """Give the flags their values.
 
     Raises:
-      InputError: An unknown flag, one without its value, or an argument that is none.
+      InputError: A flag is unknown or has no value, or an argument is not a flag.
     """
     try:
         rest = flags.FLAGS(list(argv))[1:]
@@ -105,7 +105,7 @@ def _parse(module: ModuleType, argv: Sequence[str], positional: str | None) -> N
 
 
 def unknown_flag(module: ModuleType, name: str, arguments: Sequence[str]) -> str:
-    """The message for an unknown flag, with the command's own hint or the nearest flags."""
+    """Return the message for an unknown flag, with the command's own hint or the nearest flags."""
     hint = getattr(module, "unknown_flag", lambda name, arguments: None)(name, arguments)
     if hint is None:
         known = [f"--{flag.name}" for own in _own_flags().values() for flag in own]
@@ -114,12 +114,12 @@ def unknown_flag(module: ModuleType, name: str, arguments: Sequence[str]) -> str
 
 
 def one_line(error: Exception) -> str:
-    """The error's text in one line, whatever it quotes."""
+    """Return the error's text in one line, whatever it quotes."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
 
 
 def help_text(module: ModuleType) -> str:
-    """What a command does, examples, and its flags in groups, to the terminal's width."""
+    """Return what a command does, examples, and its flags in groups, at the terminal's width."""
     width = max(40, min(WIDEST, shutil.get_terminal_size().columns))
     own = _own_flags()
     known = {flag.name: flag for each in own.values() for flag in each}
@@ -153,7 +153,7 @@ def _own_flags() -> dict[str, list[flags.Flag]]:
 
 
 def _head(doc: str, width: int) -> list[str]:
-    """A docstring's paragraphs wrapped, its examples as they stand and set off."""
+    """Wrap a docstring's paragraphs; leave its examples as they are, indented."""
     lines: list[str] = []
     for paragraph in doc.strip().split("\n\n"):
         rows = [row.strip() for row in paragraph.splitlines()]
@@ -186,10 +186,10 @@ def _flag(flag: flags.Flag, column: int, width: int) -> list[str]:
 
 
 def new_folder(text: str) -> Path:
-    """--out of a command that never resumes.
+    """Return the --out of a command that never resumes.
 
     Raises:
-      InputError: It already exists.
+      InputError: The path already exists.
     """
     if Path(text).exists():
         raise InputError(f"--out: {text} already exists; give a new folder")
@@ -197,10 +197,10 @@ def new_folder(text: str) -> Path:
 
 
 def local(out: str) -> Path:
-    """A folder to write to.
+    """Return a folder to write to.
 
     Raises:
-      InputError: An address: locks, CSV files and renames need a file system.
+      InputError: It is an address: locks, CSV files and renames need a file system.
     """
     if "://" in out:
         raise InputError(

@@ -20,7 +20,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_list("runs", None, "Folders of runs; seeds of the same method are pooled.")
     flags.DEFINE_string("out", None, "The image file.")
     flags.DEFINE_bool("offline", False, "Draw the offline phases too.")
@@ -29,7 +29,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Group the runs by what they are, draw them, and print how they differ."""
+    """Group the runs by task and method, draw them, and print their differences."""
     found = [runs.read(Path(folder)) for folder in FLAGS.runs]
     runs.name(found)
     if repeated := runs.twice(found):

@@ -16,11 +16,11 @@ NONE = "none"
 
 
 def keep(given: str | None) -> None:
-    """Keep compiled programs in a folder, unless JAX has been told of one already.
+    """Keep compiled programs in a folder, unless JAX already has one.
 
     Args:
-      given: The folder, or "none" to keep none; None: a folder of the user's cache. Where that
-        cannot be written, stderr says so and nothing is kept.
+      given: The folder, or "none" to keep nothing; None uses a folder in the user's cache. If that
+        cannot be written, stderr reports it and nothing is kept.
 
     Raises:
       InputError: The folder that was given cannot be written.
@@ -48,13 +48,13 @@ def keep(given: str | None) -> None:
 
 
 def default() -> Path:
-    """A folder of the user's cache, one for each kind of processor: programs fit one alone."""
+    """Return a folder in the user's cache for this kind of processor: programs fit no other."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "enoto_jax" / "compiled" / _processor()
 
 
 def _processor() -> str:
-    """A short name of what this processor can do."""
+    """Return a short name for this processor's features."""
     said = platform.machine() + platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -37,17 +37,17 @@ from enoto_jax.recipes.table import recipe
 from enoto_jax.training import memory
 from enoto_jax.types import InputError, Spec, plural
 
-LEAST_MEMORY, LEAST_DISK = 2 * 2**30, 2**30  # bytes: a demo and its checkpoints fit
-IMPORT_S = 60  # for a package's modules
+LEAST_MEMORY, LEAST_DISK = 2 * 2**30, 2**30  # bytes: enough for a demo and its checkpoints
+IMPORT_S = 60  # time limit for importing a package's modules
 
 
 class Extra(NamedTuple):
     """A package that only some commands need.
 
     Attributes:
-      name: Of the package.
+      name: The package's name.
       purpose: What it is for.
-      modules: What has to be importable for that.
+      modules: The modules that must be importable for that.
       mend: The command that installs it.
     """
 
@@ -105,7 +105,7 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 
 
 class Line(NamedTuple):
-    """One finding: what it is about, whether it is there, what was seen, and what mends it."""
+    """One finding: its name, whether it is there, what was seen, and what fixes it."""
 
     name: str
     there: bool
@@ -115,11 +115,11 @@ class Line(NamedTuple):
 
 
 def define() -> None:
-    """No flags."""
+    """Define no flags."""
 
 
 def main() -> None:
-    """Print a line for everything that is looked at."""
+    """Print a line for every check."""
     missing = []
     for check in (
         python,
@@ -149,7 +149,7 @@ def python() -> Iterator[Line]:
 
 
 def packages() -> Iterator[Line]:
-    """Every requirement of this package against what is installed."""
+    """Compare every requirement of this package with what is installed."""
     try:
         wanted = [Requirement(text) for text in metadata.requires("enoto_jax") or ()]
     except metadata.PackageNotFoundError:
@@ -204,13 +204,13 @@ def physics() -> Iterator[Line]:
         observation = env.step(np.zeros(3, np.float32))[0]
         env.close()
         there, seen = bool(np.isfinite(observation).all()), f"MuJoCo {version('mujoco')} steps"
-    except Exception as error:  # whatever a broken simulator raises
+    except Exception as error:  # a broken simulator may raise anything
         there, seen = False, " ".join(str(error).split())
     yield Line("physics", there, seen, "python -m pip install 'gymnasium[mujoco]'")
 
 
 def rendering() -> Iterator[Line]:
-    """Each way in a process of its own: a driver that is broken ends the process."""
+    """Try each renderer in its own process, because a broken driver ends the process."""
     working = []
     for name in RENDERERS:
         environment = {**os.environ, "MUJOCO_GL": name}
@@ -239,7 +239,7 @@ def data_folders() -> Iterator[Line]:
 
 
 def extras() -> Iterator[Line]:
-    """Whether what each needs can really be imported, in a process of its own."""
+    """Check that what each package needs can really be imported, in its own process."""
     for name, purpose, modules, mend in OPTIONAL:
         found = version(name)
         broken = None if found is None else unimportable(modules)
@@ -248,7 +248,7 @@ def extras() -> Iterator[Line]:
 
 
 def unimportable(modules: Sequence[str]) -> str | None:
-    """What goes wrong when these modules are imported; None: nothing."""
+    """Return what goes wrong when these modules are imported, or None."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", f"import {', '.join(modules)}"],
@@ -275,7 +275,7 @@ def update() -> Iterator[Line]:
         after = learn(state, batch, jax.random.key(1))
         there = all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
         seen = f"compiled and run in {time.perf_counter() - begun:.1f} s"
-    except Exception as error:  # a backend fails in many ways
+    except Exception as error:  # a backend can fail in many ways
         there, seen = False, " ".join(str(error).split())[:300]
     yield Line("update", there, seen, "reinstall jax and jaxlib of one version")
 

@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _overall(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Over all seeds, as the end of a run says it."""
+    """Summarise all seeds in the words that end a run."""
     scored = rows[0]["score"] is not None
     values = {str(row["seed"]): row["score" if scored else "return_mean"] for row in rows}
     line = f"{'score' if scored else 'RETURN (no reference, so no score)'} {stats.words(values)}"

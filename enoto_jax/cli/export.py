@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
     flags.DEFINE_string("out", None, "The .zip file.")
     flags.DEFINE_integer("seed", None, "Which of the run's seeds. Default: its first.")

@@ -1,7 +1,7 @@
-"""A grid of runs: rows x tasks x seed groups x variations; which of them share an offline phase.
+"""A grid of runs: rows x tasks x seed groups x variations, and which of them share offline phases.
 
-A cell is a call of `enoto train`. Rows whose resolved offline phase, transform, data set and
-seeds are equal get one more cell that trains it alone; they restore from that one.
+A cell is a call of `enoto train`. If several rows have the same resolved offline phase, transform,
+data set and seeds, one more cell trains that phase alone, and they restore from it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from enoto_jax.runs import folder as run_folder
 from enoto_jax.types import InputError
 
 FLAGS = flags.FLAGS
-# What a cell sets itself, and what a run in a sweep has no use for.
+# Flags that each cell sets itself, and flags that a run in a sweep does not use.
 _OWN = ("method", "task", "seed", "out", "dry_run", "explain")
 _HOSTS = ("distributed", "coordinator", "num_processes", "process_id")
 
@@ -35,9 +35,9 @@ class Cell(NamedTuple):
     """One run.
 
     Attributes:
-      name: Of its folder.
-      arguments: Of `enoto train`.
-      plan: What they resolve to.
+      name: The name of its folder.
+      arguments: The arguments of `enoto train`.
+      plan: The plan that they resolve to.
       after: The name of the cell whose offline phase it starts from.
     """
 
@@ -48,17 +48,17 @@ class Cell(NamedTuple):
 
 
 def define() -> None:
-    """The flags of a grid."""
+    """Define the flags of a grid."""
     flags.DEFINE_integer("seed_groups", 1, "How many runs of --seeds seeds each, from --seed on.")
     flags.DEFINE_multi_string("vary", [], "path=a|b or flag=a|b: a run for each value. Repeatable.")
     flags.DEFINE_string("grid", None, "YAML file with these flags; lists where they take several.")
 
 
 def read(path: str) -> None:
-    """Take a YAML file's flags, but for those on the command line.
+    """Read flags from a YAML file; those on the command line take precedence.
 
     Raises:
-      InputError: It cannot be read, or names no flag.
+      InputError: The file cannot be read, or an entry is not a flag.
     """
     try:
         found = yaml.safe_load(Path(path).read_text())
@@ -76,17 +76,17 @@ def read(path: str) -> None:
             value = ",".join(map(str, value))
         for text in value if isinstance(value, list) else [value]:
             FLAGS[name].parse(str(text))
-            FLAGS[name].present += 1  # as if it stood on the command line
+            FLAGS[name].present += 1  # as if it were on the command line
 
 
 def cells(out: Path) -> list[Cell]:
-    """The runs that the flags ask for, shared offline phases first.
+    """Return the runs that the flags ask for, shared offline phases first.
 
     Args:
-      out: The folder of their folders.
+      out: The folder that contains the runs' folders.
 
     Raises:
-      InputError: One of them cannot run, or its folder holds another run.
+      InputError: A run cannot be trained, or its folder holds another run.
     """
     rows = [cell(name, arguments) for name, arguments in _products()]
     shared: dict[str, list[Cell]] = {}
@@ -107,18 +107,18 @@ def cells(out: Path) -> list[Cell]:
     if len({row.name for row in rows}) < len(rows):
         raise InputError("--method, --task, --vary: two runs of the grid are the same")
     for row in (*first, *rows):
-        if not (row in first and finished(row, out)):  # its name says all that matters
+        if not (row in first and finished(row, out)):  # the name of a shared phase identifies it
             _check(out / row.name, row.plan)
     return [*first, *rows]
 
 
 def cell(name: str, arguments: tuple[str, ...]) -> Cell:
-    """A run with its arguments resolved."""
+    """Return a run with its arguments resolved."""
     return Cell(name, arguments, resolve(arguments))
 
 
 def resolve(arguments: tuple[str, ...]) -> plans.Plan:
-    """What `enoto train` would run, given these arguments."""
+    """Return the plan that `enoto train` would run with these arguments."""
     given = copy.deepcopy(FLAGS)
     for flag in given:
         given[flag].unparse()
@@ -127,18 +127,18 @@ def resolve(arguments: tuple[str, ...]) -> plans.Plan:
 
 
 def common() -> tuple[str, ...]:
-    """Arguments that all cells share."""
+    """Return the arguments that all cells share."""
     lines = []
     for flag in FLAGS.get_flags_for_module(train.define.__module__):
         if flag.present and flag.name not in _OWN + _HOSTS:
             lines += flag.serialize().splitlines()
-    if FLAGS.budget is None and not FLAGS.config:  # a worker's device may be another one
+    if FLAGS.budget is None and not FLAGS.config:  # a worker's device may differ from this one
         lines.append(f"--budget={budgets.fitting()}")
     return tuple(lines)
 
 
 def tasks() -> list[str | None]:
-    """The tasks, files as absolute paths: a worker may start elsewhere."""
+    """Return the tasks, files as absolute paths, because a worker may start in another folder."""
     if FLAGS.task is None:
         return [None]
     return [
@@ -148,12 +148,12 @@ def tasks() -> list[str | None]:
 
 
 def finished(cell: Cell, out: Path) -> bool:
-    """Whether nothing is left to do."""
+    """Return whether a cell's run is finished."""
     return run_folder.finished(out / cell.name, cell.plan.recipe.online.steps)
 
 
 def _products() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Name and arguments of every cell, offline phases not yet shared."""
+    """Yield the name and arguments of every cell, before offline phases are shared."""
     if FLAGS.seed_groups < 1:
         raise InputError("--seed_groups must be at least 1")
     variations = [list(_variation(text)) for text in FLAGS.vary]
@@ -162,7 +162,7 @@ def _products() -> Iterator[tuple[str, tuple[str, ...]]]:
         (FLAGS.method or "enoto_cql").split(","), tasks(), *variations
     ):
         given = shared
-        if not FLAGS.config and recipe(method).offline is None:  # a row from scratch, among others
+        if not FLAGS.config and recipe(method).offline is None:  # trains online only
             given = tuple(x for x in shared if not x.startswith("--offline_steps="))
         arguments = (f"--method={method}", *([f"--task={task}"] if task else []), *given)
         arguments = (*arguments, *(argument for _, argument in varied))
@@ -178,13 +178,13 @@ def _name(*words: str) -> str:
 
 
 def _began_alone(folder: Path) -> bool:
-    """Whether the run began before another one shared its offline phase: it keeps its own."""
+    """Return whether the run began with an offline phase of its own, which it then keeps."""
     known = (folder / "config.json").exists()
     return known and run_folder.config_of(folder).get("restore") is None
 
 
 def _variation(text: str) -> Iterator[tuple[str, str]]:
-    """(word of the name, argument of train) of each value of a --vary."""
+    """Yield (word of the name, argument of train) for each value of a --vary."""
     path, equals, values = text.partition("=")
     if not equals or not path.strip():
         raise InputError(f"--vary: {text!r} is not path=a|b")
@@ -195,7 +195,7 @@ def _variation(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _offline(plan: plans.Plan) -> str:
-    """What an offline phase's end depends on."""
+    """Return everything that the end of an offline phase depends on, as text."""
     recipe, source = units.to_json(plan.recipe), plan.source
     task = (source.name, source.version, str(source.path), plan.seeds)
     return json.dumps([recipe["offline"], recipe["transform"], task], sort_keys=True)
@@ -208,7 +208,7 @@ def _behind(row: Cell, out: Path, after: str) -> Cell:
 
 
 def _check(folder: Path, plan: plans.Plan) -> None:
-    """Refuse a folder that holds another run, before any of them starts."""
+    """Refuse a folder that holds another run, before any run starts."""
     if (folder / "config.json").exists():
         old = run_folder.config_of(folder)
         config: dict[str, Any] = {
@@ -220,7 +220,7 @@ def _check(folder: Path, plan: plans.Plan) -> None:
             "eval_max_steps": plan.eval_max_steps,
             "restore": plan.restore and str(plan.restore.resolve()),
             "recipe": units.to_json(plan.recipe),
-            # What the worker alone knows is compared there.
+            # Only the worker knows these, and compares them.
             **{name: old.get(name) for name in ("data_hash", "deterministic")},
         }
         run_folder.same_run(folder, config)

@@ -10,7 +10,7 @@ from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import RECIPES, recipe
 from enoto_jax.types import InputError
 
-# What other programs call a hyper-parameter -> how the last word of its path ends here.
+# Names of hyper-parameters in other programs -> how the last word of the path ends here.
 _ELSEWHERE = {
     "learning_rate": "_rate",
     "lr": "_rate",
@@ -24,19 +24,19 @@ _ELSEWHERE = {
 
 
 def paths_of(row: Recipe, name: str, near: bool = False) -> list[str]:
-    """Paths of hyper-parameters that end in a name.
+    """Return the paths of hyper-parameters that end in a name.
 
     Args:
-      row: Whose.
+      row: The method to search.
       name: The last words of a path, such as `ucb` or `exploration.ucb`.
-      near: The name may be the end of a word, as `_rate` is of `actor_rate`.
+      near: Whether the name may be the end of a word, as `_rate` is of `actor_rate`.
     """
     known = [path for path, _, _ in units.leaves(row)]
     return [p for p in known if f".{p}".endswith(name if near else f".{name}")]
 
 
 def shortened(paths: Sequence[str]) -> list[str]:
-    """The same paths, without a phase where both phases have it."""
+    """Return the paths, without the phase if both phases have them."""
     both = {p.partition(".")[2] for p in paths if p.startswith("offline.")}
     both &= {p.partition(".")[2] for p in paths if p.startswith("online.")}
     short = [p.partition(".")[2] if p.partition(".")[2] in both else p for p in paths]
@@ -44,11 +44,11 @@ def shortened(paths: Sequence[str]) -> list[str]:
 
 
 def unknown_flag(name: str, arguments: Sequence[str]) -> str | None:
-    """What to add to "there is no such flag" where a hyper-parameter was meant; else None.
+    """Return what to add to "there is no such flag" if a hyper-parameter was meant; else None.
 
     Args:
-      name: Of the flag.
-      arguments: All that were given; the method is among them.
+      name: The flag's name.
+      arguments: All arguments; the method is among them.
     """
     given = [x.partition("=")[2] for x in arguments if x.startswith("--method=")]
     row = recipe(given[-1] if given and given[-1] in RECIPES else "enoto_cql")
@@ -62,10 +62,10 @@ def unknown_flag(name: str, arguments: Sequence[str]) -> str | None:
 
 
 def check_path(flag: str, row: Recipe, path: str, method: str) -> None:
-    """Refuse a flag whose hyper-parameter the method does not have.
+    """Refuse a flag if the method does not have its hyper-parameter.
 
     Raises:
-      InputError: It says why the method has none.
+      InputError: The method has none; the message says why.
     """
     known = {p for p, _, _ in units.leaves(row)}
     if {path, f"offline.{path}", f"online.{path}"} & known:
@@ -77,7 +77,7 @@ def check_path(flag: str, row: Recipe, path: str, method: str) -> None:
 
 
 def environment_as_task(task: str | None) -> str | None:
-    """What to say where --task names an environment instead of a data set; else None."""
+    """Return what to say if --task names an environment instead of a data set; else None."""
     import gymnasium
 
     if task not in gymnasium.registry:
@@ -93,17 +93,17 @@ def environment_as_task(task: str | None) -> str | None:
 
 
 def explain(row: Recipe, path: str) -> tuple[str, list[str]]:
-    """What a hyper-parameter is, or the list of those that a name may mean.
+    """Describe a hyper-parameter, or list those that a name may mean.
 
     Args:
-      row: Whose.
-      path: Whole, or its last words.
+      row: The method that has it.
+      path: The whole path, or its last words.
 
     Returns:
-      The text, and the path that it explains, alone in a list; an empty list if several are listed.
+      The text, and a list with the path that it describes; the list is empty if several are listed.
 
     Raises:
-      InputError: There is none; the nearest are listed.
+      InputError: There is no such hyper-parameter; the message lists the nearest.
     """
     known = {p: value for p, value, _ in units.leaves(row)}
     found = [path] if path in known else paths_of(row, path)

@@ -10,7 +10,7 @@ from enoto_jax import __version__
 
 
 class Command(NamedTuple):
-    """Where a command is written, the flag that its positional arguments mean, and its line."""
+    """A command's module, the flag that its positional arguments mean, and its line of help."""
 
     module: str
     positional: str | None
@@ -34,10 +34,10 @@ COMMANDS = {
 
 
 def module(name: str) -> str:
-    """The module of a command.
+    """Return the module of a command.
 
     Raises:
-      InputError: There is no such command; the nearest names are listed.
+      InputError: There is no such command; the message lists the nearest names.
     """
     if name not in COMMANDS:
         from enoto_jax.recipes.units import nearest
@@ -50,7 +50,7 @@ def module(name: str) -> str:
 
 
 def overview() -> str:
-    """Every command in a line."""
+    """Return the overview: one line per command."""
     return "\n".join(
         [
             "enoto: offline-to-online reinforcement learning with Q-ensembles",

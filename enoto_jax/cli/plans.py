@@ -1,4 +1,4 @@
-"""Flags to a plan: everything that determines a run, checked before anything compiles."""
+"""From flags to a plan: everything that determines a run, checked before anything compiles."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ from enoto_jax.types import InputError, Spec
 
 
 class Plan(NamedTuple):
-    """Everything a run is determined by.
+    """Everything that determines a run.
 
     Attributes:
-      method: A name of the table.
+      method: The name of a method.
       recipe: The method with every flag applied.
       source: The data set.
       env_id: Gymnasium id, or another text that `env_choice` reads; None: no simulator.
-      seeds: Their numbers.
-      eval_episodes: Per evaluation and seed.
-      final_episodes: The same on both sides of the hand-over and at the end.
+      seeds: The seeds' numbers.
+      eval_episodes: Episodes per evaluation and seed.
+      final_episodes: The same for the evaluations on both sides of the hand-over and at the end.
       restore: The run to start from, or None.
-      log: Dashboards.
-      keep: Newest checkpoints that are kept.
-      eval_processes: That step the environments of an evaluation.
+      log: The dashboards.
+      keep: How many of the newest checkpoints are kept.
+      eval_processes: How many processes step the environments of an evaluation.
       task_given: --task as it was given.
-      arguments: All that were given; for config.json.
+      arguments: All command-line arguments, for config.json.
       chosen: The budget that was chosen because none was given, or None.
-      eval_max_steps: After so many an evaluation episode is cut; None: its own time limit.
-      plugins: Modules of one's own that are imported.
+      eval_max_steps: Steps after which an evaluation episode is cut off; None: the environment's
+        time limit.
+      plugins: Modules of the user's own to import.
       action_bounds: --action_low and --action_high as they were given.
     """
 
@@ -68,12 +69,12 @@ class Plan(NamedTuple):
 
 
 def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequence[str]) -> Plan:
-    """The plan that the flags describe.
+    """Return the plan that the flags describe.
 
     Args:
       given: The flags of `enoto train`, parsed.
-      paths: flag -> path of the recipe that it is short for.
-      arguments: What they were parsed from; for config.json.
+      paths: Flag -> the recipe's path that it abbreviates.
+      arguments: The arguments that the flags were parsed from, for config.json.
 
     Raises:
       InputError: Something does not fit; nothing has been written.
@@ -152,7 +153,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
 
 
 def _plugins(given: flags.FlagValues, saved: Mapping[str, Any]) -> tuple[str, ...]:
-    """Import the modules of --plugin, and those that the run's config.json remembers."""
+    """Import the modules of --plugin and those that the run's config.json lists."""
     known = [(name, "--plugin") for name in given.plugin]
     places = [(saved, given.config)]
     for folder in (given.out, given.restore):
@@ -165,26 +166,26 @@ def _plugins(given: flags.FlagValues, saved: Mapping[str, Any]) -> tuple[str, ..
 
 
 def _episodes(given: flags.FlagValues, saved: Mapping[str, Any], budget: Budget) -> tuple[int, int]:
-    """Episodes of every evaluation, and of those at the hand-over and at the end."""
+    """Return the episodes of every evaluation, and of those at the hand-over and at the end."""
     episodes = given.eval_episodes
     if episodes is None:
         episodes = saved.get("eval_episodes", budget.eval_episodes)
     final = given.final_episodes
     if final is None and saved:
-        final = saved.get("final_episodes", episodes)  # older runs had no such number
+        final = saved.get("final_episodes", episodes)  # older runs have no such number
     return episodes, budget.last_episodes(episodes) if final is None else final
 
 
 def _own_env(source: Source) -> str | None:
-    """The environment that the data name, with its arguments."""
+    """Return the environment that the data name, with its arguments."""
     return source.env_id and EnvChoice(source.env_id, source.env_kwargs).text
 
 
 def with_settings(row: Recipe, texts: Sequence[str]) -> Recipe:
-    """The recipe with what --set says, each path=value.
+    """Return the recipe with the settings of --set, each path=value.
 
     Raises:
-      InputError: No path=value, an unknown path, or a value that does not fit it.
+      InputError: A text is not path=value, a path is unknown, or a value does not fit it.
     """
     for text in texts:
         path, equals, value = (part.strip() for part in text.partition("="))
@@ -221,7 +222,7 @@ def _check_restore(folder: Path, row: Recipe, method: str, spec: Spec) -> None:
     if not (folder / "config.json").exists():
         raise InputError(f"--restore: {folder} is not a run's folder: no config.json in it")
     config, theirs = read_config(folder / "config.json"), None
-    with suppress(InputError, KeyError, TypeError):  # what is wrong there is said when it is read
+    with suppress(InputError, KeyError, TypeError):  # reported later, when the run is read
         theirs = registry.from_json(config["recipe"])
     if theirs is None:
         return

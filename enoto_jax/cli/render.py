@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-RENDERER = os.environ.pop("MUJOCO_GL", None)  # with a bad one MuJoCo cannot even be imported
+RENDERER = os.environ.pop("MUJOCO_GL", None)  # a bad value would break MuJoCo's import
 
 from enoto_jax.cli import command  # noqa: E402
 from enoto_jax.cli.which import Which  # noqa: E402
@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
     flags.DEFINE_string("out", None, "The .mp4 or .gif file. Default: RUN/film.mp4, or .gif.")
     flags.DEFINE_integer("seed", None, "Which of the run's seeds acts. Default: its first.")

@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_list("runs", None, "Folders of runs or above them; also without the flag.")
     flags.DEFINE_string("out", "report.html", "The page.")
     flags.DEFINE_string(
@@ -32,7 +32,11 @@ def define() -> None:
 
 
 def published(path: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """task -> "method (published)" -> its points."""
+    """Read published curves: task -> "method (published)" -> points (env_steps, score).
+
+    Raises:
+      InputError: A column is missing, or a value is not a number.
+    """
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for number, row in enumerate(read_csv(path), start=2):
         try:

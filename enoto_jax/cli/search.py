@@ -35,17 +35,17 @@ FLAGS = flags.FLAGS
 
 
 def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
-    """Search, or go on with the search of this folder; `<out>/search.csv` has a row per run.
+    """Search, or resume the search of this folder; `<out>/search.csv` has a row per run.
 
     Args:
-      path: Of the YAML file.
-      out: The folder of the runs' folders, and of Tune's own, `tune`.
-      start_ray: Connects.
+      path: The YAML file.
+      out: The folder that contains the runs' folders and `tune`, Tune's own.
+      start_ray: Connects to Ray.
 
     Raises:
-      InputError: The file, a distribution or a path is none.
+      InputError: The file, a distribution or a path is invalid.
       RunError: Runs failed.
-      Stopped: By a signal; the same command goes on.
+      Stopped: A signal came; the same command resumes.
     """
     (task,) = grid.tasks()
     given = (*([f"--method={FLAGS.method}"] if FLAGS.method else []),)
@@ -74,7 +74,7 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
         )
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        results = tuner.fit()  # which knows what to do on a SIGINT
+        results = tuner.fit()  # handles SIGINT itself
     finally:
         signal.signal(signal.SIGTERM, before)
     rows = [_row(result) for result in results]
@@ -93,15 +93,15 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
 
 
 def arguments(drawn: dict[str, Any]) -> tuple[str, ...]:
-    """Arguments of train for what a run has drawn."""
+    """Return the arguments of train for the values that a run has drawn."""
     return tuple(f"--{k}={v}" if k in FLAGS else f"--set={k}={v}" for k, v in drawn.items())
 
 
 def read(path: str, tune: Any) -> tuple[int, dict[str, Any]]:
-    """How many runs, and a distribution for each name.
+    """Return how many runs there are, and a distribution for each name.
 
     Raises:
-      InputError: The file does not say so.
+      InputError: The file does not define them.
     """
     try:
         found = yaml.safe_load(Path(path).read_text())
@@ -116,7 +116,7 @@ def read(path: str, tune: Any) -> tuple[int, dict[str, Any]]:
 
 
 def _trial(drawn: dict[str, Any], given: tuple[str, ...], out: Path) -> None:
-    """One run, in a process of its own; begun again it goes on in its folder."""
+    """Train one run in its own process; started again, it resumes in its folder."""
     from ray import tune
 
     if "out" not in FLAGS:
@@ -141,7 +141,7 @@ def _trial(drawn: dict[str, Any], given: tuple[str, ...], out: Path) -> None:
         tell(float(plan.source.score(value)) if plan.source.scored else value, phase, step)
 
     train.start(plan, folder, watch=watch, signals=False)
-    # Once more: a run may have ended just before Tune was stopped, and then evaluates nothing now.
+    # Report again: a run that ended just before Tune was stopped evaluates nothing now.
     summary = json.loads((folder / "summary.json").read_text())
     tell(summary["overall"]["final"]["mean"], "end", plan.recipe.online.steps)
 

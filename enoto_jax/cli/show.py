@@ -1,4 +1,4 @@
-"""What `enoto train` says before a run, instead of one, and after it."""
+"""What `enoto train` prints before a run, instead of one, and after it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from enoto_jax.types import plural
 
 
 def describe(plan: Plan) -> str:
-    """A few lines on what will run."""
+    """Describe in a few lines what will run."""
     row, source = plan.recipe, plan.source
     lines = [
         f"{plan.method}: {row.about}",
@@ -75,7 +75,7 @@ def dry_run(plan: Plan) -> None:
 
 
 def per_budget(method: str, path: str) -> list[str]:
-    """A hyper-parameter's value in every budget, a line each."""
+    """Return a hyper-parameter's value in every budget, one line each."""
     lines = []
     for name, budget in BUDGETS.items():
         row = with_budget(recipe(method), budget)
@@ -84,7 +84,7 @@ def per_budget(method: str, path: str) -> list[str]:
 
 
 def ending(plan: Plan, folder: Path, summary: Mapping[str, Any]) -> str:
-    """What a run came to: its score with every seed, how long it took, and what to do next."""
+    """Describe a run's result: its score with every seed, its duration, and the next command."""
     where = f" (in {plan.env_id})" if plan.env_id else ""  # a score names its physics
     lines = [f"{folder}: {stats.headline(summary)}{where}"]
     timing, picture = folder / "timing.json", folder / "curve.png"

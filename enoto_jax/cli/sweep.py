@@ -40,7 +40,7 @@ WORDS = {command.DONE: "done", command.BAD_INPUT: "refused", command.STOPPED: "s
 
 
 def define() -> None:
-    """The command's flags, and train's."""
+    """Define the command's flags, and those of train."""
     train.define()
     grid.define()
     flags.DEFINE_string("ray_address", None, "A running cluster. Default: this machine alone.")
@@ -92,7 +92,7 @@ def show(cells: Sequence[grid.Cell], out: Path) -> None:
 
 
 def load_ray() -> Any:
-    """Ray's module.
+    """Import Ray; return its module.
 
     Raises:
       InputError: It is not installed.
@@ -106,11 +106,11 @@ def load_ray() -> Any:
 
 
 def start_ray() -> Any:
-    """Ray's module, connected.
+    """Connect to Ray; return its module.
 
     Raises:
       InputError: It is not installed, or there is no cluster at --ray_address.
-      RunError: It does not start.
+      RunError: Ray does not start.
     """
     ray = load_ray()
     if ray.is_initialized():
@@ -123,18 +123,18 @@ def start_ray() -> Any:
             ray.init("local", include_dashboard=False, object_store_memory=2**27, **quiet)
     except (ConnectionError, ValueError) as error:
         raise InputError(f"--ray_address: {error}") from error
-    except Exception as error:  # Ray has no kind of its own for a node that starts too slowly
+    except Exception as error:  # Ray has no exception for a node that starts too slowly
         raise RunError(f"Ray does not start: {error}") from error
     return ray
 
 
 class Sweep:
-    """Runs of a grid on Ray.
+    """A grid's runs on Ray.
 
     Args:
-      cells: Each after those that it depends on.
-      out: The folder of their folders.
-      work: What a worker does.
+      cells: The cells, each after those that it depends on.
+      out: The folder that contains their folders.
+      work: The function that a worker runs.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Sweep:
         self._stop = self._stopping = False
 
     def run(self) -> dict[str, int]:
-        """Each run's exit code, once all have ended."""
+        """Run all cells; return each one's exit code once all have ended."""
         self.codes = {c.name: 0 for c in self._cells if grid.finished(c, self._out)}
         waiting = self._submit() if len(self.codes) < len(self._cells) else {}
         console, handlers = Console(stderr=True), self._catch_signals()
@@ -165,7 +165,7 @@ class Sweep:
         return self.codes
 
     def _submit(self) -> dict[Any, str]:
-        """Hand everything to Ray, which keeps the order; reference -> name."""
+        """Submit everything to Ray, which keeps the order; return reference -> name."""
         ray = self._ray = start_ray()
         references: dict[str, Any] = {}
         token = uuid.uuid4().hex
@@ -173,7 +173,7 @@ class Sweep:
         remote = ray.remote(
             num_cpus=FLAGS.cpus_per_run,
             num_gpus=FLAGS.gpus_per_run,
-            max_calls=1,  # a process of its own
+            max_calls=1,  #     max_calls=1,  # one process per run
             max_retries=FLAGS.retries,
             retry_exceptions=[worker.Failed],
         )(self._work)
@@ -185,11 +185,11 @@ class Sweep:
         return {reference: name for name, reference in references.items()}
 
     def _collect(self, waiting: dict[Any, str]) -> None:
-        """Wait a moment; note what has ended."""
+        """Wait a moment; record which runs have ended."""
         if self._stop:
             self._stop = False
             for reference in waiting:
-                self._ray.cancel(reference)  # which is SIGINT to a run that has begun
+                self._ray.cancel(reference)  # sends SIGINT to a run that has begun
         ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=1.0)
         for reference in ready:
             name = waiting.pop(reference)
@@ -212,7 +212,7 @@ class Sweep:
         return {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
 
     def _state(self, cell: grid.Cell) -> tuple[str, str, str, str, str]:
-        """What, where, attempts, step, score."""
+        """Return state, node, attempts, step and score."""
         folder = self._out / cell.name
         begun = [a for a in worker.attempts(folder) if a["event"] == "begun"]
         state = "running" if begun else f"after {cell.after}" if cell.after else "waits"

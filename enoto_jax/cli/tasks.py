@@ -23,7 +23,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Print what there is, a paragraph a kind."""
+    """Print the data sets, one paragraph per kind."""
     d4rl, others = cached()
     families: dict[str, list[str]] = {}
     for name in catalogue():
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def cached() -> tuple[list[str], list[str]]:
-    """D4RL ids whose files are in D4RL's folder, and the paths of other data files there."""
+    """Return the D4RL ids in D4RL's folder, and the paths of other data files there."""
     folder, names = cache_dir(), {file.name: task for task, file in catalogue().items()}
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     d4rl = [names[path.name] for path in there if path.name in names]
@@ -51,9 +51,9 @@ def cached() -> tuple[list[str], list[str]]:
 
 
 def in_minari() -> list[str]:
-    """The data sets in Minari's folder, as --task takes them."""
+    """Return the data sets in Minari's folder, as --task takes them."""
     root = minari.root()
-    names = ("main_data.hdf5", "metadata.json")  # the latter alone: arrow or parquet files
+    names = ("main_data.hdf5", "metadata.json")  # only the latter: arrow or parquet files
     found = {path.parents[1] for name in names for path in root.glob(f"**/data/{name}")}
     return sorted(minari.PREFIX + folder.relative_to(root).as_posix() for folder in found)
 
@@ -61,7 +61,7 @@ def in_minari() -> list[str]:
 def _print(lines: Iterable[str]) -> None:
     width = max(40, shutil.get_terminal_size().columns)
     for line in lines:
-        # A name breaks at spaces alone: else it could not be copied.
+        # Break only at spaces, so that a name can be copied.
         wrapped = textwrap.wrap(
             line, width - 2, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )

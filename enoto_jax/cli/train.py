@@ -30,7 +30,7 @@ from enoto_jax.training.seeds import use_cores
 FLAGS = flags.FLAGS
 unknown_flag = hints.unknown_flag
 
-# Flags that are short for a path of the recipe.
+# Flags that abbreviate a path of the recipe.
 PATHS = {
     "offline_steps": "offline.steps",
     "online_steps": "online.steps",
@@ -158,8 +158,8 @@ def main() -> None:
 
 
 def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
-    """The same for flags that another command has parsed from such arguments."""
-    if given.distributed or given.coordinator:  # first: this must come before JAX has devices
+    """Resolve flags that another command has parsed, then check, explain, print or train."""
+    if given.distributed or given.coordinator:  # first, because it must precede JAX's devices
         hosts.join(given.coordinator, given.num_processes, given.process_id)
     if given.deterministic:
         deterministic.switch_on()
@@ -179,7 +179,7 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
 
 
 def start(plan: plans.Plan, folder: Path, watch: Watch | None = None, signals: bool = True) -> None:
-    """Start or resume the run of this folder and bring it to its end."""
+    """Start or resume the run in this folder and train it to its end."""
     summary = run.train(
         plan.recipe,
         plan.source,
@@ -203,7 +203,7 @@ def start(plan: plans.Plan, folder: Path, watch: Watch | None = None, signals: b
 
 
 def about(plan: plans.Plan) -> dict[str, Any]:
-    """What config.json says beside the settings: where they came from."""
+    """Return what config.json records in addition to the settings: where they came from."""
     task = plan.task_given
     files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in split(task)]
     bounds = zip(("action_low", "action_high"), plan.action_bounds, strict=True)
@@ -218,7 +218,7 @@ def about(plan: plans.Plan) -> dict[str, Any]:
 
 
 def default_out(plan: plans.Plan) -> Path:
-    """Where a run goes without --out."""
+    """Return where a run is written without --out."""
     return Path("runs") / f"{plan.method}-{plan.source.name}".replace("/", "-")
 
 

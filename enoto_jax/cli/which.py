@@ -10,11 +10,11 @@ from enoto_jax.runs import policies
 
 
 class Which(flags.EnumFlag):
-    """One of the kinds of checkpoints, which may be given by its old name.
+    """A kind of checkpoint, which may also be given by its old name.
 
     Args:
       about: The flag's help.
-      kinds: Those that the command takes; the first is the default.
+      kinds: The kinds that the command takes; the first is the default.
     """
 
     def __init__(self, about: str, kinds: Sequence[str] = policies.KINDS):

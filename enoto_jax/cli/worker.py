@@ -1,4 +1,4 @@
-"""What a Ray worker does: one run of a sweep, in a process of its own, by the train command."""
+"""What a Ray worker does: one run of a sweep, in its own process, with the train command."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from enoto_jax.runs.lock import locked
 from enoto_jax.types import InputError
 
 COLUMNS = ("began", "node", "pid", "event")
-LOCK_S = 180.0  # how long a file system may take to free the lock of a machine that is gone
+LOCK_S = 180.0  # how long a file system may take to release the lock of a lost machine
 
 
 class Failed(Exception):
-    """The run ended with exit code 1: worth another attempt."""
+    """The run ended with exit code 1 and is worth another attempt."""
 
 
 def run_cell(
     arguments: tuple[str, ...], folder: Path, token: str, gpus: float, after: int = 0
 ) -> int:
-    """Train, or go on with, one cell; the exit code.
+    """Train one cell, or resume it; return the exit code.
 
     Args:
-      arguments: Of `enoto train`, without --out.
-      folder: The run's; `attempts.csv` and `log.txt` in it tell how it went.
-      token: What the sweep has written into its folder, which must be this node's folder too.
-      gpus: This run's part of a GPU.
-      after: Exit code of the run that it waited for; unless 0 it does not begin.
+      arguments: The arguments of `enoto train`, without --out.
+      folder: The run's folder; `attempts.csv` and `log.txt` in it record what happened.
+      token: What the sweep wrote into its folder, which must also be this node's folder.
+      gpus: The fraction of a GPU for this run.
+      after: Exit code of the run that it waited for; unless it is 0, this run does not begin.
 
     Raises:
-      Failed: Exit code 1.
+      Failed: The exit code is 1, or this node does not see the sweep's folder.
     """
     if after != command.DONE:
         return after
@@ -65,8 +65,8 @@ def run_cell(
 
 
 def keep_compiled(out: Path) -> None:
-    """Let a machine's runs share their compiled programs, unless the surroundings say where."""
-    # A machine's own: programs fit its processor.
+    """Let a machine's runs share their compiled programs, unless JAX already has a folder."""
+    # One folder per machine, because programs fit its processor.
     if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = out / ".compiled" / socket.gethostname()
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -74,7 +74,7 @@ def keep_compiled(out: Path) -> None:
 
 
 def until_free(folder: Path) -> None:
-    """Make the folder, or wait for an earlier attempt's lock: the machine may be gone before it."""
+    """Make the folder, or wait for an earlier attempt's lock, which may outlive its machine."""
     folder.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + LOCK_S
     while time.monotonic() < until:
@@ -86,7 +86,7 @@ def until_free(folder: Path) -> None:
 
 
 def attempts(folder: Path) -> list[dict[str, str]]:
-    """Begins and ends of a run, oldest first; a killed attempt has no end."""
+    """Return the beginnings and ends of a run, oldest first; a killed attempt has no end."""
     try:
         with open(folder / "attempts.csv", newline="") as file:
             return list(csv.DictReader(file))
@@ -95,7 +95,7 @@ def attempts(folder: Path) -> list[dict[str, str]]:
 
 
 def last_error(folder: Path) -> str:
-    """What the run's log says last of what is wrong."""
+    """Return the last error in the run's log."""
     try:
         lines = (folder / "log.txt").read_text(errors="replace").splitlines()
     except OSError:
@@ -106,7 +106,7 @@ def last_error(folder: Path) -> str:
 
 
 def _note(folder: Path, began: str, event: str) -> None:
-    import ray  # only where there is a worker, there is Ray
+    import ray  # installed only where there is a worker
 
     node = f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:6]}"
     with open(folder / "attempts.csv", "a", newline="") as file:

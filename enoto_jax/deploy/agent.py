@@ -48,12 +48,12 @@ class Agent:
       restore: The run whose offline phase the agent starts from; None for methods without one.
       out: A folder to save in, locked until `close`. A new agent with the same folder resumes from
         the last save.
-      seed: Of the random numbers, and of the restored run.
+      seed: The seed of the random numbers, and the seed that is taken from the restored run.
       budget_s: Target time in seconds of `act`, `observe` and `save`; a busy CPU can exceed it
         (docs/deploy.md). None: wait for the update.
       action_low: The robot's lowest action, a number or [A]. Without bounds or `env`, actions are
         in [-1, 1].
-      action_high: Its highest action.
+      action_high: The robot's highest action.
       env: Instead of the bounds, an environment that has them: an id, or anything else that
         `envs.env_choice` takes. It is created once and not stepped.
 
@@ -92,7 +92,7 @@ class Agent:
                 self._checkpoints = Checkpoints(Path(out) / "checkpoints")
                 start = start.resumed(self._checkpoints)
             self._learner = Learner(start) if budget_s is None else Behind(start, budget_s)
-            self._lock = held.pop_all()  # from now on it is for `close` to let go
+            self._lock = held.pop_all()  # `close` releases it from now on
 
     @property
     def steps(self) -> int:
@@ -187,16 +187,16 @@ class Agent:
         self._learner.settle()
 
     def close(self) -> None:
-        """Finish what is learned and saved in the background, and let go of the folder.
+        """Finish what is being learned and saved in the background, and release the folder.
 
-        A `with` block does it too.
+        A `with` block does this too.
 
         Raises:
           RunError: Learning or a save has failed.
         """
         if self._closed:
             return
-        with ExitStack() as stack:  # all of it, whatever fails
+        with ExitStack() as stack:  # does all of it, whatever fails
             stack.callback(self._lock.close)
             if self._checkpoints is not None:
                 stack.callback(self._checkpoints.close)
@@ -212,7 +212,7 @@ class Agent:
 
 
 def _check_arguments(source: Any, seed: Any, budget_s: Any, folders: Mapping[str, Any]) -> None:
-    """Refuse arguments of another kind; `build` checks the recipe."""
+    """Refuse arguments of the wrong type; `build` checks the recipe."""
     if not isinstance(source, Source):
         raise InputError(f"source: {type(source).__name__}; give one, such as load_source(path)")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:

@@ -1,7 +1,7 @@
-"""What lets an agent learn without its caller ever waiting: two threads, and a budget.
+"""Lets an agent learn without its caller ever waiting: two threads, and a budget.
 
-One thread learns, a job after the other; one computes actions. The caller waits for an action at
-most its budget; a late one is replaced. Nothing here knows what is learned.
+One thread learns, one job after the other; one computes actions. The caller waits for an action no
+longer than its budget; a late one is replaced. Nothing here depends on what is learned.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 from enoto_jax.types import RunError
 
-RESERVE = 0.1  # of the budget, for waking up and what is done besides waiting
+RESERVE = 0.1  # fraction of the budget for waking up and everything other than waiting
 
 
 class Background:
     """A queue of jobs, and actions within a budget.
 
     Args:
-      budget_s: Seconds that `within` takes at most.
+      budget_s: The most seconds that `within` may take.
 
     Attributes:
       late: How many actions were not ready in time.
@@ -39,10 +39,11 @@ class Background:
         self._learning.start()
 
     def put(self, job: Callable[[bool], None]) -> None:
-        """Do a job after those before it; it is told whether others wait behind it already.
+        """Queue a job; it is called with whether other jobs already wait behind it.
 
         Raises:
-          RunError: An earlier job has failed, or it is closed; nothing is learned any more.
+          RunError: An earlier job has failed or this queue is closed, so nothing is learned any
+            more.
         """
         if self._closed:
             raise RunError("learning has ended: the agent is closed")
@@ -51,9 +52,10 @@ class Background:
         self._jobs.put(job)
 
     def within(self, compute: Callable[[], Any], otherwise: Any) -> Any:
-        """compute(), or `otherwise` if it takes longer than the budget; it then goes on by itself.
+        """Return compute(), or `otherwise` if it takes longer than the budget.
 
-        The next call waits for it first, within its own budget.
+        A late computation continues in the background. The next call first waits for it, within its
+        own budget.
         """
         ends = time.monotonic() + self._budget_s
         if self._running is not None and not self._done(ends):
@@ -90,7 +92,7 @@ class Background:
         while (job := self._jobs.get()) is not None:
             try:
                 job(not self._jobs.empty())
-            except Exception as error:  # told to the caller, whose robot goes on acting
+            except Exception as error:  # reported to the caller, whose robot continues to act
                 self._failed = error
                 return
             self._jobs.task_done()

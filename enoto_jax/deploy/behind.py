@@ -1,4 +1,4 @@
-"""Learning behind the caller's back: `act` and `observe` keep within a budget of seconds."""
+"""Learning in the background: `act` and `observe` keep within a budget of seconds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from enoto_jax.types import RunError, Transition
 
 
 class Behind(Learner):
-    """Learns in a thread; `act` chooses with the newest parameters that are finished.
+    """Learns in a thread; `act` uses the newest parameters that are finished.
 
-    What is learned is what `Learner` learns, but from actions of parameters a few steps old, and
-    without the updates that there was no time for.
+    It learns what `Learner` learns, but from actions of parameters a few steps old, and without the
+    updates for which there was no time.
 
     Args:
-      start: Where it begins.
-      budget_s: Seconds that `act`, `observe` and `save` aim to take.
+      start: The state from which it begins.
+      budget_s: Seconds that `act`, `observe` and `save` aim to stay within.
     """
 
     def __init__(self, start: Start, budget_s: float):
@@ -42,7 +42,7 @@ class Behind(Learner):
         self._step(self._newest, shown, True, self.steps, 0)
         self._memory = jax.tree.map(jnp.copy, self.state.memory)
         self._publish()
-        # Compiled now. Several actions at once are chosen by exploring alone.
+        # Compile now. Methods that choose several actions at once act only by exploring.
         for explore in (True,) if algorithm.open_loop else (True, False):
             self._compute(shown, np.bool_(True), self.steps, explore)
         middle = np.zeros(start.spec.action_size, np.float32)
@@ -51,32 +51,32 @@ class Behind(Learner):
 
     @property
     def late(self) -> int:
-        """How many actions were not there within the budget."""
+        """Number of actions that were not ready within the budget."""
         return self._background.late
 
     def act(self, seen: np.ndarray, explore: bool) -> np.ndarray:
-        """The action [A] for an observation [D], or the last one again where the budget is over."""
+        """Return the action [A] for an observation [D], or the last one again if time runs out."""
         work = partial(self._compute, seen, np.bool_(self._starts), self.steps, explore)
         self._held = self._background.within(work, self._held)
         self._starts, self.waiting = self._starts and not explore, False
         return self._held
 
     def observe(self, newest: Transition) -> None:
-        """Put a step among those that are learned from.
+        """Queue a step to be learned from.
 
         Raises:
-          RunError: Learning has failed before. `act` goes on as it was.
+          RunError: Learning has failed before. `act` continues with the last parameters.
         """
         self._background.put(partial(self._learn, newest, self.steps + 1))
         super().observe(newest)
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Save in the background, once what was observed is learned from."""
+        """Save in the background, once everything observed has been learned from."""
         step = self.steps
         self._background.put(lambda behind: self._write(checkpoints, step))
 
     def settle(self) -> None:
-        """Wait until everything observed is learned from.
+        """Wait until everything observed has been learned from.
 
         Raises:
           RunError: Learning has failed.
@@ -84,11 +84,11 @@ class Behind(Learner):
         self._background.settle()
 
     def close(self) -> None:
-        """Finish what is learned and saved, and end the threads."""
+        """Finish what is being learned and saved, and end the threads."""
         self._background.close()
 
     def _learn(self, newest: Transition, step: int, behind: bool) -> None:
-        """Store a transition, update unless others wait behind it, and publish the result."""
+        """Store a transition, update unless others wait behind it, and publish the parameters."""
         starts = bool(newest.terminated | newest.truncated)
         due = online.rounds(self._phase, step)
         learned = 0 if behind else due
@@ -100,7 +100,7 @@ class Behind(Learner):
             jax.block_until_ready(self.state.count)
 
     def _publish(self) -> None:
-        """Let what is learned act, in memory of its own: the next update reuses the learner's."""
+        """Publish a copy of the learned parameters: the next update reuses the learner's memory."""
         parts, whole = self._finished(self.state.train)
         if not self._seeds.get(whole).all():
             raise RunError("a parameter is NaN or infinite; the last good ones continue to act")
@@ -110,7 +110,7 @@ class Behind(Learner):
         )
 
     def _compute(self, seen: np.ndarray, starts: np.bool_, step: int, explore: bool) -> np.ndarray:
-        """The action by what is published."""
+        """Return the action of the published parameters."""
         if not explore:
             return self._first(self._mode(self._acts, seen[None]))
         when = (np.asarray([starts]), np.int32(step))

@@ -1,9 +1,10 @@
-"""A policy as one file that acts without the training code: on a robot, in another program.
+"""Export a policy as one file that acts without the training code, such as on a robot.
 
-The bundle (a .zip) holds the whole acting computation, from the world's observation to its action:
-as StableHLO for several platforms, and as a list of operations on named arrays that the module
-`numpy_runtime`, which travels with it as policy.py, computes in NumPy. Both come from the trace of
-`Algorithm.mode`, so every row of the table is covered, and so is one's own algorithm.
+The bundle (a .zip) holds the whole acting computation, from the world's observation to its action.
+It holds it as StableHLO for several platforms, and as a list of operations on named arrays, which
+the module `numpy_runtime` computes in NumPy; that module is included as policy.py. Both come from
+the trace of `Algorithm.mode`, so every row of the table is covered, and so are algorithms of your
+own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from enoto_jax.types import Array, InputError
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
-CHECKED_ON = 256  # random observations that NumPy and JAX are compared on
+CHECKED_ON = 256  # random observations on which NumPy and JAX are compared
 _OPTIONS = (  # a primitive's parameters that its result depends on
     "axes",
     "axis",
@@ -65,17 +66,18 @@ def export(
     which: str = "latest",
     onnx: bool = False,
 ) -> dict[str, Any]:
-    """Write a run's policy as a bundle, whole or not at all; returns what its about.json says.
+    """Write a run's policy as a bundle, completely or not at all; return its about.json and sizes.
 
     Args:
       run: The folder of a run, or of an Agent.
       out: The .zip file.
-      seed: Which of the run's; its first by default.
-      which: See `load_policy`.
+      seed: One of the run's seeds; the first by default.
+      which: The checkpoint; see `load_policy`.
       onnx: Add policy.onnx, by jax2onnx.
 
     Raises:
-      InputError: No such run, checkpoint or seed; a damaged one; an exporter that is missing.
+      InputError: The run, checkpoint or seed does not exist or is damaged, or an exporter is
+        missing.
     """
     begun, out = time.perf_counter(), Path(out)
     if out.suffix != ".zip":
@@ -98,10 +100,10 @@ def export(
 
 
 def load(path: str | os.PathLike, stablehlo: bool = False) -> numpy_runtime.Policy:
-    """The policy of a bundle, in NumPy or by its StableHLO.
+    """Load the policy of a bundle, in NumPy or by its StableHLO.
 
     Raises:
-      InputError: No bundle, a damaged one, or a policy that NumPy cannot compute.
+      InputError: The file is no bundle, it is damaged, or NumPy cannot compute its policy.
     """
     try:
         return numpy_runtime.load_stablehlo(path) if stablehlo else numpy_runtime.load(path)
@@ -110,7 +112,7 @@ def load(path: str | os.PathLike, stablehlo: bool = False) -> numpy_runtime.Poli
 
 
 def described(run: Path, found: Kept) -> dict[str, Any]:
-    """What a bundle says of where its policy comes from."""
+    """Return what a bundle records about the origin of its policy."""
     names = ("method", "task", "data_hash", "env", "recipe")
     about = {name: found.config.get(name) for name in names}
     about |= {"which": found.kind, "phase": found.phase, "step": found.step, "seed": found.seed}
@@ -122,7 +124,7 @@ def described(run: Path, found: Kept) -> dict[str, Any]:
 
 
 def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | None:
-    """The last evaluation of this seed up to a step; its own step says which it is."""
+    """Return this seed's last evaluation up to a step, with the step at which it was made."""
     path = run / "evaluations.csv"
     rows = [
         row
@@ -139,14 +141,14 @@ def evaluation(run: Path, phase: str, step: int, seed: int) -> dict[str, Any] | 
 def files(
     found: Kept, origin: Mapping[str, Any], low: np.ndarray, high: np.ndarray, onnx: bool
 ) -> dict[str, bytes]:
-    """The bundle's files by name, the checksums of the others last.
+    """Return the bundle's files by name; the last holds the checksums of the others.
 
     Args:
       found: The policy.
-      origin: Where it comes from; about.json says it.
-      low: [A], of the environment's own actions.
-      high: [A].
-      onnx: With policy.onnx.
+      origin: The policy's origin, for about.json.
+      low: The environment's lowest action, [A].
+      high: The environment's highest action, [A].
+      onnx: Whether to add policy.onnx.
     """
     act, size = acting(found, low, high), len(found.transform.observation_shift)
     whole = {"state": found.state, "transform": _arrays(found.transform), "low": low, "high": high}
@@ -192,15 +194,15 @@ def files(
 
 
 def summed(made: Mapping[str, bytes]) -> dict[str, bytes]:
-    """A bundle's files and, as one more, their checksums."""
+    """Return a bundle's files with one more, which holds their checksums."""
     sums = (f"{sha256(data).hexdigest()}  {name}\n" for name, data in made.items())
     return {**made, numpy_runtime.SUMS: "".join(sums).encode()}
 
 
 def acting(found: Kept, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Array], Array]:
-    """(arrays, the world's observation [B, D]) -> the action in the environment's units [B, A].
+    """Return (arrays, world observation [B, D]) -> action in the environment's units [B, A].
 
-    Of chunks all actions [B, h, A].
+    With chunks, it gives all of a chunk's actions [B, h, A].
     """
 
     def act(given, observation):
@@ -216,11 +218,13 @@ def acting(found: Kept, low: np.ndarray, high: np.ndarray) -> Callable[[Any, Arr
 
 
 def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]:
-    """The operations of `act` in order, the arrays that they read, and why NumPy cannot, or "".
+    """Trace `act`; return its arrays, its operations, and why NumPy cannot compute it, or "".
+
+    Operations are in order, and only the arrays that they read are returned.
 
     Args:
       act: (given, observation [B, D]) -> [B, ...].
-      given: A tree of arrays; their paths in it become their names.
+      given: A tree of arrays; an array's path in it becomes its name.
       size: D.
     """
     (batch,) = jax.export.symbolic_shape("b")
@@ -237,7 +241,7 @@ def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]
     _inline(closed.jaxpr, known, steps)
     (result,) = closed.jaxpr.outvars
     needed, kept = {_name(result, known)}, []
-    for step in reversed(steps):  # what the result does not need is left out
+    for step in reversed(steps):  # leaves out what the result does not need
         if step["out"] in needed:
             needed |= {x for x in step["in"] if isinstance(x, str)}
             kept.append(step)
@@ -247,7 +251,7 @@ def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]
 
 
 def _inline(jaxpr, known: dict, steps: list[dict]) -> None:
-    """Append a program's operations; `known` names its variables."""
+    """Append a program's operations; `known` maps its variables to names."""
     for equation in jaxpr.eqns:
         inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
         inputs = [_name(x, known) for x in equation.invars]
@@ -271,7 +275,7 @@ def _name(variable, known: Mapping) -> str | float:
 
 
 def _json(value: Any) -> Any:
-    """A primitive's parameter: numbers, the batch's size as "b", other sizes as text ("2*b")."""
+    """A primitive's parameter as JSON: the batch's size is "b", sizes such as "2*b" are text."""
     if isinstance(value, (tuple, list)):
         return [_json(x) for x in value]
     if isinstance(value, str):
@@ -282,7 +286,7 @@ def _json(value: Any) -> Any:
 
 
 def _beyond_numpy(program: list[dict]) -> str:
-    """Why numpy_runtime.py cannot compute it, or ""."""
+    """Return why numpy_runtime.py cannot compute a program, or ""."""
     for step in program:
         if step["op"] not in numpy_runtime.OPERATIONS:
             return f"policy.py has no operation {step['op']}"

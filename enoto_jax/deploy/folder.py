@@ -1,4 +1,4 @@
-"""The folder that an agent saves in: always the same agent's, and one at a time."""
+"""The folder that an agent saves in: it belongs to one agent and has one user at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from enoto_jax.types import InputError
 
 
 def hold(out: Path, config: Mapping[str, Any]) -> ExitStack:
-    """Make the folder, or check that it is this agent's, and hold it until the stack is closed.
+    """Make the folder, or check that it is this agent's, and lock it until the stack is closed.
 
     Args:
       out: The folder.
-      config: What makes the agent the same one: recipe, seeds, data, action bounds.
+      config: What identifies the agent: recipe, seeds, data, action bounds.
 
     Raises:
-      InputError: It holds something else, another agent or run holds it, or nobody can write there.
+      InputError: It holds something else, another agent or run has locked it, or it cannot be
+        written.
     """
     config = json.loads(json.dumps(config))
     if (out / "config.json").exists():
@@ -40,7 +41,7 @@ def hold(out: Path, config: Mapping[str, Any]) -> ExitStack:
 
 
 def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuse a folder of something else; an older agent's does not say all of it."""
+    """Refuse the folder of another agent; older agents recorded only a part of the config."""
     other = "holds another run or agent"
     if old.keys() - new.keys() or "recipe" not in old:
         raise InputError(f"out: {out} {other}; give another folder")

@@ -1,6 +1,6 @@
 """An agent's online phase on the device: store a transition, update, choose the next action.
 
-Everything here is in the learner's numbers, transformed, and without the axis of seeds.
+All values here are the learner's (transformed) and have no axis of seeds.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from enoto_jax.types import InputError, Spec, Transition
 
 
 class Start(NamedTuple):
-    """Where a learner begins.
+    """The state from which a learner begins.
 
     Attributes:
       phase: The recipe's online phase.
       built: The recipe's algorithm and replay, for `spec`.
-      spec: Sizes.
+      spec: Sizes of observations and actions.
       seeds: One seed, on one device.
-      state: The online loop's.
-      steps: Transitions that it has learned from.
-      data: The data set on the device, where the replay needs it.
-      data_hash: Of the data that it, or the run before it, has learned from.
-      transform: From the world's numbers to the learner's.
+      state: The online loop's state.
+      steps: How many transitions it has learned from.
+      data: The data set on the device if the replay needs it, or None.
+      data_hash: Hash of the data that this agent, or the run before it, learned from.
+      transform: The transform from the world's values to the learner's.
     """
 
     phase: Phase
@@ -50,10 +50,10 @@ class Start(NamedTuple):
     transform: Transform
 
     def resumed(self, checkpoints: Checkpoints) -> Start:
-        """The same from the newest whole checkpoint, where there is one.
+        """Resume from the newest intact checkpoint; without any checkpoint, return this start.
 
         Raises:
-          InputError: No checkpoint is intact.
+          InputError: There are checkpoints, but none is intact.
         """
         whole = jax.tree.map(np.zeros_like, self.seeds.get(self.state))
 
@@ -68,13 +68,13 @@ class Start(NamedTuple):
 
 
 def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, seed: int) -> Start:
-    """The online phase right after the hand-over.
+    """Return the online phase right after the hand-over.
 
     Args:
-      recipe: Its online phase is begun.
-      source: Sizes and, where the replay or the hand-over needs it, the data set.
-      restore: The folder of the run whose offline phase comes before; None for recipes without one.
-      seed: Of the restored run, and of the random numbers.
+      recipe: The recipe whose online phase begins.
+      source: The sizes and, if the replay or the hand-over needs it, the data set.
+      restore: The folder of the run with the offline phase; None for recipes without one.
+      seed: The seed of the random numbers, and the seed that is taken from the restored run.
 
     Raises:
       InputError: Units, data, or the restored run do not fit.
@@ -104,18 +104,18 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
 
 
 class Learner:
-    """Learns within `act`, which takes as long as its updates do.
+    """Learns within `act`, which takes as long as the updates do.
 
     Args:
-      start: Where it begins.
-      acts: Whether the step's program chooses the next action too.
+      start: The state from which it begins.
+      acts: Whether the step's program also chooses the next action.
 
     Attributes:
-      state: The online loop's, on the device.
-      steps: Transitions observed, over all starts.
-      waiting: Whether the last of them waits for the next `act`.
-      updates: Times UTD that it has updated since it was made.
-      skipped: Those that there was no time for.
+      state: The online loop's state, on the device.
+      steps: Transitions observed, including those before a resume.
+      waiting: Whether the last transition still waits for the next `act`.
+      updates: Number of updates (UTD per transition) since the learner was created.
+      skipped: Number of updates that were skipped for lack of time.
     """
 
     def __init__(self, start: Start, acts: bool = True):
@@ -126,11 +126,11 @@ class Learner:
         self.updates = self.skipped = 0
         nothing = examples.transition(start.spec, algorithm)._replace(extras={})
         self._newest = jax.tree.map(np.asarray, nothing)
-        if self.steps:  # the newest transition, where it was cut off
+        if self.steps:  # the newest transition, marked as cut off
             last = carried.cut_off(self.state, self.steps, replay, self._seeds)
             self._newest = jax.tree.map(lambda x: x[0], last)
         self._starts, self.waiting = True, False
-        # Compiled now, so that no step waits for it.
+        # Compile now, so that no step waits for it.
         step: Any = online.compile_step(self._phase, algorithm, replay, self._seeds, acts)
         shown = self._newest.observation
         arguments = self._arguments(self._newest, shown, True, self.steps, 0)
@@ -139,13 +139,13 @@ class Learner:
 
     @property
     def late(self) -> int:
-        """How many actions were not there in time: none, the caller waits for them."""
+        """Number of late actions: 0, because the caller waits for every action."""
         return 0
 
     def act(self, seen: np.ndarray, explore: bool) -> np.ndarray:
-        """The action [A] for an observation [D].
+        """Return the action [A] for an observation [D].
 
-        The same transition a second time (called twice) is neither stored nor learned again.
+        Called twice after one transition, it stores and learns that transition only once.
         """
         if not explore:
             return self._first(self._mode(self.state.train, seen[None]))
@@ -156,15 +156,15 @@ class Learner:
         return self._first(action)
 
     def observe(self, newest: Transition) -> None:
-        """Take the step that followed the last `act`."""
+        """Take in the step that followed the last `act`."""
         self._newest, self._starts = newest, bool(newest.terminated | newest.truncated)
         self.waiting, self.steps = True, self.steps + 1
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Save what was learned up to the last `act`.
+        """Save what has been learned up to the last `act`.
 
         Raises:
-          InputError: The newest transition was not learned from yet.
+          InputError: The newest transition has not been learned from yet.
           RunError: It cannot be written, or an earlier save could not be.
         """
         if self.waiting:
@@ -173,10 +173,10 @@ class Learner:
         checkpoints.wait()
 
     def settle(self) -> None:
-        """Wait for nothing: everything was learned within `act`."""
+        """Return at once: everything was learned within `act`."""
 
     def close(self) -> None:
-        """End nothing: there is no thread."""
+        """Do nothing: there is no thread to end."""
 
     def _write(self, checkpoints: Checkpoints, step: int) -> None:
         about = {"phase": "online", "step": step, "transform": self._transform.to_json()}
@@ -185,7 +185,7 @@ class Learner:
     def _step(
         self, newest: Transition, seen: np.ndarray, starts: bool, step: int, rounds: int
     ) -> Any:
-        """Store the newest transition, make `rounds` updates, and choose, in one dispatch."""
+        """Store the newest transition, update `rounds` times UTD, and choose, in one dispatch."""
         arguments = self._arguments(newest, seen, starts, step, rounds)
         self.state, action = self._advance(*arguments)
         return action
@@ -202,5 +202,5 @@ class Learner:
 
 
 def _trained_on(restore: str | os.PathLike | None) -> str | None:
-    """The content hash of the data that the restored run has learned from."""
+    """Return the content hash of the data that the restored run learned from."""
     return None if restore is None else config_of(Path(restore)).get("data_hash")

@@ -5,8 +5,8 @@
     policy = load("hopper.zip")  # or the folder it was unzipped to; here by default
     action = policy.act(observation)  # [D] -> [A], or [B, D] -> [B, A], in the robot's own units
 
-`load_stablehlo` gives the same through JAX, for a GPU or TPU. A bundle holds the operations that
-the policy computes, in order, and the arrays that they read; here each of them is one of NumPy's.
+`load_stablehlo` gives the same through JAX, for a GPU or TPU. A bundle holds the policy's
+operations, in order, and the arrays that they read; here each operation is one of NumPy's.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from typing import Any
 import numpy as np
 
 ARRAYS, PROGRAM, STABLEHLO, ABOUT = "arrays.npz", "program.json", "policy.stablehlo", "about.json"
-SUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
+SUMS = "SHA256SUMS"  # in the format of `sha256sum --check`
 FILES = (SUMS, ABOUT, ARRAYS, PROGRAM, STABLEHLO, "policy.py", "policy.onnx")
-# A bundle may come from anyone, so no claim in it is believed.
-LONGEST = 10_000  # operations of a program
-SIZE = re.compile(r"(?:([1-9][0-9]{0,5})\*)?b")  # of a shape, in batches
-_KINDS = "biuf"  # of numbers
+# A bundle may come from anyone, so nothing that it claims is trusted.
+LONGEST = 10_000  # operations in a program
+SIZE = re.compile(r"(?:([1-9][0-9]{0,5})\*)?b")  # an axis of a shape, in batches
+_KINDS = "biuf"  # dtype kinds of numbers
 _MEGA = 1 << 20
 
 
 class Policy:
-    """What acts.
+    """A policy that acts.
 
     Attributes:
-      about: Sizes, action bounds, score, recipe, versions: the bundle's about.json.
+      about: The contents of the bundle's about.json: sizes, action bounds, score, recipe, versions.
     """
 
     def __init__(self, about: dict, compute):
         self.about, self._compute = about, compute
 
     def act(self, observation) -> np.ndarray:
-        """The deterministic action: [A] for an observation [D], [B, A] for [B, D].
+        """Return the deterministic action: [A] for an observation [D], [B, A] for [B, D].
 
         Args:
-          observation: As the environment gives it, not normalised.
+          observation: The environment's observation, not normalised.
 
         Raises:
-          ValueError: An observation of another size, or not finite; no action comes of it. A policy
-            of chunks, see `actions`.
+          ValueError: The observation has another size or is not finite, or the policy acts in
+            chunks (see `actions`). No action is returned.
         """
         if (count := self.about.get("chunk", 1)) > 1:
             raise ValueError(
@@ -62,13 +62,13 @@ class Policy:
         return self.actions(observation)[..., 0, :]
 
     def actions(self, observation) -> np.ndarray:
-        """The actions of the coming steps: [h, A] for an observation [D], [B, h, A] for [B, D].
+        """Return the coming steps' actions: [h, A] for an observation [D], [B, h, A] for [B, D].
 
-        h is 1, or the length of the chunks that the policy was trained on. They are to be taken one
-        after the other; an episode's end drops what is left of them.
+        h is 1, or the length of the chunks that the policy was trained on. Take the actions one
+        after the other, and drop the rest when an episode ends.
 
         Raises:
-          ValueError: As `act`.
+          ValueError: As in `act`.
         """
         seen, size = np.asarray(observation, np.float32), self.about["observation_size"]
         if seen.ndim not in (1, 2) or seen.shape[-1] != size:
@@ -78,7 +78,7 @@ class Policy:
         rows = np.atleast_2d(seen)
         try:
             action = np.asarray(self._compute(rows))
-        except Exception as error:  # of any kind, as the program is the bundle's
+        except Exception as error:  # of any kind, because the program comes from the bundle
             raise ValueError(f"the policy cannot be computed: {_line(error)}") from error
         size, count = self.about["action_size"], self.about.get("chunk", 1)
         wanted = (len(rows), size) if count == 1 else (len(rows), count, size)
@@ -90,10 +90,11 @@ class Policy:
 
 
 def load(path=None) -> Policy:
-    """The policy of a bundle (a .zip file, or the folder it was unzipped to), in NumPy.
+    """Load the policy of a bundle (a .zip file, or the folder it was unzipped to), in NumPy.
 
     Raises:
-      ValueError: No bundle, a damaged one, or a policy that NumPy cannot compute; in one line.
+      ValueError: It is no bundle, it is damaged, or NumPy cannot compute it; the message is one
+        line.
     """
     files, about = _opened(path)
     if PROGRAM not in files:
@@ -103,7 +104,7 @@ def load(path=None) -> Policy:
         arrays, program = _arrays(files[ARRAYS]), json.loads(files[PROGRAM])
         known = set()
 
-        def compute(observation):  # sizes depend on B alone, so each is checked once
+        def compute(observation):  # sizes depend only on B, so each B is checked once
             new = len(observation) not in known
             action = run(program, arrays, observation, check=new)
             known.add(len(observation))
@@ -115,12 +116,12 @@ def load(path=None) -> Policy:
 
 
 def load_stablehlo(path=None) -> Policy:
-    """The same on whatever device JAX has; one compilation for each batch size.
+    """Load a policy for whatever device JAX has; it compiles once per batch size.
 
-    StableHLO is a program for JAX's compiler: load that of people whom you trust.
+    StableHLO is a program for JAX's compiler: load only files from people you trust.
 
     Raises:
-      ValueError: No bundle, or a damaged one.
+      ValueError: It is no bundle, or it is damaged.
     """
     from jax import export, jit
 
@@ -130,7 +131,7 @@ def load_stablehlo(path=None) -> Policy:
 
 
 def _opened(path) -> tuple[dict[str, bytes], dict]:
-    """A bundle's files, and what it says of itself."""
+    """Return a bundle's files and the contents of its about.json."""
     files = read(path)
     with _refusing(path):
         about = json.loads(files[ABOUT])
@@ -143,10 +144,10 @@ def _opened(path) -> tuple[dict[str, bytes], dict]:
 
 
 def read(path=None) -> dict[str, bytes]:
-    """A bundle's files, compared with their checksums; only FILES are ever looked at.
+    """Read a bundle's files and compare them with their checksums; files not in FILES are ignored.
 
     Raises:
-      ValueError: No bundle, or a damaged one.
+      ValueError: It is no bundle, or it is damaged.
     """
     where = _where(path)
     with _refusing(path):
@@ -174,7 +175,7 @@ def _folder(where: Path) -> dict[str, bytes]:
 
 
 def _archive(file, names, most: int) -> dict[str, bytes]:
-    """The files of a zip; all that it has without `names`."""
+    """Read the files of a zip that are in `names`, or all of them if `names` is None."""
     with zipfile.ZipFile(file) as archive:
         infos = [x for x in archive.infolist() if names is None or x.filename in names]
         _believe(sum(x.file_size for x in infos), most + 16 * _MEGA)
@@ -182,7 +183,7 @@ def _archive(file, names, most: int) -> dict[str, bytes]:
         for info in infos:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(f"{info.filename} is packed in another way")
-            with archive.open(info) as member:  # never unpacks more than it says
+            with archive.open(info) as member:  # never unpacks more than the header declares
                 found[info.filename] = member.read(info.file_size + 1)
         return found
 
@@ -193,7 +194,7 @@ def _believe(claimed: int, most: int) -> None:
 
 
 def _arrays(npz: bytes) -> dict[str, np.ndarray]:
-    """What `np.savez` wrote, of numbers that are finite; by name."""
+    """Read the arrays that `np.savez` wrote, by name; only finite numbers are accepted."""
     members = _archive(io.BytesIO(npz), None, len(npz))
     return {name.removesuffix(".npy"): _array(name, data) for name, data in members.items()}
 
@@ -214,17 +215,17 @@ def _array(name: str, npy: bytes) -> np.ndarray:
 
 
 def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True) -> np.ndarray:
-    """The last operation's result for observations [B, D].
+    """Run a program; return the last operation's result for observations [B, D].
 
     Args:
-      program: Operations {"op", "in", "with", "out"}; an input is a name or a number, "b" in a
-        shape is B, and "2*b" twice as many.
-      arrays: By name.
-      observation: Goes by the name "observation".
-      check: Look at sizes before anything is computed.
+      program: Operations {"op", "in", "with", "out"}; an input is a name or a number. In a shape,
+        "b" is B and "2*b" twice as many.
+      arrays: The program's arrays by name.
+      observation: The input with the name "observation".
+      check: Whether to check sizes before each operation.
 
     Raises:
-      ValueError: It computes more than a policy would.
+      ValueError: The program computes more than a policy would.
     """
     known, left = {**arrays, "observation": observation}, (64 + len(observation)) * _MEGA
     if not 0 < len(program) <= LONGEST:
@@ -249,13 +250,13 @@ def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True
 
 
 def _count(size, batch: int):
-    """Of a shape: "b" or "2*b" as numbers; everything else as it is."""
+    """Return a shape's "b" or "2*b" as a number; everything else is returned unchanged."""
     known = isinstance(size, str) and SIZE.fullmatch(size)
     return int(known[1] or 1) * batch if known else size
 
 
 def _numbers(name: str, inputs: list, options: dict) -> int:
-    """How many an operation reads and yields, before it is computed."""
+    """Count the numbers that an operation reads and yields, before it is computed."""
     shapes = [np.shape(x) for x in inputs]
     sizes = [math.prod(shape) for shape in shapes]
     if name == "broadcast_in_dim":
@@ -272,7 +273,7 @@ def _numbers(name: str, inputs: list, options: dict) -> int:
 
 
 def _dot(x, y, dimension_numbers):
-    """dot_general: shared axes first, then the free ones of x and of y, as one matrix product."""
+    """Compute dot_general: shared axes first, then the free ones of x and of y, as one product."""
     (over_x, over_y), (shared_x, shared_y) = dimension_numbers
     free_x = [i for i in range(x.ndim) if i not in (*over_x, *shared_x)]
     free_y = [i for i in range(y.ndim) if i not in (*over_y, *shared_y)]
@@ -285,7 +286,7 @@ def _dot(x, y, dimension_numbers):
 
 
 def _broadcast(x, shape, broadcast_dimensions):
-    # A number that a program holds is float32 as everything it computes.
+    # A number in a program is float32, like everything that the program computes.
     x = np.asarray(x, np.float32 if isinstance(x, float) else None)
     lead = [1] * len(shape)
     for axis, size in zip(broadcast_dimensions, x.shape):
@@ -358,7 +359,7 @@ def _where(path) -> Path:
 
 @contextmanager
 def _refusing(path):
-    """Whatever a damaged or hostile bundle raises, as one line."""
+    """Turn whatever a damaged or hostile bundle raises into a ValueError of one line."""
     try:
         with np.errstate(all="ignore"):
             yield

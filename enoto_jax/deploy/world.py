@@ -1,4 +1,4 @@
-"""What an agent's caller hands in: checked, copied, and in one unit of actions."""
+"""The caller's input to an agent: checked, copied, and with actions in one unit."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from enoto_jax.envs import values
 from enoto_jax.envs.gym import Env, action_bounds
 from enoto_jax.types import Array, InputError, Spec, Transition
 
-OVERSHOOT = 1e-4  # actions may leave their bounds by this part (rounding) and are then clipped
+OVERSHOOT = 1e-4  # fraction by which actions may exceed their bounds (rounding); then clipped
 
 
 class World:
     """The units of the world that an agent acts in.
 
     Args:
-      spec: Sizes.
+      spec: Sizes of observations and actions.
       low: The world's lowest action, a number or [A]; None: actions lie in [-1, 1].
-      high: Its highest.
+      high: The world's highest action.
 
     Raises:
-      InputError: Bounds that are not finite, of another size, or without room between them.
+      InputError: Bounds are not finite, have another size, or leave no room between them.
     """
 
     def __init__(self, spec: Spec, low: Any = None, high: Any = None):
@@ -39,15 +39,15 @@ class World:
             )
 
     def observation(self, value: Array, name: str = "observation") -> np.ndarray:
-        """A copy of an observation [D].
+        """Return a copy of an observation [D].
 
         Raises:
-          InputError: Another size, no numbers, or not finite.
+          InputError: It has another size, or its values are not finite numbers.
         """
         return _row(name, value, self._spec.observation_size)
 
     def transition(self, given: Transition) -> Transition:
-        """A copy of a step, its action in [-1, 1]; never terminated and truncated at once.
+        """Return a copy of a step, its action in [-1, 1]; never both terminated and truncated.
 
         Raises:
           InputError: Sizes, numbers or flags that cannot be used, or an action beyond its bounds.
@@ -70,14 +70,14 @@ class World:
         )
 
     def action(self, inner: np.ndarray) -> np.ndarray:
-        """The world's action [A] for one in [-1, 1]."""
+        """Return the world's action [A] for an action in [-1, 1]."""
         if not self.bounded:
             return np.asarray(inner, np.float32)
         middle, half = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
         return np.asarray(np.clip(middle + half * inner, self.low, self.high), np.float32)
 
     def _inner(self, value: Array) -> np.ndarray:
-        """The action in [-1, 1] for one of the world's."""
+        """Return the action in [-1, 1] for one of the world's."""
         action = _row("action", value, self._spec.action_size)
         inner = (action - 0.5 * (self.low + self.high)) / (0.5 * (self.high - self.low))
         if (beyond := np.abs(inner) > 1.0 + OVERSHOOT).any():
@@ -91,7 +91,7 @@ class World:
 
 
 def world_of(spec: Spec, low: Any, high: Any, env: Env | None) -> World:
-    """A world by its bounds, or by an environment that has them.
+    """Make a world from its bounds, or from an environment that has them.
 
     Raises:
       InputError: Both are given, they do not fit, or the environment cannot be made.

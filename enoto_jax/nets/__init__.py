@@ -1,1 +1,1 @@
-"""Networks, their ensembles and initialisers, and what makes them fast on a backend."""
+"""Networks, their ensembles and initialisers, and kernels that make them fast on a backend."""

@@ -1,12 +1,12 @@
-"""What makes networks fast on a backend; nothing else in the package knows it.
+"""Kernels that make networks fast on a backend; nothing else in the package depends on it.
 
-XLA on a CPU sums along rows, and multiplies by transposed matrices, many times more slowly than it
-multiplies (docs/performance.md): there a row's sum is a product with ones, and what is transposed
+On a CPU, XLA sums along rows, and multiplies by transposed matrices, many times more slowly than it
+multiplies (docs/performance.md). There, a row's sum is a product with ones, and a transposed matrix
 is a copy. Ensembles can also be unstacked there: each copy has arrays of its own, and a layer is n
-products, which XLA runs side by side, each in its caches. Either way is right everywhere.
+products, which XLA runs side by side, each in its caches. Both forms are correct on every backend.
 
-Derivatives are given as forward rules (`custom_jvp`), linear in the tangents: transposed, they are
-the backward products that are fast, and forward mode and second derivatives work too.
+Derivatives are given as forward rules (`custom_jvp`), linear in the tangents. Their transposes are
+the fast backward products, and forward mode and second derivatives also work.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ import jax.numpy as jnp
 
 from enoto_jax.types import Array, Params
 
-EPSILON = 1e-6  # added to the variance of LayerNorm: Flax's
+EPSILON = 1e-6  # added to the variance in LayerNorm, as in Flax
 
 
 @flax.struct.dataclass
 class Unstacked:
-    """An ensemble's parameters (or what has their structure): each copy with arrays of its own."""
+    """An ensemble's parameters, or a tree like them, with separate arrays for each copy."""
 
     copies: tuple[Params, ...]
 
 
 def apply_unstacked(apply: Callable, params: Unstacked, inputs: Sequence[Sequence[Array]]) -> Any:
-    """Outputs [N, ...] of a network on every copy's parameters and inputs."""
+    """Return a network's outputs [N, ...] for every copy's parameters and inputs."""
     return stack(apply(own, *each) for own, *each in zip(params.copies, *inputs))
 
 
 def take(tree: Any, index: Array) -> Any:
-    """The copies [K] of what has a leading N: unstacked on a CPU, else [K, ...]."""
+    """Return the copies [K] of a tree with a leading N: unstacked on a CPU, else [K, ...]."""
     if not _on_cpu():
         return jax.tree.map(lambda x: x[index], tree)
     return Unstacked(tuple(jax.tree.map(lambda x, i=i: x[i], tree) for i in index))
 
 
 def put(tree: Any, index: Array, copies: Any) -> Any:
-    """The tree with those copies replaced: undoes `take`."""
+    """Return the tree with those copies replaced; this undoes `take`."""
     if not isinstance(copies, Unstacked):
         return jax.tree.map(lambda x, new: x.at[index].set(new), tree, copies)
     for i, copy in zip(index, copies.copies):
@@ -53,7 +53,7 @@ def put(tree: Any, index: Array, copies: Any) -> Any:
 
 
 def each(function: Callable, *trees: Any) -> tuple[Any, ...]:
-    """A function's outputs for every copy in what `take` gave, in the same form."""
+    """Return a function's outputs for every copy in what `take` returned, in the same form."""
     if not isinstance(trees[0], Unstacked):
         return jax.vmap(function)(*trees)
     outputs = [function(*own) for own in zip(*(tree.copies for tree in trees))]
@@ -61,7 +61,7 @@ def each(function: Callable, *trees: Any) -> tuple[Any, ...]:
 
 
 def stack(trees: Iterable[Any]) -> Any:
-    """One tree with a leading axis N."""
+    """Return one tree with a leading axis N."""
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)
 
 
@@ -70,7 +70,7 @@ def stack(trees: Iterable[Any]) -> Any:
 
 @partial(jax.jit, inline=True)
 def matmul(x: Array, kernel: Array) -> Array:
-    """x [..., I] times a kernel [I, O], as one long matrix (see `networks.Network.trunk`)."""
+    """Multiply x [..., I] by a kernel [I, O], as one long matrix (see `networks.Network.trunk`)."""
     return _product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
 
 
@@ -85,14 +85,14 @@ def _product_forward(primals, tangents):
     x, kernel = primals
     dx, dkernel = tangents
     transposed = jax.lax.optimization_barrier(kernel.T) if _on_cpu() else kernel.T
-    # Contracted with the transposed copy, so that the transpose of this is a plain product with it.
+    # Contracted with the transposed copy, so that this transposes to a plain product with it.
     by_x = jax.lax.dot_general(dx, transposed, (((1,), (1,)), ((), ())))
     return x @ kernel, by_x + x @ dkernel
 
 
 @partial(jax.jit, inline=True)
 def normalise(x: Array, scale: Array, bias: Array) -> Array:
-    """LayerNorm of x [B, I] with scale and bias [I]."""
+    """Return LayerNorm of x [B, I] with scale and bias [I]."""
     return _layer_norm(x, scale, bias)
 
 
@@ -114,8 +114,8 @@ def _layer_norm_forward(primals, tangents):
     x, scale, bias = primals
     dx, dscale, dbias = tangents
     out, unit, rate = _layer_norm_parts(x, scale, bias)
-    # Written for its transpose: there the means are broadcasts, `_wide` is a product, and nothing
-    # large changes its sign.
+    # Written for its transpose, in which the means are broadcasts, `_wide` is a product, and
+    # nothing large changes its sign.
     d = rate * dx
     means = (-jnp.mean(along, axis=-1, keepdims=True) for along in (d, d * unit))
     own, along = (_wide(mean, x.shape[-1]) for mean in means)
@@ -124,14 +124,14 @@ def _layer_norm_forward(primals, tangents):
 
 
 def _mean(x: Array) -> Array:
-    """Over the last axis, which stays: [B, 1]."""
+    """Mean over the last axis, which is kept: [B, 1]."""
     if _on_cpu():
         return x @ jnp.full((x.shape[-1], 1), 1.0 / x.shape[-1], x.dtype)
     return jnp.mean(x, axis=-1, keepdims=True)
 
 
 def _wide(x: Array, width: int) -> Array:
-    """[B, 1] repeated to [B, I]: a product, so that its transpose, a sum, is one too."""
+    """Repeat [B, 1] to [B, I] by a product, so that its transpose, a sum, is a product too."""
     if _on_cpu():
         return x @ jnp.ones((1, width), x.dtype)
     return jnp.broadcast_to(x, (x.shape[0], width))

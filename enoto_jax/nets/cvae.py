@@ -50,7 +50,7 @@ class CVAE(Network):
     def __call__(
         self, observation: Array, action: Array, noise: Array
     ) -> tuple[Array, Array, Array]:
-        """The action decoded from mean + std * noise [..., Z], and the encoder's mean, log_var."""
+        """Return the action decoded from mean + std * noise [..., Z], the mean, and log_var."""
         mean, log_var = self.encoder(observation, action)
         return self.decoder(observation, mean + jnp.exp(0.5 * log_var) * noise), mean, log_var
 

@@ -3,8 +3,8 @@
 Haarnoja et al. 2018 (SAC), appendix C; the log-determinant in its stable form,
 log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)).
 
-And the plain Gaussian of IQL and AWAC, whose samples are clipped to [-1, 1] but whose density is
-not that of the clipped variable.
+The module also has the plain Gaussian of IQL and AWAC, whose samples are clipped to [-1, 1] but
+whose density is not that of the clipped variable.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def _drawn(key: Key, mean: Array, log_std: Array, shape: tuple[int, ...]) -> Arr
 
 
 def matched(mean: Array, log_std: Array) -> tuple[Array, Array]:
-    """The Gaussian before tanh with the mean and variance of an equal mixture of K of them.
+    """Return the Gaussian before tanh with the mean and variance of an equal mixture of K of them.
 
     Args:
-      mean: [K, ..., A], before tanh.
-      log_std: [K, ..., A].
+      mean: Means [K, ..., A], before tanh.
+      log_std: Log standard deviations [K, ..., A].
 
     Returns:
       Its mean and log standard deviation [..., A].
@@ -53,12 +53,12 @@ class TanhNormal(NamedTuple):
     log_std: Array
 
     def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Actions [*shape, ..., A] and log-densities [*shape, ...], differentiable in both."""
+        """Draw actions [*shape, ..., A] and log-densities [*shape, ...], both differentiable."""
         u = _drawn(key, self.mean, self.log_std, shape)
         return jnp.tanh(u), self._log_prob(u)
 
     def log_prob(self, action: Array) -> Array:
-        """[...] of actions [..., A], which are clipped just inside the bounds first."""
+        """Return log-densities [...] of actions [..., A], clipped to just inside the bounds."""
         return self._log_prob(jnp.arctanh(jnp.clip(action, -_BOUND, _BOUND)))
 
     def _log_prob(self, u: Array) -> Array:
@@ -66,27 +66,27 @@ class TanhNormal(NamedTuple):
         return jnp.sum(_normal(self.mean, self.log_std, u) - squash, axis=-1)
 
     def mode(self) -> Array:
-        """tanh(mean) [..., A]: the deterministic action (not the density's exact mode)."""
+        """Return tanh(mean) [..., A]: the deterministic action (not the density's exact mode)."""
         return jnp.tanh(self.mean)
 
 
 class ClippedNormal(NamedTuple):
-    """N(mean, std^2), samples clipped to [-1, 1], the density not (IQL, AWAC)."""
+    """N(mean, std^2) with samples, but not the density, clipped to [-1, 1] (IQL, AWAC)."""
 
     mean: Array
     log_std: Array
 
     def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Actions [*shape, ..., A] and log-densities [*shape, ...]."""
+        """Draw actions [*shape, ..., A] and log-densities [*shape, ...]."""
         action = jnp.clip(_drawn(key, self.mean, self.log_std, shape), -1.0, 1.0)
         return action, self.log_prob(action)
 
     def log_prob(self, action: Array) -> Array:
-        """[...] of actions [..., A], as if nothing were clipped."""
+        """Return log-densities [...] of actions [..., A], as if nothing were clipped."""
         return jnp.sum(_normal(self.mean, self.log_std, action), axis=-1)
 
     def mode(self) -> Array:
-        """The deterministic action [..., A]."""
+        """Return the deterministic action [..., A]."""
         return jnp.clip(self.mean, -1.0, 1.0)
 
 
@@ -94,9 +94,9 @@ class Smoothed(NamedTuple):
     """A deterministic action [..., A] plus clipped Gaussian noise, clipped again (TD3).
 
     Attributes:
-      action: Without noise.
-      noise: Its standard deviation.
-      clip: Bound of the noise.
+      action: The action without noise.
+      noise: The noise's standard deviation.
+      clip: The noise's bound.
     """
 
     action: Array
@@ -104,36 +104,36 @@ class Smoothed(NamedTuple):
     clip: float
 
     def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
+        """Draw actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
         drawn = jax.random.normal(key, (*shape, *self.action.shape))
         change = jnp.clip(self.noise * drawn, -self.clip, self.clip)
         action = jnp.clip(self.action + change, -1.0, 1.0)
         return action, jnp.zeros(action.shape[:-1])
 
     def mode(self) -> Array:
-        """The action without noise."""
+        """Return the action without noise."""
         return self.action
 
 
 class Pushed(NamedTuple):
-    """What a network makes of standard normal noise, clipped to [-1, 1] (FQL's one-step policy).
+    """A network's output for standard normal noise, clipped to [-1, 1] (FQL's one-step policy).
 
     Attributes:
-      network: Noise [..., *shape] -> actions of the same shape.
-      shape: Of the actions, [..., A].
+      network: Maps noise [..., *shape] to actions of the same shape.
+      shape: The actions' shape, [..., A].
     """
 
     network: Callable[[Array], Array]
     shape: tuple[int, ...]
 
     def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
+        """Draw actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
         noise = jax.random.normal(key, (*shape, *self.shape))
         action = jnp.clip(self.network(noise), -1.0, 1.0)
         return action, jnp.zeros(action.shape[:-1])
 
     def mode(self) -> Array:
-        """The action [..., A] of no noise."""
+        """Return the action [..., A] for zero noise."""
         return jnp.clip(self.network(jnp.zeros(self.shape)), -1.0, 1.0)
 
 
@@ -141,9 +141,9 @@ class BestOf(NamedTuple):
     """The best of K samples of another distribution (best-of-N, Q-chunking).
 
     Attributes:
-      samples: Where they come from.
-      value: (key, actions [K, ..., A]) -> [K, ...].
-      candidates: K.
+      samples: The distribution of the samples.
+      value: Maps (key, actions [K, ..., A]) to values [K, ...].
+      candidates: K, the number of samples.
     """
 
     samples: Pushed
@@ -151,14 +151,14 @@ class BestOf(NamedTuple):
     candidates: int
 
     def sample(self, key: Key, shape: tuple[int, ...] = ()) -> tuple[Array, Array]:
-        """Actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
+        """Draw actions [*shape, ..., A]; there is no density, and 0 stands for its logarithm."""
         draw_key, rule_key = jax.random.split(key)
         drawn, _ = self.samples.sample(draw_key, (self.candidates, *shape))
         action = self._best(rule_key, drawn)
         return action, jnp.zeros(action.shape[:-1])
 
     def mode(self) -> Array:
-        """The best action [..., A] of K fixed noises."""
+        """Return the best action [..., A] of K fixed noises."""
         *lead, size = self.samples.shape
         fixed = np.random.default_rng(0).normal(size=(self.candidates, *(1 for _ in lead), size))
         noise = jnp.broadcast_to(jnp.float32(fixed), (self.candidates, *self.samples.shape))

@@ -1,7 +1,7 @@
 """Ensembles of networks: n copies, whose parameters and outputs have a leading axis N.
 
-Parameters come to `apply` plain, or wrapped: `Drawn` are those of some copies, `Noisy` bring a key
-for dropout. Losses need not know which they get.
+`apply` takes parameters plain or wrapped: `Drawn` holds those of some copies, and `Noisy` adds a
+key for dropout. Losses need not know which they get.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Drawn:
     """The parameters of K of the N copies.
 
     Attributes:
-      params: Theirs, from `cpu_kernels.take`.
-      index: Which they are, [K].
+      params: The drawn copies' parameters, from `cpu_kernels.take`.
+      index: The drawn copies' numbers, [K].
       total: N.
     """
 
@@ -43,26 +43,26 @@ class Drawn:
 
 @flax.struct.dataclass
 class Noisy:
-    """Parameters, and the key that switches dropout on; inputs of other sizes get other masks."""
+    """Parameters with a key that switches dropout on; inputs of other sizes get other masks."""
 
     params: Params
     key: Key
 
 
 def own_part(params: Params, values: Array) -> Array:
-    """What belongs to the copies in `params`, of values [N, ...] of the whole ensemble."""
+    """Return the part of values [N, ...] that belongs to the copies in `params`."""
     params = params.params if isinstance(params, Noisy) else params
     return values[params.index] if isinstance(params, Drawn) else values
 
 
 def share(params: Params) -> float:
-    """K / N: how large a part of the ensemble's copies `params` holds."""
+    """Return K / N, the fraction of the ensemble's copies that `params` holds."""
     params = params.params if isinstance(params, Noisy) else params
     return len(params.index) / params.total if isinstance(params, Drawn) else 1.0
 
 
 def ensemble(net: nn.Module, n: int) -> nn.Module:
-    """n independent copies of `net` on the same input: parameters and outputs gain a leading N.
+    """Make n independent copies of `net` on one input: parameters and outputs gain a leading N.
 
     An input that is a `PerCopy` is not shared: each copy gets its own.
     """
@@ -95,7 +95,7 @@ def ensemble(net: nn.Module, n: int) -> nn.Module:
 
 
 def _apply(net: nn.Module, params: Noisy | Drawn, n: int, inputs: Sequence[Array | PerCopy]):
-    """Outputs [N, ...] of copies with dropout, or [K, ...] of those that are drawn."""
+    """Return outputs [N, ...] of copies with dropout, or [K, ...] of the drawn copies."""
     keys = None
     if isinstance(params, Noisy):
         keys = jax.random.split(_of_inputs(params.key, inputs), n)
@@ -122,13 +122,13 @@ def _of_inputs(key: Key, inputs: Sequence[Array | PerCopy]) -> Key:
 
 
 class SharedTrunk:
-    """N critics whose first hidden layers are one and the same (Osband's bootstrapped heads).
+    """N critics that share their first hidden layers (Osband's bootstrapped heads).
 
     The trunk's gradient is the sum of all heads' losses, whose scale Adam cancels.
 
     Args:
-      trunk: The layers that all share.
-      heads: An ensemble on its features.
+      trunk: The layers that all critics share.
+      heads: An ensemble on the trunk's features.
     """
 
     def __init__(self, trunk: nn.Module, heads: nn.Module):
@@ -141,7 +141,7 @@ class SharedTrunk:
         return {"trunk": trunk, "heads": self.parts["heads"].init(heads_key, features)}
 
     def apply(self, params: Params, *inputs: Array | PerCopy) -> Array:
-        """Outputs [N, ...]. With a PerCopy among the inputs every copy has features of its own."""
+        """Return outputs [N, ...]; if an input is a PerCopy, every copy has its own features."""
         rngs, heads = None, None
         if isinstance(params, Noisy):
             trunk_key, heads_key = jax.random.split(params.key)
@@ -155,11 +155,11 @@ class SharedTrunk:
 
 
 class SharedHead:
-    """N critics whose output layer is one and the same, as those of WSRL's code.
+    """N critics that share their output layer, as in WSRL's code.
 
     Args:
       trunks: An ensemble of hidden layers.
-      head: What each copy's features go through.
+      head: The layer that all copies' features go through.
     """
 
     def __init__(self, trunks: nn.Module, head: nn.Module):
@@ -172,7 +172,7 @@ class SharedHead:
         return {"trunks": trunks, "head": self.parts["head"].init(head_key, features)}
 
     def apply(self, params: Params, *inputs: Array | PerCopy) -> Array:
-        """Outputs [N, ...]."""
+        """Return outputs [N, ...]."""
         if isinstance(params, Noisy):
             key, params = params.key, params.params
             params = {**params, "trunks": Noisy(params["trunks"], key)}
@@ -181,13 +181,13 @@ class SharedHead:
 
 
 def _own(x: Array | PerCopy, n: int) -> Array:
-    """The input with a leading N.
+    """Return the input with a leading N.
 
-    A shared input is broadcast, or XLA would multiply it by all copies' first layers at once,
-    [B, N H], and transpose that, whole, in both directions.
+    A shared input is broadcast, because XLA would otherwise multiply it by all copies' first layers
+    at once, [B, N H], and transpose all of that in both directions.
     """
     return x.values if isinstance(x, PerCopy) else jnp.broadcast_to(x, (n, *x.shape))
 
 
-# Some copies of what has a leading N, in the form that the backend likes.
+# Functions on some copies of a tree with a leading N, in the form that suits the backend.
 take, put, each = cpu_kernels.take, cpu_kernels.put, cpu_kernels.each

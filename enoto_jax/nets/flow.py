@@ -22,7 +22,7 @@ VelocityFn = Callable[[Any, Array, Array, Array], Array]  # (params, s, x, t) ->
 
 
 class _NormLast:
-    """Hidden layers: product, activation, and then LayerNorm if asked."""
+    """Hidden layers: product, activation, and then LayerNorm if asked for."""
 
     activation: str
     layer_norm: bool
@@ -60,7 +60,7 @@ class Velocity(_NormLast, Network):
 
 
 class OneStep(_NormLast, Network):
-    """mu: observation [..., D], noise [..., A] -> action [..., A], which nothing bounds."""
+    """mu: observation [..., D], noise [..., A] -> action [..., A], unbounded."""
 
     action_size: int
     hidden: tuple[int, ...] = (512, 512, 512, 512)
@@ -76,14 +76,14 @@ class OneStep(_NormLast, Network):
 def integrate(
     velocity: VelocityFn, params: Any, observation: Array, noise: Array, steps: int
 ) -> Array:
-    """Carry noise [..., A] along the velocity in so many Euler steps, and clip to [-1, 1].
+    """Carry noise [..., A] along the velocity in `steps` Euler steps, and clip it to [-1, 1].
 
     Args:
-      velocity: v(s, x, t), as `Velocity.apply`.
-      params: Its parameters.
-      observation: [..., D].
+      velocity: v(s, x, t), such as `Velocity.apply`.
+      params: The velocity's parameters.
+      observation: s, [..., D].
       noise: x at t = 0.
-      steps: Of length 1 / steps, from t = 0, 1 / steps, ...
+      steps: How many steps, each of length 1 / steps, at t = 0, 1 / steps, ...
     """
 
     def euler(i: Array, x: Array) -> Array:

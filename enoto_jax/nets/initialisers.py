@@ -1,4 +1,4 @@
-"""How layers start: what the methods' authors take, each under the name of its code."""
+"""How layers are initialised by the methods' authors, each way named after its code."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def _constant(value: float) -> LayerInit:
 
 
 def _orthogonal(gain: float) -> LayerInit:
-    """Orthonormal columns, or rows where there are fewer, times a gain: Q of a normal matrix.
+    """Return Q of a normal matrix, times a gain: orthonormal columns, or rows if there are fewer.
 
-    By Gram-Schmidt and not by LAPACK's QR, as `nn.initializers.orthogonal` does with the same
-    result: several of those side by side wait, in threads of XLA's, for other threads of XLA's,
-    and where two cores have two threads that is for ever (jaxlib 0.10.2).
+    It uses Gram-Schmidt, not LAPACK's QR as in `nn.initializers.orthogonal`, with the same result.
+    Several QRs side by side wait, in XLA's threads, for other threads of XLA; with two threads on
+    two cores, they deadlock (jaxlib 0.10.2).
     """
 
     def init(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
         rows = jax.random.normal(key, (max(shape), min(shape))).T
 
         def orthonormal(i: Array, found: Array) -> Array:
-            """`found` with the next row; those that are still to come are zero."""
+            """Return `found` with the next row; later rows are still zero."""
             row = rows[i]
-            for _ in range(2):  # the second time removes what rounding has left
+            for _ in range(2):  # the second pass removes what rounding has left
                 row = row - (found @ row) @ found
             return found.at[i].set(row / jnp.linalg.norm(row))
 
@@ -57,7 +57,7 @@ def _xavier(key: Key, fan_in: int, shape: tuple[int, ...]) -> Array:
 
 
 class Init(Unit):
-    """How the layers of a network start; weights and biases of hidden layers, then of heads."""
+    """How a network's layers start: weights and biases of hidden layers, then of heads."""
 
     @property
     def kernel(self) -> LayerInit:
@@ -89,7 +89,7 @@ class torch_init(Init):
 
 
 class edac_init(Init):
-    """EDAC-code's: hidden biases 0.1, heads U(+-head) with 1e-3 for actors, 3e-3 for critics."""
+    """EDAC's code: hidden biases 0.1, heads U(+-head) with 1e-3 for actors, 3e-3 for critics."""
 
     head: Annotated[float, "bound of the head's weights and biases."] = 3e-3
 
@@ -133,7 +133,7 @@ class xavier_init(Init):
 
 
 class rlkit_init(Init):
-    """Zero biases, heads U(+-head): rlkit's, as in the code of balanced replay."""
+    """Zero biases, heads U(+-head): as in rlkit and the code of balanced replay."""
 
     head: Annotated[float, "bound of the head's weights."] = 3e-3
     head_bias: Annotated[float, "value of the head's biases."] = 0.0

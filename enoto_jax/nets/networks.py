@@ -1,10 +1,10 @@
-"""Networks: multi-layer perceptrons, and the layers that they are made of.
+"""Networks: multi-layer perceptrons, and their layers.
 
 Every head is a plain linear layer, so the whole actor is `trunk -> (mean, log_std)` and a critic is
 `trunk -> scalar`.
 
 Networks made within `computing("bf16")` multiply hidden layers in bfloat16; parameters, heads, and
-whatever is made of their outputs stay in float32.
+everything computed from their outputs stay in float32.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _computing = ContextVar("computing", default=jnp.float32)
 
 @contextmanager
 def computing(precision: str) -> Iterator[None]:
-    """Networks made inside multiply in this precision, wherever they are used.
+    """Set the precision in which networks made inside multiply, wherever they are used.
 
     Raises:
-      InputError: Neither float32 nor bf16.
+      InputError: The precision is neither float32 nor bf16.
     """
     check_choice("precision", precision, PRECISIONS)
     before = _computing.set(PRECISIONS[precision])
@@ -43,15 +43,16 @@ def computing(precision: str) -> Iterator[None]:
 
 
 class Linear(nn.Module):
-    """y = x W + b, with initialisers that know the layer's fan-in.
+    """y = x W + b, with initialisers that get the layer's fan-in.
 
-    Several inputs are parts of one: they are multiplied by their own rows of W and added. Parts may
-    broadcast, so what they share (one observation, many candidate actions) is multiplied once.
+    Several inputs are parts of one: each is multiplied by its own rows of W, and the products are
+    added. Parts may broadcast, so what they share (one observation, many candidate actions) is
+    multiplied once.
     """
 
     features: int
     start: Init
-    head: bool = False  # it starts as the last layer of a network does
+    head: bool = False  # whether it starts as the last layer of a network
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -69,17 +70,17 @@ class Linear(nn.Module):
             return matmul(jnp.concatenate(cast, axis=-1), kernel) + bias
         rows = itertools.accumulate((part.shape[-1] for part in cast), initial=0)
         kernels = [kernel[i : i + part.shape[-1]] for part, i in zip(cast, rows)]
-        # The bias as one more row for a column of ones, so that its gradient is part of a product.
+        # The bias is one more row, for a column of ones, so that its gradient is part of a product.
         ones = jnp.ones((*cast[0].shape[:-1], 1), self.dtype)
         cast[0] = jnp.concatenate([cast[0], ones], axis=-1)
         kernels[0] = jnp.concatenate([kernels[0], bias[None]])
         return sum(matmul(part, kernel) for part, kernel in zip(cast, kernels))
 
     def _own(self, name: str, fan_in: int, shape: tuple[int, ...]) -> Array:
-        """The parameter of this name.
+        """Return the parameter of this name.
 
-        `param` would trace its initialiser in every call, to compare shapes: a quarter of the time
-        that an update takes to trace.
+        `param` would trace its initialiser in every call, to compare shapes, which is a quarter of
+        the time that it takes to trace an update.
         """
         if self.is_initializing():
             start = getattr(self.start, f"output_{name}" if self.head else name)
@@ -103,16 +104,17 @@ class LayerNorm(nn.Module):
 
 
 class Network(nn.Module):
-    """What all networks have in common: hidden layers, and the precision that they multiply in."""
+    """The common parts of all networks: hidden layers, and the precision in which they multiply."""
 
     dtype: jnp.dtype = dataclasses.field(default_factory=_computing.get, kw_only=True)
-    layer_norm = False  # of those that do not offer it
+    layer_norm = False  # in networks without these options
     dropout = 0.0
 
     def trunk(self, *parts: Array) -> Array:
-        """Hidden layers with ReLU, LayerNorm before it if asked (RLPD); float32 [..., width].
+        """Return the hidden layers' output, float32 [..., width].
 
-        Dropout, before the LayerNorm (DroQ), is at work where `apply` is given a "dropout" key.
+        Each has a ReLU, with LayerNorm before it if asked for (RLPD). Dropout, before the LayerNorm
+        (DroQ), is on if `apply` is given a "dropout" key.
         """
         if not self.hidden:
             (features,) = parts
@@ -121,17 +123,17 @@ class Network(nn.Module):
             x = Linear(width, self.start, dtype=self.dtype, name=f"layer_{i}")(*parts)
             if i == 0:
                 leading = x.shape[:-1]
-            # One long matrix: over several axes XLA sums the biases' gradients, and transposes
-            # what it multiplies for the weights', many times more slowly.
+            # One long matrix: over several axes XLA sums the biases' gradients, and transposes the
+            # inputs of the weights' gradients, many times more slowly.
             parts = (self.activated(x.reshape(-1, width), i),)
         return parts[0].reshape(*leading, -1).astype(jnp.float32)
 
     def head(self, size: int, name: str, x: Array) -> Array:
-        """The network's last layer: features [..., width] to [..., size]."""
+        """Apply the network's last layer: features [..., width] to [..., size]."""
         return Linear(size, self.start, head=True, name=name)(x)
 
     def activated(self, x: Array, i: int) -> Array:
-        """What follows the product of hidden layer i, [B, width] to the same."""
+        """Apply what follows the product of hidden layer i: [B, width] to [B, width]."""
         if self.dropout and self.has_rng("dropout"):
             x = nn.Dropout(self.dropout, deterministic=False)(x)
         if self.layer_norm:
@@ -161,7 +163,7 @@ class Gaussian(Network):
     The standard deviation is one trained vector for all observations, 1 at the start (IQL, AWAC).
 
     Attributes:
-      bounded: The mean is the tanh of the last layer, so that it is an action itself (IQL).
+      bounded: Whether the mean is the tanh of the last layer, so that it is itself an action (IQL).
     """
 
     action_size: int
@@ -194,7 +196,7 @@ class Deterministic(Network):
 
 
 class Mixture(nn.Module):
-    """Actor: the Gaussian matched to an ensemble of them, which train jointly through it (BR)."""
+    """Actor: the Gaussian matched to an ensemble of Gaussians, trained jointly through it (BR)."""
 
     members: nn.Module
 
@@ -219,7 +221,7 @@ class Features(Network):
 class Critic(Network):
     """Q: observation [..., D] and action [..., A] -> [...]; leading axes may broadcast.
 
-    As the head of a shared trunk its one input is the trunk's features [..., width].
+    As the head of a shared trunk, its only input is the trunk's features [..., width].
     """
 
     hidden: tuple[int, ...] = (256, 256, 256)
@@ -255,7 +257,7 @@ class Scalar(nn.Module):
 
 
 def positive(params: Params) -> Array:
-    """exp of a Scalar's value: a temperature, a multiplier."""
+    """Return exp of a Scalar's value: a temperature or a multiplier."""
     return jnp.exp(params["params"]["value"])
 
 

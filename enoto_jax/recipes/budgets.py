@@ -18,15 +18,15 @@ class Budget(NamedTuple):
     """Overrides of a method, and the run's own numbers.
 
     Attributes:
-      about: What it is for.
-      overrides: path -> value; a path that a method does not have is passed over. Warm-up and
-        random steps are never lengthened, updates per step never made fewer, and a reward scale
-        that the method or its domain sets is kept.
-      seeds: Trained together.
-      eval_episodes: Per evaluation and seed.
-      final_episodes: The same of the evaluations on both sides of the hand-over and of the last
-        one; None: as many.
-      ensemble: N of the phases that have more than two critics; None keeps the method's.
+      about: What the budget is for.
+      overrides: path -> value. Paths that a method does not have are skipped. Warm-up and random
+        steps are never lengthened, updates per step are never reduced, and a reward scale that the
+        method or its domain sets is kept.
+      seeds: How many seeds train together.
+      eval_episodes: Episodes per evaluation and seed.
+      final_episodes: Episodes of the evaluations on both sides of the hand-over and of the last
+        one; None: as many as in the others.
+      ensemble: N of the phases with more than two critics; None keeps the method's.
     """
 
     about: str
@@ -37,12 +37,12 @@ class Budget(NamedTuple):
     final_episodes: int | None = None
 
     def last_episodes(self, every: int) -> int:
-        """Episodes of the last evaluation where the others have `every`."""
+        """Return the episodes of the last evaluation if the others have `every`."""
         return max(every, self.final_episodes or every)
 
 
 # The paper's regime at a quarter of its width: the penalty's weight, its averaging over critics and
-# N stay the method's own. After about 200,000 updates the policy appears, and it stays.
+# N are the method's own. The policy becomes good after about 200,000 updates, and stays good.
 _LAPTOP = {
     "offline.algorithm.candidates": 1,
     "online.algorithm.candidates": 1,
@@ -60,8 +60,8 @@ _LAPTOP = {
     "online.replay.capacity": 100_000,
 }
 
-# d3rlpy's CQL divides the penalty by the number of critics and moves the actor at 3e-5: meant for a
-# million updates. Cut budgets need CORL's form, weight 10 on every critic, and 3e-4.
+# d3rlpy's CQL divides the penalty by the number of critics and trains the actor at 3e-5, for a
+# million updates. Smaller budgets need CORL's form: weight 10 on every critic, and 3e-4.
 _FAST_CQL = {
     "offline.algorithm.weight": 10.0,
     "offline.algorithm.reduction": "sum",
@@ -154,10 +154,10 @@ BUDGETS = {
 
 
 def named(name: str) -> Budget:
-    """The budget of that name.
+    """Return the budget of that name.
 
     Raises:
-      InputError: There is none.
+      InputError: There is no such budget.
     """
     if not isinstance(name, str) or name not in BUDGETS:
         raise InputError(f"--budget: no {name!r}{units.nearest(str(name), BUDGETS)}")
@@ -165,15 +165,15 @@ def named(name: str) -> Budget:
 
 
 def fitting() -> str:
-    """The budget that fits this machine's device.
+    """Return the name of the budget that fits this machine's device.
 
-    Looking at the devices makes JAX start its backends. On a CPU they are put away again, so that
-    `use_cores` can still say how many devices the cores become.
+    Asking for the devices makes JAX start its backends. On a CPU they are cleared again, so that
+    `use_cores` can still set the number of devices.
     """
     fresh = True
     try:
         jax.config.update("jax_num_cpu_devices", jax.config.values["jax_num_cpu_devices"])
-    except RuntimeError:  # JAX has its devices already
+    except RuntimeError:  # JAX already has its devices
         fresh = False
     on_cpu = jax.default_backend() == "cpu"
     if fresh and on_cpu:
@@ -182,10 +182,10 @@ def fitting() -> str:
 
 
 def with_budget(row: Recipe, budget: Budget) -> Recipe:
-    """The recipe with a budget's overrides.
+    """Return the recipe with a budget's overrides.
 
     Args:
-      row: Of any method.
+      row: The recipe of any method.
       budget: See `Budget.overrides`.
     """
     known = {path: value for path, value, _ in units.leaves(row)}
@@ -206,7 +206,7 @@ def with_budget(row: Recipe, budget: Budget) -> Recipe:
 
 
 def decayed_at_the_end(row: Recipe) -> Recipe:
-    """A rate or a weight that falls over a phase falls over its whole length."""
+    """Return the recipe with every decaying rate or weight decaying over its whole phase."""
     known = {path: value for path, value, _ in units.leaves(row)}
     offline, online = row.offline and row.offline.steps, row.online.steps * row.online.utd
     for path, updates in {

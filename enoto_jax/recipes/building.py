@@ -27,7 +27,8 @@ def build(recipe: Recipe, spec: Spec) -> Built:
       spec: Sizes of observations and actions.
 
     Raises:
-      InputError: One line that says which units do not fit and what to change.
+      InputError: Units do not fit together; the message names them and says what to change, in one
+        line.
     """
     _check_arguments(recipe, spec)
     phases = {"offline": recipe.offline, "online": recipe.online}
@@ -52,10 +53,10 @@ def build(recipe: Recipe, spec: Spec) -> Built:
 
 
 def _check_arguments(recipe: Any, spec: Any) -> None:
-    """Refuse what is no recipe with options of their declared types, or no sizes.
+    """Refuse a recipe whose options do not have their declared types, and invalid sizes.
 
     Raises:
-      InputError: It says which argument, and what to give.
+      InputError: An argument is invalid; the message says which, and what to give.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(f"recipe: {type(recipe).__name__}; give one, such as recipe('enoto_cql')")
@@ -77,7 +78,7 @@ def _check_numbers(name: str, phase: Phase) -> None:
 
 
 def _check_chunks(recipe: Recipe) -> None:
-    """Refuse what takes single transitions beside an algorithm that learns from chunks."""
+    """Refuse units that take single transitions if the algorithm learns from chunks."""
     name, given = recipe.online.algorithm.name, recipe.online.replay
     if given.prioritised:
         raise InputError(
@@ -131,14 +132,14 @@ def _check_shapes(
     before: core.TrainState | None,
     expected: core.TrainState,
 ) -> None:
-    """Evaluate the shapes of both phases' updates and of the hand-over; nothing is computed.
+    """Evaluate the shapes of both phases' updates and of the hand-over, without computing them.
 
     Args:
       recipe: The method.
-      spec: Sizes.
-      built: Its units.
-      before: Shapes of the offline algorithm's state; None without that phase.
-      expected: Shapes of the online algorithm's.
+      spec: Sizes of observations and actions.
+      built: The recipe's units.
+      before: Shapes of the offline algorithm's state; None without an offline phase.
+      expected: Shapes of the online algorithm's state.
     """
     offline, online = built.offline, built.online
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -161,7 +162,7 @@ def _check_shapes(
 
 
 def _replayed(recipe: Recipe, spec: Spec, built: Built) -> Transition:
-    """Shapes of a batch of the replay, once it stores and draws what it should."""
+    """Return the shapes of a replay's batch, after checking what it stores and draws."""
     online, rule, count = built.online, built.replay, recipe.online.batch_size
     name, one = recipe.online.replay.name, jax.eval_shape(lambda: examples.transition(spec, online))
     stored = jax.eval_shape(lambda: examples.stored(spec, online, rule))

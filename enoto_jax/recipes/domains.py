@@ -1,8 +1,8 @@
-"""What a domain or a data set changes in a row of the table: the one place that asks for names.
+"""Changes of a row of the table for a domain or a data set; only this module looks at names.
 
-The rows hold the constants of locomotion. Here are those that the authors, or the port that brought
-a method to a domain, give for other domains and data sets; a row without an entry is not tuned
-there, and keeps its own.
+The rows hold the constants for locomotion. This module has those that the authors, or the port that
+brought a method to a domain, give for other domains and data sets. A row without an entry is not
+tuned there and keeps its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LAPO: Changes = {
     "transform.reward_over_largest": False,
     "transform.reward_scale": 100.0,
 }
-# Of the authors' run_antmaze.sh; the sparse reward is 10 * 0 - 5.
+# From the authors' run_antmaze.sh; the sparse reward is 10 * 0 - 5.
 _CAL_QL: Changes = {
     **_TEN_MINUS_FIVE,
     "transform.observations": False,
@@ -71,7 +71,7 @@ _REBRAC_ADROIT: Changes = {
     "algorithm.actor_rate": 3e-4,
     "algorithm.critic_rate": 3e-4,
 }
-# As ReBRAC runs in FQL's repository, on OGBench.
+# ReBRAC as in FQL's repository, on OGBench.
 _REBRAC_OGBENCH: Changes = {
     **_REBRAC_ADROIT,
     "algorithm.hidden": (512, 512, 512, 512),
@@ -107,12 +107,12 @@ ANTMAZE: Mapping[str, Changes] = {
     "enoto_fql": _MINUS_ONE,
     **dict.fromkeys(("qc", "qc_fql", "bfn", "enoto_qc"), _MINUS_ONE),
 }
-# Both phases' rewards are 10 r + 5 in Adroit's sparse tasks, -5 for a step without success.
+# In Adroit's sparse tasks, both phases' rewards are 10 r + 5, which is -5 without success.
 _TEN_PLUS_FIVE: Changes = {"transform.reward_scale": 10.0, "transform.reward_shift": 5.0}
 _UNSCALED_IQL: Changes = {
     "algorithm.beta": 0.5,
     "algorithm.expectile": 0.7,
-    "transform.return_range": None,  # IQL scales returns in locomotion alone
+    "transform.return_range": None,  # IQL scales returns only in locomotion
 }
 _WIDE: Changes = {"algorithm.hidden": (512, 512), "algorithm.critic_hidden": (512, 512, 512)}
 _WIDER: Changes = {"algorithm.hidden": (512, 512, 512)}
@@ -123,7 +123,7 @@ _WSRL_KITCHEN: Changes = {
     "offline.algorithm.weight": 5.0,
     "offline.algorithm.importance_sampling": False,
 }
-# IQL's dropout of 0.1 in the policy, in both domains, is not here.
+# The dropout of 0.1 in IQL's policy, in both domains, is left out.
 ADROIT: Mapping[str, Changes] = {
     "rlpd": {"algorithm.hidden": (256, 256, 256), "algorithm.backup": "sampled"},
     "iql": _UNSCALED_IQL,
@@ -170,7 +170,7 @@ KITCHEN: Mapping[str, Changes] = {
     "wsrl_cql": _WSRL_KITCHEN,
 }
 
-# (pattern of the data set's or the environment's name, changes by row); the first that fits counts.
+# (pattern of the data set's or environment's name, changes by row); the first match applies.
 DOMAINS: Mapping[str, tuple[str, Mapping[str, Changes]]] = {
     "ogbench": (r"(\w+maze|antsoccer|cube|scene|puzzle)-\S*singletask", OGBENCH),
     "antmaze": (r"ant-?maze", ANTMAZE),
@@ -181,10 +181,10 @@ DOMAINS: Mapping[str, tuple[str, Mapping[str, Changes]]] = {
 
 
 def domain_of(name: str) -> str | None:
-    """The domain that a data set's name or an environment's id belongs to, or None.
+    """Return the domain that a data set's name or an environment's id belongs to, or None.
 
     Args:
-      name: Such as `antmaze-umaze-v2`, `D4RL/door/human-v2`, `Hopper-v4`.
+      name: The name or id, such as `antmaze-umaze-v2`, `D4RL/door/human-v2`, `Hopper-v4`.
     """
     words = name.lower().replace("_", "-")
     for domain, (pattern, _) in DOMAINS.items():
@@ -194,7 +194,7 @@ def domain_of(name: str) -> str | None:
 
 
 def changes_of(row: str, name: str) -> Changes:
-    """What the domain, and then the data set itself, change in a row: path -> value."""
+    """Return what the domain, and then the data set itself, change in a row: path -> value."""
     domain = domain_of(name)
     found = dict(DOMAINS[domain][1].get(row, {})) if domain else {}
     words = name.lower().replace("_", "-")
@@ -205,12 +205,12 @@ def changes_of(row: str, name: str) -> Changes:
 
 
 def for_task(recipe: Recipe, row: str, name: str) -> Recipe:
-    """The row with the constants of a task's domain.
+    """Return the row with the constants of a task's domain and data set.
 
     Args:
       recipe: The row of the table.
-      row: Its name there.
-      name: Of the data set, or of the environment where there is none.
+      row: The row's name in the table.
+      name: The data set's name, or the environment's if there is no data set.
     """
     for path, value in changes_of(row, name).items():
         recipe = registry.override(recipe, path, value)

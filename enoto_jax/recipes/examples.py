@@ -1,4 +1,4 @@
-"""Examples of what a phase stores, has as its data, and draws: zeros, or their shapes alone."""
+"""Examples of what a phase stores, has as its data, and draws: zeros, or only their shapes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enoto_jax.types import Spec, Transition
 
 
 def transition(spec: Spec, algorithm: core.Algorithm, count: int | None = None) -> Transition:
-    """A transition as the online phase stores it, or [count, ...] of them."""
+    """Return a transition as the online phase stores it, or [count, ...] of them."""
     lead = () if count is None else (count,)
     extras = {}
     if algorithm.exploration.masks:
@@ -32,7 +32,7 @@ def transition(spec: Spec, algorithm: core.Algorithm, count: int | None = None) 
 
 
 def data(spec: Spec, algorithm: core.Algorithm, count: int) -> Transition:
-    """A data set of `count` transitions, with what it carries beside them."""
+    """Return a data set of `count` transitions, with its extra columns."""
     found = transition(spec, algorithm, count)
     if algorithm.chunk is None:
         return found
@@ -40,13 +40,13 @@ def data(spec: Spec, algorithm: core.Algorithm, count: int) -> Transition:
 
 
 def stored(spec: Spec, algorithm: core.Algorithm, rule: replay.Replay) -> replay.Stored:
-    """What a replay holds before the first transition, beside a data set of one."""
+    """Return what a replay holds before the first transition, next to a data set of one row."""
     ring = replay.ring.empty(transition(spec, algorithm), rule.capacity)
     return replay.Stored(ring, rule.start(1))
 
 
 def rows(spec: Spec, algorithm: core.Algorithm, count: int) -> Transition:
-    """Shapes of what an offline update gets: `count` transitions or chunks for each batch."""
+    """Return the shapes of an offline update's input: `count` transitions or chunks per batch."""
 
     def draw():
         plain = algorithm._replace(exploration=policy())  # the data have no masks
@@ -57,7 +57,7 @@ def rows(spec: Spec, algorithm: core.Algorithm, count: int) -> Transition:
 
 
 def batch(spec: Spec, algorithm: core.Algorithm, rule: replay.Replay, count: int) -> Transition:
-    """Shapes of what an online update gets: `count` transitions and the replay's own extras."""
+    """Return the shapes of an online update's input: `count` rows with the replay's own extras."""
 
     def draw():
         held, one = stored(spec, algorithm, rule), data(spec, algorithm, 1)

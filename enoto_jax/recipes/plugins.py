@@ -1,4 +1,4 @@
-"""Modules of one's own that register units and methods, and what a run remembers of them."""
+"""Modules of the user's own that register units and methods, and how runs remember them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from enoto_jax.types import InputError, Unit
 
 
 def load(modules: Iterable[str], flag: str = "--plugin") -> None:
-    """Import modules that register units or methods; one that is imported already is not again.
+    """Import modules that register units or methods; imported ones are not imported again.
 
     They are found on PYTHONPATH and in the current folder.
 
     Args:
-      modules: Their names, such as `my_module` or `my_package.units`.
-      flag: Names in messages who asked for them.
+      modules: The modules' names, such as `my_module` or `my_package.units`.
+      flag: Who asked for the modules, for messages.
 
     Raises:
-      InputError: One of them cannot be imported.
+      InputError: A module cannot be imported.
     """
     for name in modules:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -38,13 +38,13 @@ def load(modules: Iterable[str], flag: str = "--plugin") -> None:
             raise InputError(
                 f"{flag}: cannot import {name}: {error}; is its folder on PYTHONPATH?"
             ) from error
-        except Exception as error:  # the module is somebody else's code
+        except Exception as error:  # the module is someone else's code
             kind = type(error).__name__
             raise InputError(f"{flag}: cannot import {name}: {kind}: {error}") from error
 
 
 def modules_of(recipe: Recipe) -> list[str]:
-    """The modules, other than this package's and a script itself, of a recipe's units."""
+    """Return the modules of a recipe's units, without this package's and the main script."""
     found = [type(unit).__module__ for _, unit, _ in units.leaves(recipe) if isinstance(unit, Unit)]
     return [x for x in dict.fromkeys(found) if x != "__main__" and not x.startswith("enoto_jax.")]
 
@@ -53,7 +53,7 @@ def check(recipe: Recipe) -> None:
     """Refuse a recipe whose run could not be opened again.
 
     Raises:
-      InputError: A unit that is not registered.
+      InputError: A unit is not registered.
     """
     for path, value, _ in units.leaves(recipe):
         if isinstance(value, Unit) and registry.UNITS.get(value.name) is not type(value):
@@ -64,10 +64,10 @@ def check(recipe: Recipe) -> None:
 
 
 def recipe_of(config: Mapping[str, Any], where: str = "--config") -> Recipe:
-    """The recipe of a run's config.json, once the modules of its units are imported.
+    """Return the recipe of a run's config.json, after importing the modules of its units.
 
     Raises:
-      InputError: A module that cannot be imported, or units that are not known.
+      InputError: A module cannot be imported, or a unit is unknown.
     """
     load(config.get("plugins", ()), where)
     return registry.from_json(config["recipe"])

@@ -45,7 +45,7 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One method: what an entry of the table is."""
+    """One method: an entry of the table."""
 
     about: Annotated[str, "one line for the table in the docs."]
     offline: Annotated[Phase | None, "the first phase, or None: online from scratch."]
@@ -61,7 +61,7 @@ class Recipe:
 
 
 class Built(NamedTuple):
-    """A recipe whose units are made and fit together."""
+    """A recipe's units, made and checked to fit together."""
 
     offline: core.Algorithm | None
     handover: Handover
@@ -72,7 +72,7 @@ class Built(NamedTuple):
 def hand_over(
     built: Built, key: Key, before: core.TrainState | None, data: Transition | None
 ) -> core.TrainState:
-    """The state that the online phase starts from; the data set for hand-overs that need it."""
+    """Return the state that the online phase starts from; only some hand-overs use the data set."""
     if not built.handover.needs_data:
         return built.handover(key, before, built.online)
     learned = None
@@ -82,7 +82,7 @@ def hand_over(
 
 
 def switch(recipe: Recipe) -> list[str]:
-    """What changes from the offline to the online phase, a line each; for people to read."""
+    """Describe what changes from the offline to the online phase, one change per line."""
     if recipe.offline is None:
         return []
     old, new = recipe.offline.algorithm, recipe.online.algorithm

@@ -1,4 +1,4 @@
-"""Every unit by name, for the command line and for config.json; and values read from text."""
+"""Every unit by name, for the command line and config.json; and values read from text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _OF_THE_RECIPE = ("handover", "transform", "precision")
 
 
 def register(make: type[Unit]) -> type[Unit]:
-    """Make a unit of one's own known by its name to --set, --explain, resume and export.
+    """Make your own unit available by its name to --set, --explain, resume and export.
 
     Args:
       make: A subclass of one of the base classes in KINDS.
@@ -58,7 +58,7 @@ def register(make: type[Unit]) -> type[Unit]:
       The class itself, so that it can be used as a decorator.
 
     Raises:
-      InputError: It is of no kind, an option has several types, or another unit has its name.
+      InputError: It has no kind, an option has several types, or another unit has its name.
     """
     if not isinstance(make, type) or not issubclass(make, tuple(KINDS.values())):
         known = ", ".join(base.__name__ for base in KINDS.values())
@@ -67,18 +67,18 @@ def register(make: type[Unit]) -> type[Unit]:
     known_as = UNITS.get(name)
     if known_as is not None and known_as.__qualname__ != make.__qualname__:
         raise InputError(f"register: there is a unit named {name!r} already; choose another name")
-    units.options(make)  # refuses what has no readable types
+    units.options(make)  # refuses options without readable types
     UNITS[name] = make
     return make
 
 
 def kind_of(make: type[Unit]) -> str:
-    """The kind of a unit's class."""
+    """Return the kind of a unit's class."""
     return next(kind for kind, base in KINDS.items() if issubclass(make, base))
 
 
 def named(kind: str) -> dict[str, type[Unit]]:
-    """The units of a kind, by name."""
+    """Return the units of a kind, by name."""
     return {name: make for name, make in UNITS.items() if issubclass(make, KINDS[kind])}
 
 
@@ -103,15 +103,15 @@ for _make in (
 
 
 def override(recipe: Recipe, path: str, text: Any) -> Recipe:
-    """The recipe with one hyper-parameter replaced.
+    """Return the recipe with one hyper-parameter replaced.
 
     Args:
-      recipe: Is not changed.
-      path: Dotted; without a phase in front it means every phase that has it.
+      recipe: The recipe, which is not changed.
+      path: The dotted path; without a phase in front, it means every phase that has it.
       text: The value, or its text: a number, a tuple, a unit's name.
 
     Raises:
-      InputError: Unknown path, or a value that does not fit it.
+      InputError: The path is unknown, or the value does not fit it.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(f"override: {recipe!r}; give a Recipe, such as recipe('enoto_cql')")
@@ -144,16 +144,16 @@ def _override_one(recipe: Recipe, path: str, text: Any) -> Recipe:
 
 
 def parse(path: str, option: Option, old: Any, text: str) -> Any:
-    """A value from its text, of the option's type.
+    """Read a value of an option's type from its text.
 
     Args:
-      path: For messages.
-      option: What the value is for.
-      old: The value that it replaces, an example in messages.
+      path: The option's path, for messages.
+      option: The option that the value is for.
+      old: The value to replace, as an example in messages.
       text: A number, a tuple, true or false, none, or a unit's name.
 
     Raises:
-      InputError: No such unit, or a text that is not of the type.
+      InputError: There is no such unit, or the text does not have the type.
     """
     if _is_unit(option.type):
         kind = kind_of(option.type)
@@ -166,7 +166,7 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
     if option.type is str:
         return text
     try:
-        # Python's literals have no infinity; a number too large to hold is one.
+        # Python's literals have no infinity, but a number too large for a float becomes infinite.
         value = ast.literal_eval(re.sub(r"\binf\b", "1e999", text))
     except (ValueError, SyntaxError):
         value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
@@ -192,10 +192,10 @@ def _kind(option: Option) -> str:
 
 
 def from_json(tree: Mapping[str, Any]) -> Recipe:
-    """The recipe that `units.to_json` wrote, also of an earlier version.
+    """Read the recipe that `units.to_json` wrote, also in an earlier version.
 
     Raises:
-      InputError: It names units or options that this version does not know.
+      InputError: It names units or options that this version does not have.
     """
     try:
         offline = None if tree["offline"] is None else _read_options(Phase, tree["offline"])
@@ -205,7 +205,7 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
                 **tree,
                 "offline": offline,
                 "online": _read_options(Phase, tree["online"]),
-                "transform": tree["transform"],  # of a run without one nobody knows what it did
+                "transform": tree["transform"],  # required: it cannot be guessed
             },
         )
     except (AttributeError, KeyError, TypeError) as error:
@@ -213,10 +213,10 @@ def from_json(tree: Mapping[str, Any]) -> Recipe:
 
 
 def settings(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two recipes in config.json the same method: everything but the description.
+    """Return what makes two recipes in config.json the same method: all but the description.
 
     Options that did not exist when the file was written get their defaults. If the recipe has units
-    or options that this version does not know, its settings are returned as written.
+    or options that this version does not have, its settings are returned as written.
     """
     try:
         tree = units.to_json(from_json(tree))
@@ -226,7 +226,7 @@ def settings(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(node: Any) -> Any:
-    """A plain value, a tuple of them, or a unit."""
+    """Read a plain value, a tuple of them, or a unit."""
     if isinstance(node, Mapping) and "unit" in node:
         name = node["unit"]
         if name not in UNITS:
@@ -239,7 +239,7 @@ def _read(node: Any) -> Any:
 
 
 def _read_options(make: type, tree: Mapping[str, Any]) -> Any:
-    """A unit, phase or recipe, once its options are of their declared types."""
+    """Make a unit, phase or recipe, after checking that its options have their declared types."""
     known, found = units.options(make), {}
     for name, node in tree.items():
         if name not in known:
@@ -266,7 +266,11 @@ def _is_tuple(option: Option) -> bool:
 
 
 def describe_path(recipe: Recipe, path: str) -> str:
-    """What one hyper-parameter is: its value here, its meaning, and where its unit comes from."""
+    """Describe one hyper-parameter: its value here, its meaning, and where its unit comes from.
+
+    Raises:
+      InputError: There is no such hyper-parameter; the message lists the nearest.
+    """
     known = {p: (v, owner) for p, v, owner in units.leaves(recipe)}
     if path not in known:
         raise InputError(f"--explain: no hyper-parameter {path!r}{nearest(path, known)}")
@@ -280,7 +284,7 @@ def describe_path(recipe: Recipe, path: str) -> str:
 
 
 def changes(old: Any, new: Any) -> list[str]:
-    """The hyper-parameters that differ between two units or phases, in words."""
+    """Describe the hyper-parameters that differ between two units or phases, one per line."""
     before, after = ({p: v for p, v, _ in units.leaves(x)} for x in (old, new))
     lines = []
     for path in dict.fromkeys([*before, *after]):

@@ -1,9 +1,9 @@
 """The table: every method as one row of units, with the constants of its authors.
 
 Where the paper (ENOTO, Zhao et al., IJCAI 2024) does not say, we follow its released code: N = 10,
-3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one update per step. Constants
-here are those of locomotion; `recipes/domains.py` has those of other domains, and `docs/methods` a
-page for every method.
+3 x 256, Adam 3e-5 / 3e-4 / 1e-4 for actor / critics / temperature, one update per step. The
+constants here are those for locomotion; `recipes/domains.py` has those for other domains, and
+`docs/methods` has a page for every method.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ONLINE_STEPS = 250_000
 
 
 def _online(about: str, algorithm: AlgorithmConfig) -> Recipe:
-    """From scratch, on new transitions alone."""
+    """Train from scratch, on new transitions only."""
     return Recipe(
         about,
         offline=None,
@@ -53,7 +53,7 @@ def _online(about: str, algorithm: AlgorithmConfig) -> Recipe:
 def _same(
     about: str, online: AlgorithmConfig, offline: AlgorithmConfig | None = None, **options
 ) -> Recipe:
-    """One algorithm in both phases; new transitions are appended to the data set."""
+    """Use one algorithm in both phases; new transitions are appended to the data set."""
     return Recipe(
         about,
         offline=Phase(offline or online, OFFLINE_STEPS),
@@ -64,7 +64,7 @@ def _same(
 
 
 def _plugged(about: str, offline: AlgorithmConfig, online: AlgorithmConfig, **options) -> Recipe:
-    """Everything carried, an empty online buffer (ENOTO section 3)."""
+    """Carry everything over, and start with an empty online buffer (ENOTO section 3)."""
     return Recipe(
         about,
         offline=Phase(offline, OFFLINE_STEPS),
@@ -75,7 +75,7 @@ def _plugged(about: str, offline: AlgorithmConfig, online: AlgorithmConfig, **op
 
 
 def _with(row: Recipe, offline: dict[str, Any] | None = None, **online) -> Recipe:
-    """The row with these numbers of its phases replaced."""
+    """Return the row with these fields of its phases replaced."""
     if offline is not None:
         assert row.offline is not None
         row = dataclasses.replace(row, offline=dataclasses.replace(row.offline, **offline))
@@ -106,7 +106,7 @@ _td3_n: dict[str, Any] = {"n": 10, "actor_value": targets.min_q()}
 _iql_return_range = transforms.transform(return_range=1_000.0)
 _pex: dict[str, Any] = {"beta": 10.0, "actor_init": xavier_init(), "critic_init": torch_init()}
 
-# Cal-QL in CORL's port, which brought it to locomotion.
+# Cal-QL as in CORL's port, which brought it to locomotion.
 _orthogonal, _xavier = orthogonal_init(head_gain=math.sqrt(2.0)), xavier_init()
 _cal_ql = cql(
     n=2,
@@ -155,7 +155,7 @@ _wsrl: dict[str, Any] = {
 
 
 def _warm_started(about: str, calibrate: bool) -> Recipe:
-    """Ten critics in both phases; the frozen policy fills the buffer before SAC starts (WSRL)."""
+    """Use ten critics in both phases; the frozen policy first fills SAC's buffer (WSRL)."""
     offline = cql(
         **_wsrl,
         weight=5.0,
@@ -182,7 +182,7 @@ def _latent(about: str, online: AlgorithmConfig, offline: AlgorithmConfig | None
     return _with(row, {"batch_size": 512}, batch_size=512)
 
 
-# CORL's fine-tuning of ReBRAC: half of a batch of 256 is data; the actor's cloning falls by half.
+# CORL's fine-tuning of ReBRAC: half of a batch of 256 is data; the actor's cloning decays by half.
 _rebrac = rebrac()
 _rebrac_online = rebrac(critic_cloning=0.0, cloning_decay_steps=ONLINE_STEPS)
 
@@ -313,7 +313,7 @@ _LATENT = {
         _lapo_n,
     ),
 }
-_NEAR_THE_DATA = {  # offline, ReBRAC has larger batches in locomotion
+_NEAR_THE_DATA = {  # offline, ReBRAC uses larger batches in locomotion
     "rebrac": Recipe(
         "ReBRAC (Tarasov et al. 2023): cloning in the actor's and the critics' loss",
         offline=Phase(_rebrac, OFFLINE_STEPS, batch_size=1024),
@@ -377,7 +377,7 @@ _BUILT_IN = frozenset(RECIPES)
 
 
 def register_method(name: str, recipe: Recipe) -> Recipe:
-    """Register your own recipe as a method that `--method`, `train` and `enoto methods` know.
+    """Register your own recipe as a method for `--method`, `train` and `enoto methods`.
 
     Args:
       name: Letters, digits, `-` and `_`. You may register your own name again.
@@ -387,7 +387,7 @@ def register_method(name: str, recipe: Recipe) -> Recipe:
       The recipe.
 
     Raises:
-      InputError: Not a recipe, not a valid name, or the name of a method of this package.
+      InputError: It is not a recipe, the name is invalid, or a method of this package has it.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(f"register_method: {recipe!r} is not a Recipe")
@@ -402,13 +402,13 @@ def register_method(name: str, recipe: Recipe) -> Recipe:
 def recipe(name: str) -> Recipe:
     """Return a method's recipe, with the constants for locomotion.
 
-    `domains.for_task` sets those of other domains.
+    `domains.for_task` sets the constants of other domains.
 
     Args:
-      name: Of a method, see `enoto methods`.
+      name: The method's name; see `enoto methods`.
 
     Raises:
-      InputError: There is no such method; the nearest names are listed.
+      InputError: There is no such method; the message lists the nearest names.
     """
     if not isinstance(name, str) or name not in RECIPES:
         raise InputError(f"--method: no {name!r}{nearest(str(name), RECIPES)}")

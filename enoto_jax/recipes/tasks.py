@@ -1,4 +1,4 @@
-"""What a single data set changes in a row of the table, beside its domain: see `domains`."""
+"""Changes of a row of the table for a single data set, after those of its domain (`domains`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 Changes = Mapping[str, Any]  # path -> value
 
-# ReBRAC's coefficients, of the actor and of the critics, as both repositories' configurations have
-# them (its AntMaze, Adroit and locomotion), and FQL's repository (OGBench).
+# ReBRAC's coefficients, of the actor and of the critics: here those that both repositories'
+# configurations have (AntMaze, Adroit and locomotion), below those of FQL's repository (OGBench).
 REBRAC: Mapping[str, tuple[float, float]] = {
     "halfcheetah-random": (0.001, 0.1),
     "halfcheetah-medium": (0.001, 0.01),
@@ -57,7 +57,7 @@ REBRAC_OGBENCH: Mapping[str, tuple[float, float]] = {
     "scene": (0.1, 0.01),
     "puzzle": (0.3, 0.01),
 }
-# FQL's alpha: of its offline-to-online runs where it has some, else of the offline ones.
+# FQL's alpha, from its offline-to-online runs if it has some, else from its offline runs.
 FQL: Mapping[str, float] = {
     r"antmaze-(umaze|medium)\S*-v": 10.0,
     r"antmaze-large-(play|diverse)-v": 3.0,
@@ -80,7 +80,7 @@ _LONG: Changes = {"algorithm.discount": 0.995}
 
 
 def _near_the_data(actor: float, critic: float) -> Mapping[str, Changes]:
-    """The rows' coefficients; online, ReBRAC has the actor's alone, and ENOTO neither."""
+    """Return the rows' coefficients; online, ReBRAC has only the actor's, and ENOTO has none."""
     both = {"offline.algorithm.actor_cloning": actor, "offline.algorithm.critic_cloning": critic}
     return {
         "rebrac": {**both, "online.algorithm.actor_cloning": actor},
@@ -89,7 +89,7 @@ def _near_the_data(actor: float, critic: float) -> Mapping[str, Changes]:
 
 
 # EDAC and SAC-N choose N and eta for every data set (An et al. 2021; CORL's configurations). All
-# patterns that fit count, one after the other.
+# patterns that match apply, one after the other.
 TASKS: Sequence[tuple[str, Mapping[str, Changes]]] = [
     (
         r"(half-?cheetah|walker2?d?)-medium-expert",

@@ -18,10 +18,10 @@ class Option(NamedTuple):
     """An option of a unit, a phase or a recipe.
 
     Attributes:
-      type: Declared, such as `int` or `tuple[int, ...]`, without None.
+      type: The declared type, such as `int` or `tuple[int, ...]`, without None.
       optional: Whether None is allowed.
-      about: What it is.
-      default: Dataclasses.MISSING where there is none.
+      about: A description.
+      default: The default, or dataclasses.MISSING.
     """
 
     type: Any
@@ -35,7 +35,7 @@ class Option(NamedTuple):
 
 
 def options(make: type) -> dict[str, Option]:
-    """The options of a unit's class, of Phase or of Recipe, by name."""
+    """Return the options of a unit's class, of Phase or of Recipe, by name."""
     return _options(make)
 
 
@@ -60,19 +60,19 @@ def _option(hint: Any, field: dataclasses.Field) -> Option:
 
 
 def summary(make: type) -> str:
-    """The first line of the docstring: what the unit is and where it comes from."""
+    """Return the first line of the docstring: what the unit is and where it comes from."""
     return (inspect.getdoc(make) or "").partition("\n")[0]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'; nearest: ...' for an error message, or all there are where none is near and few are."""
+    """Return '; nearest: ...' for an error message, or all names if none is near and few exist."""
     names = sorted(set(known) - {""})
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5 if len(names) < 40 else 0.0)
     return f"; nearest: {', '.join(close)}" if close else f"; known: {', '.join(names)}"
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every (path, value, owner) below a recipe, phase or unit; owner is what holds the value."""
+    """Yield every (path, value, owner) below a recipe, phase or unit; the owner holds the value."""
     for name, value in children(node).items():
         here = f"{path}.{name}" if path else name
         yield here, value, node
@@ -80,7 +80,7 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 def replace_at(node: Any, path: str, value: Any) -> Any:
-    """A copy of `node` with the value at a dotted path replaced.
+    """Return a copy of `node` with the value at a dotted path replaced.
 
     Raises:
       InputError: There is nothing at that path; the message lists the nearest paths.
@@ -94,7 +94,7 @@ def replace_at(node: Any, path: str, value: Any) -> Any:
 
 
 def fits(option: Option, value: Any) -> bool:
-    """Whether a value is of the option's declared type."""
+    """Return whether a value has the option's declared type."""
     if value is None:
         return option.optional
     return _is_of(option.type, value)
@@ -115,7 +115,7 @@ def _is_of(declared: Any, value: Any) -> bool:
 
 
 def too_large(value: Any) -> bool:
-    """Whether it is a whole number that a device, which counts in int32, cannot hold."""
+    """Return whether it is a whole number too large for a device, which counts in int32."""
     return isinstance(value, int) and abs(value) >= 1 << 31
 
 
@@ -123,7 +123,7 @@ def check_types(recipe: Any) -> None:
     """Check that every option of a recipe has its declared type.
 
     Raises:
-      InputError: It names the first one that does not.
+      InputError: An option does not; the message names the first one.
     """
     for path, value, owner in leaves(recipe):
         option = options(type(owner))[path.rpartition(".")[2]]
@@ -134,7 +134,7 @@ def check_types(recipe: Any) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Plain data for config.json: units become {"unit": name, option: value, ...}."""
+    """Return plain data for config.json: units become {"unit": name, option: value, ...}."""
     if isinstance(value, Unit):
         return {"unit": value.name, **{k: to_json(v) for k, v in children(value).items()}}
     if dataclasses.is_dataclass(value):
@@ -145,7 +145,7 @@ def to_json(value: Any) -> Any:
 
 
 def children(node: Any) -> dict[str, Any]:
-    """The options of a unit, phase or recipe; nothing for plain values."""
+    """Return the options of a unit, phase or recipe; plain values have none."""
     if not dataclasses.is_dataclass(node):
         return {}
     return {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}

@@ -1,4 +1,4 @@
-"""Balanced replay (Lee et al. 2021): data set and new transitions in one prioritised whole."""
+"""Balanced replay (Lee et al. 2021): data set and new transitions, prioritised together."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from enoto_jax.types import Array, InputError, check_positive
 
 
 class Balance(NamedTuple):
-    """The priorities.
+    """The priorities of all rows.
 
     Attributes:
-      levels: Of the ring's rows, then the data set's, as a tree of sums.
-      largest: Priority so far, which a new transition gets.
-      inserted: Transitions so far.
+      levels: Priorities of the ring's rows, then of the data set's, as a tree of sums.
+      largest: The largest priority so far, which a new transition gets.
+      inserted: How many transitions have been inserted.
     """
 
     levels: sum_tree.Levels
@@ -78,7 +78,7 @@ class balanced(Replay):
         row_key, old_key, new_key = jax.random.split(key, 3)
         rows = sum_tree.draw(stored.own.levels, row_key, batch_size)
         known = data.reward.shape[0]
-        # The ring comes first in the priorities and last here.
+        # The ring's rows come first in the priorities, and last here.
         batch = ring.pick(data, stored.ring, (rows - self.capacity) % (known + self.capacity))
         written = jnp.minimum(inserted, self.capacity)
         extras = {

@@ -17,12 +17,12 @@ from enoto_jax.types import Array, Chunk, Key, Transition
 
 
 def numbered(first: int, count: int) -> Transition:
-    """Row numbers in place of rewards: sampling from this samples row numbers."""
+    """Return row numbers in place of rewards, so that sampling from this samples row numbers."""
     return Transition(None, None, first + jnp.arange(count), None, None, None)
 
 
 def sample(data: Transition, key: Key, count: int, size: Array, chunk: Chunk | None) -> Transition:
-    """`count` chunks of the data set; transitions where there is no `chunk`."""
+    """Draw `count` chunks from the data set, or transitions without a `chunk`."""
     if chunk is None:
         return ring.sample(data, key, count, size)
     known = data.reward.shape[0]
@@ -33,23 +33,24 @@ def sample(data: Transition, key: Key, count: int, size: Array, chunk: Chunk | N
 
 
 def joined(steps: Transition, ends: Array, chunk: Chunk) -> Transition:
-    """Chunks [B] as transitions, of the h steps of each.
+    """Join the h steps of each chunk [B] into one transition.
 
-    The reward is the discounted sum up to the first terminal step, or of all h; the next
-    observation is the last step's. Terminated: one of the steps is terminal.
+    The reward is the discounted sum up to the first terminal step, or over all h steps. The next
+    observation is the last step's. The transition is terminated if one of the steps is terminal.
 
     Args:
-      steps: [B, h, ...]; those after an end may be any.
-      ends: [B, h], whether the recording ends after a step.
-      chunk: Its discount.
+      steps: Steps [B, h, ...]; those after an end may be anything.
+      ends: Whether the recording ends after a step, [B, h].
+      chunk: The kind of chunk, with its discount.
 
     Returns:
-      Transitions whose action is [B, h * A], with the extras "valid" [B, h] (the step is one of the
-      recording that the chunk begins in), "learns" [B] (critics may learn from it), both 0 or 1,
-      and the first step's own. If `chunk.single`: the first step's action [B, A], without "valid".
+      Transitions with actions [B, h * A] and the extras "valid" [B, h] (the step belongs to the
+      recording in which the chunk begins), "learns" [B] (critics may learn from it), both 0 or 1,
+      and the first step's own. With `chunk.single`, the action is the first step's [B, A], and
+      there is no "valid".
     """
 
-    def before(flags: Array) -> Array:  # none of the steps before has it
+    def before(flags: Array) -> Array:  # 1 if no earlier step has the flag
         none = jnp.cumprod(1.0 - flags, axis=1)
         return jnp.concatenate([jnp.ones_like(none[:, :1]), none[:, :-1]], axis=1)
 
@@ -76,7 +77,7 @@ def joined(steps: Transition, ends: Array, chunk: Chunk) -> Transition:
 
 
 class Chunked(Replay):
-    """Chunks that begin where another replay draws its transitions."""
+    """Chunks that begin at the transitions that another replay draws."""
 
     starts: Annotated[Replay, "draws the first steps."]
     chunk: Annotated[Chunk, "how they go on."]
@@ -98,7 +99,7 @@ class Chunked(Replay):
         first = self.starts.sample(drawn, rows, key, batch_size, inserted).reward[:, None]
         after = jnp.arange(self.chunk.length)
         is_new = first >= known
-        # Of the ring: from the newest row on nothing follows, whatever is still written there.
+        # In the ring, nothing follows the newest row, whatever is still written there.
         place = (first - known + after) % self.capacity
         newest = (inserted - 1) % self.capacity
         rows = jnp.where(is_new, place, first + after)
@@ -106,7 +107,7 @@ class Chunked(Replay):
         return joined(steps, ends | (is_new & (place == newest)), self.chunk)
 
     def _steps(self, new: Transition, data: Transition | None, rows: Array, is_new: Array):
-        """Steps [B, h, ...] of the ring or the data set, and which of them are recorded last."""
+        """Return steps [B, h, ...] of the ring or the data set, and which end a recording."""
 
         def take(of: Transition) -> Transition:
             return jax.tree.map(lambda x: jnp.take(x, rows, axis=0, mode="clip"), of)

@@ -13,12 +13,12 @@ from enoto_jax.types import Array, InputError
 
 
 class Running(NamedTuple):
-    """The episode that is running, by numbers of transitions since the phase began.
+    """The running episode, in numbers of transitions since the phase began.
 
     Attributes:
-      begun: Number of its first transition; those before it may be drawn.
-      inserted: Transitions so far.
-      sparse: All its rewards were the sparse one.
+      begun: The number of its first transition; earlier transitions may be drawn.
+      inserted: How many transitions have been inserted.
+      sparse: Whether all its rewards were the sparse one.
     """
 
     begun: Array
@@ -31,7 +31,7 @@ class whole_episodes(mixed):
 
     Cal-QL collects an episode and then does one update for each of its steps; here these updates
     are spread over the steps of the next episode. Until the first episode has ended, batches come
-    only from the data set. An episode that is cut off by stopping the run is kept as if a time
+    only from the data set. An episode that is cut off because the run stops is kept as if a time
     limit had ended it.
     """
 
@@ -51,14 +51,14 @@ class whole_episodes(mixed):
         )
 
     def start(self, rows):
-        if self.longest > self.capacity:  # only now: options may be replaced one after the other
+        if self.longest > self.capacity:  # only here, because options may be replaced one by one
             self._refuse()
         return Running(jnp.int32(0), jnp.int32(0), jnp.bool_(True))
 
     def insert(self, stored, transition, count, monte_carlo):
         running, position = stored.own, jnp.maximum(count - 1, 0)
         new = count == running.inserted + 1
-        # The newest transition comes again, truncated, where a resume had to begin a new episode.
+        # After a resume that began a new episode, the newest transition comes again, truncated.
         ended = transition.terminated | transition.truncated
         sparse = running.sparse
         if monte_carlo is None:

@@ -16,7 +16,7 @@ class Stored(NamedTuple):
 
     Attributes:
       ring: New transitions [capacity, ...].
-      own: The policy's own state (priorities, where an episode began); () for most.
+      own: The replay's own state (priorities, where an episode began); () for most.
     """
 
     ring: Transition
@@ -24,14 +24,15 @@ class Stored(NamedTuple):
 
 
 class Replay(Unit):
-    """A policy over the ring of new transitions and the resident data set.
+    """A rule for drawing batches from the ring of new transitions and the resident data set.
 
-    The data set is one read-only array for all seeds; only what is `Stored` belongs to a seed.
+    The data set is one read-only array for all seeds; only `Stored` belongs to a seed.
 
     Attributes:
-      needs_data: The data set must be resident during the online phase.
-      returns: Batches carry returns-to-go of new transitions too.
-      prioritised: Batches are drawn by priorities that the algorithm computes, see `feedback`.
+      needs_data: Whether the data set must be resident during the online phase.
+      returns: Whether batches also have returns-to-go for new transitions.
+      prioritised: Whether batches are drawn by priorities that the algorithm computes; see
+        `feedback`.
     """
 
     needs_data = True
@@ -48,11 +49,11 @@ class Replay(Unit):
     def sample(
         self, stored: Stored, data: Transition | None, key: Key, batch_size: int, inserted: Array
     ) -> Transition:
-        """A batch, with so many transitions inserted so far."""
+        """Draw a batch, after `inserted` transitions."""
         raise NotImplementedError
 
     def start(self, rows: int) -> Any:
-        """The policy's own state beside a data set of so many rows."""
+        """Return the replay's own state at the start, next to a data set of `rows` rows."""
         return ()
 
     def insert(
@@ -63,12 +64,12 @@ class Replay(Unit):
         A transition that comes again with the same count (after a resume) is not stored or counted
         twice.
         """
-        # Before the first transition there is none: what is written then is overwritten by it.
+        # Call 0 has no transition yet; the row that it writes is overwritten by the first one.
         position = jnp.maximum(count - 1, 0)
         return stored._replace(ring=ring.insert(stored.ring, transition, position))
 
     def feedback(self, stored: Stored, batch: Transition, priorities: Array) -> Any:
-        """The own state after the algorithm has given a batch new priorities [B]."""
+        """Return the replay's own state after the algorithm has set a batch's priorities [B]."""
         raise NotImplementedError
 
 
@@ -82,7 +83,7 @@ class online_only(Replay):
 
 
 class append(Replay):
-    """Uniform over data set and new transitions together (IQL, AWAC), neither copied."""
+    """Uniform over data set and new transitions together (IQL, AWAC), without copying either."""
 
     def sample(self, stored, data, key, batch_size, inserted):
         rows = data.reward.shape[0] + jnp.minimum(inserted, self.capacity)
@@ -110,11 +111,11 @@ class mixed(Replay):
         )
 
     def counts(self, batch_size: int) -> tuple[int, int]:
-        """How many of a batch come from the data set and from the ring."""
+        """Return how many rows of a batch come from the data set and from the ring."""
         old = round(self.fraction * batch_size)
         return old, batch_size - old
 
 
 def joined(*batches: Transition) -> Transition:
-    """One batch of several."""
+    """Join several batches into one."""
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)

@@ -1,4 +1,4 @@
-"""Data sets as D4RL recorded them: train SAC, then roll out its policies of different strength."""
+"""Record data sets as D4RL did: train SAC, then roll out its policies at several levels."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Training(NamedTuple):
     """A finished training of SAC.
 
     Attributes:
-      folder: Of its run; `../policies` has every evaluated policy.
+      folder: The run's folder; `../policies` has every evaluated policy.
       env_id: Gymnasium id.
       candidates: (environment step, mean return) of every evaluation after the first.
-      seed: Of the training; the sets are recorded with seeds after it.
+      seed: The training seed; the data sets are recorded with later seeds.
     """
 
     folder: Path
@@ -46,11 +46,11 @@ def train(row: Recipe, env_id: str, out: Path, seed: int, eval_episodes: int) ->
     """Train SAC from scratch and keep every evaluated policy; resumes.
 
     Args:
-      row: Its recipe.
+      row: The recipe for SAC.
       env_id: Gymnasium id.
-      out: Gets the folders `sac` and `policies`.
-      seed: Of the training.
-      eval_episodes: Of an evaluation.
+      out: The folder in which `sac` and `policies` are created.
+      seed: The training seed.
+      eval_episodes: Episodes per evaluation.
 
     Raises:
       InputError: The environment cannot be made, or `out` holds another run.
@@ -88,16 +88,17 @@ def references(training: Training, medium: float, expert: float | None) -> dict[
     """Choose the medium and the expert policy, and measure the random one.
 
     Args:
-      training: What policies there are.
-      medium: How far the medium policy's return lies from random's to the expert's, in (0, 1).
-      expert: The expert's return; None: of the best evaluation.
+      training: The finished training, with its candidate policies.
+      medium: The medium policy's return, as a fraction of the way from random's to the expert's, in
+        (0, 1).
+      expert: The expert's return; None uses that of the best evaluation.
 
     Returns:
-      The returns "random" and "expert", and the steps "medium_step" and "expert_step"; also
-      written to `collect.json`.
+      The returns "random" and "expert" and the steps "medium_step" and "expert_step", which are
+      also written to `collect.json`.
 
     Raises:
-      InputError: SAC is no better than random, or no policy is as good as medium.
+      InputError: SAC is no better than random, or no policy reaches the medium return.
     """
     env = make_env(training.env_id)
     size = spec_of(env).action_size
@@ -140,12 +141,12 @@ def record(
     """Write one data set in D4RL's layout.
 
     Args:
-      kind: Of `KINDS`.
+      kind: One of `KINDS`.
       path: The HDF5 file.
-      training: Where policies and the replay buffer come from.
-      known: What `references` returned.
-      rows: Steps of a set that is rolled out; "medium-expert" has twice as many.
-      say: Is told how good each policy was.
+      training: The source of the policies and the replay buffer.
+      known: The result of `references`.
+      rows: Steps of a rolled-out set; "medium-expert" has twice as many.
+      say: Called with a line about each policy's return.
     """
     reference = (known["random"], known["expert"])
     about = recording_attributes(training.env_id, reference, training.seed, provenance.versions())
@@ -160,7 +161,7 @@ def record(
 
 
 def _joined(first: tuple, second: tuple) -> tuple:
-    """Two sets as one, without the policies' weights; the data go on elsewhere between them."""
+    """Join two sets, without the policies' weights; the step at the joint is marked as a cut."""
     columns = zip(*(made[0][:6] for made in (first, second)), strict=True)
     transitions = Transition._make([*map(np.concatenate, columns), {}])
     cut = len(first[0].reward) - 1
@@ -172,7 +173,7 @@ def _joined(first: tuple, second: tuple) -> tuple:
 def _rolled(
     kind: str, training: Training, known: dict[str, Any], rows: int, say: Callable[[str], None]
 ) -> tuple[Transition, dict[str, np.ndarray], dict[str, Any]]:
-    """Transitions, infos and metadata of a random, medium or expert roll-out."""
+    """Roll out the random, medium or expert policy; return transitions, infos and metadata."""
     act: rollout.ActFn
     if kind == "random":
         act, metadata = rollout.uniform(env_spec(training.env_id).action_size), {}
@@ -187,7 +188,7 @@ def _rolled(
 
 
 def _d4rl_policy(policy: rollout.NumpyPolicy, step: int) -> dict[str, Any]:
-    """The behaviour policy as D4RL v2's files hold it: torch's [out, in] weights."""
+    """The behaviour policy as in D4RL v2's files, with torch's [out, in] weights."""
     layers = {f"fc{i}": layer for i, layer in enumerate(policy.trunk)}
     layers |= {"last_fc": policy.mean, "last_fc_log_std": policy.log_std}
     found = {f"metadata/policy/{n}/weight": kernel.T for n, (kernel, _) in layers.items()}

@@ -28,18 +28,18 @@ KINDS = ("replay", "policy")
 def record(
     folder: Path, out: Path, kinds: Iterable[str], rows: int, seed: int, say: Callable[[str], None]
 ) -> None:
-    """Write data sets in D4RL's layout, of a run with any method.
+    """Write data sets in D4RL's layout from a run of any method.
 
     Args:
-      folder: The run's.
-      out: Gets KIND.hdf5.
-      kinds: Of `KINDS`.
-      rows: Steps of a roll-out, and the most that are taken of the buffer.
-      seed: Of the roll-out.
-      say: Is told of every file.
+      folder: The run's folder.
+      out: The folder in which each KIND.hdf5 is written.
+      kinds: Some of `KINDS`.
+      rows: Steps of the roll-out, and the most that are taken from the buffer.
+      seed: The roll-out's seed.
+      say: Called with a line about each file.
 
     Raises:
-      InputError: There is no checkpoint of an online phase, or it cannot be used.
+      InputError: The run has no checkpoint of an online phase, or it cannot be used.
     """
     kept = first_seed(folder, act_too="policy" in kinds)
     env_id = kept.config["env"]
@@ -65,8 +65,8 @@ class Trained(NamedTuple):
     """What the first seed of a finished run has kept.
 
     Attributes:
-      buffer: Transitions [M, ...] in the world's numbers, the oldest first.
-      act: Its last policy, which samples.
+      buffer: Transitions [M, ...] in world units, oldest first.
+      act: The last policy; its actions are sampled.
       config: The run's `config.json`.
     """
 
@@ -79,11 +79,11 @@ def first_seed(folder: Path, act_too: bool = False) -> Trained:
     """Read a finished run's first seed.
 
     Args:
-      folder: The run's.
-      act_too: Whether the policy will be asked for actions.
+      folder: The run's folder.
+      act_too: Whether `act` will be called; policies that act in chunks do not support it.
 
     Raises:
-      InputError: There is no checkpoint of an online phase, or it cannot be used.
+      InputError: The run has no checkpoint of an online phase, or it cannot be used.
     """
     config = config_of(folder)
     spec = env_spec(config["env"])
@@ -121,5 +121,5 @@ def first_seed(folder: Path, act_too: bool = False) -> Trained:
 
 
 def first_rows(transitions: Transition, rows: int) -> Transition:
-    """The oldest transitions, or all where there are fewer."""
+    """Return the oldest transitions, or all if there are fewer."""
     return jax.tree.map(lambda x: x[:rows], transitions)

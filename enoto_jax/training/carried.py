@@ -19,10 +19,10 @@ class Online(flax.struct.PyTreeNode):
 
     Attributes:
       train: The train state.
-      storage: Its replay.
-      memory: The exploration rule's, of the running episode.
+      storage: The replay's storage.
+      memory: The exploration rule's memory, for the running episode.
       totals: Sums of the metrics over the updates since they were last read.
-      count: How many updates those are.
+      count: How many updates `totals` covers.
     """
 
     train: core.TrainState
@@ -33,9 +33,9 @@ class Online(flax.struct.PyTreeNode):
 
 
 def cut_off(online: Online, step: int, replay: Replay, seeds: SeedMap) -> Transition:
-    """The newest stored transition [S, ...], cut off: what precedes the first of a new episode.
+    """Return the newest stored transition [S, ...], marked as cut off before a new episode.
 
-    Brought again with its own count it is written to the same row, and its episode has ended.
+    Inserting it again with the same count overwrites its row, so that its episode ends there.
     """
     newest = (step - 1) % replay.capacity
     last = jax.tree.map(lambda x: x[:, newest], seeds.get(online.storage.ring))
@@ -43,13 +43,13 @@ def cut_off(online: Online, step: int, replay: Replay, seeds: SeedMap) -> Transi
 
 
 def saved_template(whole: Online, step: int) -> Online:
-    """The shapes that `portable` saves at a step, of a template with the whole ring."""
+    """Return the shapes that `portable` saves at a step, given a template with the whole ring."""
     ring = jax.tree.map(lambda x: x[:, :step], whole.storage.ring)
     return whole.replace(storage=whole.storage._replace(ring=ring))
 
 
 def portable(online: Online, step: int, seeds: SeedMap) -> Online:
-    """Host arrays to save; the ring only as far as it is filled."""
+    """Return host arrays to save; of the ring, only the filled part."""
     filled = jax.tree.map(lambda x: np.asarray(x)[:, :step].copy(), online.storage.ring)
     host = seeds.get(
         online.replace(
@@ -60,7 +60,7 @@ def portable(online: Online, step: int, seeds: SeedMap) -> Online:
 
 
 def unpack(saved: Online, template: Online) -> Online:
-    """The other way: host arrays with the ring at its full capacity."""
+    """Undo `portable`: return host arrays with the ring at its full capacity."""
 
     def fill(whole, part):
         whole[:, : part.shape[1]] = part

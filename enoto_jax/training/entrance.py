@@ -1,4 +1,4 @@
-"""`enoto_jax.train`: names or objects for method, data and environment; the run comes back."""
+"""`enoto_jax.train`: takes names or objects for method, data and environment; returns the run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def train(
       InputError: An argument is invalid; units, data and environment do not fit together; or the
         folder holds another run, or is in use by another process.
       RunError: An environment, the numbers or the disk failed; the last checkpoint is kept.
-      Stopped: With `signals`, a signal came; everything is saved.
+      Stopped: A signal came and `signals` is on; everything is saved.
     """
     Settings.of(options)  # before anything is looked for
     row, name = _method(method)
@@ -103,17 +103,17 @@ def source_of(
     action_low: Any = None,
     action_high: Any = None,
 ) -> Source:
-    """The data set, completed by what is known of the environment.
+    """Return the data set, completed with what is known about the environment.
 
     Args:
       data: As in `train`.
-      env: Likewise. A method that never reads data may be given it alone.
-      row: The method.
-      action_low: Lowest action that the data were recorded with, see `data.source.scaled`.
-      action_high: Highest one.
+      env: As in `train`; a method that reads no data needs nothing else.
+      row: The method's recipe.
+      action_low: Lowest action that the data were recorded with; see `data.source.scaled`.
+      action_high: Highest action that the data were recorded with.
 
     Raises:
-      InputError: No such data, or it does not fit.
+      InputError: The data set does not exist, or it does not fit.
     """
     if data is not None and not isinstance(data, str | os.PathLike | Source):
         raise InputError(
@@ -130,7 +130,7 @@ def source_of(
 
 
 def _method(method: Any) -> tuple[Recipe, str | None]:
-    """The recipe, and its name in the table if it has one there."""
+    """Return the recipe, and the method's name if one was given."""
     if isinstance(method, str):
         return method_named(method), method
     if not isinstance(method, Recipe):

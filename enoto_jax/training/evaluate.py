@@ -1,7 +1,7 @@
 """Evaluation: all seeds and episodes side by side, undiscounted returns.
 
-Actions are deterministic, except those of policies whose noise belongs to them (FQL). A chunk of
-actions is taken to its end before the policy is asked again.
+Actions are deterministic, except those of policies with noise of their own (FQL). A chunk of
+actions is executed completely before the policy is asked again.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from enoto_jax.training.seeds import SeedMap, cores
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, plural
 
-SLOW_S, MANY = 5.0, 8  # an evaluation that takes longer is told; as many processes are advised
-MAX_STEPS = 10_000  # of an episode, where the environment has no time limit of its own
+SLOW_S, MANY = 5.0, 8  # slower evaluations suggest more processes, up to MANY
+MAX_STEPS = 10_000  # per episode, if the environment has no time limit of its own
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation has found.
+    """What an evaluation found.
 
     Attributes:
-      returns: [S, E] of every episode.
+      returns: Every episode's return, [S, E].
       success: [S, E] bool, whether any step of the episode reported success (`values.SUCCESS`);
-        None if the environment has never reported any.
-      cut: How many of the S x E episodes were cut after `max_steps`.
+          None if the environment has never reported it.
+      cut: How many of the S x E episodes were cut off after `max_steps`.
     """
 
     returns: np.ndarray
@@ -43,11 +43,11 @@ class Evaluation(NamedTuple):
 
 
 class Noisy:
-    """How all seeds act in an evaluation of policies with noise, which is drawn anew every step.
+    """How all seeds act in an evaluation of policies with noise, which is drawn again every step.
 
     Args:
-      evaluates: Of the algorithm.
-      seeds: S of them; a seed's noise depends on it, the evaluation and the step alone.
+      evaluates: The algorithm's `evaluates`.
+      seeds: The S seeds; a seed's noise depends only on the seed, the evaluation and the step.
     """
 
     def __init__(self, evaluates: Callable, seeds: SeedMap):
@@ -57,7 +57,7 @@ class Noisy:
         self._act, self._seeds = seeds.compile(act, shared=(3,)), seeds
 
     def numbered(self, number: int) -> Callable[[Any, np.ndarray], jax.Array]:
-        """(state, observation [S, E, D]) -> action [S, E, A] in the evaluation of that number."""
+        """Return (state, observation [S, E, D]) -> action [S, E, A] for the evaluation `number`."""
         entropies = [np.random.SeedSequence([int(s), number, 1]) for s in self._seeds.seeds]
         draws = np.concatenate([x.generate_state(1) for x in entropies])
         steps = itertools.count()
@@ -65,26 +65,27 @@ class Noisy:
 
 
 def acting(algorithm: core.Algorithm, seeds: SeedMap) -> Callable | Noisy:
-    """The `mode` of an Evaluator for these seeds."""
+    """Return what an Evaluator takes as `mode` for these seeds."""
     if algorithm.evaluates is None:
         return seeds.compile(algorithm.mode)
     return Noisy(algorithm.evaluates, seeds)
 
 
 class Evaluator:
-    """S x E environments that are stepped together, one policy call a step for all of them.
+    """S x E environments that are stepped together, with one policy call per step for all of them.
 
     Rewards are the environment's own, never transformed. The start states of an evaluation depend
-    on (seed, number, episode) alone, so a resumed run sees the same ones.
+    only on (seed, number, episode), so a resumed run sees the same ones.
 
     Args:
-      env: Gymnasium id, or what else `env_choice` takes.
-      episodes: E, per seed; as many environments are made.
-      seeds: S of them.
-      transform: Of observations and actions.
-      processes: That step the environments; the scores do not depend on it, see `envs.workers`.
-      max_steps: After so many an episode is cut; None: the environment's time limit, or MAX_STEPS
-        without one, which is said at once.
+      env: Gymnasium id, or anything else that `env_choice` takes.
+      episodes: E, the episodes per seed, each in an environment of its own.
+      seeds: The S seeds.
+      transform: The transform of observations and actions.
+      processes: How many processes step the environments; the scores do not depend on it, see
+        `envs.workers`.
+      max_steps: Steps after which an episode is cut off; None: the environment's time limit, or
+        MAX_STEPS without one, which is reported at once.
 
     Raises:
       InputError: The environment cannot be made, or one of the numbers is below 1.
@@ -133,11 +134,11 @@ class Evaluator:
 
         Args:
           mode: (state, observation [E, D]) -> action [E, A], compiled for all seeds; see `acting`.
-          state: The seeds' train states, as they lie on the devices.
-          number: Names this evaluation.
-          stop: Asked before every step.
-          episodes: Per seed, another number than E; the E environments take them in rounds. The
-            first ones are the same whatever the number.
+          state: The seeds' train states, on the devices.
+          number: The evaluation's number, which determines its start states.
+          stop: Called before every step; True stops the evaluation.
+          episodes: Episodes per seed, if not E; the E environments run them in rounds. The first
+            ones are the same whatever the number.
 
         Raises:
           RunError: An environment fails.
@@ -154,20 +155,20 @@ class Evaluator:
         returns, success, ended = (np.concatenate(x, axis=1) for x in zip(*rounds))
         self._advise(time.monotonic() - begun)
         self._tell_cut(cut := int((~ended).sum()), ended.size)
-        # An environment may report success alone, and nothing in the other episodes.
+        # An environment may report only successes, and nothing in the other episodes.
         self._tells = self._tells or bool(np.isfinite(success).any())
         return Evaluation(returns, success == 1.0 if self._tells else None, cut)
 
     def _round(
         self, mode: Callable, state, starts: np.ndarray, stop: Callable[[], bool]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Returns, success told, and whether each ended, [S, e] for starts [S, e] with e <= E."""
+        """Return returns, reported success, and whether each ended: [S, e] for starts [S, e]."""
         count, steps = starts.shape[1], 0
-        idle = self._episodes - count  # environments of a last round that have nothing to do
+        idle = self._episodes - count  # environments that have nothing to do in the last round
         starts = np.pad(starts, ((0, 0), (0, idle)), mode="edge")
         observation, returns, ended, success = self._envs.reset(starts.ravel())
         size = len(self._transform.action_shift)
-        waiting: list[np.ndarray] = []  # of a chunk; all episodes begin together
+        waiting: list[np.ndarray] = []  # actions left of a chunk; all episodes begin together
         ended = np.repeat([np.arange(self._episodes) >= count], len(starts), axis=0).ravel()
         while not ended.all() and steps != self._limit:
             if stop():
@@ -184,14 +185,14 @@ class Evaluator:
         return returns[:, :count], success[:, :count], ended[:, :count]
 
     def _advise(self, seconds: float) -> None:
-        """Say once that more processes would shorten what takes long."""
+        """Suggest more processes, once, if an evaluation took long."""
         if self._more and seconds > SLOW_S:
             told = f"an evaluation takes {seconds:.0f} s; --eval_processes={self._more} may shorten"
             progress.say(f"{told} it, to the same scores")
             self._more = 0
 
     def _tell_cut(self, cut: int, count: int) -> None:
-        """Say once how many episodes did not end by themselves."""
+        """Report, once, how many episodes were cut off."""
         if cut and not self._cut_told:
             told = f"an evaluation in {self._name} cut {cut} of {plural(count, 'episode')} after"
             told = f"{told} {plural(self._limit, 'step')}, each with its return so far"
@@ -199,12 +200,12 @@ class Evaluator:
             self._cut_told = True
 
     def _starts(self, number: int, episodes: int) -> np.ndarray:
-        """What each episode begins from [S, episodes]; more episodes begin with the same ones."""
+        """Return the episodes' seeds [S, episodes]; more episodes begin with the same ones."""
         entropies = [np.random.SeedSequence([int(s), number]) for s in self._seeds.seeds]
         return np.stack([x.generate_state(episodes) for x in entropies])
 
     def _per_seed(self, x: np.ndarray) -> np.ndarray:
-        """[S E, ...] as [S, E, ...]."""
+        """Reshape [S E, ...] to [S, E, ...]."""
         return x.reshape(-1, self._episodes, *x.shape[1:])
 
     def close(self) -> None:
@@ -216,7 +217,7 @@ def check_number(name: str, value: Any) -> None:
     """Check that a value is a whole number, at least 1.
 
     Raises:
-      InputError: It names the flag.
+      InputError: It is not; the message names the flag.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InputError(f"--{name}: {value!r}; a whole number from 1 on is needed")

@@ -1,4 +1,4 @@
-"""What is made of a run's rows at its end: statistics, the curve, and what dashboards are shown."""
+"""What a run writes at its end: statistics, the curve, and what dashboards show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def finish(record: Record) -> dict[str, Any]:
     """Close a run's record and write its picture, timing.json and summary.json.
 
     Returns:
-      What summary.json says.
+      The contents of summary.json.
     """
     summary = hosts.from_first(lambda: _summarise(record))
     record.close()
@@ -27,7 +27,7 @@ def finish(record: Record) -> dict[str, Any]:
 
 
 def _summarise(record: Record) -> dict[str, Any]:
-    from enoto_jax.report import curves, metrics  # matplotlib; no run waits for it at its start
+    from enoto_jax.report import curves, metrics  # matplotlib, which would delay every start
 
     metrics.picture(record.folder)
     if record.looks.evaluator is None:
@@ -40,8 +40,8 @@ def _summarise(record: Record) -> dict[str, Any]:
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    """The curve and a film of the policy; no film without a renderer, which stderr says."""
-    from enoto_jax.report import film  # it needs libraries that nothing else does
+    """Draw the curve and film the policy; without a renderer, report it and make no film."""
+    from enoto_jax.report import film  # it needs libraries that nothing else needs
 
     found = {"curve": folder / "curve.png"}
     try:

@@ -1,4 +1,4 @@
-"""How much memory a run will take, told before it starts; one that cannot fit is refused."""
+"""Estimate a run's memory before it starts, and refuse a run that cannot fit."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ GIB = 2**30
 
 
 def tree_bytes(tree: Any) -> int:
-    """Bytes of the arrays (or shapes) of a tree."""
+    """Return the bytes of the arrays (or shapes) of a tree."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) -> dict[str, int]:
-    """Bytes per device by what holds them, with all seeds on one device.
+    """Estimate the bytes that each part of a run takes on one device.
 
     Args:
-      recipe: Gives the batch sizes.
-      built: Its units.
+      recipe: The recipe, for the phases that it has.
+      built: The recipe's units.
       spec: Sizes of observations and actions.
-      seeds: S on the device.
-      rows: Of the data set that is resident; 0 without one.
+      seeds: Seeds per device.
+      rows: Rows of the resident data set; 0 without one.
+
+      Returns:
+        Part -> bytes.
     """
     phases = [
         (recipe.offline, built.offline),
@@ -42,7 +45,7 @@ def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) ->
         if phase is not None
     ]
     one = tree_bytes(jax.eval_shape(lambda: examples.transition(spec, built.online)))
-    # Gradients and the new parameters live beside the old for a moment.
+    # Gradients and the new parameters briefly exist next to the old ones.
     return {
         "train state": 2 * max(states) * seeds,
         "replay": one * built.replay.capacity * seeds,
@@ -52,7 +55,7 @@ def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) ->
 
 
 def available() -> int | None:
-    """Bytes of the first device's memory, of the machine's free memory on a CPU; None: unknown."""
+    """Return the first device's memory in bytes, or a CPU's free memory; None if unknown."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
@@ -63,11 +66,11 @@ def available() -> int | None:
 
 
 def size_line(parts: dict[str, int], dataset: Dataset | None) -> str:
-    """How large a run is, in a line: device, data, memory.
+    """Describe in one line how large a run is: device, data, memory.
 
     Args:
       parts: As `estimate` returns them.
-      dataset: What is loaded, or None.
+      dataset: The loaded data set, or None.
     """
     limit, total = available(), sum(parts.values())
     words = [f"device {jax.device_count()} x {jax.devices()[0].device_kind}"]
@@ -83,7 +86,8 @@ def check(parts: dict[str, int], capacity: int, limit: int | None) -> None:
     """Refuse a run that cannot fit.
 
     Raises:
-      InputError: It says what takes how much, and the largest replay that fits.
+      InputError: It does not fit; the message lists the size of each part and the largest replay
+        that fits.
     """
     total = sum(parts.values())
     if limit is None or total <= limit:

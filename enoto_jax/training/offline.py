@@ -1,4 +1,4 @@
-"""The offline loop: the data set lies on the device, many updates are one call."""
+"""The offline loop: the data set is resident on the device, and one call does many updates."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from enoto_jax.training.seeds import SeedMap
 from enoto_jax.training.unstack import restack, unstack
 from enoto_jax.types import Array, Metrics, Transition
 
-BLOCK = 50  # at most so many updates in one scan of known length, which GPUs run without a pause
-PATIENCE_S = 2.0  # about how long one call runs: a signal is answered, and the bar moves, so often
+BLOCK = 50  # most updates in one scan of known length, which GPUs run without a pause
+PATIENCE_S = 2.0  # about how long one call runs; between calls signals and the bar are handled
 
 
 def block_length(steps: int, every: int) -> int:
-    """The most updates, up to BLOCK, that divide both the budget and `every`."""
+    """Return the largest number of updates, up to BLOCK, that divides both `steps` and `every`."""
     together = math.gcd(steps, every)
     return max(d for d in range(1, min(BLOCK, together) + 1) if together % d == 0)
 
@@ -35,12 +35,12 @@ def block_length(steps: int, every: int) -> int:
 def compile_blocks(
     algorithm: core.Algorithm, batch_size: int, length: int, seeds: SeedMap
 ) -> Callable[..., tuple[core.TrainState, Metrics]]:
-    """(state, seed, start, blocks, data, sums) -> state after blocks * length updates, new sums.
+    """Compile (state, seed, start, blocks, data, sums) -> (state, sums).
 
-    The metrics are added to `sums` block by block, so that rounding does not depend on how blocks
-    are grouped into calls; without `sums` they start at zero. Update t draws its rows and its noise
-    from the seed's offline stream at t, so neither the blocks nor the other seeds change what a
-    seed computes.
+    One call does blocks * length updates. The metrics are added to `sums` block by block, so that
+    rounding does not depend on how blocks are grouped into calls; without `sums` they start at
+    zero. Update t draws its rows and its noise from the seed's offline stream at t, so neither the
+    blocks nor the other seeds change what a seed computes.
     """
     update = jax.jit(partial(core.update, algorithm))  # traced once, for shapes and in the scan
 
@@ -88,12 +88,12 @@ def train(
     """Train to the end of the phase, evaluating and saving on the way.
 
     Args:
-      phase: Its budget.
-      algorithm: What is trained.
-      state: On the devices; its memory is reused.
-      data: Resident on the devices.
+      phase: The phase's budget.
+      algorithm: The algorithm to train.
+      state: The train states on the devices; their memory is reused.
+      data: The data set, resident on the devices.
       record: Files, evaluation and checkpoints.
-      place: Where it goes on. The position has the metrics' sums, and the step that they begin at.
+      place: Where to resume. Its position has the metrics' sums and the step at which they begin.
 
     Returns:
       The state at the phase's end, on the devices.
@@ -143,7 +143,7 @@ def train(
         record.check("offline", step, host)
         timing.count("updates", blocks * length * len(seeds.all))
         progress.advance(blocks * length)
-        (seconds,) = hosts.most([took()])  # hosts keep in step
+        (seconds,) = hosts.most([took()])  # the same on all hosts, which keeps them in step
         blocks = max(1, int(PATIENCE_S / seconds * blocks))
         report()
     progress.close()

@@ -1,7 +1,6 @@
 """The online loop: one dispatch per environment step of all seeds.
 
-A dispatch inserts the transitions that have just happened, does the updates, and returns the next
-actions.
+A dispatch inserts the latest transitions, does the updates, and returns the next actions.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ from enoto_jax.types import Array, Key, RunError, Spec, Transition
 def begin(
     algorithm: core.Algorithm, replay: Replay, spec: Spec, batch_size: int, rows: int = 0
 ) -> Callable:
-    """(train state, seed) -> Online with an empty ring, beside a data set of so many rows."""
-    update = jax.jit(partial(core.update, algorithm))  # traced once, however often it starts
+    """Return (train state, seed) -> Online with an empty ring, for a data set of `rows` rows."""
+    update = jax.jit(partial(core.update, algorithm))  # traced once, however often `start` runs
 
     def start(train: core.TrainState, seed: Array) -> Online:
         example = examples.transition(spec, algorithm)
@@ -56,7 +55,7 @@ def begin(
 
 
 def _memory(algorithm: core.Algorithm, spec: Spec, key: Key) -> Any:
-    """The exploration rule's; with chunks also the actions that wait."""
+    """The exploration rule's memory and, with chunks, the waiting actions."""
     own = algorithm.exploration.reset(key, algorithm.critics)
     chunk = algorithm.open_loop
     return own if chunk is None else (own, empty(chunk, spec.action_size))
@@ -72,10 +71,10 @@ def choose(
     starts: Array,
     t: Array,
 ) -> tuple[Any, Array]:
-    """The exploration rule's memory and action [A] of environment step t, for an observation [D].
+    """Return the exploration rule's memory and action [A] of step t, for an observation [D].
 
-    `starts` says whether an episode begins there. An action of a chunk that is being executed goes
-    first: the rule's is taken when the last chunk is, or its episode has ended.
+    `starts` is True if an episode begins at t. A chunk that is being executed takes precedence: the
+    rule's action is used once that chunk is finished or its episode has ended.
     """
     rule, waiting = algorithm.exploration, None
     if algorithm.open_loop is not None:
@@ -99,14 +98,14 @@ def choose(
 def compile_step(
     phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap, acts: bool = True
 ) -> Callable[..., tuple[Online, Array | None]]:
-    """(Online, seed, transition, observation, starts, t, learn, data) -> Online, next action [A].
+    """Compile (Online, seed, transition, observation, starts, t, learn, data) -> Online, action.
 
-    Call t brings transition number t - 1, so that t are stored after it; call 0 has none yet and
-    writes a row that call 1 overwrites. `learn` says whether this call updates: how many times UTD.
-    Without `acts` there is no next action, and the exploration's memory stays as it is.
+    Call t inserts transition number t - 1, so that t are stored afterwards; call 0 has none yet and
+    writes a row that call 1 overwrites. `learn` is how many times UTD this call updates. The action
+    [A] is the next one; without `acts` there is none, and the exploration's memory is unchanged.
     """
     rule = algorithm.exploration
-    # One update would not pay for the way there and back.
+    # A single update would not pay for unstacking and restacking.
     unstacked = seeds.on_cpu and phase.utd > 1
 
     def step(
@@ -148,12 +147,13 @@ def compile_step(
             (train, own, totals), _ = jax.lax.scan(update, (train, own, totals), numbered)
             return restack(train), own, totals
 
-        # All seeds learn equally often, so the loop stays one under vmap.
+        # All seeds do equally many updates, so the loop stays a single one under vmap.
         rounds = learn.astype(jnp.int32)
         train, own, totals = jax.lax.fori_loop(
             0, rounds, round_of_updates, (online.train, storage.own, online.totals)
         )
-        # Updates go by the number that all seeds share; what is kept is how many were done.
+        # In the loop, `step` is the number that all seeds share; what is kept is how many were
+        # done.
         train = train.replace(step=online.train.step + phase.utd * rounds)
         storage = storage._replace(own=own)
         memory, action = online.memory, None
@@ -168,25 +168,25 @@ def compile_step(
 def compile_overlapped(
     phase: Phase, algorithm: core.Algorithm, replay: Replay, seeds: SeedMap
 ) -> Overlapped:
-    """As `compile_step`, for a phase with `overlap`."""
+    """Compile what `compile_step` does as two programs, for a phase with `overlap`."""
     acting = seeds.compile(partial(choose, phase, algorithm), shared=(5,))
     return Overlapped(acting, compile_step(phase, algorithm, replay, seeds, acts=False))
 
 
 def rounds(phase: Phase, step: int) -> int:
-    """How many times UTD the call after environment step number `step` updates."""
+    """Return how many times UTD the call after environment step `step` updates."""
     if step <= phase.warmup:
         return 0
     return 1 + phase.catch_up * phase.warmup if step == phase.warmup + 1 else 1
 
 
 class Interaction:
-    """Environments and learner of all seeds, side by side; its arguments are those of `train`.
+    """Environments and learner of all seeds, side by side; `train` describes the arguments.
 
     Attributes:
       online: What the seeds carry now.
       step: Environment steps done.
-      action: That comes next, [S, A] on the host.
+      action: The next action, [S, A] on the host.
     """
 
     def __init__(
@@ -220,9 +220,9 @@ class Interaction:
             self._progress.note(f"compiled in {seconds:.1f} s, both phases together")
 
     def begin(self, position: Mapping[str, Any] | None) -> None:
-        """Evaluate the hand-over, or go on where the run was saved; choose the first action."""
+        """Evaluate at the hand-over, or resume where the run was saved; choose the first action."""
         if self.step == 0:
-            leave = partial(self._record.leave, "online", 0)  # the hand-over is saved: that is all
+            leave = partial(self._record.leave, "online", 0)  # the hand-over is already saved
             self._evaluate(leave)
         if position and position["environments"]:
             self._envs.restore(position["environments"])
@@ -230,14 +230,14 @@ class Interaction:
         elif self.step < self._phase.steps:
             if self.step > 0:
                 self._begin_new_episodes()
-            self.learn(rounds=0)  # there is nothing to learn from yet, or it is done
+            self.learn(rounds=0)  # there is nothing to learn from yet, or this step has learned
         if self.step > 0 and position is not None:
             self.report()
         else:
             self._record.leave_if_asked("online", self.step)
 
     def act(self) -> None:
-        """Take the action that was chosen: one step of every environment.
+        """Take the chosen action: one step of every environment.
 
         Raises:
           RunError: The action is NaN or infinite, or an environment fails.
@@ -251,13 +251,13 @@ class Interaction:
         self._progress.advance()
 
     def learn(self, rounds: int) -> None:
-        """Insert what has happened, update `rounds` times UTD, and choose the next action."""
+        """Insert the latest transitions, update `rounds` times UTD, and choose the next action."""
         with self._record.timing.timed("update"):
             self.online, action = self._advance(*self._arguments(rounds))
             self.action = self._seeds.get(action)
 
     def report(self) -> None:
-        """Save and evaluate, where it is time to."""
+        """Save and evaluate when they are due."""
         ends = self.step == self._phase.steps
         if self._record.due(ends):
             self._save()
@@ -272,19 +272,19 @@ class Interaction:
         self._envs.close()
 
     def _write_and_evaluate(self) -> None:
-        """Write the means over the updates since they were last written, and evaluate."""
+        """Write the metrics' means since they were last written, and evaluate."""
         seeds, record = self._seeds, self._record
         sums = seeds.get((self.online.totals, self.online.count))
         count = int(sums[1][0])
         if count:
             record.write("online", self.step, sums[0], count)
-        self._evaluate(self._save)  # a save that cuts it short still needs the sums
+        self._evaluate(self._save)  # a signal may save in between, which still needs the sums
         record.timing.count("updates", count * len(seeds.all))
         totals, counts = seeds.put(jax.tree.map(np.zeros_like, sums))
         self.online = self.online.replace(totals=totals, count=counts)
 
     def _arguments(self, rounds: int) -> tuple:
-        # Host arrays as they are: the program takes them faster than `put` would.
+        # Host arrays go in directly: the program takes them faster than `put` would.
         now = (*self._now, np.int32(self.step), np.int32(rounds))
         return (self.online, self._numbers, *now, self._data)
 
@@ -319,15 +319,15 @@ def train(
     """Act, insert, update, evaluate and save to the end of the phase (ENOTO, algorithm 1, online).
 
     Args:
-      phase: Its budget.
-      algorithm: What is trained, and how it explores.
-      replay: Where batches come from.
-      online: On the devices; its memory is reused.
-      data: The data set on the devices where the replay needs it.
+      phase: The phase's budget.
+      algorithm: The algorithm to train, with its exploration.
+      replay: The replay that batches are drawn from.
+      online: What the seeds carry, on the devices; its memory is reused.
+      data: The data set on the devices if the replay needs it.
       env: The training environments.
       record: Files, evaluation and checkpoints.
-      place: Where it goes on. The position has the next action [S, A] and the environments, None
-        where they could not be saved: without it, or them, new episodes begin.
+      place: Where to resume. Its position has the next action [S, A] and the environments, or None
+        for environments that could not be saved. Without either, new episodes begin.
 
     Returns:
       What the seeds carry at the phase's end, on the devices.

@@ -1,4 +1,4 @@
-"""Chunks are executed in open loop: chosen once, and then taken action by action."""
+"""Chunks executed in open loop: chosen once, then taken action by action."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Waiting(NamedTuple):
     """A chunk that is being executed.
 
     Attributes:
-      actions: All of it, [h, A].
-      begun: The environment step that its first action is of.
+      actions: The whole chunk, [h, A].
+      begun: The environment step of its first action.
     """
 
     actions: Array
@@ -22,18 +22,18 @@ class Waiting(NamedTuple):
 
 
 def empty(chunk: Chunk, action_size: int) -> Waiting:
-    """Nothing waits."""
+    """Return a finished chunk, so that nothing waits."""
     return Waiting(jnp.zeros((chunk.length, action_size)), jnp.int32(-chunk.length))
 
 
 def following(waiting: Waiting, chosen: Array, starts: Array, t: Array) -> tuple[Waiting, Array]:
-    """What waits from environment step t on, and the action [A] of that step.
+    """Return the chunk from environment step t on, and the action [A] of that step.
 
     Args:
-      waiting: The chunk so far.
-      chosen: A new one [h * A], which begins at t where nothing waits.
-      starts: An episode begins, and what waits is dropped.
-      t: The step; the same one again gives the same action.
+      waiting: The current chunk.
+      chosen: A new chunk [h * A], which begins at t if the current one is finished.
+      starts: Whether an episode begins; the current chunk is then dropped.
+      t: The environment step; the same step again gives the same action.
     """
     due = starts | (t - waiting.begun >= len(waiting.actions))
     actions = jnp.where(due, chosen.reshape(waiting.actions.shape), waiting.actions)

@@ -9,14 +9,14 @@ from enoto_jax.types import Array
 
 
 class Overlapped(NamedTuple):
-    """A step as two programs: the action is there while the update is still being computed.
+    """A step as two programs: the action is ready while the update is still being computed.
 
-    It is that of the parameters before this call's update. Devices run a program when what it reads
-    is there, so nobody waits for the update but the next action, whoever reads its results, and
-    the end of the phase. May be lowered and compiled like a program.
+    The action comes from the parameters before this call's update. A device runs a program as soon
+    as its inputs are ready, so only the next action, readers of the results and the end of the
+    phase wait for the update. It can be lowered and compiled like a program.
 
     Attributes:
-      choose: (train state, memory, seed, observation, starts, t) -> memory, action.
+      choose: The program (train state, memory, seed, observation, starts, t) -> memory, action.
       learn: `compile_step` without `acts`.
     """
 
@@ -35,7 +35,8 @@ class Overlapped(NamedTuple):
         return Overlapped(self.choose.compile(), self.learn.compile())
 
     def _each(self, do, online, seed, transition, observation, starts, t, learn, data):
-        # In this order: the update reuses the memory of the parameters that the action reads.
+        # In this order, because the update reuses the memory of the parameters that the action
+        # reads.
         chosen = do(self.choose, online.train, online.memory, seed, observation, starts, t)
         rest = (seed, transition, observation, starts, t, learn, data)
         return do(self.learn, online, *rest), chosen

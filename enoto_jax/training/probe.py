@@ -1,8 +1,8 @@
-"""Diagnostics of a state on the data set: its mean Q, its actions' distance (ENOTO, figure 1).
+"""Diagnostics of a state on the data set, such as mean Q and action distance (ENOTO, figure 1).
 
-They are computed beside every evaluation and after AFTER updates of the online phase, always on the
-same rows. One look costs two passes of the policy and three of the critics over ROWS rows, about as
-much as a few updates.
+They are computed with every evaluation and after AFTER updates of the online phase, always on the
+same rows. Each time costs two passes of the policy and three of the critics over ROWS rows, about
+as much as a few updates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from enoto_jax.transforms import Transform
 from enoto_jax.types import Array, Transition
 
 ROWS = 2_048
-AFTER = (100, 1_000, 5_000)  # updates after the hand-over, besides the evaluations
+AFTER = (100, 1_000, 5_000)  # updates after the hand-over, in addition to the evaluations
 
 Look = Callable[[core.TrainState], Mapping[str, np.ndarray]]
 
@@ -30,14 +30,14 @@ Look = Callable[[core.TrainState], Mapping[str, np.ndarray]]
 def action_distances(
     algorithm: core.Algorithm, transform: Transform, state: core.TrainState, rows: Transition
 ) -> Array:
-    """Euclidean distances [M] of the deterministic actions to the recorded ones, in world units.
+    """Return Euclidean distances [M] of deterministic to recorded actions, in world units.
 
-    Of chunks the first actions are compared.
+    For chunks, the first actions are compared.
 
     Args:
-      algorithm: Gives the actions.
-      transform: That the state learned under.
-      state: Of one seed.
+      algorithm: The algorithm that gives the deterministic actions.
+      transform: The transform that the state was trained with.
+      state: One seed's train state.
       rows: Transitions [M, ...], as the agent sees them.
     """
 
@@ -50,22 +50,23 @@ def action_distances(
 def compile_probe(
     algorithm: core.Algorithm, seeds: SeedMap, transform: Transform, sample: Transition | None
 ) -> Look:
-    """The seeds' states, on the devices -> quantity -> [S]; nothing without data.
+    """Compile the probe: the seeds' states on the devices -> quantity -> [S]; empty without data.
 
-    `action_distance` is the mean of `action_distances`, `temperature` SAC's. Where the algorithm
-    has critics to ask: `q_mean` is the mean over rows and critics (not their targets), `q_std` the
-    mean over rows of the standard deviation over critics, `q_policy` as `q_mean` at the
-    deterministic actions, `policy_gap` their difference. `target` and `weight` are the means over
-    rows of the phase's own Bellman target and of its weight of TD errors, always with the same
-    noise: between the last offline look and the first online one, `target` jumps by what the
-    change of rules does. ReBRAC's penalty is not in it: single rows do not tell the next action;
-    nor do they tell chunks, whose critics are asked for `q_policy` alone.
+    `action_distance` is the mean of `action_distances`, and `temperature` is SAC's. If the
+    algorithm has critics, `q_mean` is the mean over rows and critics (not their targets), `q_std`
+    the mean over rows of the standard deviation over critics, `q_policy` the same as `q_mean` at
+    the deterministic actions, and `policy_gap` is `q_policy - q_mean`. `target` and `weight` are
+    the means over rows of the phase's own Bellman target and of its weight of TD errors, always
+    with the same noise. Between the last offline probe and the first online one, `target` jumps by
+    the effect of the change of rules. It excludes ReBRAC's penalty, because single rows do not
+    contain the next action. Nor do they contain chunks, so with chunks the critics give `q_policy`
+    only.
 
     Args:
-      algorithm: Of the phase.
-      seeds: Whose states are looked at.
-      transform: Of the run.
-      sample: Transitions [M, ...] of the data set, as the world measures them; None: no data.
+      algorithm: The phase's algorithm.
+      seeds: The seeds whose states are probed.
+      transform: The run's transform.
+      sample: Transitions [M, ...] of the data set, in world units; None without data.
     """
     if sample is None:
         return lambda state: {}
@@ -87,7 +88,8 @@ def compile_probe(
                 "q_std": jnp.mean(jnp.std(q, axis=0)),
                 "policy_gap": jnp.mean(own) - jnp.mean(q),
             }
-            # Of the critics' loss only these are computed; a return-to-go does not change them.
+            # Only these parts of the critics' loss are computed; the return-to-go does not change
+            # them.
             batch = rows
             if algorithm.monte_carlo is not None:
                 batch = rows._replace(extras={"mc_return": jnp.zeros(len(rows.reward))})
@@ -95,7 +97,7 @@ def compile_probe(
                 cut = jnp.ones_like(rows.truncated)
                 batch = rows._replace(truncated=cut, extras={"next_action": rows.action})
             _, seen = algorithm.losses["critic"](critics, state, batch, jax.random.key(0))
-            # A loss of one's own need not report them.
+            # A custom loss need not report them.
             found |= {k: jnp.mean(seen[k]) for k in ("target", "weight") if k in seen}
         return found
 
@@ -104,7 +106,7 @@ def compile_probe(
 
 
 def steps_after(phase: Phase) -> frozenset[int]:
-    """The environment steps of an online phase at which its updates reach AFTER."""
+    """Return the environment steps of an online phase at which its updates reach AFTER."""
     burst = phase.catch_up * phase.warmup * phase.utd
     return frozenset(
         phase.warmup + max(1, math.ceil((updates - burst) / phase.utd)) for updates in AFTER

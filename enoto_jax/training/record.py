@@ -29,14 +29,14 @@ HANDOVER = 0  # number of the evaluations on both sides of the hand-over
 
 
 class Looks(NamedTuple):
-    """How states are looked at while they are trained.
+    """How states are evaluated and probed during training.
 
     Attributes:
-      evaluator: None without a simulator.
+      evaluator: The evaluator; None without a simulator.
       sample: Transitions [M, ...] of the data set for the probe; None without data.
       watch: Called after every evaluation, see run.train.
-      final_episodes: Of the evaluations on both sides of the hand-over and of the last one; None:
-        as many as the others have.
+      final_episodes: Episodes of the evaluations on both sides of the hand-over and of the last
+        one; None: as many as in the others.
       online_steps: Length of the online phase, whose end is the last evaluation.
     """
 
@@ -47,13 +47,13 @@ class Looks(NamedTuple):
     online_steps: int | None = None
 
     def episodes(self, phase: str, step: int, number: int) -> int | None:
-        """How many episodes of a seed an evaluation has; None: the evaluator's own number."""
+        """Return an evaluation's number of episodes per seed; None: the evaluator's own number."""
         ends = (phase, step) == ("online", self.online_steps)
         return self.final_episodes if ends or number == HANDOVER else None
 
 
 class Programs(NamedTuple):
-    """What an evaluation computes, of all seeds.
+    """What an evaluation computes, for all seeds.
 
     Attributes:
       mode: An evaluation's actions.
@@ -68,13 +68,13 @@ class Record:
     """What one run writes.
 
     Args:
-      folder: Where everything is written.
-      source: Gives names and scores.
-      seeds: The seeds that rows are of.
-      transform: Of the training data.
+      folder: The run's folder.
+      source: The data source, for names and scores.
+      seeds: The run's seeds.
+      transform: The transform of the training data.
       offline_steps: Length of the offline phase.
-      looks: How states are looked at.
-      sinks: Dashboards beside the CSV files.
+      looks: How states are evaluated and probed.
+      sinks: Dashboards, in addition to the CSV files.
       keep: How many of the newest checkpoints are kept.
     """
 
@@ -96,25 +96,25 @@ class Record:
         self._source, self.looks, self._offline_steps = source, looks, offline_steps
 
     def resume(self, template: Callable) -> Saved | None:
-        """Go on from the newest checkpoint; see Saving.resume."""
+        """Resume from the newest checkpoint; see Saving.resume."""
         return self.saving.resume(template, self.rows.cut_back)
 
     def programs(self, algorithm: core.Algorithm) -> Programs:
-        """What evaluations of a phase compute."""
+        """Compile what a phase's evaluations compute."""
         look = compile_probe(algorithm, self.seeds, self.transform, self.looks.sample)
         return Programs(acting(algorithm, self.seeds), look)
 
     def check(self, phase: str, step: int, tree: Mapping[str, Any]) -> None:
-        """Refuse to go on with NaN or infinity in network -> arrays [S, ...]; see check_finite."""
+        """Check network -> arrays [S, ...] for NaN and infinity; see check_finite."""
         check_finite(tree, at(phase, step), self.folder)
 
     def write(
         self, phase: str, step: int, sums: Mapping[str, Mapping[str, Any]], count: int
     ) -> None:
-        """Write means over so many updates of network -> quantity -> sums [S].
+        """Write the means of network -> quantity -> sums [S] over `count` updates.
 
         Raises:
-          RunError: One of them is NaN or infinite; the last good checkpoint stays.
+          RunError: One of them is NaN or infinite; the last good checkpoint is kept.
         """
         self.check(phase, step, sums)
         sums = hosts.gather(sums)
@@ -122,7 +122,7 @@ class Record:
         self.rows.quantities(phase, step, means)
 
     def look(self, programs: Programs, state: Any, phase: str, step: int) -> None:
-        """Write what the probe sees of the seeds' train states, on the devices."""
+        """Write what the probe measures of the seeds' train states on the devices."""
         if seen := programs.look(state):
             self.write(phase, step, {"data": seen}, 1)
 
@@ -132,11 +132,11 @@ class Record:
         """Evaluate every seed, write the rows, and return the score in words.
 
         Args:
-          programs: Of the phase.
+          programs: The phase's programs.
           state: The seeds' train states, on the devices.
           phase: Offline or online.
-          step: Of that phase.
-          save: Saves this step, and stops; called when a signal cuts the evaluation short.
+          step: The step within that phase.
+          save: Saves this step and stops the run; called when a signal cuts the evaluation short.
         """
         self.look(programs, state, phase, step)
         evaluator, watch = self.looks.evaluator, self.looks.watch
@@ -162,7 +162,7 @@ class Record:
         return f"{name} {value:.1f}{rate}"
 
     def due(self, ends: bool) -> bool:
-        """Whether to save now: at the end, on a signal, or a minute after the last save."""
+        """Return whether to save now: at the end, on a signal, or a minute after the last save."""
         return ends or self.saving.due(self.signals.stop)
 
     def save(self, phase: str, step: int, state: Any, position: dict[str, Any]) -> None:
@@ -170,20 +170,20 @@ class Record:
 
         Args:
           phase: Offline or online.
-          step: Of that phase.
-          state: Host arrays [S, ...]; a TrainState, or what has one as `train`.
-          position: What else the loop goes on from; arrays and JSON.
+          step: The step within that phase.
+          state: Host arrays [S, ...]: a TrainState, or an object that has one as `train`.
+          position: Whatever else the loop needs to resume; arrays and JSON.
 
         Raises:
           RunError: Parameters are NaN or infinite, or the disk is full.
-          Stopped: After the save, when a signal has come.
+          Stopped: A signal has come; raised after the save.
         """
         self.check(phase, step, getattr(state, "train", state).params)
         self.saving.save(phase, step, state, position)
         self.leave_if_asked(phase, step)
 
     def leave_if_asked(self, phase: str, step: int) -> None:
-        """Leave if a signal has come, here or on another host, at a step that is saved.
+        """Leave if a signal has come, here or on another host; the step must be saved already.
 
         Raises:
           Stopped: A signal has come.
@@ -201,10 +201,10 @@ class Record:
         raise Stopped(at(phase, step))
 
     def close(self) -> None:
-        """Close what is open, wait for the checkpoints, and answer signals as before.
+        """Close open files, wait for the checkpoints, and restore the signal handlers.
 
         Raises:
-          RunError: One of them could not be written.
+          RunError: A checkpoint could not be written.
         """
         release()
         self.signals.release()
@@ -215,7 +215,10 @@ class Record:
 
 
 def evaluation_number(phase: str, step: int, offline_steps: int) -> int:
-    """Name an evaluation: those just before and just after the hand-over begin from the same start
-    states, so that their difference is the policy's; all others begin from their own."""
+    """Number an evaluation; its start states depend on the number.
+
+    The evaluations just before and just after the hand-over share a number, so that they differ
+    only in the policy. Every other evaluation has a number of its own.
+    """
     switch = (phase, step) in (("offline", offline_steps), ("online", 0))
     return HANDOVER if switch else 2 * step + (phase == "online")

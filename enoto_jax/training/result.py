@@ -1,4 +1,4 @@
-"""What has come of a run: its summary, its policies, and evaluations of them made again."""
+"""The results of a run: its summary, its policies, and new evaluations of them."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Again:
     """The policies of all seeds of a run, ready to be evaluated again.
 
     Args:
-      folder: Of the run.
-      which: "latest", "best" or "handover".
-      env: Gymnasium id, or what else `env_choice` takes; the run's own by default.
+      folder: The run's folder.
+      which: The policies to evaluate: "latest", "best" or "handover".
+      env: Gymnasium id, or anything else that `env_choice` takes; the run's own by default.
 
     Attributes:
-      found: What the run keeps; `found.state` has arrays [S, ...].
-      seeds: Their numbers.
+      found: What the run has kept; `found.state` has arrays [S, ...].
+      seeds: The seeds' numbers.
       env: The environment.
-      own_episodes: How many episodes of a seed the run's own evaluation at this step had.
+      own_episodes: Episodes per seed in the run's own evaluation at this step.
 
     Raises:
-      InputError: It has kept no such policies, or they do not fit the environment.
+      InputError: The run has kept no such policies, or they do not fit the environment.
     """
 
     def __init__(self, folder: Path, which: str = "latest", env: Env | None = None):
@@ -68,15 +68,15 @@ class Again:
     def evaluate(
         self, episodes: int | None = None, processes: int = 1, max_steps: int | None = None
     ) -> list[dict[str, Any]]:
-        """A row for each seed, as in evaluations.csv, without times.
+        """Evaluate the policies; return a row per seed, as in evaluations.csv but without times.
 
-        The first episodes begin in the same states as those of the run's own evaluation, and are
-        taken as many at a time, so that the same numbers come out.
+        The first episodes start in the same states as in the run's own evaluation, and as many run
+        at a time, so that the results are identical.
 
         Args:
-          episodes: Of each seed; as many as the run's own evaluation had by default.
-          processes: That step the environments.
-          max_steps: After so many an episode is cut; as in the run by default.
+          episodes: Episodes per seed; by default as many as in the run's own evaluation.
+          processes: How many processes step the environments.
+          max_steps: Steps after which an episode is cut off; as in the run by default.
 
         Raises:
           InputError: One of the numbers is below 1.
@@ -102,7 +102,7 @@ class Again:
         return [files.plain(row) for row in rows]
 
     def _reference(self) -> tuple[float, float] | None:
-        """Returns of a random and of an expert policy; None where they are not known."""
+        """Returns of a random and an expert policy; None if they are not known."""
         if self._is_own:
             return self._config.get("reference")
         return from_env(self.env.name, self._spec).reference
@@ -112,11 +112,11 @@ class Run:
     """A run's results and policies, read from its folder.
 
     Args:
-      folder: Of the run.
+      folder: The run's folder.
       env: The environment that it was trained in, if config.json cannot name it.
 
     Attributes:
-      folder: Of the run.
+      folder: The run's folder.
       config: The contents of config.json.
 
     Raises:
@@ -134,7 +134,7 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """The contents of summary.json: final score, drop after the hand-over, and more.
 
-        Each quantity has its mean and its value for every seed. {} without an environment.
+        Each quantity has its mean and its value for every seed. Empty without an environment.
 
         Raises:
           InputError: The run has not ended.
@@ -148,11 +148,11 @@ class Run:
         """A policy of the run; see `load_policy`.
 
         Args:
-          seed: One that the run has trained; its first by default.
-          which: "latest", "best" or "handover".
+          seed: One of the run's seeds; the first by default.
+          which: The checkpoint: "latest", "best" or "handover".
 
         Raises:
-          InputError: No such seed or checkpoint.
+          InputError: The seed or the checkpoint does not exist.
         """
         return policies.load_policy(self.folder, seed, which)
 
@@ -168,10 +168,10 @@ class Run:
         The first episodes start as in the run's own evaluation and give the same returns.
 
         Args:
-          episodes: Of each seed; by default as many as in the run's own evaluation.
-          which: "latest", "best" or "handover".
+          episodes: Episodes per seed; by default as many as in the run's own evaluation.
+          which: The checkpoint: "latest", "best" or "handover".
           env: An environment other than the run's.
-          processes: How many step the environments; the results do not depend on it.
+          processes: How many processes step the environments; the results do not depend on it.
 
         Returns:
           A row for each seed: phase, step, env_steps, seed, return_mean, return_std (over
@@ -179,7 +179,7 @@ class Run:
           reference), success (a fraction; None if the environment reports none) and episodes.
 
         Raises:
-          InputError: No such checkpoint, or an environment that does not fit.
+          InputError: The checkpoint does not exist, or the environment does not fit.
           RunError: The environment fails.
         """
         again = Again(self.folder, which, self._env if env is None else env)
@@ -190,7 +190,7 @@ def load_run(folder: str | os.PathLike) -> Run:
     """Open the run in a folder, finished or not.
 
     Args:
-      folder: Of the run.
+      folder: The run's folder.
 
     Returns:
       The run, as `train` returns it.

@@ -1,4 +1,4 @@
-"""What an online phase starts from: another run, the hand-over, and what its data carry besides."""
+"""What an online phase starts from: another run, the hand-over, and the data's extra columns."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from enoto_jax.types import InputError, Transition, plural
 def offline_state(
     folder: Path, algorithm: core.Algorithm, seeds: SeedMap
 ) -> tuple[core.TrainState, Transform | None]:
-    """The offline state of another run, for these seeds, and the transform that it learned under.
+    """Return another run's offline state for these seeds, and the transform it was trained with.
 
-    It is the one kept at that run's hand-over; of a run still in its offline phase, the newest.
+    It is the state at that run's hand-over, or the newest if that run is still offline.
 
     Raises:
-      InputError: No such checkpoint, or of other seeds or networks.
+      InputError: There is no such checkpoint, or its seeds or networks differ.
     """
     have, want = config_of(folder).get("seeds", []), seeds.seeds.tolist()
     checkpoints = Checkpoints(folder / "checkpoints")
@@ -58,13 +58,13 @@ def hand_over(
     before: core.TrainState | None,
     data: Transition | None,
 ) -> Any:
-    """The online phase's start, on the devices.
+    """Return the state in which the online phase starts, on the devices.
 
     Args:
       built: The recipe's units.
       begin: See online.begin.
-      seeds: That it is made for.
-      before: The offline phase's end; None without one.
+      seeds: The seeds to start.
+      before: The state at the end of the offline phase; None without one.
       data: The data set on the devices, for hand-overs that need it.
     """
     learns = built.handover.needs_data
@@ -80,13 +80,13 @@ def hand_over(
 def extras(
     algorithm: core.Algorithm, data: Transition, seeds: SeedMap, stored: bool
 ) -> dict[str, Any]:
-    """What batches of the data set carry beside its transitions (host arrays [M, ...]).
+    """Return the extra columns [M, ...] of the data set's batches, on the devices.
 
     Args:
-      algorithm: Asks for returns-to-go, next actions and ends, or not.
-      data: As the agent sees it.
-      seeds: Whose devices share the result.
-      stored: Whether the rows are drawn beside new transitions, which have bootstrap masks.
+      algorithm: Determines whether returns-to-go, next actions and ends are needed.
+      data: Host arrays [M, ...], as the agent sees them.
+      seeds: The seeds whose devices share the result.
+      stored: Whether the rows are mixed with new transitions, which have bootstrap masks.
     """
     found = {}
     if stored and algorithm.exploration.masks:

@@ -1,4 +1,4 @@
-"""A run: offline phase, hand-over, online phase, in a folder that it can be resumed from."""
+"""A run: offline phase, hand-over and online phase, in a folder from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from enoto_jax.types import InputError, RunError, Stopped, Transition
 
 
 class Setup(NamedTuple):
-    """What a run is made of, once it is known to fit together.
+    """A run's parts, checked to fit together.
 
     Attributes:
-      recipe: What is trained.
-      built: Its units.
-      source: Of the data.
-      settings: How it is trained.
-      env: Of the environments; None without a simulator.
-      bounds: Of the environment's own actions, or None.
-      dataset: None where nothing learns from it here.
+      recipe: The recipe to train.
+      built: The recipe's units.
+      source: The data source.
+      settings: How the recipe is trained.
+      env: The environments to make; None without a simulator.
+      bounds: The environment's own action bounds, or None.
+      dataset: The data set; None if nothing in this run learns from it.
     """
 
     recipe: Recipe
@@ -66,17 +66,17 @@ class Setup(NamedTuple):
 
     @property
     def data_lines(self) -> list[str]:
-        """What a run says of its data before it trains."""
+        """The lines about its data that a run prints before it trains."""
         if self.dataset is None:
             return []
         return contents.opening_lines(self.source, self.dataset, self.bounds)
 
     @property
     def config(self) -> dict[str, Any]:
-        """What config.json says."""
+        """The contents of config.json."""
         restored, modules = self.settings.restored, plugins.modules_of(self.recipe)
         data_hash = self.dataset and self.dataset.content_hash
-        if data_hash is None and restored is not None:  # what the restored phase has learned from
+        if data_hash is None and restored is not None:  # what the restored phase learned from
             data_hash = run_folder.config_of(restored).get("data_hash")
         bounds = self.bounds or self.source.action_bounds  # without an environment, the data's
         return {
@@ -103,22 +103,22 @@ def train(
 ) -> dict[str, Any]:
     """Train a recipe on a source; calling it again with the same `out` resumes.
 
-    With more online steps it goes on, also when it had ended, as if it had had them from the start.
-    `enoto_jax.train` takes names as well, and returns the run itself.
+    With more online steps the run continues, even after it has ended, as if it had been given them
+    from the start. `enoto_jax.train` also takes names, and returns the run itself.
 
     Args:
-      recipe: A row of the table, or one's own.
+      recipe: A row of the table, or a recipe of your own.
       source: The data set, with its environment and reference returns.
       out: The run's folder.
       **options: Seeds, env, eval_episodes and more: see `settings.Settings`.
 
     Returns:
-      What summary.json says.
+      The contents of summary.json.
 
     Raises:
-      InputError: Units, data or environment do not fit, the folder holds another run, or another
-        process is at work in it.
-      RunError: An environment, the numbers or the disk failed; the last checkpoint stays.
+      InputError: Units, data and environment do not fit together, the folder holds another run, or
+        another process is using it.
+      RunError: An environment, the numbers or the disk failed; the last checkpoint is kept.
       Stopped: A signal came; everything is saved.
     """
     folder, setup = Path(out), _set_up(recipe, source, Settings.of(options))
@@ -155,7 +155,7 @@ def train(
 
 
 def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
-    """Check that the recipe, the source and the environment fit, and load the data."""
+    """Check that the recipe, the source and the environment fit together, and load the data."""
     built, env = build(recipe, source.spec), settings.env_of(source)
     choice, bounds = None, None
     if env is not None:
@@ -170,7 +170,7 @@ def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
 
 
 def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transform, str]:
-    """The restored offline state, if any; the transform; the run's size in words.
+    """Return the restored offline state, if any, the transform, and the run's size in words.
 
     Raises:
       InputError: The run does not fit in memory.
@@ -188,7 +188,7 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transf
 
 
 def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> Record:
-    """The run's files, and the environments of its evaluations."""
+    """Open the run's files and the environments of its evaluations."""
     recipe, built, source, settings, env, _, _ = setup
     learns_from_data = recipe.offline is not None or built.replay.needs_data
     sample = source.sample(probe.ROWS) if learns_from_data else None
@@ -209,12 +209,13 @@ def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> R
 
 
 def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> None:
-    """Train whatever is left, from the newest checkpoint on.
+    """Train whatever is left, starting from the newest checkpoint.
 
     Args:
-      setup: Of the run.
-      before: The restored offline state, on the devices; None: this run has its own, or needs none.
-      record: Of the run.
+      setup: The run's parts.
+      before: The restored offline state, on the devices; None if this run trains its own or needs
+        none.
+      record: The run's record.
     """
     recipe, built, source, _, env, _, dataset = setup
     seeds, data = record.seeds, None
@@ -258,7 +259,7 @@ def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> Non
 def _offline(
     recipe: Recipe, built: Built, data: Transition, saved: Saved | None, record: Record
 ) -> core.TrainState:
-    """The end of the offline phase, kept for every row that shares it."""
+    """Train to the end of the offline phase; keep its state for every row that shares it."""
     seeds, place = record.seeds, Place()
     if saved is None:
         init = partial(core.init, built.offline)

@@ -1,13 +1,13 @@
-"""Seeds side by side: vmap inside a device, a map over devices (`shard_map`, nowhere else).
+"""Seeds side by side: vmap on each device, `shard_map` over devices (used nowhere else).
 
 With several hosts, each runs its own part of the seeds (see hosts.py).
 
 A function is written for one seed. `SeedMap.compile` turns it into one program for all of them.
-Arrays that belong to seeds have a leading S; on P devices each holds S / P of it. What seeds share
-(the data set, a step number) lies once per device. A seed's numbers come from its own seed alone,
-never from its place in the batch.
+Arrays that belong to seeds have a leading S; each of P devices holds S / P of it. What seeds share
+(the data set, a step number) is stored once per device. A seed's numbers depend only on the seed,
+never on its place in the batch.
 
-`jax.pmap`, the older way, is a wrapper of this one as of jax 0.10.
+The older `jax.pmap` wraps `shard_map` as of jax 0.10.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from enoto_jax.runs import hosts
 
-SEEDS, EACH = PartitionSpec("seeds"), PartitionSpec()  # a part for each device, or all of it
+SEEDS, EACH = PartitionSpec("seeds"), PartitionSpec()  # one part per device, or all on each
 
 # XLA's YNNPACK kernels multiply a batch of matrices more slowly than its own (docs/performance.md).
 OWN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -32,7 +32,7 @@ UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -52,7 +52,7 @@ def use_cores(count: int) -> None:
 
 @functools.cache
 def _own_products() -> dict[str, Any]:
-    """OWN_PRODUCTS, or nothing where this jaxlib does not know the option."""
+    """OWN_PRODUCTS, or nothing if this jaxlib does not have the option."""
     with suppress(jax.errors.JaxRuntimeError):
         jax.jit(lambda: 0, compiler_options=OWN_PRODUCTS).lower().compile()
         return OWN_PRODUCTS
@@ -63,12 +63,12 @@ class SeedMap:
     """Runs functions of one seed for all seeds at once.
 
     Args:
-      seeds: Seed numbers [S]; of several hosts each takes its part.
-      devices: Local devices to spread over; as many as divide a host's seeds are used.
+      seeds: Seed numbers [S]; with several hosts, each takes its part.
+      devices: Local devices; the largest number of them that divides a host's seeds is used.
 
     Attributes:
       all: Seed numbers [S].
-      seeds: Those of this host; wherever arrays have an S, it counts these.
+      seeds: This host's seed numbers; wherever arrays have an S, it counts these.
     """
 
     def __init__(self, seeds: Sequence[int], devices: Sequence[jax.Device] | None = None):
@@ -97,16 +97,17 @@ class SeedMap:
         long: bool = False,
         once: bool = False,
     ) -> Callable:
-        """One program for all seeds.
+        """Compile one program for all seeds.
 
         Args:
-          function: Of one seed; every output gains the seeds' axis.
+          function: A function of one seed; every output gains the seeds' axis.
           shared: Positions of the arguments that all seeds share.
           donate: Positions of the arguments whose memory is reused for the outputs.
-          long: One call is many updates; on a CPU the seeds then run one after the other inside
-            the program, because one seed's parameters fit the cache and several seeds' do not.
-          once: It is called once; on a CPU, where optimising would take longer than running, it
-            is compiled without.
+          long: Whether one call does many updates; on a CPU the seeds then run one after the other
+            inside the program, because one seed's parameters fit in the cache and those of several
+            do not.
+          once: Whether it is called only once; on a CPU it is then compiled without optimisation,
+            which would take longer than running it.
         """
         in_turn = long and self.on_cpu
 
@@ -129,7 +130,7 @@ class SeedMap:
 
         def spread(*arguments):
             specs = tuple(EACH if i in shared else SEEDS for i in range(len(arguments)))
-            # Nothing crosses devices, so there is nothing to check of what varies over them.
+            # Nothing crosses devices, so there is no variation over them to check.
             return jax.shard_map(
                 batched, mesh=self._mesh, in_specs=specs, out_specs=SEEDS, check_vma=False
             )(*arguments)
@@ -137,16 +138,16 @@ class SeedMap:
         return jax.jit(spread, **options)
 
     def put(self, tree: Any) -> Any:
-        """Host arrays [S, ...] to the devices."""
+        """Copy host arrays [S, ...] to the devices."""
         return jax.device_put(tree, self._place(SEEDS))
 
     def share(self, tree: Any) -> Any:
-        """Host arrays to every device, once each."""
+        """Copy host arrays to every device, once each."""
         return jax.device_put(tree, self._place(EACH))
 
     def _place(self, spec: PartitionSpec) -> jax.Device | NamedSharding:
         return self.devices[0] if self._mesh is None else NamedSharding(self._mesh, spec)
 
     def get(self, tree: Any) -> Any:
-        """Device arrays to host arrays [S, ...] of their own memory, safe from donation."""
+        """Copy device arrays to host arrays [S, ...] of their own memory, safe from donation."""
         return jax.tree.map(lambda x: np.array(x, copy=True), tree)

@@ -1,4 +1,4 @@
-"""How a recipe is trained, beside the recipe: options of `train`, and their defaults."""
+"""How a recipe is trained: the options of `train`, and their defaults."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ class Options(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The same with their defaults, checked.
+    """The options with their defaults, checked.
 
     Attributes:
-      seeds: How many, from 0 on, or their numbers; trained together in one program.
+      seeds: How many seeds, numbered from 0, or their numbers; they train together in one program.
       env: Gymnasium id, class, function or EnvSpec (`envs.choice`); the source's own by default;
         "none" stops at the hand-over.
       eval_episodes: Episodes per evaluation and seed.
-      final_episodes: The same for the evaluations on both sides of the hand-over and for the last
+      final_episodes: Episodes of the evaluations on both sides of the hand-over and of the last
         one; None: `eval_episodes`.
       restore: Another run's folder: start from its hand-over instead of an offline phase.
       log: "tensorboard", "wandb", or several of them; CSV files are always written.
       about: Further entries of config.json.
-      plugins: Modules that register units of one's own, which config.json remembers; those that
-        the recipe's units come from are found without it.
-      signals: SIGTERM and SIGINT save and raise Stopped.
-      announce: Printed, with what the data hold, once everything is checked and training begins;
-        "" prints neither.
+      plugins: Modules that register units of your own; config.json records them. The modules of the
+        recipe's own units are found without it.
+      signals: Whether SIGTERM and SIGINT save and raise Stopped.
+      announce: A text that is printed, with a description of the data, once everything is checked
+        and training begins; "" prints neither.
       watch: Called after every evaluation with (phase, step, train state on the host [S, ...],
         returns [S, E]).
       keep: How many of the newest checkpoints are kept.
-      eval_processes: That step the environments of an evaluation, see `envs.workers`.
-      eval_max_steps: After so many an evaluation episode is cut; None: the environment's time
-        limit, or 10,000 without one.
+      eval_processes: How many processes step the environments of an evaluation; see `envs.workers`.
+      eval_max_steps: Steps after which an evaluation episode is cut off; None: the environment's
+        time limit, or 10,000 without one.
 
     Raises:
-      InputError: A value that is no setting.
+      InputError: A value is invalid.
     """
 
     seeds: int | Sequence[int] = (0,)
@@ -111,10 +111,10 @@ class Settings:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
-        """The settings of a function's keyword arguments.
+        """Make settings from a function's keyword arguments.
 
         Raises:
-          InputError: A name or a value that is no setting; the nearest names are listed.
+          InputError: A name or a value is invalid; for a name, the message lists the nearest ones.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in options:
@@ -123,7 +123,7 @@ class Settings:
         return cls(**options)
 
     def env_of(self, source: Source) -> Env | None:
-        """The environment; None: no simulator."""
+        """Return the environment; None without a simulator."""
         if isinstance(self.env, str) and self.env == "none":
             return None
         if self.env is None and source.env_id is not None and source.env_kwargs:
@@ -142,13 +142,14 @@ class Settings:
 
 
 def seed_numbers(seeds: Any) -> tuple[int, ...]:
-    """The numbers of seeds.
+    """Return the seeds' numbers.
 
     Args:
-      seeds: How many, from 0 on, or their numbers.
+      seeds: How many, numbered from 0, or their numbers.
 
     Raises:
-      InputError: None, too many, repeated, or no whole numbers between 0 and 2^31 - 1.
+      InputError: There are none or too many, one is repeated, or one is not a whole number from 0
+        to 2^31 - 1.
     """
     if _is_whole(seeds):
         if not 1 <= seeds <= MOST_SEEDS:
@@ -177,10 +178,10 @@ def _is_whole(value: Any) -> bool:
 
 
 def _names(option: str, value: Any) -> tuple[str, ...]:
-    """Names as a tuple; a text is one name.
+    """Return names as a tuple; a text is one name.
 
     Raises:
-      InputError: No names.
+      InputError: The value is neither a name nor a list of names.
     """
     if isinstance(value, str):
         return (value,)

@@ -1,4 +1,4 @@
-"""Ensembles unstacked for the time of a call: faster on a CPU, see `nets.cpu_kernels`.
+"""Unstack ensembles for the duration of a call: faster on a CPU, see `nets.cpu_kernels`.
 
 A state is stacked wherever it is kept, saved or handed over. The offline loop, and an online step
 of several updates, unstack it inside the program. Algorithms see no difference.
@@ -17,9 +17,10 @@ from enoto_jax.nets.cpu_kernels import Unstacked, stack
 
 
 def unstack(algorithm: Algorithm, state: TrainState) -> TrainState:
-    """The state with every ensemble's parameters unstacked; `restack` undoes it exactly.
+    """Return the state with every ensemble's parameters unstacked; `restack` undoes it exactly.
 
-    Ensembles of which a part learns in an update stay: that part is unstacked there.
+    An ensemble of which only a part learns in an update stays stacked; the update unstacks that
+    part.
     """
 
     def parts(trees: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def unstack(algorithm: Algorithm, state: TrainState) -> TrainState:
 
 
 def restack(tree: Any) -> Any:
-    """Any tree with everything in it stacked that was unstacked."""
+    """Return a tree with everything stacked again that was unstacked."""
     return jax.tree.map(
         lambda x: stack(x.copies) if isinstance(x, Unstacked) else x,
         tree,
@@ -48,7 +49,7 @@ def restack(tree: Any) -> Any:
 
 
 def _unstack(net: nn.Module, tree: Any) -> Any:
-    """A tree about a network (parameters, an optimiser's state); others are returned unchanged.
+    """Unstack a tree of a network (parameters, an optimiser's state); return others unchanged.
 
     A network of named parts is unstacked part by part.
     """
