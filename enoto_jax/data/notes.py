@@ -158,7 +158,7 @@ def leaps(transitions: Transition) -> Iterator[str]:
     if not len(inside):
         return
     some = inside[:: -(-len(inside) // (10 * _SAMPLE))]
-    with np.errstate(all="ignore"):  # the largest numbers of float32 are too large to subtract
+    with np.errstate(all="ignore"):  # differences of the largest float32 numbers overflow
         usual = np.quantile(_step(transitions, some), 0.99, axis=0)
         found = []
         for start in range(0, len(inside), _BLOCK):

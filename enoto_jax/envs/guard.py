@@ -15,7 +15,7 @@ from enoto_jax.types import RunError
 
 
 class Guard(gymnasium.Wrapper):
-    """Copy all inputs and outputs, accept unambiguous values only, and raise at anything else.
+    """A wrapper that copies inputs and outputs and raises on every value that is not unambiguous.
 
     Observations are rows of floats, the reward is a number, both flags are bools; an environment
     may reuse its arrays. Of `info` only `success` is kept, if it is given (`values.success`).

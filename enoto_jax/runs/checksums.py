@@ -16,7 +16,7 @@ class Damaged(Exception):
 
 
 def record_checksum(record: Mapping[str, Any]) -> int:
-    """Return the checksum of a record, leaving out the checksums in it (also those of version 2)."""
+    """Return the checksum of a record without the checksums in it, including version 2's."""
     said = {k: v for k, v in record.items() if k not in ("checksums", "checksum")}
     return zlib.crc32(json.dumps(said, sort_keys=True).encode())
 

@@ -74,7 +74,7 @@ def summary(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
 def begin(folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json for a new run, or for more online steps of the folder's run."""
     if not began(folder, config["recipe"]["online"]["steps"]):
-        (folder / "summary.json").unlink(missing_ok=True)  # of fewer online steps
+        (folder / "summary.json").unlink(missing_ok=True)  # it was for fewer online steps
         files.write_json(folder / "config.json", config)
 
 

@@ -59,7 +59,7 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
     """
     # A lost host must end this process with our own message, not with an abort in the runtime.
     jax.config.update("jax_enable_recoverability", True)
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM itself
     try:
         if count is None and "JAX_NUM_PROCESSES" in os.environ:
             count = int(os.environ["JAX_NUM_PROCESSES"])
