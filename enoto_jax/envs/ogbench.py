@@ -55,7 +55,8 @@ def wrapped(env: gymnasium.Env, sparse: bool) -> gymnasium.Env:
       sparse: Whether rewards are sparse, see `Sparse`.
 
     Raises:
-      InputError: Sparse rewards are asked of an environment that is not a single task.
+      InputError: `sparse` is given for an environment that is not a single task, whose rewards do
+        not count subtasks.
     """
     env = OwnRandomness(env)
     if sparse and "singletask" not in env.spec.id:

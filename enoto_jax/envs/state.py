@@ -63,7 +63,7 @@ def restore(env: gymnasium.Env, state: State) -> None:
         if key.rpartition("/")[0] not in layers:
             raise ValueError(f"the state holds {key}, but the environment has {', '.join(layers)}")
     env.reset()  # wrappers require one
-    for where, layer in reversed(layers.items()):  # inner layers first
+    for where, layer in reversed(layers.items()):  # so that wrappers find inner layers restored
         own = {k.rpartition("/")[2]: v for k, v in state.items() if k.rpartition("/")[0] == where}
         if _hooked(layer):
             layer.set_state(copy.deepcopy(own))  # type: ignore[attr-defined]
