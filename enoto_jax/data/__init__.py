@@ -1,4 +1,4 @@
-"""Data sets: where they come from, how they are read, and D4RL's scores."""
+"""Data sets: how they are found, read and scored."""
 
 from enoto_jax.data.loading import load_source
 from enoto_jax.data.memory import from_arrays

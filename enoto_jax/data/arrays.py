@@ -1,9 +1,9 @@
-"""D4RL's flat arrays: what is wrong with them, and their values, checked.
+"""D4RL's flat arrays: check their shapes, types and values.
 
 The flat layout has one row per step: `observations [N, D]`, `actions [N, A]`, `rewards [N]`,
 `terminals [N]`, and optionally `timeouts [N]` and `next_observations [N, D]`. The last axis of a
 one-dimensional array may be kept, as in D4RL's replay files (`[N, 1]`). `words` translates other
-libraries' names, and `transitions` has the rules of where an episode ends.
+libraries' names, and `succession` decides where an episode ends.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ OVERSHOOT = 1e-4  # actions may leave [-1, 1] by this much (rounding) and are th
 
 
 def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with types and shapes, by key; at most one problem per key.
+    """Return what is wrong with types and shapes, by key; at most one problem per key.
 
     Args:
-      arrays: Anything with `shape` and `dtype`, by a name of `words.MEANING`.
+      arrays: Objects with `shape` and `dtype`, by a name of `words.MEANING`.
     """
     problems = {}
     meaning = {key: MEANING[key] for key in arrays}
@@ -81,14 +81,14 @@ def clean(
     """Read and check the values: float32 `[N, size]` and `[N]`, flags as bool `[N]`.
 
     Args:
-      arrays: Arrays without `layout_problems`; files' own arrays are read one at a time.
+      arrays: Arrays without `layout_problems`; a file's arrays are read one at a time.
       where: The file or data set, for messages.
       bounds: Lowest and highest action that the data were recorded with; they become -1 and 1.
-      words: Names that the arrays were given under, for messages.
+      words: The names under which the arrays were given, for messages.
 
     Raises:
-      InputError: For values that are not finite, flags that are not 0 or 1, and actions outside
-        [-1, 1], naming the array and its first bad row.
+      InputError: Values are not finite, flags are not 0 or 1, or actions lie outside [-1, 1].
+        The message names the array and its first bad row.
     """
     result = {}
     for key, array in arrays.items():
@@ -105,7 +105,7 @@ def clean(
 
 
 def values_of(array: Any, key: str) -> np.ndarray:
-    """An array's values unchecked: float32 `[N, size]` or `[N]`, flags of their own type `[N]`."""
+    """Read an array unchecked: float32 `[N, size]` or `[N]`, flags `[N]` in their own type."""
     if key in FLAGS:
         return flag_values(array)
     if isinstance(array, h5py.Dataset) and array.dtype.kind == "f":
@@ -115,17 +115,17 @@ def values_of(array: Any, key: str) -> np.ndarray:
         values = np.asarray(array[()])
     if key not in MATRICES:
         values = values.reshape(len(values))
-    with np.errstate(all="ignore"):  # what overflows float32 is a problem of its own
+    with np.errstate(all="ignore"):  # overflow of float32 is reported later
         return np.ascontiguousarray(values, np.float32)
 
 
 def value_problem(values: np.ndarray, key: str, bounds: Bounds | None = None) -> str | None:
-    """What makes the values unusable, naming the first bad row.
+    """Return what makes the values unusable, naming the first bad row, or None.
 
     Args:
-      values: Of `values_of`.
-      key: Its name in D4RL's layout.
-      bounds: As in `clean`; the actions must lie within.
+      values: Values as `values_of` returns them.
+      key: The array's name in D4RL's layout.
+      bounds: As in `clean`; actions must lie within them.
     """
     if key in FLAGS:
         bad = (values != 0) & (values != 1)
@@ -163,22 +163,22 @@ def _out_of_bounds(actions: np.ndarray, bounds: Bounds | None) -> str | None:
 
 
 def rescaled(actions: np.ndarray, bounds: Bounds) -> np.ndarray:
-    """Actions `[N, A]` in [-1, 1] for those between the bounds, float32."""
+    """Rescale actions `[N, A]` from the bounds to [-1, 1], as float32."""
     low, high = (np.asarray(bound, np.float64) for bound in bounds)
     return np.asarray((actions - low) * (2.0 / (high - low)) - 1.0, np.float32)
 
 
 def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
-    """Lowest and highest action, each float64 [A].
+    """Return the lowest and highest action, each float64 [A].
 
     Args:
-      low: A number, or one per action, also as text with commas.
-      high: Likewise, above `low`.
-      size: A.
+      low: One number, or one per action; may be text with commas.
+      high: The same for the highest action; must be above `low`.
+      size: Number of actions A.
       where: The data set, for messages.
 
     Raises:
-      InputError: They are no such numbers, or only one of the two is given.
+      InputError: The bounds are not such numbers, or only one of the two is given.
     """
     try:
         texts = (bound.split(",") if isinstance(bound, str) else bound for bound in (low, high))
@@ -196,14 +196,14 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
 
 
 def interval(low: Any, high: Any) -> str:
-    """Bounds as text, such as [-2, 2]; one after the other where they differ."""
+    """Return bounds as text, such as [-2, 2], or [-1, 1] x [-2, 2] if actions differ."""
     low, high = np.broadcast_arrays(np.atleast_1d(low), np.atleast_1d(high))
     pairs = dict.fromkeys(f"[{a:g}, {b:g}]" for a, b in zip(low, high, strict=True))
     return " x ".join(list(pairs)[:4]) + " x ..." * (len(pairs) > 4)
 
 
 def rows_where(test: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """Rows in which a test holds for all numbers, `[N]`; by blocks, which needs little memory."""
+    """Return in which rows a test holds for all numbers, bool `[N]`; works by blocks."""
     result = np.empty(len(arrays[0]), bool)
     for start in range(0, len(result), BLOCK):
         block = slice(start, start + BLOCK)

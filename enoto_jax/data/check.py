@@ -1,7 +1,7 @@
-"""What is in a data set, and what is wrong with it: every finding, not only the first.
+"""Report what is in a data set and what is wrong with it: every finding, not only the first.
 
-An error makes the data unusable: loading refuses it, or training on it would learn something else
-than the user means. A note is something to know. Pure functions on arrays; `inspect` reads a file.
+An error makes the data unusable: loading refuses them, or training would learn something other
+than the user intends. A note is something to know.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Report(NamedTuple):
     """Everything about one data set."""
 
     name: str
-    source: Source | None  # None where the layout is wrong
+    source: Source | None  # None if the layout is wrong
     arrays: Mapping[str, np.ndarray]  # flat, unchecked, as far as they can be read
-    dataset: Dataset | None  # None where there is an error in layout or values
+    dataset: Dataset | None  # None if the layout or the values have an error
     findings: list[Finding]
     layout: str  # how the file differs from D4RL v2's layout
 
@@ -39,7 +39,7 @@ class Report(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the data set can be used, in a line."""
+        """One line that states whether the data set can be used."""
         errors = [finding.text for finding in self.findings if finding.error]
         count = len(self.findings) - len(errors)
         found = plural(count, "note") if count else ""
@@ -57,18 +57,18 @@ def inspect(
     action_low: Any = None,
     action_high: Any = None,
 ) -> Report:
-    """Read one data set and find all that is wrong with it.
+    """Read one data set and find everything that is wrong with it.
 
     Args:
-      task: As `load_source` takes it, but one data set alone; "" for the one in the package.
-      env_id: Gymnasium id that its sizes and actions are compared with; default: the data set's
-        own, if that can be made here.
-      download: As `load_source`; likewise `action_low` and `action_high`.
-      action_low: Lowest action that the data were recorded with.
-      action_high: Highest one.
+      task: A single data set, as in `load_source`; "" for the bundled one.
+      env_id: Gymnasium id of the environment to compare sizes and actions with; default: the
+        data set's own, if it can be made here.
+      download: Whether a missing data set may be downloaded, as in `load_source`.
+      action_low: Lowest action that the data were recorded with, as in `load_source`.
+      action_high: Highest action, likewise.
 
     Raises:
-      InputError: If there is no such data set.
+      InputError: The data set does not exist.
     """
     place = locate(task, download=download)
     errors: list[str] = []
@@ -112,7 +112,7 @@ def inspect(
 
 
 def layout_of(arrays: Mapping[str, Any], read_from: Mapping[str, str]) -> str:
-    """How arrays, known by shape and type, differ from D4RL v2's layout: float32, bool, `[N]`."""
+    """Describe how arrays differ in shape and type from D4RL v2's layout: float32, bool, `[N]`."""
     odd = [f"{key} from {name}" for key, name in read_from.items() if key in arrays]
     odd += [f"no {key}" for key in words.OPTIONAL if key not in arrays]
     kinds: dict[str, list[str]] = {}
@@ -120,7 +120,7 @@ def layout_of(arrays: Mapping[str, Any], read_from: Mapping[str, str]) -> str:
         wanted = "bool" if key in words.FLAGS else "float32"
         if str(array.dtype) != wanted:
             kinds.setdefault(str(array.dtype), []).append(key)
-    # A type that most arrays have is said once.
+    # A type that four arrays or more share is printed once.
     odd += [f"{k} {', '.join(v) if len(v) < 4 else 'throughout'}" for k, v in kinds.items()]
     columns = [
         key for key in ("rewards", *words.FLAGS) if key in arrays and len(arrays[key].shape) == 2
@@ -132,10 +132,10 @@ def layout_of(arrays: Mapping[str, Any], read_from: Mapping[str, str]) -> str:
 
 
 def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Finding]:
-    """All that can be said of flat arrays that may be unusable, however many of them are bad.
+    """Yield findings on flat arrays, even if some of them are unusable.
 
     Args:
-      arrays: By key, as far as there are any; `[N, ...]`, unchecked.
+      arrays: Unchecked arrays `[N, ...]` by key; any key may be missing.
       limit: The task's time limit, None if unknown.
     """
     yield from (Finding(False, text) for text in notes.on_arrays(arrays))
@@ -149,15 +149,17 @@ def on_flat(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[Fin
     yield from (Finding(False, text) for text in texts)
     try:
         transitions = succession.to_transitions(known, limit, "")
-    except InputError:  # no transition is left, an error that stands already
+    except InputError:  # no transition is left, which is reported already
         return
     yield from notes.on_episodes(transitions, limit)
     yield from (Finding(False, text) for text in notes.leaps(transitions))
 
 
 def _repaired(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copy with numbers in place of what is none and has been reported: the one that the other
-    array has for the same step, else 0."""
+    """Copy with values that are not finite (and reported already) replaced.
+
+    The replacement is the number that the other array of observations has for the same step, or 0.
+    """
     known = {key: np.array(array) for key, array in arrays.items()}
     if "next_observations" in known:
         now, before = known["observations"][1:], known["next_observations"][:-1]
@@ -167,7 +169,7 @@ def _repaired(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _unread(source: Source) -> Iterator[str]:
-    """A note on arrays that are not read; D4RL's own descriptions of a recording are none."""
+    """A note on arrays that are not read, except D4RL's own descriptions of a recording."""
     names = [name for name in source.unread if name.split("/")[0] not in words.DESCRIPTIVE]
     if names:
         yield f"not read: {', '.join(names)}"
@@ -176,12 +178,12 @@ def _unread(source: Source) -> Iterator[str]:
 def env_findings(
     source: Source, env_id: str | None, actions: np.ndarray | None = None
 ) -> Iterator[Finding]:
-    """Whether the environment can be made, has the sizes of the data, and which units they are in.
+    """Yield findings on the environment: if it can be made, fits the sizes and the action units.
 
     Args:
       source: The data set.
-      env_id: Gymnasium id; None for the data set's own.
-      actions: [N, A], where they could be read.
+      env_id: Gymnasium id; None for the data set's own, "none" for no check.
+      actions: [N, A], if they could be read.
     """
     if env_id == "none":
         return
@@ -212,7 +214,7 @@ def env_findings(
 
 
 def range_note(source: Source, low: np.ndarray, high: np.ndarray) -> str:
-    """What to say where actions are scaled from other bounds than the environment's."""
+    """Return a note if actions are scaled from the data's range, not the environment's bounds."""
     if not source.of_range or np.allclose(source.action_bounds, (low, high)):
         return ""
     return (

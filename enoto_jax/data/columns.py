@@ -1,4 +1,4 @@
-"""Numbers out of Arrow and Parquet files, which pyarrow reads."""
+"""Read numbers from Arrow and Parquet files with pyarrow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from enoto_jax.types import InputError, plural
 
 
 def needed(where: object) -> Any:
-    """The pyarrow package, with what reads either kind of file.
+    """Import pyarrow and its readers of both kinds of files, and return the package.
 
     Raises:
-      InputError: It is not installed.
+      InputError: Pyarrow is not installed.
     """
     try:
         import pyarrow
@@ -31,7 +31,7 @@ def needed(where: object) -> Any:
 
 
 def schema(path: Path) -> Any:
-    """A file's names and types; its kind is told by its suffix."""
+    """Return a file's column names and types; the suffix decides how it is read."""
     pyarrow = needed(path)
     if path.suffix == ".parquet":
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -41,7 +41,7 @@ def schema(path: Path) -> Any:
 
 
 def count(path: Path) -> int:
-    """How many rows a file claims to have."""
+    """Return how many rows a file claims to have."""
     pyarrow = needed(path)
     if path.suffix == ".parquet":
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -51,16 +51,16 @@ def count(path: Path) -> int:
 
 
 def read(path: Path, keys: Sequence[str], width: int | None = None) -> np.ndarray:
-    """One column of a file, `[N]` where the width is 0, else `[N, width]`, in its own type.
+    """Read one column of a file in its own type: `[N]` if the width is 0, else `[N, width]`.
 
     Args:
       path: The file.
-      keys: Name of the column, and of the fields within, where columns lie in columns.
-      width: Of its vectors, a number per row being a vector of width 1; default: its type's.
+      keys: The column's name, followed by the names of nested fields.
+      width: Width of the vectors; 1 also reads one number per row. Default: the type's width.
 
     Raises:
-      InputError: There is no such column, or it holds something else, or other rows than the file
-        claims to have.
+      InputError: The column is missing, does not hold such numbers, or has more or fewer rows than
+        the file claims.
     """
     pyarrow = needed(path)
     if path.suffix == ".parquet":
@@ -79,7 +79,7 @@ def _column(path: Path, table: Any, keys: Sequence[str], width: int | None) -> n
     if keys[0] not in table.column_names:
         raise InputError(f"{path}: no column {keys[0]}; all files of a data set need the same ones")
     table = table.select([keys[0]])
-    # What a damaged file's buffers say of their own lengths must not be believed.
+    # Do not trust the lengths that the buffers of a damaged file claim.
     table.validate(full=True)
     column, name = table.column(0), "/".join(keys)
     if len(keys) > 1:
@@ -110,7 +110,7 @@ def _numbers(where: str, chunk: Any, width: int) -> np.ndarray:
             f"{where} lacks {plural(missing, 'value')} (null); fill or remove such rows"
         )
     values = flat.to_numpy(zero_copy_only=False)
-    # A copy: a mapped file is closed when this returns.
+    # Copy, because the mapped file is closed after this returns.
     return np.array(values.reshape((len(chunk), width) if width else (len(chunk),)))
 
 
@@ -121,9 +121,9 @@ def _is_list(kind: Any) -> bool:
 
 @functools.cache
 def type_of(kind: Any) -> tuple[np.dtype | None, int | None]:
-    """NumPy's type of a column's numbers, None for other things; and the width of its vectors.
+    """Return the NumPy type of a column's numbers, or None, and the width of its vectors.
 
-    The width is 0 for a number per row, and None where the type does not tell it.
+    The width is 0 for one number per row, and None if the type does not fix it.
     """
     types = needed("").types
     width: int | None = 0

@@ -1,4 +1,4 @@
-"""What is in a data set, in lines that people read: at a run's start, and in `enoto check-data`."""
+"""Describe a data set in lines for people: at a run's start, and in `enoto check-data`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from enoto_jax.types import Transition, plural
 
 
 def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None = None) -> list[str]:
-    """What a run says of its data before it trains: size, episodes, rewards, and every note.
+    """Describe a run's data before training: size, episodes, rewards, and every note.
 
     Args:
       source: Where the data come from.
-      dataset: What its `load` gave.
-      bounds: Lowest and highest action of the environment itself, each [A], if there is one.
+      dataset: The data set that `source.load` returned.
+      bounds: The environment's own lowest and highest action, each [A], if there is one.
     """
     reward = dataset.transitions.reward
     lines = [
@@ -40,7 +40,7 @@ def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None =
 
 
 def table_row(report: check.Report) -> str:
-    """One line of the table in docs/data.md."""
+    """Return one line of the table in docs/data.md."""
     found = "; ".join(finding.text for finding in report.findings) or "nothing"
     if report.dataset is None:
         return f"| {report.name} | | | | {report.layout} | {found} |"
@@ -53,7 +53,7 @@ def table_row(report: check.Report) -> str:
 
 
 def lines(report: check.Report) -> list[str]:
-    """What is in it, a line each; as much as can be read."""
+    """Describe a data set's contents as far as they can be read, one line per item."""
     lines, source, dataset = [], report.source, report.dataset
     if source is not None:
         spec = source.spec
@@ -86,7 +86,7 @@ def lines(report: check.Report) -> list[str]:
 
 
 def _treatment(source: Source) -> Iterator[str]:
-    """What is left out, and what is changed, of the data as they are stored."""
+    """Lines on what is left out of the stored data, and on what is changed."""
     if source.unread:
         yield f"not read: {', '.join(source.unread)}"
     for part in source.parts or (source,):

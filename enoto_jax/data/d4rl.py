@@ -1,8 +1,8 @@
-"""Reads data sets in D4RL's layout, as HDF5 or as npz with the same flat keys.
+"""Read data sets in D4RL's layout, from HDF5 or from npz with the same flat keys.
 
-Every version of D4RL's files reads the same way: v0 (no `next_observations`), v1 and v2, the
+Every version of D4RL's files is read the same way: v0 (no `next_observations`), v1 and v2, the
 replay files (float64, rewards `[N, 1]`, flags as numbers), AntMaze (float64 rewards), and HDF5
-virtual data sets, whose rows lie elsewhere in the same file or in files beside it.
+virtual data sets, whose rows lie elsewhere in the same file or in files of the same folder.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ ATTRIBUTES = (
     "action_high",
 )
 
-_MOST_NAMES = 1000  # of arrays that are not read
-_SETTING = 8000  # bytes that an npz file's setting has at most
-_DEFLATED = 1032  # the most bytes that one compressed byte can stand for
+_MOST_NAMES = 1000  # names at the root that are looked at
+_SETTING = 8000  # most bytes of a setting in an npz file
+_DEFLATED = 1032  # most bytes that one compressed byte can unpack to
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[files.Opened]:
-    """Open a file; its attributes are those of ATTRIBUTES that it has at its root."""
+    """Open a file in the flat layout, with those of ATTRIBUTES that its root has."""
     with files.guarded(path):
         files.check_file(path)
         npz = path.suffix.lower() == ".npz"
@@ -80,14 +80,14 @@ def _missing(given: Mapping[str, Any], file: Any) -> dict[str, str]:
 
 
 def _find(file: h5py.File, name: str) -> Any:
-    """The array of that name; a link is refused for D4RL's own names, and else is none."""
+    """The array of that name. Links are refused for D4RL's own names and ignored for others."""
     if words.MEANING[name] == name:
         return files.find(file, name)
     return _unlinked(file, name) if file.id.links.exists(name.encode()) else None
 
 
 def _names(file: Any) -> Iterator[str]:
-    """Names at the root of what is not a setting; a group's ends in a slash. Links stay closed."""
+    """Names at the root except settings; a group's ends in a slash. Links are not followed."""
     for name in islice(map(str, file), _MOST_NAMES):
         if isinstance(file, Npz):
             if name not in file.attrs:
@@ -104,7 +104,7 @@ def _unlinked(file: h5py.File, name: str) -> Any:
 
 @dataclass(frozen=True)
 class _Npy:
-    """One array of an npz file, known by its header until it is indexed, as h5py's are."""
+    """One array of an npz file; like h5py's, only its header is read until it is indexed."""
 
     archive: zipfile.ZipFile
     member: str
@@ -112,7 +112,10 @@ class _Npy:
     dtype: np.dtype
 
     def unwritten(self, key: str, path: Path) -> str | None:
-        """As `files.unwritten`: believed is what the archive can hold, at deflate's best."""
+        """As `files.unwritten`; rows count as written if the archive can hold them.
+
+        The limit assumes deflate's best ratio.
+        """
         info = self.archive.getinfo(self.member)
         held = min(info.file_size, _DEFLATED * min(info.compress_size, path.stat().st_size))
         if math.prod(self.shape) * self.dtype.itemsize <= held:
@@ -128,13 +131,13 @@ class _Npy:
 
     @property
     def is_setting(self) -> bool:
-        """Whether it is a short text or a few numbers."""
+        """Whether the array is a short text or a few numbers."""
         size = math.prod(self.shape) * self.dtype.itemsize
         return self.dtype.kind in "SUbiuf" and size <= _SETTING
 
 
 class Npz(dict):
-    """An npz file in the guise of an h5py.File; its small arrays of such names are attributes."""
+    """An npz file with h5py.File's interface; small arrays named in ATTRIBUTES are `attrs`."""
 
     def __init__(self, archive: zipfile.ZipFile):
         headers = {

@@ -1,8 +1,8 @@
-"""D4RL's files: which id means which file, fetching it, and making sure that it is the right one.
+"""D4RL's files: find the file of an id, download it and verify it.
 
-Ids, addresses, sizes and checksums stand in `d4rl_files.tsv` (source: tensorflow/datasets, file
+Ids, addresses, sizes and checksums are in `d4rl_files.tsv` (source: tensorflow/datasets, file
 `checksums.tsv` of its D4RL sets; ids from D4RL `d4rl/infos.py`). `antmaze-*-v1` is not among them:
-D4RL withdrew those files and no checksum was published.
+D4RL withdrew those files, and no checksum was published.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RemoteFile(NamedTuple):
 
 @cache
 def catalogue() -> dict[str, RemoteFile]:
-    """Every known D4RL file by its id."""
+    """Return every known D4RL file by its id."""
     lines = Path(__file__).with_name("d4rl_files.tsv").read_text().splitlines()[1:]
     rows = [line.split("\t") for line in lines]
     return {
@@ -49,19 +49,19 @@ def catalogue() -> dict[str, RemoteFile]:
 
 
 def cache_dir() -> Path:
-    """D4RL's own cache: `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`."""
+    """Return D4RL's own cache: `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`."""
     return Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets").expanduser()
 
 
 def resolve(task: str, *, download: bool = True) -> Path:
-    """The verified file of a D4RL id, fetched if it is not in the cache.
+    """Return the verified file of a D4RL id, downloading it if it is not in the cache.
 
     Args:
-      task: Such as `hopper-medium-v2`.
-      download: Whether it may be fetched.
+      task: A D4RL id, such as `hopper-medium-v2`.
+      download: Whether the file may be downloaded.
 
     Raises:
-      InputError: If the id is unknown, the file cannot be had, or it is not the right one.
+      InputError: The id is unknown, or the file cannot be downloaded or is not the right one.
     """
     if task not in catalogue():
         near = difflib.get_close_matches(task.lower(), catalogue(), n=3, cutoff=0.5)
@@ -90,11 +90,11 @@ def _by_hand(remote: RemoteFile, path: Path) -> str:
 
 
 def _fetch(remote: RemoteFile, path: Path) -> None:
-    """Download to `<name>.part`, check that, and only then give it its name."""
+    """Download to `<name>.part`, verify it, and only then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with _alone(path):
-        if path.exists():  # another process fetched it while this one waited
+        if path.exists():  # another process downloaded it while this one waited
             return
         with open(part, "ab") as file:
             _complete(remote, file)
@@ -110,35 +110,35 @@ def _fetch(remote: RemoteFile, path: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Work on a file of the cache; a second process waits here until the first is done."""
+    """Lock a file of the cache; a second process waits until the first is done."""
     lock = path.with_name(path.name + ".lock")
-    # A marker that merely exists would outlive a kill, and the next process would wait for it.
+    # A soft lock (a file that merely exists) would outlive a killed process and block the next.
     with FileLock(lock, fallback_to_soft=False):
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)  # who waits for it notices, and makes a new one
+            lock.unlink(missing_ok=True)  # a waiting process notices, and creates a new one
 
 
 def _complete(remote: RemoteFile, file: BinaryIO) -> None:
-    """Append what is missing."""
+    """Append what is missing, resuming after broken connections."""
     if file.tell() > remote.size:
         file.truncate(0)
     while (have := file.seek(0, os.SEEK_END)) < remote.size:
         try:
             _receive(remote, file, have)
-        except (OSError, HTTPException):  # a broken connection is taken up again ...
-            if file.tell() <= have:  # ... as long as it brought something
+        except (OSError, HTTPException):  # a broken connection is resumed ...
+            if file.tell() <= have:  # ... as long as it made progress
                 raise
 
 
 def _receive(remote: RemoteFile, file: BinaryIO, have: int) -> None:
-    """Append what one connection brings, from byte `have` on if the server can do that."""
+    """Append what one connection delivers, from byte `have` on if the server supports ranges."""
     request = Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urlopen(request, timeout=TIMEOUT_S)
     except HTTPError as error:
-        error.close()  # it holds the connection
+        error.close()  # it keeps the connection open
         raise
     with response:
         if have and response.status != 206:
@@ -158,7 +158,7 @@ def _progress(remote: RemoteFile, have: int) -> None:
 
 
 def _verify(path: Path, remote: RemoteFile) -> None:
-    """Check size and SHA-256; the latter is recorded beside the file, not computed every time."""
+    """Check size and SHA-256; the digest is recorded next to the file and computed only once."""
     if (size := path.stat().st_size) != remote.size:
         raise InputError(
             f"{path}: has {size} bytes, D4RL's {remote.task} has {remote.size}; remove it, then "
@@ -174,7 +174,7 @@ def _verify(path: Path, remote: RemoteFile) -> None:
     try:
         _record(path, remote)
     except OSError:
-        pass  # a cache that cannot be written is hashed every time
+        pass  # in a read-only cache the file is hashed every time
 
 
 def _side(path: Path) -> Path:
@@ -182,11 +182,11 @@ def _side(path: Path) -> Path:
 
 
 def _record(path: Path, remote: RemoteFile) -> None:
-    _side(path).write_text(f"{remote.sha256}  {remote.name}\n")  # as sha256sum -c reads it
+    _side(path).write_text(f"{remote.sha256}  {remote.name}\n")  # in the format of sha256sum -c
 
 
 def _recorded(path: Path, remote: RemoteFile) -> bool:
-    """Whether the right digest was recorded after the file was last written."""
+    """Whether the expected digest was recorded after the file was last written."""
     try:
         fresh = _side(path).stat().st_mtime_ns >= path.stat().st_mtime_ns
         return fresh and _side(path).read_text().startswith(remote.sha256)

@@ -1,4 +1,4 @@
-"""HDF5 files with a group for each episode: their shapes, and their rows one after the other."""
+"""HDF5 files with one group per episode: check their shapes and read their rows in order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Layout(NamedTuple):
     """What all episodes have in common, and how long each is."""
 
     episodes: list[tuple[str, int]]  # group, steps
-    leaves: Mapping[str, int]  # data set below each group -> width; 0: a number each step
-    observed: Sequence[str]  # those that make up the observation, in order
+    leaves: Mapping[str, int]  # data set below each group -> width; 0: one number per step
+    observed: Sequence[str]  # leaves that make up the observation, in order
 
 
 def survey(
@@ -28,17 +28,17 @@ def survey(
     path: Path,
     longer: Collection[str] = (),
 ) -> tuple[list[tuple[str, int]], dict[str, str]]:
-    """Check the shape of every array of every episode; read no numbers.
+    """Check the shape of every array of every episode without reading numbers.
 
     Args:
-      file: It has a group for each of the names.
-      names: The episodes, in order.
-      leaves: Data set below each group -> width, with `rewards` among them.
-      path: The file's.
-      longer: Leaves with one row more than steps.
+      file: The open file, with a group for each of the names.
+      names: The episodes' groups, in order.
+      leaves: Data set below each group -> width; must include `rewards`.
+      path: The file's path.
+      longer: Leaves with one row more than there are steps.
 
     Returns:
-      The episodes that have steps, as in `Layout`; and what is wrong, by leaf.
+      The episodes that have steps, as in `Layout`, and what is wrong, by leaf.
     """
     found: list[tuple[str, int]] = []
     problems: dict[str, str] = {}
@@ -60,10 +60,10 @@ def survey(
 
 
 def below(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    """The paths of all arrays below a group.
+    """Yield the paths of all arrays below a group.
 
     Raises:
-      InputError: A name in it is not printable text, or a link.
+      InputError: The group contains a link or a name that is not printable text.
     """
     files.check_names(group, group.file.filename)
     for key in group:
@@ -75,7 +75,7 @@ def below(group: h5py.Group, prefix: str = "") -> Iterator[str]:
 
 
 def width_of(item: Any) -> int:
-    """Size of a vector; -1 for what is none, which `survey` reports."""
+    """Return the width of an array of vectors, or -1 if it is not one (`survey` reports that)."""
     return item.shape[1] if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 2 else -1
 
 
@@ -98,24 +98,24 @@ def _wrong(item: Any, name: str, rows: int, width: int, path: Path) -> str | Non
 
 @dataclass(frozen=True)
 class Rows:
-    """One array of the flat layout, put together from all episodes when it is indexed."""
+    """One array of the flat layout, assembled from all episodes when it is indexed."""
 
     file: h5py.File
     layout: Layout
     leaves: Sequence[str]
-    rows: slice  # of each episode's array: all but its last or its first, for observations
+    rows: slice  # which rows of each episode's array; observations may skip the first or last
     dtype: np.dtype
     shape: tuple[int, ...]
 
     @property
     def stored(self) -> np.dtype:
-        """The widest type in the file."""
+        """The widest of the leaves' types in the file."""
         first = self.layout.episodes[0][0]
         types = [self.file[f"{first}/{leaf}"].dtype for leaf in self.leaves]
         return max(types, key=lambda dtype: dtype.itemsize)
 
     def head(self, rows: int) -> np.ndarray:
-        """The first rows of numbers of one width, as they are stored."""
+        """Read the first rows in their stored type, `[rows, width]`."""
         parts, read = [], 0
         for name, steps in self.layout.episodes:
             leaves = [self.file[f"{name}/{leaf}"][self.rows] for leaf in self.leaves]
@@ -130,7 +130,7 @@ class Rows:
         for name, steps in self.layout.episodes:
             column, target = 0, result[row : row + steps]
             for leaf in self.leaves:
-                with np.errstate(all="ignore"):  # what overflows float32 is reported by `clean`
+                with np.errstate(all="ignore"):  # `clean` reports overflow of float32
                     values = self.file[f"{name}/{leaf}"][self.rows].astype(self.dtype)
                 if not self.layout.leaves[leaf]:
                     target[:] = values.reshape(steps)

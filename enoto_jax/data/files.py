@@ -1,8 +1,8 @@
-"""What the readers of files share: every failure is one InputError, and no header is believed.
+"""Shared by the readers of files: every failure is one InputError, and no header is trusted.
 
-Nothing here unpickles, and no file reaches beyond its own folder: of HDF5's links only hard ones
-are followed, and rows may lie in another file only beside it. (One kind of damage is beyond reach:
-a chunk of deflated rows can unpack to a thousand times its size before its length is looked at.)
+Nothing here unpickles, and no file reaches beyond its own folder: only HDF5's hard links are
+followed, and rows may lie in another file only in the same folder. (One kind of damage is not
+caught: a deflated chunk can unpack to a thousand times its size before its length is checked.)
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from enoto_jax.data import arrays as flat
 from enoto_jax.data import notes
 from enoto_jax.types import InputError, Spec, plural
 
-_DEEPEST = 3  # virtual arrays of virtual arrays
+_DEEPEST = 3  # nesting of virtual arrays
 _HEAP = b"GCOL\1\0\0\0"  # how a global heap begins (HDF5 format, III.E)
 _JSON_LIMIT = 1 << 24  # bytes
-_CACHE = 1 << 20  # bytes that HDF5 keeps; everything is read once
+_CACHE = 1 << 20  # bytes of HDF5's caches, which are of little use: everything is read once
 # What h5py, zipfile, json and numpy raise on malformed files (found by fuzzing, see the tests).
 _MALFORMED = (
     OSError,
@@ -58,14 +58,14 @@ class Opened(NamedTuple):
     """An open file in the flat layout; arrays are read when they are indexed."""
 
     arrays: Mapping[str, Any]  # by D4RL's key, those without a problem
-    attributes: Mapping[str, Any]  # what the file says of its task
+    attributes: Mapping[str, Any]  # what the file states about its task
     problems: Mapping[str, str]  # what is wrong with the layout, by key
     words: Mapping[str, str] = MappingProxyType({})  # D4RL's key -> the file's, where they differ
 
 
 @dataclass(frozen=True)
 class Worked:
-    """An array of the flat layout that is worked out when it is indexed."""
+    """An array of the flat layout that is computed when it is indexed."""
 
     make: Callable[[], np.ndarray]
     shape: tuple[int, ...]
@@ -90,7 +90,7 @@ def peek(opened: Opener, path: Path) -> Header:
     """Read and check a file's keys, types and shapes, but none of its numbers.
 
     Raises:
-      InputError: If the file is missing, damaged, not in the layout, or larger than memory.
+      InputError: The file is missing, damaged, not in the layout, or larger than memory.
     """
     with opened(path) as file:
         _refuse(file, path)
@@ -99,7 +99,7 @@ def peek(opened: Opener, path: Path) -> Header:
 
 
 class Content(NamedTuple):
-    """What reading gives."""
+    """What `read` returns."""
 
     arrays: Mapping[str, np.ndarray]  # as `arrays.clean` returns them
     notes: tuple[str, ...]  # what was noticed
@@ -109,12 +109,12 @@ def read(opened: Opener, path: Path, bounds: flat.Bounds | None = None) -> Conte
     """Read a file's arrays, checked: float32 and bool, by key, rewards and flags `[N]`.
 
     Args:
-      opened: What opens it.
-      path: Where it is.
-      bounds: Of the recorded actions, see `arrays.clean`.
+      opened: The function that opens the file.
+      path: The file's path.
+      bounds: Bounds of the recorded actions, see `arrays.clean`.
 
     Raises:
-      InputError: As `peek`, and for numbers that cannot be used (see `arrays.clean`).
+      InputError: As `peek`, or the numbers cannot be used (see `arrays.clean`).
     """
     with opened(path) as file:
         _refuse(file, path)
@@ -133,7 +133,7 @@ def guarded(path: Path) -> Iterator[None]:
     """Turn whatever the libraries raise on a malformed file into an InputError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # NumPy's, of headers by Python 2
+            warnings.simplefilter("ignore", UserWarning)  # NumPy's, for headers from Python 2
             yield
     except InputError:
         raise
@@ -147,14 +147,14 @@ def guarded(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path, missing: str) -> dict[str, Any]:
-    """What a file of JSON says of a data set.
+    """Read a data set's metadata from a JSON file.
 
     Args:
-      path: Where it is.
-      missing: What to do where it is not.
+      path: The file's path.
+      missing: Advice in the message if the file is missing.
 
     Raises:
-      InputError: It is not there, or holds something else.
+      InputError: The file is missing, damaged, too large, or not a JSON object.
     """
     with guarded(path):
         if not path.is_file():
@@ -168,11 +168,13 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open for reading, with little memory for what HDF5 would keep: 8 MB an open array by
-    default, and 32 MB of what it knows of the groups of Minari's episodes.
+    """Open an HDF5 file for reading, with small caches.
+
+    By default HDF5 caches 8 MB per open array, and 32 MB of metadata for the groups of Minari's
+    episodes.
 
     Raises:
-      OSError: As h5py does, and for damage that libhdf5 would not return from.
+      OSError: As h5py, or the file has damage in which libhdf5 would loop forever.
     """
     file = h5py.File(path, rdcc_nbytes=_CACHE // 4)
     try:
@@ -190,10 +192,10 @@ def open_hdf5(path: Path) -> h5py.File:
 
 @lru_cache(maxsize=8)
 def _check_heaps(path: Path, size: int, changed_ns: int) -> None:
-    """Refuse a global heap in which libhdf5 loops for ever: the next object is no byte further on.
+    """Refuse a global heap in which libhdf5 loops forever: an object that is 0 bytes long.
 
-    Virtual arrays and text of variable length lie in such heaps. Nothing lists them, so the whole
-    file is searched, at two gigabytes a second.
+    Such heaps hold virtual arrays and variable-length text. Nothing lists the heaps, so the whole
+    file is searched, at 2 GB/s.
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
         heap = -1
@@ -209,14 +211,14 @@ def _check_heaps(path: Path, size: int, changed_ns: int) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no file at all."""
+    """Refuse a path that is not a file."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {what}; give the path of an HDF5 or npz data set")
 
 
 def check_memory(arrays: Iterable[Any], path: Path) -> None:
-    """Refuse the bytes that headers claim before anything is allocated for them."""
+    """Refuse headers that claim more memory than is left, before anything is allocated."""
     claimed, memory = sum(map(_size, arrays)), _memory()
     if claimed > memory:
         raise InputError(
@@ -226,7 +228,7 @@ def check_memory(arrays: Iterable[Any], path: Path) -> None:
 
 
 def _memory() -> int:
-    """Bytes that can still be had, those of cached files among them; if unknown, all there are."""
+    """Bytes of memory left, including cached files; if unknown, all of the machine's."""
     try:
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
@@ -237,16 +239,16 @@ def _memory() -> int:
 
 
 def _size(array: Any) -> int:
-    """Bytes that reading an array takes at least: as float32, and a whole chunk at a time."""
+    """Bytes needed to read an array: at least 4 per number, and at least one whole chunk."""
     chunk = math.prod(getattr(array, "chunks", None) or ()) * array.dtype.itemsize
     return max(math.prod(array.shape or ()) * max(4, array.dtype.itemsize), chunk)
 
 
 def check_names(names: Iterable[Any], where: object) -> None:
-    """Refuse names that are no printable text: a message that lists them would garble a terminal.
+    """Refuse names that are not printable text: listing them would garble a terminal.
 
     Raises:
-      InputError: There is one.
+      InputError: A name is not printable text.
     """
     for name in names:
         if not (isinstance(name, str) and name.isprintable()):
@@ -257,10 +259,10 @@ def check_names(names: Iterable[Any], where: object) -> None:
 
 
 def find(group: h5py.Group, path: str) -> Any:
-    """The array or group at a path below a group, None where there is none.
+    """Return the array or group at a path below a group, or None.
 
     Raises:
-      InputError: There is a link in its place, which can lead to any file of the machine.
+      InputError: The path contains a link, which could lead to any file on the machine.
     """
     for name in path.encode().split(b"/"):
         links = group.id.links
@@ -276,12 +278,14 @@ def find(group: h5py.Group, path: str) -> Any:
 
 
 def unwritten(array: h5py.Dataset, key: str, path: Path, depth: int = 0) -> str | None:
-    """What is wrong where rows were claimed but never written (HDF5 reads them as zeros or NaN), or
-    lie where no data set of this folder does; `depth` virtual arrays have led here."""
+    """Return what is wrong if rows were never written or lie outside this folder, else None.
+
+    HDF5 reads unwritten rows as zeros or NaN. `depth` counts the virtual arrays that led here.
+    """
     if array.external:
         return f"{key} keeps its rows in files of another kind; store them in the file itself"
     if array.is_virtual:
-        if depth == _DEEPEST:  # libhdf5 itself does not notice that it goes in circles
+        if depth == _DEEPEST:  # libhdf5 itself does not notice cycles
             return f"{key} points at rows that point at others, and so on; store the rows"
         places = {(source.file_name, source.dset_name) for source in array.virtual_sources()}
         problems = (_astray(*place, key, path, depth + 1) for place in sorted(places))
@@ -305,14 +309,14 @@ def unwritten(array: h5py.Dataset, key: str, path: Path, depth: int = 0) -> str 
 
 
 def _largest_chunk(array: h5py.Dataset) -> int:
-    """Bytes in the file of the largest chunk."""
+    """Stored size of the largest chunk in bytes."""
     sizes = [0]
     array.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
     return max(sizes)
 
 
 def _astray(name: str, array: str, key: str, path: Path, depth: int) -> str | None:
-    """What is wrong with a part of a virtual array: its rows must lie in a file beside it."""
+    """What is wrong with a part of a virtual array; its rows must lie in the same folder."""
     name = path.name if name == "." else name
     beside = path.with_name(name) if Path(name).name == name else None
     if beside is None or not beside.exists():

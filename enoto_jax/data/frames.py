@@ -1,4 +1,4 @@
-"""The frames of a LeRobot data set: columns that go on from file to file."""
+"""The frames of a LeRobot data set: columns that span several files."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Frames:
 
     @classmethod
     def of(cls, folder: Path) -> Frames:
-        """Those of a folder.
+        """Read the metadata of a folder.
 
         Raises:
-          InputError: Pyarrow is missing, or the folder is of another version or incomplete.
+          InputError: Pyarrow is missing, or the folder is incomplete or of another version.
         """
         columns.needed(folder)
         info = files.read_json(folder / "meta" / "info.json", "give the folder that has it")
@@ -60,24 +60,24 @@ class Frames:
         return cls(folder, info, parts, types, sum(map(columns.count, parts)))
 
     def width(self, name: str) -> int:
-        """Size of a column's vectors; 0 where the features in info.json do not tell it."""
+        """Return the size of a column's vectors, or 0 if info.json does not give it."""
         feature = self.info["features"].get(name)
         shape = feature.get("shape") if isinstance(feature, dict) else None
         good = isinstance(shape, list) and len(shape) == 1 and isinstance(shape[0], int)
         return max(shape[0], 0) if good else 0
 
     def is_vector(self, name: str) -> bool:
-        """Whether a column's type fits its width; a vector of width 1 may be stored as a number."""
+        """Return whether a column's type fits its width; numbers count as vectors of width 1."""
         (kind, stored), width = self.types[name], self.width(name)
         fits = stored in (None, width) or (width == 1 and stored == 0)
         return kind is not None and width > 0 and fits
 
     def read(self, name: str, width: int | None = 0) -> np.ndarray:
-        """A column, `[N]` or `[N, width]`."""
+        """Read a column, `[N]` or `[N, width]`."""
         return np.concatenate([columns.read(path, [name], width) for path in self.parts])
 
     def vectors(self, *names: str) -> files.Worked:
-        """Columns side by side, read when they are needed."""
+        """Return columns side by side as one array that is read when it is indexed."""
         widths = [self.width(name) for name in names]
         kind = np.result_type(*(self.types[name][0] for name in names))
 

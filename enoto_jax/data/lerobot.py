@@ -1,15 +1,16 @@
-"""Reads LeRobot's data sets (v3.0): a folder with `meta/info.json` and files of many episodes.
+"""Read LeRobot's data sets (v3.0): a folder with `meta/info.json` and files of many episodes.
 
 `data/chunk-*/file-*.parquet` hold the frames of all episodes, which are cut where `episode_index`
-changes, and never where a file ends. What the flat layout makes of them:
+changes, and never where a file ends. How they map to the flat layout:
 
-* Observed are `observation.state` and `observation.environment_state`; images are left out.
-* An episode's last frame has an action, and no observation after it. It is dropped, unless
-  `next.success` makes it terminal, or `next.done` where there is no `next.success`.
-* Actions are in physical units. They are scaled to [-1, 1] from the lowest and highest one that
-  `meta/stats.json` tells, as long as nobody gives bounds.
-* Most recordings have no rewards. `demonstrations:` before the folder takes every episode for a
-  success: its last frame is terminal, with a reward of 1; all other rewards are 0.
+* An observation is `observation.state` and `observation.environment_state`, concatenated. Images
+  are left out.
+* An episode's last frame has an action, but no observation follows it. The frame is dropped unless
+  `next.success` marks it as terminal, or `next.done` if there is no `next.success`.
+* Actions are in physical units. Unless bounds are given, they are scaled to [-1, 1] from the lowest
+  and highest action in `meta/stats.json`.
+* Most recordings have no rewards. `demonstrations:` before the folder treats every episode as a
+  success: its last frame is terminal, with a reward of 1. All other rewards are 0.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
 def is_one(path: Path) -> bool:
-    """Whether a folder is a data set of LeRobot."""
-    return os.path.isfile(path / "meta" / "info.json")  # which is False for impossible names
+    """Return whether a folder is a data set of LeRobot."""
+    return os.path.isfile(path / "meta" / "info.json")  # False for impossible names
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def opened(folder: Path) -> Iterator[files.Opened]:
 
 @contextmanager
 def demonstrations(folder: Path) -> Iterator[files.Opened]:
-    """Open a data set without rewards, every episode of which ends in success."""
+    """Open a data set without rewards, treating every episode as a success."""
     with files.guarded(folder):
         yield _flat(Frames.of(folder), invented=True)
 
@@ -97,7 +98,7 @@ def _flat(frames: Frames, *, invented: bool) -> files.Opened:
 
 
 def _columns_problem(frames: Frames, observed: Sequence[str], invented: bool) -> str:
-    """What is wrong with the columns' names and types, "" for nothing."""
+    """What is wrong with the columns' names and types, else ""."""
     listed = ", ".join(name for name in frames.types if name not in _INDICES)[:200] or "none"
     for name in (*(observed or _OBSERVED[:1]), "action", "episode_index"):
         if name not in frames.types:
@@ -118,7 +119,7 @@ def _columns_problem(frames: Frames, observed: Sequence[str], invented: bool) ->
 
 
 def _last_frames(frames: Frames) -> tuple[np.ndarray, str]:
-    """Which frames are an episode's last, bool `[N]`; and what is wrong with their order."""
+    """Which frames are an episode's last, bool `[N]`, and what is wrong with their order."""
     episode = frames.read("episode_index")
     last = np.append(episode[1:] != episode[:-1], True)
     if (back := episode[1:] < episode[:-1]).any():
@@ -138,7 +139,7 @@ def _last_frames(frames: Frames) -> tuple[np.ndarray, str]:
 
 
 def _terminals(frames: Frames) -> np.ndarray:
-    """Where the task ended: success, or done if successes are not told, but not a time limit."""
+    """Frames at which the task ended: at success or, if that is not recorded, done but not cut."""
     if _SUCCESS in frames.types:
         return _flag(frames, _SUCCESS) == 1
     if _DONE not in frames.types:
@@ -165,7 +166,7 @@ def _notes(frames: Frames, observed: Sequence[str]) -> list[str]:
 
 
 def _range(frames: Frames) -> dict[str, Any]:
-    """The lowest and the highest action, where meta/stats.json tells them."""
+    """The attribute `action_range`, if meta/stats.json gives the lowest and highest action."""
     path = frames.folder / "meta" / "stats.json"
     found = files.read_json(path, "").get("action") if path.is_file() else None
     if not isinstance(found, dict):

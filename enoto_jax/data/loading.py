@@ -1,5 +1,4 @@
-"""Where data come from: a D4RL, Minari or OGBench id, a file or a folder, the small data set in the
-package, or several of them in a row; or an environment alone."""
+"""Load data sets by id, file or folder, singly or joined; or describe an environment alone."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ def load_source(
     action_low: Any = None,
     action_high: Any = None,
 ) -> Source:
-    """Find a data set. Its numbers are read later, by the source's `load`.
+    """Find a data set; its numbers are read later, by the source's `load`.
 
     Args:
       task: A D4RL id (`hopper-medium-v2`); `minari:` and a Minari id; `ogbench:` and the id of
@@ -32,10 +31,10 @@ def load_source(
         these joined by `+`; or None for the bundled data set.
       download: Whether a missing D4RL or Minari data set may be downloaded.
       action_low: Lowest action that the data were recorded with, see `scaled`.
-      action_high: Highest one.
+      action_high: Highest action, likewise.
 
     Raises:
-      InputError: If the id is unknown, or the file is missing or unusable.
+      InputError: The id is unknown, or the file is missing or unusable.
     """
     sources = [from_place(locate(part, download=download)) for part in split(task)]
     source = sources[0] if len(sources) == 1 else concatenate(sources)
@@ -50,7 +49,7 @@ def load_data(
     Args:
       task: As in `load_source`; the bundled data set by default.
       action_low: Lowest action that the data were recorded with, see `scaled`.
-      action_high: Highest one.
+      action_high: Highest action, likewise.
 
     Returns:
       Transitions [M, ...] as NumPy arrays, with episode ends, lengths and returns [E].
@@ -62,7 +61,7 @@ def load_data(
 
 
 def from_place(place: Place) -> Source:
-    """The source that lies there; raises as `load_source` does."""
+    """Return the source at a place; raises as `load_source` does."""
     opened, path, name, in_family = place
     header = files.peek(opened, path)
     env_id = env_id_of(header.attributes)
@@ -77,10 +76,10 @@ def from_place(place: Place) -> Source:
 
 
 def from_env(env_id: str, spec: Spec) -> Source:
-    """A task without data, for rows that train online only.
+    """Return a task without data, for training online only.
 
     Args:
-      env_id: Gymnasium id; its name in results, and the key to D4RL's reference returns.
-      spec: Its sizes.
+      env_id: Gymnasium id; it also names the task in results and selects D4RL's reference returns.
+      spec: The environment's sizes.
     """
     return described(env_id, spec, {}, env_id, env_id)

@@ -1,4 +1,4 @@
-"""Data sets of arrays in memory, under the names of any library."""
+"""Data sets from arrays in memory, under the names of any library."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def from_arrays(
     action_high: Any = None,
     **others: Any,
 ) -> Source:
-    """Make a source of arrays in memory; they are checked and copied at once.
+    """Make a source from arrays in memory; they are checked and copied at once.
 
     Args:
       observations: [N, D], one row per step, one episode after another.
       actions: [N, A] in [-1, 1], or between `action_low` and `action_high`.
       rewards: [N].
       terminals: [N], 1 where the task ended (no bootstrap).
-      timeouts: [N], 1 where a time limit cut the episode; without it, see `to_transitions`.
-      next_observations: [N, D], the true successors; without it, the next row's observation.
-      name: Of the data set, in results.
+      timeouts: [N], 1 where a time limit cut the episode; if not given, see `to_transitions`.
+      next_observations: [N, D], the true successors; default: the next row's observation.
+      name: The data set's name in results.
       env_id: Gymnasium id to evaluate in.
       reference: Returns of a random and of an expert policy, for scores; default: D4RL's, if
         `env_id` is one of D4RL's environments.
-      action_low: Lowest action that the data were recorded with, a number or [A], or "env" for
-        that of `env_id`; likewise `action_high`. Default: the actions are in [-1, 1].
-      action_high: Highest one.
+      action_low: Lowest action that the data were recorded with: a number, [A], or "env" for
+        that of `env_id`. Default: the actions are in [-1, 1].
+      action_high: Highest action, likewise.
       **others: The same arrays under names of other libraries (`obs`, `next_obs`, `truncations`,
         `episode_terminals`, `masks`, ..., see `data.words`); arrays with other names are not
         read and are listed in the source's `unread`.
 
     Raises:
-      InputError: If the arrays cannot be used, or contradict each other.
+      InputError: The arrays cannot be used, or contradict each other.
     """
     _check_words(name, env_id, reference)
     given: Mapping[str, Any] = {
@@ -74,7 +74,7 @@ def from_arrays(
     lost = tuple(notes.lost_precision(given))
     arrays = flat.clean(given, name, bounds=bounds, words=known)
     for key, array in arrays.items():
-        # Arrays that were float32 are not copied yet; the caller may write to theirs afterwards.
+        # float32 arrays are not copied yet, and the caller may write to them later.
         if np.may_share_memory(array, given[key]):
             arrays[key] = array.copy()
         arrays[key].flags.writeable = False
@@ -85,10 +85,10 @@ def from_arrays(
 
 
 def _check_words(name: Any, env_id: Any, reference: Any) -> None:
-    """Refuse a name, an environment or reference returns of another kind than `from_arrays` takes.
+    """Refuse a name, an environment or reference returns of the wrong type.
 
     Raises:
-      InputError: It says which.
+      InputError: One of them is wrong; the message names it.
     """
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise InputError(f"name: {name!r}; give the data set a name in one line of text")
@@ -104,7 +104,7 @@ def _check_words(name: Any, env_id: Any, reference: Any) -> None:
 
 
 def _understood(given: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-    """The user's arrays by D4RL's names, and the names that they had."""
+    """The user's arrays by D4RL's names, and the names under which they were given."""
     for key, value in given.items():
         if key not in words.MEANING and (np.isscalar(value) or not hasattr(value, "__len__")):
             raise InputError(f"{name}: from_arrays has no argument {key!r}, and it is not an array")
@@ -133,7 +133,7 @@ def _understood(given: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any],
 
 
 def _again(name: str, content: files.Content, bounds: flat.Bounds | None = None) -> files.Content:
-    """What `from_arrays` keeps, read-only, with the actions scaled where they were not before."""
+    """The read-only content that `from_arrays` keeps, its actions scaled if bounds are given."""
     if bounds is None:
         return content
     return content._replace(arrays=flat.clean(content.arrays, name, bounds=bounds))

@@ -1,15 +1,15 @@
-"""Reads Minari data sets: `<root>/<id>/data/main_data.hdf5` and `metadata.json` beside it.
+"""Read Minari data sets: `<root>/<id>/data/main_data.hdf5` and `metadata.json` next to it.
 
-Where the metadata say arrow or parquet, `minari_columns` reads the episodes; the rest is the same.
+If the metadata specify arrow or parquet, `minari_columns` reads the episodes; the rest is the same.
 
 Each episode is a group `episode_<i>`: observations `[T + 1, size]`, whose last row is the true
 successor of the last step, and actions, rewards, terminations and truncations `[T]`. The minari
-package is needed only to download. What the flat layout makes of it:
+package is needed only to download. How an episode maps to the flat layout:
 
-* An episode's last row is marked as a time-out where the data do not say how it ended.
-* Terminations stay where they are. Minari's AntMaze episodes go on at the goal, without one.
+* Its last row is marked as a time-out if the data do not record how it ended.
+* Terminations are kept. Minari's AntMaze episodes continue at the goal without one.
 * Actions are rescaled to [-1, 1] from the bounds of the action space, as `envs.make_env` does.
-* Dictionaries are flattened in the order of their keys, as Gymnasium does, or as LAYOUTS says.
+* Dictionaries are flattened in the order of their keys, as Gymnasium does, or as LAYOUTS specifies.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from enoto_jax.data.episodes import Layout, Rows, below, survey, width_of
 from enoto_jax.types import InputError, plural
 
 PREFIX = "minari:"
-# Which parts of a dictionary are observed, by the environment's id. As in D4RL, AntMaze's agent
+# Which parts of a dictionary are observed, by environment id. As in D4RL, AntMaze's agent
 # sees its position first and never the goal.
 LAYOUTS = ((r"AntMaze_", ("achieved_goal", "observation")),)
 # "namespace/environment/name-v0": no dots, so that no id leads out of the root.
 _ID = re.compile(r"([\w-]+/)*[\w-]+-v\d+", re.ASCII)
 _EPISODE = re.compile(r"episode_(0|[1-9]\d{0,9})", re.ASCII)
 _ROWS = ("rewards", "terminations", "truncations")
-_MOST_LEAVES = 1000  # groups that hold each other could have any number
+_MOST_LEAVES = 1000  # groups that contain each other could have any number
 
 
 def root() -> Path:
-    """Minari's own: `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
+    """Return Minari's own folder: `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
     return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
 
 
 def resolve(dataset_id: str, *, download: bool = True) -> Path:
-    """The folder of a data set's files, fetched by the minari package if it is not there.
+    """Return the folder of a data set's files; the minari package downloads it if it is missing.
 
     Args:
-      dataset_id: Such as `mujoco/hopper/medium-v0`.
-      download: Whether it may be fetched.
+      dataset_id: A Minari id, such as `mujoco/hopper/medium-v0`.
+      download: Whether the data set may be downloaded.
 
     Raises:
-      InputError: If that is no id, or the data set is not there and cannot be fetched.
+      InputError: The id is malformed, or the data set is missing and cannot be downloaded.
     """
     if not _ID.fullmatch(dataset_id):
         raise InputError(
@@ -67,7 +67,7 @@ def resolve(dataset_id: str, *, download: bool = True) -> Path:
             f"ids look like {PREFIX}mujoco/hopper/medium-v0"
         )
     folder = root() / dataset_id
-    if not os.path.exists(folder):  # false, and no error, for a name that is too long
+    if not os.path.exists(folder):  # False, not an error, for a name that is too long
         if not download:
             raise InputError(f"{PREFIX}{dataset_id}: not in {root()}{_near(dataset_id)}; fetch it")
         _download(dataset_id, folder)
@@ -75,14 +75,14 @@ def resolve(dataset_id: str, *, download: bool = True) -> Path:
 
 
 def _near(dataset_id: str) -> str:
-    """The ids in the root that look like it."""
+    """A hint with the ids in the root that look similar, else ""."""
     known = [p.parents[1].relative_to(root()) for p in root().glob("**/data/metadata.json")]
     near = difflib.get_close_matches(dataset_id, map(str, known), n=3, cutoff=0.5)
     return f" (which has {', '.join(near)})" if near else ""
 
 
 def _download(dataset_id: str, folder: Path) -> None:
-    """Fetch into a folder beside it, in a process of its own, and then move it into place."""
+    """Download in a separate process to a temporary folder of the root, then move into place."""
     print(f"fetching {PREFIX}{dataset_id} to {folder}", file=sys.stderr)
     code = "import sys, minari; minari.download_dataset(sys.argv[1])"
     try:
@@ -111,7 +111,7 @@ def _download(dataset_id: str, folder: Path) -> None:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[files.Opened]:
-    """Open a data set in the flat layout; the attributes are those of D4RL's files, and notes."""
+    """Open a data set in the flat layout, with the attributes of D4RL's files, and notes."""
     metadata = files.read_json(
         folder / "metadata.json", "give the id of a Minari data set, or fetch it"
     )
@@ -143,7 +143,7 @@ def opened(folder: Path) -> Iterator[files.Opened]:
 def _surveyed(
     file: Any, metadata: Mapping[str, Any], keys: Sequence[str] | None, path: Path
 ) -> minari_columns.Survey:
-    """What is there, and what is wrong with it."""
+    """The episodes found, and what is wrong with them."""
     if isinstance(file, minari_columns.Episodes):
         space = _part(metadata, "observation_space", path)
         return minari_columns.survey(file, metadata.get("total_episodes"), space, keys)
@@ -158,7 +158,7 @@ def _observed(env_id: str) -> Sequence[str] | None:
 def _survey(
     file: h5py.File, metadata: Mapping[str, Any], keys: Sequence[str] | None, path: Path
 ) -> tuple[Layout, dict[str, str]]:
-    """Check the shape of every array of every episode; read no numbers."""
+    """Check the shape of every array of every episode without reading numbers."""
     names = sorted((k for k in file if _EPISODE.fullmatch(k)), key=lambda k: int(k[8:]))
     total = metadata.get("total_episodes", len(names))
     if not names or total != len(names):
@@ -186,7 +186,7 @@ def _survey(
 
 
 def _unread(file: h5py.File, layout: Layout) -> tuple[str, ...]:
-    """What the first episode holds beside the arrays that are read."""
+    """Arrays of the first episode that are not read."""
     first = file[layout.episodes[0][0]]
     names = set(islice(first, _MOST_LEAVES)) - {"observations"}
     if layout.observed != ["observations"]:
@@ -197,7 +197,7 @@ def _unread(file: h5py.File, layout: Layout) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Timeouts(Rows):
-    """Truncations; an episode that ends without a flag was cut."""
+    """Truncations; an episode that ends without a flag counts as cut."""
 
     terminations: Rows
 
@@ -210,7 +210,7 @@ class _Timeouts(Rows):
 
 @dataclass(frozen=True)
 class _Actions(Rows):
-    """Actions, rescaled from the bounds of the space to [-1, 1]."""
+    """Actions, rescaled from the action space's bounds to [-1, 1]."""
 
     low: np.ndarray
     high: np.ndarray
@@ -233,7 +233,7 @@ def _arrays(file: h5py.File, layout: Layout, low: np.ndarray, high: np.ndarray) 
         shape = (steps, width) if width else (steps,)
         return file, layout, leaves, kept, dtype, shape
 
-    # Flags are read as numbers, so that a value that is no flag stays visible to the checks.
+    # Flags are read as numbers, so that the checks can see values that are not flags.
     terminations = Rows(*rows(["terminations"]))
     return {
         "observations": Rows(*rows(layout.observed, slice(None, -1))),
@@ -246,7 +246,7 @@ def _arrays(file: h5py.File, layout: Layout, low: np.ndarray, high: np.ndarray) 
 
 
 def _part(metadata: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
-    """An entry that is JSON within JSON; empty where it is missing."""
+    """An entry that is JSON within JSON; empty if it is missing."""
     value = metadata.get(key)
     with files.guarded(folder / "metadata.json"):
         value = json.loads(value) if isinstance(value, str) else value
@@ -258,7 +258,7 @@ def _part(metadata: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]
 def _bounds(
     metadata: Mapping[str, Any], layout: Layout, folder: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest action, each [A]; infinite where the space is unknown or unbounded."""
+    """Lowest and highest action, each [A]; infinite if the space is unknown or unbounded."""
     space, size = _part(metadata, "action_space", folder), layout.leaves["actions"]
     if not space:
         return np.full(size, -np.inf), np.full(size, np.inf)
@@ -279,7 +279,7 @@ def _bounds(
 
 
 def _finite(bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """-1 and 1 for an action without bounds."""
+    """The bounds, with -1 and 1 for an action that has none."""
     bounded = np.isfinite(bounds).all(axis=0)
     return np.where(bounded, bounds[0], -1.0), np.where(bounded, bounds[1], 1.0)
 
@@ -287,7 +287,7 @@ def _finite(bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarr
 def _attributes(
     metadata: Mapping[str, Any], spec: Mapping[str, Any], found: minari_columns.Survey
 ) -> dict[str, Any]:
-    """What the metadata say of the task, under the names that D4RL's files use."""
+    """What the metadata state about the task, under the names that D4RL's files use."""
     told = {
         "env_id": spec.get("id"),
         "max_episode_steps": spec.get("max_episode_steps"),

@@ -1,7 +1,7 @@
-"""Minari's episodes where they are stored as Arrow or Parquet files: `<episode>/part-0.arrow`.
+"""Minari's episodes stored as Arrow or Parquet files: `<episode>/part-0.arrow`.
 
-A file has one row more than the episode has steps; in the last one everything but the observation
-is padding. Vectors of a dictionary of observations are columns within the column `observations`.
+A file has one row more than the episode has steps; in the last row everything but the observation
+is padding. The vectors of a dictionary of observations are nested columns of `observations`.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _ROWS = ("rewards", "terminations", "truncations")
 
 @dataclass(frozen=True)
 class Episodes:
-    """The files of a data set, in the guise of an HDF5 file with a group for each episode."""
+    """The files of a data set, indexed like an HDF5 file with one group per episode."""
 
     folder: Path
     kind: str
 
     def names(self) -> list[str]:
-        """The episodes' folders, by number."""
+        """Return the names of the episodes' folders, in numeric order."""
         found = (place.name for place in self.folder.iterdir() if place.is_dir())
         return sorted(filter(_EPISODE.fullmatch, found), key=int)
 
     def file(self, name: str) -> Path:
-        """An episode's."""
+        """Return the path of an episode's file."""
         return self.folder / name / f"part-0.{self.kind}"
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Rows of `<episode>/<leaf>`, without the padding."""
+        """Read the rows of `<episode>/<leaf>` without the padding."""
         episode, *keys = name.split("/")
         values = columns.read(self.file(episode), keys)
         return values if keys[0] == "observations" else values[:-1]
 
 
 def leaves_of(schema: Any) -> dict[str, tuple[np.dtype | None, int | None]]:
-    """Path -> type and width, as `columns.type_of` has them, of all columns within columns."""
+    """Return the type and width of all nested columns by path, as `columns.type_of` has them."""
     return dict(_below(schema, ""))
 
 
@@ -61,24 +61,24 @@ def _below(fields: Any, prefix: str) -> Iterator[tuple[str, tuple[np.dtype | Non
 
 
 class Survey(NamedTuple):
-    """What is there, what is wrong with it, by leaf, and what is not read."""
+    """The episodes found, what is wrong with them, by leaf, and what is not read."""
 
     layout: Layout
     problems: Mapping[str, str]
     unread: Sequence[str] = ()
-    images: Sequence[str] = ()  # observations that are no vectors
+    images: Sequence[str] = ()  # observations that are not vectors
 
 
 def survey(
     files: Episodes, total: Any, space: Mapping[str, Any], keys: Sequence[str] | None
 ) -> Survey:
-    """Check names and types of every episode; read no numbers.
+    """Check names and types of every episode without reading numbers.
 
     Args:
-      files: Of a data set.
-      total: How many episodes its metadata say that there are, None if they do not.
-      space: The space of observations, as in the metadata.
-      keys: Those of a dictionary that are observed, None for all.
+      files: The data set's episodes.
+      total: The number of episodes in the metadata, None if they do not give it.
+      space: The observation space, as in the metadata.
+      keys: The observed keys of a dictionary, None for all.
     """
     names, none = files.names(), Layout([], {}, [])
     if not names or total not in (None, len(names)):
@@ -121,7 +121,7 @@ def survey(
 def _wrong(
     found: Mapping[str, tuple[np.dtype | None, int | None]], layout: Layout, episode: str
 ) -> str:
-    """What is wrong with the types of an episode's columns, "" for nothing."""
+    """What is wrong with the types of an episode's columns, else ""."""
     for leaf, width in layout.leaves.items():
         kind, own = found.get(leaf, (None, 0))
         if kind is None or own != width or (width == 0) != (leaf in _ROWS):
@@ -140,7 +140,7 @@ def _said(found: tuple[np.dtype | None, int | None] | None) -> str:
 
 
 def _shapes(space: Any, prefix: str) -> Iterator[tuple[str, Sequence[int]]]:
-    """Path -> shape, of all boxes in a space."""
+    """Path and shape of every box in a space."""
     if not isinstance(space, Mapping):
         return
     if isinstance(inner := space.get("subspaces"), Mapping):

@@ -1,4 +1,4 @@
-"""What is odd about data that can be used: pure functions on arrays, a text for each finding."""
+"""Find what is odd about usable data: pure functions on arrays, with one text per finding."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from enoto_jax.data import arrays as flat
 from enoto_jax.data import succession
 from enoto_jax.types import Transition, plural
 
-# A step that is this many times larger than 99 % of all steps leads across a reset. Real data hold
-# none above 8 inside their episodes; across resets most are above 10.
+# A step this many times larger than 99 % of all steps counts as a reset. Real data have no step
+# above 8 inside their episodes; across resets most are above 10.
 _LEAP = 10.0
-_SAMPLE = 10_000  # rows that are looked at for lost precision, and for the usual length of a step
+_SAMPLE = 10_000  # rows to check for lost precision; ten times as many give the usual step length
 _BLOCK = 1 << 16  # rows
 
 
@@ -27,10 +27,10 @@ class Finding(NamedTuple):
 
 
 def lost_precision(arrays: Mapping[str, Any]) -> Iterator[str]:
-    """Columns whose different numbers become equal in float32, such as times since 1970.
+    """Yield columns whose distinct numbers become equal in float32, such as times since 1970.
 
     Args:
-      arrays: By D4RL's name, as they are stored.
+      arrays: Arrays as they are stored, by D4RL's name.
     """
     for key in ("observations", "actions", "rewards"):
         if key in arrays and _stored(arrays[key]).itemsize > 4:
@@ -56,10 +56,10 @@ def _head(array: Any) -> np.ndarray:
 
 
 def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """Rows with two ends, and ends that only the next observations tell.
+    """Yield rows with two kinds of end, and ends that only `next_observations` reveal.
 
     Args:
-      arrays: As `arrays.clean` returns them.
+      arrays: Arrays as `arrays.clean` returns them.
     """
     ends = arrays["terminals"]
     if "timeouts" in arrays:
@@ -80,13 +80,13 @@ def on_flags(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
 
 
 def counted(arrays: Mapping[str, np.ndarray], limit: int | None) -> Iterator[str]:
-    """Ends that no array marks, so that steps are counted; see `succession.to_transitions`."""
+    """Yield a note if no array marks time-outs, in which case `to_transitions` counts steps."""
     if limit and not {"timeouts", "next_observations"} & set(arrays):
         yield f"no time-outs are marked: every {limit} steps, the time limit, an episode is cut"
 
 
 def on_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """Constant columns, repeated rows, odd actions; any of the keys may lack."""
+    """Yield constant columns, repeated rows and odd actions; any key may be missing."""
     for key in ("observations", "actions"):
         if key in arrays and len(arrays[key]) > 1:
             values = arrays[key]
@@ -119,7 +119,7 @@ def _on_actions(actions: np.ndarray) -> Iterator[str]:
 
 
 def on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]:
-    """Terminals that look like time-outs, ends that are not marked, runs of terminal rows.
+    """Yield terminals that look like time-outs, unmarked ends, and runs of terminal rows.
 
     Args:
       transitions: `[M, ...]`, as `succession.to_transitions` returns them.
@@ -153,12 +153,12 @@ def on_episodes(transitions: Transition, limit: int | None) -> Iterator[Finding]
 
 
 def leaps(transitions: Transition) -> Iterator[str]:
-    """Steps inside episodes that are far too large: resets that no end marks."""
+    """Yield a note on steps inside episodes that are far too large: unmarked resets."""
     inside = np.flatnonzero(~transitions.terminated)
     if not len(inside):
         return
     some = inside[:: -(-len(inside) // (10 * _SAMPLE))]
-    with np.errstate(all="ignore"):  # the largest numbers of float32 are too large to subtract
+    with np.errstate(all="ignore"):  # differences of the largest float32 numbers overflow
         usual = np.quantile(_step(transitions, some), 0.99, axis=0)
         found = []
         for start in range(0, len(inside), _BLOCK):
@@ -181,7 +181,7 @@ def _step(transitions: Transition, rows: np.ndarray) -> np.ndarray:
 
 
 def duplicates(*arrays: np.ndarray) -> int:
-    """How many rows `[N, ...]` are equal to an earlier one in all arrays, bit for bit."""
+    """Count the rows `[N, ...]` that equal an earlier row in all arrays, bit for bit."""
     size = sum(math.prod(array.shape[1:]) for array in arrays)
     drawn = np.random.default_rng(0).integers(2**63, size=size, dtype=np.uint64)
     weights: np.ndarray = drawn | np.ones_like(drawn)
@@ -198,19 +198,19 @@ def duplicates(*arrays: np.ndarray) -> int:
 
 
 def _words(arrays: Sequence[np.ndarray], rows: slice | np.ndarray) -> np.ndarray:
-    """The bits of these rows, all arrays side by side: uint64 of 32 bits each."""
+    """The bits of these rows, all arrays side by side; each uint64 holds 32 of them."""
     parts = [array[rows].reshape(-1, math.prod(array.shape[1:])) for array in arrays]
     bits = np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32).view(np.uint32)
     return bits.astype(np.uint64)
 
 
 class ActionUnits(NamedTuple):
-    """In whose units actions are.
+    """The units of a data set's actions.
 
     Attributes:
       scaled: Whether they lie in [-1, 1], as the package needs them.
-      environments: Whether they lie within the environment's own bounds, and those fit better.
-      note: What to say to the user, "" for nothing.
+      environments: Whether they lie within the environment's own bounds, and fit those better.
+      note: A note for the user, else "".
     """
 
     scaled: bool
@@ -219,12 +219,12 @@ class ActionUnits(NamedTuple):
 
 
 def action_units(dataset: Any, low: Any, high: Any) -> ActionUnits:
-    """Tell the environment's own units from [-1, 1].
+    """Find out whether actions are in [-1, 1] or in the environment's own units.
 
     Args:
       dataset: A `Dataset`, or actions [N, A].
-      low: Lowest action of the environment itself, [A] or a number; likewise `high`.
-      high: Highest action.
+      low: Lowest action of the environment itself, [A] or a number.
+      high: Highest action, likewise.
     """
     actions = dataset if isinstance(dataset, np.ndarray) else dataset.transitions.action
     low, high = (np.broadcast_to(np.float64(x), actions.shape[1:]) for x in (low, high))
@@ -232,7 +232,7 @@ def action_units(dataset: Any, low: Any, high: Any) -> ActionUnits:
     scaled = _within(least, most, np.array(-1.0), np.array(1.0))
     other = bool((low < high).all() and ((low != -1.0) | (high != 1.0)).any())
     theirs = other and _within(least, most, low, high)
-    # The tighter box tells: of [0, 1] the data fill all, of [-1, 1] half.
+    # The tighter box wins: data in [0, 1] fill all of [0, 1], but only half of [-1, 1].
     if theirs and scaled:
         theirs = np.mean((most - least) / (high - low)) > np.mean(most - least) / 2
     if not theirs:

@@ -1,11 +1,11 @@
-"""Reads OGBench's single tasks: its .npz files, with the rewards of one of an environment's tasks.
+"""Read OGBench's single tasks: its .npz files, with the rewards of one of an environment's tasks.
 
-A file has one row more an episode than steps: the last one's action leads nowhere, and is dropped.
-It holds no rewards: they follow from the simulator's state (`qpos`, `button_states`) before the
-action, as ogbench's `relabel_dataset` has it. With n subtasks the reward is the number that is done
-minus n, and where all are done the row is terminal. The recording goes on there all the same, so
-terminal rows lie within episodes, as in AntMaze. An id that ends in `-sparse-v0` asks for rewards
-of -1 until all are done, as Q-chunking has them in scenes and puzzles.
+A file has one row more per episode than steps. The last row's action leads nowhere, so the row is
+dropped. The file holds no rewards: they are computed from the simulator's state (`qpos`,
+`button_states`) before the action, as in ogbench's `relabel_dataset`. With n subtasks the reward is
+the number of subtasks done minus n, and a row in which all are done is terminal. The recording
+continues there, so terminal rows lie within episodes, as in AntMaze. An id that ends in
+`-sparse-v0` selects rewards of -1 until all are done, as Q-chunking uses in scenes and puzzles.
 
 The goals of all tasks are in ogbench_goals.tsv, as the ogbench package (1.2.2) sets them; the
 package itself is needed only for the environments.
@@ -34,21 +34,21 @@ _GOALS = Path(__file__).with_name("ogbench_goals.tsv")
 _KINDS = "navigate|stitch|explore|play|noisy"
 _ID = re.compile(rf"([\w-]+)-({_KINDS})-singletask(?:-task([1-5]))?(-sparse)?-v0", re.ASCII)
 _FILE = re.compile(rf"([\w-]+)-({_KINDS})-v0", re.ASCII)
-_CUBES, _CUBE = 14, 7  # where the first cube's place begins in qpos, and what each takes
-_NEAR = 0.04  # of a cube, a drawer, a window
+_CUBES, _CUBE = 14, 7  # index of the first cube's position in qpos, numbers per cube
+_NEAR = 0.04  # tolerance for a cube, a drawer, a window
 
 
 class Task(NamedTuple):
     """One task of an environment.
 
     Attributes:
-      environment: Such as pointmaze-medium.
-      number: 1 to 5.
-      limit: Steps of an episode.
-      numbers: Of a maze x, y and the tolerance; of cubes each one's x, y, z; of the scene also the
-        drawer's and the window's place.
-      buttons: States that the buttons are to have.
-      sparse: The reward is -1 until all subtasks are done.
+      environment: The environment's name, such as pointmaze-medium.
+      number: The task's number, 1 to 5.
+      limit: Time limit of an episode in steps.
+      numbers: The goal. In mazes x, y and the tolerance; for cubes x, y, z of each; in the scene
+        also the positions of the drawer and the window.
+      buttons: Goal states of the buttons.
+      sparse: Whether the reward is -1 until all subtasks are done.
     """
 
     environment: str
@@ -60,13 +60,13 @@ class Task(NamedTuple):
 
     @property
     def env_id(self) -> str:
-        """Gymnasium's, once the package is imported."""
+        """The Gymnasium id, registered once the package is imported."""
         return f"{self.environment}-singletask-task{self.number}-v0"
 
 
 @functools.cache
 def tasks() -> Mapping[tuple[str, int], Task]:
-    """All there are, by environment and number; number 0 is the environment's default."""
+    """Return all tasks, by environment and number; number 0 is the environment's default."""
     found = {}
     for line in _GOALS.read_text().splitlines()[1:]:
         environment, number, default, limit, numbers, buttons = line.split("\t")
@@ -80,7 +80,7 @@ def tasks() -> Mapping[tuple[str, int], Task]:
 
 
 def root() -> Path:
-    """`$OGBENCH_DATASET_DIR`, else the package's own, `~/.ogbench/data`."""
+    """Return `$OGBENCH_DATASET_DIR`, else the package's own folder, `~/.ogbench/data`."""
     return Path(os.environ.get("OGBENCH_DATASET_DIR") or "~/.ogbench/data").expanduser()
 
 
@@ -88,18 +88,18 @@ class Found(NamedTuple):
     """A data set's file, and the task that it is read for."""
 
     path: Path
-    name: str  # of the task
+    name: str  # the task's id
     opened: files.Opener
 
 
 def resolve(text: str) -> Found:
-    """The file of an id, in `root` or in the folder that stands before the id.
+    """Find the file of an id, in `root` or in the folder that precedes the id.
 
     Args:
-      text: Such as `pointmaze-medium-navigate-singletask-task1-v0`.
+      text: An id, such as `pointmaze-medium-navigate-singletask-task1-v0`.
 
     Raises:
-      InputError: It is no id of a single task, or its file is not there.
+      InputError: The id is not a single task's, or its file is missing.
     """
     path = Path(os.path.expanduser(text))
     folder = root() if path.name == text else path.parent
@@ -129,7 +129,7 @@ def resolve(text: str) -> Found:
 
 
 def hint(path: Path) -> str:
-    """What to give instead, where a file is OGBench's and has no rewards; "" for others."""
+    """Return what to give instead of a file of OGBench's without rewards; "" for other files."""
     parts = _FILE.fullmatch(path.stem)
     if parts is None or (parts[1], 1) not in tasks() or not zipfile.is_zipfile(path):
         return ""
@@ -173,7 +173,7 @@ def opened(task: Task, path: Path) -> Iterator[files.Opened]:
 def _notes(path: Path, file: d4rl.Npz) -> tuple[Any, ...]:
     beside = path.with_name(f"{path.stem}-val.npz")
     found = (f"{beside.name}, its validation data, is not read",) if beside.exists() else ()
-    origin = file.get("origin")  # of a file that `enoto collect` has recorded
+    origin = file.get("origin")  # in files that `enoto collect` recorded
     return (origin[()], *found) if origin is not None and origin.is_setting else found
 
 
@@ -204,7 +204,7 @@ def _problems(file: Mapping[str, Any], used: list[str], task: Task, path: Path) 
 
 
 def _least(task: Task) -> int:
-    """How wide qpos must be."""
+    """Least width of qpos."""
     if "soccer" in task.environment:
         return 17
     if "maze" in task.environment:
@@ -257,16 +257,16 @@ def _arrays(file: Mapping[str, Any], task: Task, ends: np.ndarray) -> dict[str, 
 def subtasks(
     task: Task, qpos: np.ndarray | None, button_states: np.ndarray | None = None
 ) -> np.ndarray:
-    """Which of a task's n subtasks are done in the simulator's states: bool `[M, n]`.
+    """Return which of a task's n subtasks are done in the simulator's states: bool `[M, n]`.
 
     Args:
       task: One of `tasks`.
       qpos: `[M, ...]`; not needed for puzzles.
-      button_states: `[M, buttons]`, where there are buttons.
+      button_states: `[M, buttons]`; needed only for tasks with buttons.
     """
     if "maze" in task.environment or "soccer" in task.environment:
         *goal, tolerance = task.numbers
-        first = 15 if "soccer" in task.environment else 0  # the ball's, or the agent's
+        first = 15 if "soccer" in task.environment else 0  # the ball's position, or the agent's
         distance = np.linalg.norm(qpos[:, first : first + 2] - np.asarray(goal), axis=-1)
         return distance[:, None] <= tolerance
     found, cubes = [], len(task.numbers) // 3

@@ -1,4 +1,4 @@
-"""Writes recorded episodes in OGBench's layout: a file for training and one for validation."""
+"""Write recorded episodes in OGBench's layout: one file for training and one for validation."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ VALIDATION = 1_000_000  # number of the first validation episode
 def record(
     name: str, folder: Path, episodes: int, validation: int, seed: int, say: Callable[[str], None]
 ) -> None:
-    """Record NAME.npz and NAME-val.npz, unless they are there.
+    """Record NAME.npz and NAME-val.npz, unless they exist.
 
-    Episodes are kept in a folder beside them until a file is complete: what was stopped goes on
-    with the next episode.
+    Episodes are kept in a hidden folder next to a file until it is complete, so a recording that
+    was stopped resumes with the next episode.
 
     Args:
-      name: Of `envs.ogbench_recordings.RECIPES`.
-      folder: Where the files go.
-      episodes: Of the training file.
-      validation: Episodes of the validation file.
-      seed: Of all random numbers.
-      say: Is told of every file.
+      name: A name in `envs.ogbench_recordings.RECIPES`.
+      folder: The folder to write to.
+      episodes: Number of episodes in the training file.
+      validation: Number of episodes in the validation file.
+      seed: Seed of all random numbers.
+      say: Called with one line about each file.
 
     Raises:
-      InputError: No such recipe, or the package is not installed.
+      InputError: The recipe does not exist, or the package is not installed.
     """
     recorder = Recorder(name, seed)
     for stem, first, count in ((name, 0, episodes), (f"{name}-val", VALIDATION, validation)):

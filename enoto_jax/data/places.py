@@ -1,4 +1,4 @@
-"""Find data sets: what a task names, where its files lie, and what opens them."""
+"""Find data sets: what a task names, where its files are, and what opens them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from enoto_jax.types import InputError
 
 ASSETS = Path(__file__).with_name("assets")
 _SUFFIXES = (".hdf5", ".h5", ".npz")
-# A plain Gymnasium id; "module:Id-v0" would import code that a data file names, so it is none.
+# A plain Gymnasium id. "module:Id-v0" would import code that a data file names, so it is excluded.
 ENV_ID = re.compile(r"([\w-]+/)?[\w-]+-v\d+")
-# Where one data set of a list ends and the next begins: a + after a suffix or an id's version.
+# The separator of data sets in a list: a + after a suffix or an id's version.
 _PLUS = re.compile(r"(?i)(?<=\.hdf5)\+|(?<=\.h5)\+|(?<=\.npz)\+|(?<=-v\d)\+|(?<=-v\d\d)\+")
 
 
 def split(task: str | os.PathLike | None) -> list[str]:
-    """The data sets that a task names: `a.hdf5+b.hdf5` is two, unless a file has that very name.
+    """Split a task into its data sets: `a.hdf5+b.hdf5` is two, unless a file has that very name.
 
     Raises:
-      InputError: The task, or one of several, is empty, as an unset variable of a shell is.
+      InputError: The task or one of its parts is empty, as with an unset shell variable, or the
+        task is neither text nor a path.
     """
     if task is None:
         return [""]
@@ -45,7 +46,7 @@ def split(task: str | os.PathLike | None) -> list[str]:
 
 
 class Place(NamedTuple):
-    """Where a data set lies, and how it is opened."""
+    """Where a data set is, and how it is opened."""
 
     opened: files.Opener
     path: Path
@@ -60,7 +61,7 @@ def locate(task: str, *, download: bool = True) -> Place:
         return Place(d4rl.opened, path, path.stem)
     if task.startswith(minari.PREFIX):
         name = task.removeprefix(minari.PREFIX)
-        # Minari's tasks have other physics: D4RL's reference returns are not theirs.
+        # Minari's tasks have other physics, so D4RL's reference returns do not apply.
         return Place(minari.opened, minari.resolve(name, download=download), name, False)
     if task.startswith(ogbench.PREFIX):
         path, name, opened = ogbench.resolve(task.removeprefix(ogbench.PREFIX))
@@ -90,7 +91,7 @@ def _environment(task: str) -> str:
 
 
 def _what_is_there(path: Path) -> str:
-    """Say what a path holds that no reader takes, "" if there is nothing."""
+    """Describe a path that no reader can open; "" if it does not exist."""
     kinds = ", ".join(_SUFFIXES)
     try:
         if not path.exists():

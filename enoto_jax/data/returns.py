@@ -15,23 +15,24 @@ from enoto_jax.types import InputError, Transition
 def returns_to_go(
     transitions: Transition, discount: float, sparse: float | None = None
 ) -> np.ndarray:
-    """G_t = r_t + discount * G_{t+1} within an episode, G_t = r_t at its last transition.
+    """Return G_t = r_t + discount * G_{t+1}, with G_t = r_t at an episode's last transition.
 
-    A truncated episode's return ends with its data as well: a lower bound where later rewards would
-    be positive. The last transition of all is an end, marked or not.
+    A truncated episode's return also stops with its data. It is a lower bound if later rewards
+    would be positive. The last transition of the data is an end, marked or not.
 
     Args:
       transitions: `[M, ...]`, episodes one after the other, each ended by a terminated or
-        truncated transition; rewards as the critics are trained on, so already transformed.
-      discount: In [0, 1]; below 1 with `sparse`.
-      sparse: The reward of a step without success. An episode that has no other reward would go
-        on without success: all its returns are `sparse / (1 - discount)`. None: no such rule.
+        truncated transition; with the rewards that the critics train on, already transformed.
+      discount: The discount, in [0, 1]; below 1 with `sparse`.
+      sparse: Reward of a step without success. An episode that has no other reward is taken to
+        continue without success: all its returns are `sparse / (1 - discount)`. None turns this
+        rule off.
 
     Returns:
       float32 `[M]`.
 
     Raises:
-      InputError: If the discount is out of range.
+      InputError: The discount is out of range.
     """
     if not 0.0 <= discount <= 1.0 or (sparse is not None and discount == 1.0):
         limit = "below 1 with a sparse reward" if discount == 1.0 else "between 0 and 1"
@@ -53,10 +54,9 @@ def returns_to_go(
 
 
 def next_actions(transitions: Transition) -> np.ndarray:
-    """The action of the row after, float32 `[M, A]`; zeros where an episode ends.
+    """Return the next row's action, float32 `[M, A]`; zeros where an episode ends.
 
-    Nothing is known there: a terminated transition needs no next action, and after a truncated one
-    the data do not go on.
+    A terminated transition needs no next action, and after a truncated one it is unknown.
 
     Args:
       transitions: `[M, ...]`, episodes one after the other.
@@ -68,10 +68,10 @@ def next_actions(transitions: Transition) -> np.ndarray:
 
 
 def ends(transitions: Transition) -> np.ndarray:
-    """Rows after which the recording does not go on, bool `[M]`.
+    """Return the rows after which the recording stops, bool `[M]`.
 
-    It may go on after a terminal row, where the recording takes no notice of success (OGBench);
-    there the row after tells.
+    If a recording ignores success (OGBench), it may continue after a terminal row. A terminal row
+    therefore counts only if the next row does not begin at its next observation.
 
     Args:
       transitions: `[M, ...]`, episodes one after the other.

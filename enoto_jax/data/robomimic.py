@@ -1,11 +1,11 @@
-"""Reads robomimic's HDF5 files: a group `data/demo_<i>` for each demonstration.
+"""Read robomimic's HDF5 files: a group `data/demo_<i>` for each demonstration.
 
-* Every row is a transition where the file has `next_obs`. Without it a demonstration's last row has
-  no successor, and is left out unless it is terminal.
-* The reward is 1 where the next state is a success, which makes the row terminal. `dones` is not
-  read: it can also be 1 at the end of a demonstration that failed. That one was cut.
-* Observed are robomimic's low-dimensional keys, or all vectors in the order of their names where
-  the file lacks one of those.
+* Every row is a transition if the file has `next_obs`. Without it a demonstration's last row has no
+  successor, and is left out unless it is terminal.
+* The reward is 1 if the next state is a success, which makes the row terminal. `dones` is not read,
+  as it can also be 1 at the end of a failed demonstration. That end counts as cut.
+* Observations are robomimic's low-dimensional keys, or, if one of those is missing, all vectors in
+  the order of their names.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _MOST_KEYS = 1000
 
 
 def is_one(path: Path) -> bool:
-    """Whether a file is HDF5 with robomimic's groups."""
+    """Return whether a file is HDF5 with robomimic's groups."""
     if not os.path.isfile(path) or not h5py.is_hdf5(path):
         return False
     try:
         with files.guarded(path), files.open_hdf5(path) as file:
             return bool(_names(file))
     except InputError:
-        return False  # the reader of D4RL's layout says what is wrong
+        return False  # the reader of D4RL's layout reports what is wrong
 
 
 def _names(file: h5py.File) -> list[str]:
-    """The demonstrations' groups, by number."""
+    """The demonstrations' groups, in numeric order."""
     data = files.find(file, "data")
     found = filter(_DEMONSTRATION.fullmatch, data if isinstance(data, h5py.Group) else ())
     return [f"data/{name}" for name in sorted(found, key=lambda name: int(name[5:]))]
@@ -108,7 +108,7 @@ def _keys(group: h5py.Group) -> list[str]:
 
 
 def _observed(found: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Those of a demonstration's `obs/` that are observed, in order; and those that are images."""
+    """The leaves of `obs/` that make up the observation, in order, and those that are images."""
     images = [leaf for leaf, item in found.items() if len(getattr(item, "shape", None) or ()) > 2]
     vectors = [leaf for leaf, item in found.items() if width_of(item) > 0]
     robots = [match[1] for leaf in vectors if (match := _ROBOT.fullmatch(leaf))]
@@ -132,7 +132,7 @@ def _notes(file: h5py.File, observed: Sequence[str], images: Sequence[str]) -> l
 
 
 def _unread(file: h5py.File, first: h5py.Group, keys: set[str]) -> tuple[str, ...]:
-    """What the file and its first demonstration hold beside the arrays that are read."""
+    """Arrays and groups of the file and its first demonstration that are not read."""
     beside = {f"{name}/" for name in islice(file, _MOST_KEYS)} - {"data/"}
     own = set(islice(first, _MOST_KEYS)) - {"obs", "next_obs", "actions", "rewards"}
     return words.unread(keys | beside | own, ())

@@ -17,7 +17,7 @@ from enoto_jax.types import Spec
 class Family(NamedTuple):
     """What all data sets of one environment share."""
 
-    names: str  # pattern of the ids, file names and environment ids that mean this family
+    names: str  # pattern of the ids, file names and environment ids of this family
     random: float  # mean return of a random policy: a score of 0
     expert: float  # mean return of the expert: a score of 100
     env_id: str | None  # Gymnasium id; v4 keeps the rewards of the v2 that D4RL used
@@ -25,10 +25,10 @@ class Family(NamedTuple):
     spec: Spec
 
 
-# The env_id is where scores are measured unless the user says otherwise: Gymnasium's physics for
-# locomotion (`enoto/Hopper-d4rl-v0` and its like have that of the data), D4RL's for AntMaze.
-# Ant has none: Gymnasium's Ant-v4 with contact forces has D4RL's 111 numbers, but whether D4RL's
-# old simulator filled the 84 forces in, or left zeros, decides if a policy can be run there.
+# Scores are measured in env_id unless the user chooses another: with Gymnasium's physics for
+# locomotion (`enoto/Hopper-d4rl-v0` and the like have the data's physics), with D4RL's for AntMaze.
+# Ant has none: Gymnasium's Ant-v4 with contact forces has D4RL's 111 numbers, but a policy can run
+# there only if D4RL's old simulator filled in the 84 forces instead of leaving zeros.
 FAMILIES = {
     "hopper": Family(r"hopper", -20.272305, 3234.3, "Hopper-v4", 1000, Spec(11, 3)),
     "halfcheetah": Family(
@@ -52,14 +52,14 @@ def family_of(name: str, spec: Spec) -> Family | None:
     """Find the family that a task id, a file's stem or an environment id belongs to.
 
     Args:
-      name: Such as `hopper-medium-v2`, `walker_mixed`, `HalfCheetah-v4`,
-        `enoto/Hopper-d4rl-v0`. gymnasium-robotics' AntMaze (`AntMaze_UMaze-v5`) is another task
-        than D4RL's: it goes on at the goal.
-      spec: Sizes of the data; a name alone is not believed (an `ant-...` file with 27 numbers an
+      name: A name such as `hopper-medium-v2`, `walker_mixed`, `HalfCheetah-v4` or
+        `enoto/Hopper-d4rl-v0`. gymnasium-robotics' AntMaze (`AntMaze_UMaze-v5`) belongs to none:
+        unlike D4RL's it continues at the goal.
+      spec: Sizes of the data; a name alone is not enough (an `ant-...` file with 27 numbers per
         observation is not D4RL's ant).
 
     Returns:
-      The family, or None when the name or the sizes fit none.
+      The family, or None if the name or the sizes fit none.
     """
     if name.startswith("AntMaze_"):
         return None
@@ -71,14 +71,14 @@ def family_of(name: str, spec: Spec) -> Family | None:
 
 
 def normalised_score(returns, reference: tuple[float, float]) -> np.ndarray:
-    """D4RL's normalised score, 100 * (return - random) / (expert - random).
+    """Compute D4RL's normalised score, 100 * (return - random) / (expert - random).
 
     Args:
       returns: Undiscounted sums of the environment's own rewards, any shape.
-      reference: Mean return of the random and of the expert policy.
+      reference: Mean returns of the random and the expert policy.
 
     Returns:
-      Scores of the same shape: 0 is random, 100 is the expert.
+      Scores of the same shape: 0 is the random policy, 100 the expert.
     """
     random, expert = reference
     return 100.0 * (np.asarray(returns, np.float64) - random) / (expert - random)

@@ -1,4 +1,4 @@
-"""A data set, and what is known of its task; sources are scaled and joined before they are read."""
+"""Data sets, and what is known of their tasks; sources are scaled and joined before reading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from enoto_jax.data import arrays as flat
 from enoto_jax.data import files, notes, scores, succession
 from enoto_jax.types import InputError, Spec, Transition
 
-ENVIRONMENT = "env"  # in place of a bound of actions: the environment's own
+ENVIRONMENT = "env"  # given instead of an action bound: use the environment's own
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +22,12 @@ class Dataset:
     """Transitions `[M, ...]` as numpy arrays, float32 and bool, in the order they were recorded.
 
     An episode's last transition, and no other, is terminated or truncated. (In AntMaze every row at
-    the goal is terminal and so is an episode: look at successes, not returns, of such data.)
+    the goal is terminal and so ends an episode: judge such data by successes, not returns.)
     """
 
     transitions: Transition
     content_hash: str  # "sha256:..." over the transitions
-    rows: int = 0  # of the arrays or files; M or more, as rows without a successor are left out
+    rows: int = 0  # rows stored; M or more, as rows without a successor are left out
     notes: tuple[str, ...] = ()  # what was noticed while reading
 
     def __len__(self) -> int:
@@ -55,27 +55,27 @@ class Source:
     """A data set, and what is known of its task before it is read."""
 
     name: str  # D4RL or Minari id, file stem, or the user's own
-    version: str  # "v2" of an id or file name, "" where there is none
+    version: str  # such as "v2", from the id or file name; else ""
     spec: Spec
     env_id: str | None  # Gymnasium id to evaluate in
     max_episode_steps: int | None
-    reference: tuple[float, float] | None  # returns of the random and of the expert policy
+    reference: tuple[float, float] | None  # returns of the random and the expert policy
     physics: str = ""  # simulator and versions that the data were recorded with, "" if unknown
     notes: tuple[str, ...] = ()  # what a user of the data should know
     path: Path | None = None
-    # Reads flat arrays, or the sources that this one consists of. Takes `bounds` of the actions.
+    # Reads the flat arrays; takes the actions' `bounds`. None if there are parts, or no data.
     read: Callable[..., files.Content] | None = field(default=None, repr=False)
     parts: tuple[Source, ...] = ()
-    env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # Gymnasium's, to make env_id with
-    unread: tuple[str, ...] = ()  # names of arrays that the data also hold
-    action_bounds: flat.Bounds | None = None  # that actions were scaled from; None: as stored
-    of_range: bool = False  # those bounds are only the data's own range: given ones replace them
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # arguments of env_id
+    unread: tuple[str, ...] = ()  # names of arrays that the data also contain
+    action_bounds: flat.Bounds | None = None  # bounds that actions are scaled from; None: as stored
+    of_range: bool = False  # action_bounds are only the data's range, and can be replaced
 
     def load(self) -> Dataset:
         """Read and check the data, once.
 
         Raises:
-          InputError: If the file or its numbers cannot be used.
+          InputError: The file or its numbers cannot be used.
         """
         return self._dataset
 
@@ -85,9 +85,9 @@ class Source:
         return Dataset(found.transitions, succession.content_hash(found.transitions), *found[1:])
 
     def sample(self, count: int) -> Transition | None:
-        """The same `count` transitions every time, all of a smaller set; None without data.
+        """Draw `count` transitions, the same every time; all of a smaller set, None without data.
 
-        The data set is read for them where `load` has not, and not kept.
+        If `load` has not been called, the data set is read but not kept.
 
         Raises:
           InputError: As `load` does.
@@ -125,7 +125,7 @@ class Source:
         return self.reference is not None
 
     def score(self, returns) -> np.ndarray:
-        """100 * (return - random) / (expert - random), or the return where no reference exists.
+        """Return 100 * (return - random) / (expert - random), or the return without a reference.
 
         Args:
           returns: Undiscounted returns in the environment's own rewards, any shape.
@@ -142,13 +142,13 @@ class _Read(NamedTuple):
 
 
 def scaled(source: Source, low: Any, high: Any) -> Source:
-    """The source with its actions scaled to [-1, 1] from the bounds that they were recorded with.
+    """Return the source with actions scaled to [-1, 1] from the bounds they were recorded with.
 
     Args:
-      source: Its actions are not scaled yet.
+      source: A source whose actions are as stored, or scaled only from the data's own range.
       low: Lowest action, a number or [A], also as text (`-2` or `-2,-1`); or ENVIRONMENT ("env")
         for the bounds of `source.env_id`.
-      high: Highest action, likewise. Where both are None, the source is returned as it is.
+      high: Highest action, likewise. If both are None, the source is returned unchanged.
 
     Raises:
       InputError: The bounds make no sense, or the actions are scaled already.
@@ -177,10 +177,11 @@ def scaled(source: Source, low: Any, high: Any) -> Source:
 
 
 def concatenate(sources: Sequence[Source]) -> Source:
-    """Make one source of several, in their order, as medium-expert is medium and then expert.
+    """Join several sources into one, in order, as medium-expert joins medium and expert.
 
     Raises:
-      InputError: If they are of different tasks: sizes, environments or reference returns differ.
+      InputError: The sources are of different tasks: sizes, environments or reference returns
+        differ.
     """
     if not isinstance(sources, list | tuple) or not all(isinstance(s, Source) for s in sources):
         raise InputError("concatenate: give a list of sources, such as [load_source(path), ...]")
@@ -212,7 +213,7 @@ def concatenate(sources: Sequence[Source]) -> Source:
 
 
 def _check_ranges(parts: Sequence[Source]) -> None:
-    """Refuse actions that mean different things once each part is scaled from its own range."""
+    """Refuse parts whose actions are scaled from different ranges: they mean different things."""
     if not any(part.of_range for part in parts):
         return
     bounds = {part.action_bounds and flat.interval(*part.action_bounds) for part in parts}
@@ -228,7 +229,7 @@ def _common(texts) -> str:
 
 
 def _joined(parts: list[Transition]) -> Transition:
-    """The transitions of all parts, a field at a time, so that little is held twice."""
+    """The transitions of all parts, joined one field at a time to save memory."""
     fields = [list(part[:6]) for part in parts]
     return Transition._make(
         [*(np.concatenate([part.pop(0) for part in fields]) for _ in range(6)), {}]

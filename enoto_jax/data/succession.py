@@ -16,29 +16,29 @@ def to_transitions(
 ) -> Transition:
     """Build transitions from clean arrays; each episode's last one is terminated or truncated.
 
-    Where `next_observations` is stored it is used, and every row is kept. A row is truncated if it
-    is marked as a time-out, or if the data go on somewhere else than at its next observation
-    (D4RL's replay files do not mark every reset), or if it is the last row.
+    If `next_observations` is stored, it is used and every row is kept. A row is truncated if it is
+    marked as a time-out, if the next row does not begin at its next observation (D4RL's replay
+    files do not mark every reset), or if it is the last row.
 
-    Where it is not stored, the next observation is that of the following row, as in D4RL's
-    `qlearning_dataset`: a time-out's own row and an unterminated last row are dropped, since their
-    successor is unknown, and the row before them, now the episode's last, becomes the truncated
-    one. Terminal rows are kept; their successor is unknown too, and as a terminal row is never
-    bootstrapped they get their own observation. Without `timeouts` steps are counted from the last
-    episode end, again as `qlearning_dataset` does.
+    If it is not stored, the next observation is that of the following row, as in D4RL's
+    `qlearning_dataset`. A time-out's own row and an unterminated last row are dropped, since their
+    successor is unknown, and the row before them, now the episode's last, is truncated. Terminal
+    rows are kept. Their successor is unknown too, but they are never bootstrapped, so it is set to
+    their own observation. Without `timeouts`, steps are counted from the last episode end, again as
+    in `qlearning_dataset`.
 
-    A row marked as both is terminated: that it also was the last one allowed changes nothing.
-    (D4RL's locomotion files have none; there such a row is marked as a time-out alone.)
+    A row marked as both terminal and a time-out is terminated. (D4RL's locomotion files have no
+    such rows; they mark them as time-outs only.)
 
-    AntMaze: D4RL's files mark every row at the goal as terminal although the trajectory goes on, so
-    each of those rows is an episode's end here, as in `qlearning_dataset`. In the v0 medium and
-    large files, moreover, a time-out comes every 999 rows where a trajectory has 1001: the marked
-    episodes straddle the resets, and one transition in 1000 leads across one. Results on v0 in the
-    literature include these transitions; the v2 files are the corrected ones.
+    AntMaze: D4RL's files mark every row at the goal as terminal although the trajectory continues,
+    so each of those rows ends an episode here, as in `qlearning_dataset`. In the v0 medium and
+    large files, moreover, time-outs are marked every 999 rows although a trajectory has 1001: the
+    marked episodes straddle the resets, and one transition in 1000 leads across one. Results on v0
+    in the literature include these transitions; the v2 files are corrected.
 
     Args:
-      arrays: What `arrays.clean` returned; those that may be written are, and belong to the
-        result.
+      arrays: Arrays as `arrays.clean` returns them. Writeable ones may be overwritten and become
+        part of the result.
       max_episode_steps: The time limit used for counting, None for no limit.
       where: The file or data set, for messages.
 
@@ -46,7 +46,7 @@ def to_transitions(
       Transitions `[M, ...]`, M <= N, in the order of the rows.
 
     Raises:
-      InputError: When no transition is left.
+      InputError: No transition is left.
     """
     observation, terminated = arrays["observations"], arrays["terminals"]
     following = arrays.get("next_observations")
@@ -74,7 +74,7 @@ def to_transitions(
 
 
 def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The given rows, which increase; moved forward in place where the array may be written."""
+    """The given rows, in increasing order; moved in place if the array is writeable."""
     if not array.flags.writeable:
         return array[rows]
     for start in range(0, len(rows), BLOCK):
@@ -84,7 +84,7 @@ def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def content_hash(transitions: Transition) -> str:
-    """SHA-256 over the arrays' names, types, shapes and bytes, as `sha256:<hex digits>`."""
+    """Hash the arrays' names, types, shapes and bytes, as `sha256:<hex digits>`."""
     digest = hashlib.sha256()
     for name, array in zip(Transition._fields[:6], transitions[:6], strict=True):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
@@ -93,27 +93,27 @@ def content_hash(transitions: Transition) -> str:
 
 
 def breaks(observation: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """Rows whose next observation is not the observation of the row after; the last row is one."""
+    """Return the rows whose next observation is not the next row's, bool `[N]`; the last is one."""
     return np.append(~rows_where(_same, following[:-1], observation[1:]), True)
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Equal numbers, up to rounding; as most are equal, only unequal rows pay for the tolerance."""
+    """Which numbers are equal up to rounding; only unequal rows pay for the tolerance."""
     same = one == other
     rows = np.flatnonzero(~same.all(axis=1))
-    with np.errstate(over="ignore"):  # differences beyond float32 are no rounding
+    with np.errstate(over="ignore"):  # a difference beyond float32 is not rounding
         same[rows] = np.isclose(one[rows], other[rows], rtol=1e-5, atol=1e-6)
     return same
 
 
 def _count_timeouts(terminated: np.ndarray, max_episode_steps: int | None) -> np.ndarray:
-    """Rows at which a step counter, set back at every episode's end, reaches the limit."""
+    """Rows at which a step counter, reset at every episode's end, reaches the limit."""
     if max_episode_steps is None:
         return np.zeros(len(terminated), bool)
     return step_numbers(terminated) % max_episode_steps == max_episode_steps - 1
 
 
 def step_numbers(last: np.ndarray) -> np.ndarray:
-    """The number of every row's step within its episode, from 0; `last` marks ends, bool `[N]`."""
+    """Return every row's step within its episode, from 0; `last` marks the ends, bool `[N]`."""
     rows = np.arange(len(last))
     return rows - np.maximum.accumulate(np.where(np.append(True, last[:-1]), rows, 0))

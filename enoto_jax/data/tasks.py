@@ -1,4 +1,4 @@
-"""What is known of a data set's task: told by its file, by D4RL's table, or by Gymnasium."""
+"""Collect what is known of a data set's task from its file, D4RL's table and Gymnasium."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _D4RL_PHYSICS = "MuJoCo of the 2.0 era through mujoco-py (as D4RL recorded it)"
 
 
 def completed(source: Source, env_id: str | None) -> Source:
-    """The source with what is known of the environment that its policies are evaluated in.
+    """Return the source, completed by what is known of the environment that evaluates policies.
 
-    What the data say of time limit and reference returns stays; what they do not say is that of
-    the environment. Arguments of the data's own environment are not another one's.
+    The time limit and the reference returns of the data are kept; missing ones are taken from the
+    environment. Arguments of the data's own environment are dropped, as this is another one.
 
     Args:
-      source: From a file, an id, or arrays.
+      source: A source from a file, an id, or arrays.
       env_id: Gymnasium id; None and "none" change nothing.
     """
     if env_id in (None, "none", source.env_id):
@@ -58,7 +58,7 @@ def described(
     family_name: str,
     **content: Any,
 ) -> Source:
-    """Fill in what is known of the task: from the attributes first, then from its family."""
+    """Make a source with what is known of its task: from the attributes, else from its family."""
     where = content.get("path", name)
     family = scores.family_of(family_name, spec)
     reference = family and (family.random, family.expert)
@@ -98,7 +98,7 @@ def described(
 
 
 def _physics(attributes: Mapping[str, Any], file_name: str | None) -> str:
-    """What the attributes say of the simulator; D4RL's own files, known by name, have none."""
+    """The simulator that the attributes name; D4RL's own files, known by name, have none."""
     if "physics" in attributes:
         return _text(attributes["physics"])
     versions = (("MuJoCo", "mujoco_version"), ("Gymnasium", "gymnasium_version"))
@@ -113,13 +113,13 @@ def _text(value: Any) -> str:
 
 
 def env_id_of(attributes: Mapping[str, Any]) -> str | None:
-    """The environment that a file names, if that is a Gymnasium id."""
+    """Return the environment that a file names if it is a Gymnasium id, else None."""
     text = _text(attributes.get("env_id", attributes.get("env")))
     return text if ENV_ID.fullmatch(text) else None
 
 
 def _number(value: Any) -> float:
-    """The attribute as a number, NaN if it is none; a one-element array counts as its element."""
+    """The attribute as a number, or NaN; a one-element array counts as its element."""
     try:
         return float(np.asarray(value).reshape(()))
     except (TypeError, ValueError):
@@ -127,6 +127,6 @@ def _number(value: Any) -> float:
 
 
 def _registered_limit(env_id: str | None) -> int | None:
-    """The time limit that Gymnasium has for an environment, if both are known."""
+    """The time limit with which Gymnasium registers an environment, None if unknown."""
     known = gymnasium.registry.get(env_id)
     return None if known is None else known.max_episode_steps

@@ -49,10 +49,10 @@ DESCRIPTIVE = ("infos", "metadata")
 
 
 class Understood(NamedTuple):
-    """Arrays in D4RL's layout, and how they came to be.
+    """Arrays in D4RL's layout, and where they were read from.
 
     Attributes:
-      arrays: By D4RL's name.
+      arrays: Arrays by D4RL's name.
       words: D4RL's name -> the names that it was read from, where they differ.
       problems: Contradictions, by name.
     """
@@ -64,7 +64,7 @@ class Understood(NamedTuple):
 
 @dataclass(frozen=True)
 class Derived:
-    """Flags `[N]` that are worked out from other arrays when they are indexed."""
+    """Flags `[N]` that are computed from other arrays when they are indexed."""
 
     function: Callable[..., np.ndarray]
     sources: tuple[Any, ...]
@@ -82,10 +82,10 @@ class Derived:
 
 
 def understand(given: Mapping[str, Any]) -> Understood:
-    """Translate named arrays into D4RL's layout; flags are read where two names could disagree.
+    """Translate named arrays into D4RL's layout; arrays are read only if two could disagree.
 
     Args:
-      given: By a name of MEANING; their shapes fit together.
+      given: Arrays by a name of MEANING, whose shapes fit together.
     """
     names: dict[str, list[str]] = {}
     for name, meaning in MEANING.items():
@@ -121,26 +121,26 @@ def understand(given: Mapping[str, Any]) -> Understood:
 
 
 def flag_values(array: Any) -> np.ndarray:
-    """Flags unchecked `[N]`, of their own type; files can hold other bytes as bool."""
+    """Read flags unchecked, `[N]`; bool becomes uint8, as files can hold other bytes as bool."""
     values = np.asarray(array[()])
     values = values.reshape(len(values))
     return values.view(np.uint8) if values.dtype == bool else values
 
 
 def unread(names: Iterable[str], read: Iterable[str]) -> tuple[str, ...]:
-    """The names that are not read, at most 20 of them."""
+    """Return the names that are not read: at most 20 of them, and how many more."""
     other = sorted(set(names) - set(read))
     return (*other[:20], *(f"{len(other) - 20} more" for _ in other[20:21]))
 
 
 def missing(names: Iterable[str]) -> list[str]:
-    """What D4RL's layout needs and none of the names means."""
+    """Return the required arrays of D4RL's layout that none of the names stands for."""
     meant = {MEANING[name] for name in names}
     return [k for k in REQUIRED if k not in meant and not (k == "terminals" and "masks" in meant)]
 
 
 def hint(names: Iterable[str]) -> str:
-    """What to do about names with two meanings where the flags are missing."""
+    """Return advice on a name with two meanings, for when flags are missing; else ""."""
     found = [name for name in AMBIGUOUS if name in set(names)]
     if not found:
         return ""
@@ -151,7 +151,7 @@ def hint(names: Iterable[str]) -> str:
 
 
 def _inverted(mask: np.ndarray) -> np.ndarray:
-    """1 - mask; values that are no flag stay as they are, to be reported."""
+    """1 - mask; values that are not flags are kept, to be reported later."""
     return np.where(mask == 1, 0, np.where(mask == 0, 1, mask)).astype(mask.dtype)
 
 
@@ -160,7 +160,7 @@ def _unless(ends: np.ndarray, terminals: np.ndarray) -> np.ndarray:
 
 
 def _difference(one: str, first: Any, other: str, second: Any, meaning: str) -> str | None:
-    """What is wrong where two names mean the same and their arrays differ."""
+    """What is wrong if the arrays of two names for the same thing differ, else None."""
     if meaning in FLAGS:
         a, b = flag_values(first), flag_values(second)
     else:
@@ -174,7 +174,7 @@ def _difference(one: str, first: Any, other: str, second: Any, meaning: str) -> 
 
 
 def _differing(one: Any, other: Any) -> str:
-    """In which rows flags differ, as text; "" for none."""
+    """The rows in which flags differ, as text, else ""."""
     return _rows((flag_values(one) == 1) != (flag_values(other) == 1))
 
 
@@ -200,5 +200,5 @@ def _rows(where: np.ndarray) -> str:
 
 
 def labelled(text: str, key: str, words: Mapping[str, str]) -> str:
-    """A message about an array of D4RL's layout, with the name that the user gave it."""
+    """Return a message about an array of D4RL's layout, with the name that the user gave it."""
     return f"{text} ({key} read from {words[key]})" if key in words else text

@@ -1,4 +1,4 @@
-"""Writes data sets, in D4RL's layout or as Minari's, whole or not at all."""
+"""Write data sets, in D4RL's layout or as Minari's, completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def write_d4rl(
     attributes: Mapping[str, Any],
     more: Mapping[str, np.ndarray | str] | None = None,
 ) -> None:
-    """One HDF5 file in D4RL v2's layout; it appears under its name when it is complete.
+    """Write one HDF5 file in D4RL v2's layout; it appears under its name once it is complete.
 
     Args:
-      path: Of the file; its folder is made.
-      transitions: [M, ...] in the world's numbers, in the order of the steps. The last one is
-        marked as a time-out if its episode goes on.
-      attributes: Of the file's root, e.g. env_id, ref_min_score, ref_max_score.
+      path: The file's path; its folder is created.
+      transitions: [M, ...], untransformed, in the order of the steps. The last one is marked as a
+        time-out if its episode has not ended.
+      attributes: Attributes of the file's root, e.g. env_id, ref_min_score, ref_max_score.
       more: Further data sets by path, such as infos/qpos or metadata/algorithm.
     """
     timeouts = transitions.truncated.copy()
@@ -56,13 +56,13 @@ def write_d4rl(
 def recording_attributes(
     env_id: str, reference: tuple[float, float], seed: int, versions: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The attributes of a recorded file.
+    """Return the attributes of a recorded file.
 
     Args:
-      env_id: Gymnasium id that was recorded.
+      env_id: Gymnasium id of the recorded environment.
       reference: Returns that score 0 and 100.
-      seed: Of the training that the policy or the buffer is from.
-      versions: Of the packages that it was trained with.
+      seed: Seed of the training that produced the policy or the buffer.
+      versions: Versions of the packages used in training.
     """
     return {
         "env_id": env_id,
@@ -81,18 +81,17 @@ def write_minari(
     reference: tuple[float, float] | None,
     algorithm: str,
 ) -> None:
-    """A data set of the minari package, in its own root (`$MINARI_DATASETS_PATH`).
+    """Write a data set with the minari package, to its own root (`$MINARI_DATASETS_PATH`).
 
     Args:
-      dataset_id: Such as `mine/hopper/medium-v0`.
-      transitions: [M, ...] in the world's numbers, every episode's last one terminated or
-        truncated.
+      dataset_id: A Minari id, such as `mine/hopper/medium-v0`.
+      transitions: [M, ...], untransformed; every episode's last one is terminated or truncated.
       env_id: Gymnasium id of the environment that they come from, with a flat observation.
-      reference: Returns of the random and of the expert policy, or None.
-      algorithm: What behaved.
+      reference: Returns of the random and the expert policy, or None.
+      algorithm: Name of the algorithm that chose the actions.
 
     Raises:
-      InputError: The minari package is missing, or refuses.
+      InputError: The minari package is missing, or refuses the data set.
     """
     try:
         import minari
@@ -102,7 +101,7 @@ def write_minari(
     with known_warnings_ignored():
         env = gymnasium.make(env_id)
     space: Any = env.action_space
-    # Ours lie in [-1, 1]; Minari holds what the environment takes.
+    # Ours lie in [-1, 1]; Minari stores actions in the environment's own units.
     actions = space.low + 0.5 * (transitions.action + 1.0) * (space.high - space.low)
     ends = np.flatnonzero(transitions.terminated | transitions.truncated) + 1
     episodes = [

@@ -1,16 +1,16 @@
-"""Which environment: an id, arguments, or the user's own class or function; and what a run keeps.
+"""Choose an environment by id, arguments, or a class or function, in a form that a run can keep.
 
-`EnvChoice.text` is what config.json says and `env_choice` understands again:
+`EnvChoice.text` is written to config.json and read back by `env_choice`:
 
 =============================== ====================================================
 text                            environment
 =============================== ====================================================
 `Hopper-v5`                     registered with Gymnasium
 `my_robot:Arm-v0`               the same, once the module `my_robot` is imported
-`my_robot:make_arm`             what a class or a function of a module makes
+`my_robot:make_arm`             made by a class or a function of a module
 `Hopper-v5?{"frame_skip": 2}`   any of these, with arguments as JSON
 `{"id": ...}`                   Gymnasium's `EnvSpec.to_json()`
-`my_robot:<lambda> (...)`       a function without a name: nobody can make it again
+`my_robot:<lambda> (...)`       a function without a name: cannot be made again
 =============================== ====================================================
 """
 
@@ -34,12 +34,12 @@ LOST = " (not rebuildable)"
 
 @dataclass(frozen=True)
 class EnvChoice:
-    """How an environment is made, as far as possible in words.
+    """How an environment is made, as text if possible.
 
     Attributes:
-      name: Gymnasium id, or `module:name` of a class or function; names it in messages.
-      kwargs: Arguments that it is made with.
-      maker: The class, function or EnvSpec itself; None: the name says all.
+      name: Gymnasium id, or `module:name` of a class or function; also used in messages.
+      kwargs: Arguments that the environment is made with.
+      maker: The class, function or EnvSpec itself; None if the name is enough.
     """
 
     name: str
@@ -51,7 +51,7 @@ class EnvChoice:
 
     @functools.cached_property
     def text(self) -> str:
-        """What `env_choice` understands again, in any program, if `rebuildable`."""
+        """The text that `env_choice` reads back, in any program, if `rebuildable`."""
         if self.name.endswith(LOST):
             return self.name
         text = _registered(self.maker) if isinstance(self.maker, EnvSpec) else self._named()
@@ -66,14 +66,14 @@ class EnvChoice:
 
     @property
     def rebuildable(self) -> bool:
-        """Whether `text` is enough to make it again elsewhere."""
+        """Whether `text` is enough to make the environment elsewhere."""
         return not self.text.endswith(LOST)
 
     def resolve(self) -> str | EnvSpec | Callable[..., gymnasium.Env]:
-        """What makes it: an id or EnvSpec for `gymnasium.make`, or a class or function.
+        """Return what makes it: an id or EnvSpec for `gymnasium.make`, or a class or function.
 
         Raises:
-          InputError: Its module cannot be imported, or the choice could not be kept in words.
+          InputError: Its module cannot be imported, or the choice could not be kept as text.
         """
         if self.maker is not None:
             return self.maker
@@ -105,14 +105,14 @@ class EnvChoice:
 
 
 def env_choice(env: str | EnvSpec | Callable[..., gymnasium.Env] | EnvChoice) -> EnvChoice:
-    """Whatever a user may give for an environment.
+    """Turn what a user gave for an environment into an EnvChoice.
 
     Args:
       env: An id or another text (see above), a Gymnasium EnvSpec, a class, or a function that
-        makes a new environment whenever it is called.
+        makes a new environment in every call.
 
     Raises:
-      InputError: It is none of these, such as an environment that is made already.
+      InputError: It is none of these, for example an environment that is made already.
     """
     if isinstance(env, EnvChoice):
         return env
@@ -136,7 +136,7 @@ def env_choice(env: str | EnvSpec | Callable[..., gymnasium.Env] | EnvChoice) ->
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and text of an exception of somebody else's code, in one line."""
+    """Return type and text of an exception from somebody else's code, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".removesuffix(": ")
 
 
@@ -159,7 +159,7 @@ def _read(text: str) -> EnvChoice:
 
 
 def _registered(spec: EnvSpec) -> str | None:
-    """An EnvSpec in words: its id where that says all."""
+    """An EnvSpec as text: its id if that is enough, else JSON; None if neither works."""
     try:
         return spec.id if gymnasium.registry.get(spec.id) == spec else spec.to_json()
     except (TypeError, ValueError):  # callables or arrays in it
@@ -172,7 +172,7 @@ def _path(maker: Callable) -> str:
 
 
 def _found(path: str) -> Any:
-    """What a module that is imported already has there; None if nothing to call."""
+    """The callable at `module:name` if the module is already imported, else None."""
     module, _, attribute = path.partition(":")
     found = sys.modules.get(module)
     for part in attribute.split("."):

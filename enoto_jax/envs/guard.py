@@ -1,4 +1,4 @@
-"""An environment that fails says which one it was, in one line."""
+"""Report in one line which environment failed, and why."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from enoto_jax.types import RunError
 
 
 class Guard(gymnasium.Wrapper):
-    """Copies what goes in and out, takes what means one thing, and stops at everything else.
+    """A wrapper that copies inputs and outputs and raises on every value that is not unambiguous.
 
     Observations are rows of floats, the reward is a number, both flags are bools; an environment
-    may reuse its arrays. Of `info` only `success` is left, where it is told (`values.success`).
+    may reuse its arrays. Of `info` only `success` is kept, if it is given (`values.success`).
 
     Args:
-      env: Any with a flat observation.
-      name: Of it in the message.
+      env: An environment with a flat observation.
+      name: The environment's name in messages.
 
     Attributes:
-      count: Steps so far; whoever knows a better number sets it.
+      count: Steps so far; callers that know a better number may set it.
 
     Raises:
-      RunError: In `reset` and `step`: the environment raised, returned something else than
-        Gymnasium's environments do, or gave NaN or infinity.
+      RunError: In `reset` and `step`: the environment raised, did not return what Gymnasium
+        requires, or returned NaN or infinity.
     """
 
     def __init__(self, env: gymnasium.Env, name: str):
@@ -76,7 +76,7 @@ class Guard(gymnasium.Wrapper):
     def close(self) -> None:
         try:
             self.env.close()
-        except Exception as error:  # nothing that was computed may be lost by it
+        except Exception as error:  # must not cost what was computed
             print(f"{self.name}: close() failed: {one_line(error)}", file=sys.stderr)
 
     def _observation(self, value: Any) -> np.ndarray:

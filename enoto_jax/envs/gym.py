@@ -1,4 +1,4 @@
-"""Gymnasium environments as the agents see them: flat float32 observations, actions in [-1, 1]."""
+"""Gymnasium environments as agents see them: flat float32 observations, actions in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ _MADE: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # 
 
 @contextlib.contextmanager
 def known_warnings_ignored():
-    """D4RL's tasks are the -v4 environments: that newer ones exist is no news, and MuJoCo's note
-    on `settotalmass` (HalfCheetah's model) would be printed once per environment."""
+    """Silence two warnings: newer versions of -v4 environments, and MuJoCo's on `settotalmass`.
+
+    D4RL's tasks are the -v4 environments. MuJoCo's note on HalfCheetah's model would be printed
+    once per environment.
+    """
     other = mujoco.get_mju_user_warning()
 
     def show(message: str) -> None:
@@ -46,15 +49,15 @@ def known_warnings_ignored():
 
 
 def make_env(env: Env, **how) -> gymnasium.Env:
-    """An environment whose actions are rescaled to [-1, 1] where they are not so already.
+    """Make an environment, and rescale its actions to [-1, 1] if necessary.
 
     Args:
-      env: Gymnasium id, or what else `env_choice` takes.
+      env: Gymnasium id, or anything else that `env_choice` takes.
       how: Gymnasium's own arguments (`render_mode`, `width`, ...).
 
     Raises:
-      InputError: Unknown id, missing simulator, whatever its code raises, spaces that are not
-        bounded flat boxes, or an environment that it has made before.
+      InputError: The id is unknown, the simulator is missing, the environment's code raises, its
+        spaces are not bounded flat boxes, or the same environment object is returned again.
     """
     choice = env_choice(env)
     name, maker = choice.name, choice.resolve()
@@ -65,7 +68,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
         if isinstance(maker, str):
             robotics.register(maker)
         make: Any = maker
-        if isinstance(maker, (str, EnvSpec)):  # what is wrong is said here, and in one line
+        if isinstance(maker, (str, EnvSpec)):  # errors are reported here, in one line
             make = partial(gymnasium.make, maker, disable_env_checker=True)
         with known_warnings_ignored():
             made: Any = make(**how)
@@ -101,7 +104,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
 
 
 def _reason(error: Exception) -> str:
-    """Why it cannot be made; what Gymnasium and imports say needs no kind in front."""
+    """Why it cannot be made; messages of Gymnasium and of imports need no type in front."""
     if isinstance(error, (gymnasium.error.Error, ImportError)) and str(error):
         return " ".join(str(error).split())
     if str(error):
@@ -111,7 +114,7 @@ def _reason(error: Exception) -> str:
 
 
 def time_limit(env: gymnasium.Env) -> int | None:
-    """After how many steps its episodes are cut; None if no wrapper does that."""
+    """Return after how many steps episodes are cut, or None if no wrapper does that."""
     while isinstance(env, gymnasium.Wrapper):
         if isinstance(env, gymnasium.wrappers.TimeLimit):
             return env._max_episode_steps
@@ -120,26 +123,27 @@ def time_limit(env: gymnasium.Env) -> int | None:
 
 
 def spec_of(env: gymnasium.Env) -> Spec:
-    """Sizes of its observations and actions."""
+    """Return the sizes of an environment's observations and actions."""
     return Spec(env.observation_space.shape[0], env.action_space.shape[0])
 
 
 def env_spec(env: Env) -> Spec:
-    """Sizes of an environment that is made for this alone.
+    """Make an environment, return its sizes, and close it.
 
     Raises:
-      InputError: It cannot be made.
+      InputError: The environment cannot be made.
     """
     with contextlib.closing(make_env(env)) as made:
         return spec_of(made)
 
 
 def action_bounds(env: Env | None, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest action [A] of the environment itself; -1 and 1 without one.
+    """Return the environment's own lowest and highest action, [A]; -1 and 1 without one.
 
     Args:
-      env: Gymnasium id, or what else `env_choice` takes; none: nothing or "none".
-      size: A.
+      env: Gymnasium id, or anything else that `env_choice` takes; None or "none" for no
+        environment.
+      size: Number of actions A.
 
     Raises:
       InputError: The environment cannot be made, or has actions of another size.
@@ -154,19 +158,19 @@ def action_bounds(env: Env | None, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _own_bounds(made: gymnasium.Env) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds [A], [A] of what `make_env` has rescaled."""
+    """The bounds [A], [A] before `make_env` rescaled the actions."""
     space: Any = (made.env if isinstance(made, RescaleAction) else made).action_space
     return np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
 
 
 def check_spec(env: Env, spec: Spec, task: str) -> tuple[np.ndarray, np.ndarray]:
-    """Make the environment, compare its sizes with the data's, and try one step of it.
+    """Make the environment, compare its sizes with the data's, and try one step.
 
     Returns:
       The environment's own lowest and highest action, [A] and [A].
 
     Raises:
-      InputError: They differ, it cannot be made, or its first step fails.
+      InputError: The sizes differ, the environment cannot be made, or its first step fails.
     """
     name = env_choice(env).name
     with contextlib.closing(make_env(env)) as made:

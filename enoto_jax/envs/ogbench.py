@@ -1,8 +1,8 @@
-"""OGBench's environments, an optional extra: registered by their ids, random numbers their own.
+"""OGBench's environments, an optional extra: registered by id, each with its own random numbers.
 
-Their package draws from NumPy's global generator and from the action space besides the
-environment's own generator. Here each environment keeps a global generator for itself, and a
-seed sets all three, so that equal seeds begin equal episodes whatever runs beside them.
+Besides the environment's own generator, their package draws from NumPy's global generator and from
+the action space. Here each environment has a global generator to itself, and a seed sets all three,
+so that equal seeds begin equal episodes whatever else runs in the process.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _IDS = re.compile(r"(pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle)
 
 
 def register(env_id: str) -> bool:
-    """Tell Gymnasium about OGBench's environments, if the id is one of theirs; whether it is.
+    """Register OGBench's environments if the id is one of theirs, and return whether it is.
 
     Raises:
-      InputError: It is, and the package is not installed.
+      InputError: The id is OGBench's, but the package is not installed.
     """
     if not _IDS.fullmatch(env_id):
         return False
@@ -41,21 +41,22 @@ def register(env_id: str) -> bool:
 
 
 class Sparse(gymnasium.RewardWrapper):
-    """A single task whose reward is -1 until all of its subtasks are done, where it is 0."""
+    """A single task whose reward is -1 until all of its subtasks are done, and then 0."""
 
     def reward(self, reward):
         return -float(reward != 0)
 
 
 def wrapped(env: gymnasium.Env, sparse: bool) -> gymnasium.Env:
-    """The package's environment as agents see it.
+    """Wrap the package's environment for agents.
 
     Args:
-      env: Made by Gymnasium.
-      sparse: See `Sparse`.
+      env: An environment made by Gymnasium.
+      sparse: Whether rewards are sparse, see `Sparse`.
 
     Raises:
-      InputError: Sparse, and it is not a single task: other rewards do not count subtasks.
+      InputError: `sparse` is given for an environment that is not a single task, whose rewards do
+        not count subtasks.
     """
     env = OwnRandomness(env)
     if sparse and "singletask" not in env.spec.id:
@@ -64,11 +65,11 @@ def wrapped(env: gymnasium.Env, sparse: bool) -> gymnasium.Env:
 
 
 class OwnRandomness(gymnasium.Wrapper):
-    """An environment with a global generator of NumPy's of its own; its state can be captured.
+    """An environment with its own copy of NumPy's global generator; its state can be captured.
 
     Attributes:
-      NOT_STATE: Of the package's environments: parts of the model, what a reset sets for the one
-        task, and what a step computes before it reads it; for `envs.state`.
+      NOT_STATE: Attributes of the package's environments that `envs.state` skips: parts of the
+        model, what a reset sets for the task, and what a step computes before it reads it.
     """
 
     NOT_STATE = frozenset(
@@ -83,7 +84,7 @@ class OwnRandomness(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
-        if not env.metadata.get("render_modes"):  # manipulation draws, but does not say so
+        if not env.metadata.get("render_modes"):  # manipulation renders, but does not declare it
             self.metadata = {**env.metadata, "render_modes": ["rgb_array"], "render_fps": 20}
         self._global: Any = np.random.RandomState(0).get_state()
         # A maze writes its model to a temporary file and leaves it there.
@@ -102,13 +103,13 @@ class OwnRandomness(gymnasium.Wrapper):
             np.random.set_state(before)
 
     def get_state(self) -> dict[str, Any]:
-        """The global generator's state and that of the action space, as JSON can hold them."""
+        """Return the states of the global generator and of the action space, ready for JSON."""
         kind, keys, *numbers = self._global
         drawn = self.env.unwrapped.action_space.np_random.bit_generator.state
         return {"global": [kind, keys.tolist(), *numbers], "actions": drawn}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore them, and what in the model follows from the state of the buttons."""
+        """Restore both states, and the parts of the model that depend on the buttons' states."""
         kind, keys, *numbers = state["global"]
         self._global = (kind, np.asarray(keys, np.uint32), *numbers)
         inner: Any = self.env.unwrapped

@@ -1,8 +1,9 @@
-"""Record episodes as OGBench does: the package's scripted oracles, in point mazes a planner.
+"""Record episodes as OGBench does: with the package's scripted oracles, or a planner in mazes.
 
 The recipes (lengths, noise, how often cubes are stacked) are the published ones. The random numbers
-are not, and the planner is written from its description: the files are not OGBench's. An episode's
-random numbers follow from the seed and the episode's number, so any of them can be recorded alone.
+are not, and the planner is written from its description, so the files differ from OGBench's. An
+episode's random numbers depend only on the seed and the episode's number, so any episode can be
+recorded alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from enoto_jax.envs import ogbench
 from enoto_jax.types import InputError, RunError
 
-ATTEMPTS = 100  # at an episode in which nothing leaves the workspace
+ATTEMPTS = 100  # to record an episode in which nothing leaves the workspace
 _ORACLES = "ogbench.manipspace.oracles.plan"
 
 
@@ -27,10 +28,10 @@ class Recipe(NamedTuple):
     """How the episodes of a data set are recorded.
 
     Attributes:
-      env_id: Gymnasium's.
-      rows: Of an episode; the last one has no successor.
+      env_id: The Gymnasium id.
+      rows: Rows per episode; the last one has no successor.
       noise: Standard deviation of the noise on the actions.
-      stack: Range of an episode's probability to put a cube on another.
+      stack: Range from which an episode's probability of stacking cubes is drawn.
     """
 
     env_id: str
@@ -57,11 +58,11 @@ class Recorder:
     """Record the episodes of one data set.
 
     Args:
-      name: Of RECIPES.
-      seed: Of all random numbers, with the episode's number.
+      name: A name in RECIPES.
+      seed: Seed of all random numbers, together with the episode's number.
 
     Raises:
-      InputError: There is no such recipe, or the package is not installed.
+      InputError: The recipe does not exist, or the package is not installed.
     """
 
     def __init__(self, name: str, seed: int):
@@ -84,7 +85,7 @@ class Recorder:
         self._oracles = {} if maze else _oracles(self._env, noise)
 
     def episode(self, number: int) -> dict[str, np.ndarray]:
-        """The arrays of one episode: observations, actions, terminals, and the simulator's state.
+        """Record one episode: observations, actions, terminals, and the simulator's state.
 
         Raises:
           RunError: Something leaves the workspace in every attempt.
@@ -106,11 +107,11 @@ class Recorder:
 
 
 class Navigator:
-    """Walks from free cell to free cell of a maze along a shortest path, with Gaussian noise.
+    """A planner that walks a maze's free cells along a shortest path, with Gaussian noise.
 
     Args:
       maze: OGBench's environment.
-      noise: Standard deviation of the noise.
+      noise: Standard deviation of the noise on the actions.
     """
 
     def __init__(self, maze: Any, noise: float):
@@ -121,7 +122,7 @@ class Navigator:
         self._known: dict[tuple, dict[tuple, int]] = {}
 
     def act(self, rng: np.random.Generator) -> np.ndarray:
-        """A unit step [2] to the centre of the next cell, plus noise, clipped to [-1, 1]."""
+        """Return a unit step [2] to the centre of the next cell, plus noise, in [-1, 1]."""
         place = self._maze.get_xy()
         here, left = self._cell(place), self._distances(self._cell(self._maze.cur_goal_xy))
         following = min([here, *self._around(here)], key=left.__getitem__)
@@ -138,7 +139,7 @@ class Navigator:
         return len(near) == 2 and (near[0][0] == near[1][0] or near[0][1] == near[1][1])
 
     def _distances(self, goal: tuple) -> dict[tuple, int]:
-        """Cells between every free cell and the goal's, breadth first."""
+        """Distance in cells from every free cell to the goal's, by breadth-first search."""
         if goal not in self._known:
             found, reached = {goal: 0}, [goal]
             for cell in reached:
@@ -154,13 +155,13 @@ class Navigator:
 
 
 def versions() -> str:
-    """What a recording depends on besides its seed."""
+    """Return the package versions that a recording depends on, besides its seed."""
     return ", ".join(f"{name} {metadata.version(name)}" for name in ("ogbench", "mujoco"))
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """NumPy's global generator with this seed; outside it goes on as before."""
+    """Seed NumPy's global generator inside the block, and restore it afterwards."""
     before = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -170,7 +171,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _navigate(env: Any, navigator: Navigator, rng: np.random.Generator, seed: int) -> Iterator:
-    """Steps (observation, action, info, over); a new goal each time one is reached."""
+    """Yield steps (observation, action, info, over), with a new goal each time one is reached."""
 
     def drawn(cells: list[tuple]) -> tuple:
         return cells[rng.integers(len(cells))]
@@ -189,7 +190,7 @@ def _navigate(env: Any, navigator: Navigator, rng: np.random.Generator, seed: in
 
 
 def _play(env: Any, oracles: Mapping[str, Any], stack: float, seed: int) -> Iterator:
-    """The same in manipulation: when the oracle is done, the environment draws another target."""
+    """The same for manipulation: when the oracle is done, the environment draws a new target."""
     observation, info = env.reset(seed=seed)
     oracle = oracles[info["privileged/target_task"]]
     oracle.reset(observation, info)
@@ -207,7 +208,7 @@ def _play(env: Any, oracles: Mapping[str, Any], stack: float, seed: int) -> Iter
 
 
 def _oracles(env: Any, noise: float) -> dict[str, Any]:
-    """One for every kind of object that the environment may ask to move."""
+    """One oracle for every kind of object that the environment may ask to move."""
     found = {}
     for kind in ("cube", "button", "drawer", "window"):
         oracle = getattr(import_module(f"{_ORACLES}.{kind}_plan"), f"{kind.title()}PlanOracle")
@@ -230,7 +231,7 @@ def _columns(steps: Iterator[tuple]) -> dict[str, np.ndarray]:
 
 
 def _in_sight(env_id: str, qpos: np.ndarray) -> bool:
-    """Whether scene's cube stays in reach: not far right, and far left only in the drawer."""
+    """Whether the scene's cube stays in reach: not far right, and far left only in the drawer."""
     if not env_id.startswith("scene"):
         return True
     y, z = qpos[:, 15], qpos[:, 16]

@@ -1,7 +1,7 @@
-"""The training environments in envpool's C++: `--envs_backend=envpool`, an optional package.
+"""Training environments in envpool's C++: `--envs_backend=envpool`, an optional package.
 
-Its MuJoCo tasks are Gymnasium's -v4 to rounding: a step from one and the same state differs by at
-most 1e-7 (docs/performance.md). Start states follow the same law but are other draws.
+Its MuJoCo tasks match Gymnasium's -v4 up to rounding: a step from the same state differs by at most
+1e-7 (docs/performance.md). Start states have the same distribution but are different draws.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from enoto_jax.envs.vector import Step
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, RunError, Transition, check_choice
 
-# Whose steps were compared with Gymnasium's.
+# Environments whose steps were compared with Gymnasium's.
 COMPARED = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4")
 BACKENDS = ("gymnasium", "envpool")
 
 
 def check(backend: str, env: Env) -> None:
-    """Refuse what cannot be trained in.
+    """Refuse a backend that cannot run the environment.
 
     Raises:
-      InputError: An unknown backend, an environment whose physics were not compared, or no envpool.
+      InputError: The backend is unknown, or it is envpool and the environment's physics were not
+        compared or the package is not installed.
     """
     check_choice("--envs_backend", backend, BACKENDS)
     if backend == "gymnasium":
@@ -46,17 +47,17 @@ def check(backend: str, env: Env) -> None:
 
 
 class PoolEnvs:
-    """S environments side by side, as `vector.SeedEnvs`; all are stepped at once, in threads.
+    """S environments side by side, as in `vector.SeedEnvs`; all are stepped at once, in threads.
 
     Each is a pool of its own, so that a seed's start states do not depend on the others.
 
     Args:
       env: One of COMPARED.
-      seeds: S numbers; each environment's random numbers come from its own.
-      transform: Transitions and actions are the agent's, as in the data that it was trained on.
+      seeds: S seeds, one for each environment's random numbers.
+      transform: The transform of the training data; it maps actions and transitions.
 
     Raises:
-      RunError: In `step`: an environment's numbers are no longer finite.
+      RunError: In `step`: an environment returned NaN or infinity.
     """
 
     def __init__(self, env: Env, seeds: Sequence[int], transform: Transform):
@@ -66,7 +67,7 @@ class PoolEnvs:
         self._count = 0
 
     def begin(self, number: int = 0) -> Step:
-        """Begin new episodes; as `vector.SeedEnvs.begin`."""
+        """Begin new episodes, as `vector.SeedEnvs.begin` does."""
         import envpool
 
         self.close()
@@ -85,7 +86,7 @@ class PoolEnvs:
         return Step(transition, self._seen(self._observation), np.ones(count, bool))
 
     def step(self, action: np.ndarray) -> Step:
-        """Step every environment with its action [S, A]."""
+        """Step every environment by its action, [S, A]."""
         before, action = self._observation, self._transform.world_action(action)
         self._count += 1
         for pool, own in zip(self._pools, action):
@@ -107,7 +108,7 @@ class PoolEnvs:
             truncated=truncated.astype(bool) & ~terminated,
             next_observation=following,
         )
-        # A pool left alone would begin the new episode one step late, and lose that step's action.
+        # A pool resets itself one step late, and loses that step's action.
         ended, observation = terminated | truncated.astype(bool), following.copy()
         for i in np.flatnonzero(ended):
             observation[i] = self._pools[i].reset()[0][0]
@@ -115,7 +116,7 @@ class PoolEnvs:
         return Step(self._transform.transitions(transition), self._seen(observation), ended)
 
     def capture(self) -> None:
-        """Nothing: envpool has no way to save an environment; a resume begins new episodes."""
+        """Return None: envpool cannot save an environment, so a resume begins new episodes."""
 
     def _seen(self, observation: np.ndarray) -> np.ndarray:
         return self._transform.observation(observation).astype(np.float32)

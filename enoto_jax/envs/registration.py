@@ -1,4 +1,4 @@
-"""This package's environments, by their Gymnasium ids. Their modules load when one is made."""
+"""This package's environments, by Gymnasium id. Their modules load when one is made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENVIRONMENTS = {
 
 
 def register() -> None:
-    """Tell Gymnasium about them, once."""
+    """Register them with Gymnasium, once."""
     for name, (entry_point, limit, kwargs) in ENVIRONMENTS.items():
         if f"enoto/{name}" not in gymnasium.registry:
             gymnasium.register(

@@ -1,6 +1,6 @@
 """gymnasium-robotics' environments (Adroit, AntMaze, kitchen, ...), an optional extra.
 
-`docs/physics.md` says how far they are from D4RL's.
+`docs/physics.md` shows how far they are from D4RL's.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ OBSERVED = {"AntMaze_": ("achieved_goal", "observation")}
 
 
 def register(env_id: str) -> None:
-    """Tell Gymnasium about gymnasium-robotics' environments, if the id is one of theirs.
+    """Register gymnasium-robotics' environments if the id is one of theirs.
 
     Raises:
-      InputError: It is, and the package is not installed.
+      InputError: The id is one of theirs, but the package is not installed.
     """
     if env_id in gymnasium.registry or not _IDS.match(env_id):
         return
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            import gymnasium_robotics  # prints a notice about tasks that nobody asked for
+            import gymnasium_robotics  # prints a notice about other tasks
     except ImportError as error:
         raise InputError(
             f"--env: {env_id} comes from gymnasium-robotics; pip install 'enoto_jax[robotics]'"
@@ -39,7 +39,7 @@ def register(env_id: str) -> None:
 
 
 def observed(env: gymnasium.Env, env_id: str) -> gymnasium.Env:
-    """Keep of a dictionary what the agent is to see, with one row of numbers to follow."""
+    """Flatten a dictionary of observations to one row, keeping only what the agent may see."""
     keys = next((keys for start, keys in OBSERVED.items() if env_id.startswith(start)), None)
     observation_space: Any = env.observation_space
     spaces = observation_space.spaces

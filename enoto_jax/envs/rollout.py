@@ -1,6 +1,6 @@
-"""Roll-outs: what a policy does in an environment, as a data set with qpos and qvel.
+"""Record what a policy does in an environment, as a data set with qpos and qvel.
 
-With a tanh-Gaussian policy in NumPy, which samples and is quicker at single observations.
+Includes a tanh-Gaussian policy in NumPy, which samples and is faster at single observations.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from enoto_jax.envs.guard import Guard
 from enoto_jax.envs.gym import Env, make_env
 from enoto_jax.types import InputError, Transition
 
-# (observation [D], rng) -> action [A] in the world's numbers and its log-density, or NaN
+# (observation [D], rng) -> untransformed action [A], and its log-density or NaN
 ActFn = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, Any]]
 
 
 class Rollout(NamedTuple):
-    """Steps of whole episodes, the last one cut.
+    """Steps of consecutive episodes; the last episode may be cut.
 
     Attributes:
-      transitions: [M, ...] in the world's numbers.
+      transitions: [M, ...], untransformed.
       infos: "qpos", "qvel" [M, ...] float64, the state before each step, in MuJoCo environments;
-        "action_log_probs" [M] where the policy has a density.
-      returns: Undiscounted, of the whole episodes [E].
+        "action_log_probs" [M] if the policy has a density.
+      returns: Undiscounted returns of the complete episodes, [E].
     """
 
     transitions: Transition
@@ -38,17 +38,17 @@ class Rollout(NamedTuple):
 
 
 def rollout(env: Env, act: ActFn, rows: int, seed: int) -> Rollout:
-    """`rows` steps of episodes one after the other; the same seed gives the same numbers.
+    """Record `rows` steps of consecutive episodes; the same seed gives the same numbers.
 
     Args:
-      env: Gymnasium id, or what else `env_choice` takes.
+      env: Gymnasium id, or anything else that `env_choice` takes.
       act: The policy.
-      rows: M.
-      seed: Of start states and of the policy's noise.
+      rows: Number of steps M.
+      seed: Seed of the start states and of the policy's noise.
 
     Raises:
       InputError: The environment cannot be made.
-      RunError: It fails; the message has its name, the seed and the step.
+      RunError: The environment fails; the message has its name, the seed and the step.
     """
     world: Any = Guard(make_env(env), f"{env_choice(env)} of seed {seed}")
     rng = np.random.default_rng(seed)
@@ -84,7 +84,7 @@ def rollout(env: Env, act: ActFn, rows: int, seed: int) -> Rollout:
 
 
 def uniform(size: int) -> ActFn:
-    """Uniform random actions in [-1, 1]^size."""
+    """Return a policy of uniform random actions in [-1, 1]^size."""
 
     def act(observation, rng):
         del observation
@@ -109,9 +109,9 @@ class NumpyPolicy(NamedTuple):
 
     Attributes:
       trunk: Hidden layers, with ReLU.
-      mean: Head of the mean before tanh.
-      log_std: Head of the log standard deviation.
-      log_std_range: Its bounds.
+      mean: Output layer for the mean before tanh.
+      log_std: Output layer for the log standard deviation.
+      log_std_range: Bounds of the log standard deviation.
     """
 
     trunk: tuple[Layer, ...]
@@ -120,7 +120,7 @@ class NumpyPolicy(NamedTuple):
     log_std_range: tuple[float, float] = (-20.0, 2.0)
 
     def moments(self, observation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and log standard deviation before tanh, both [..., A]."""
+        """Return mean and log standard deviation before tanh, both [..., A]."""
         x = observation
         for kernel, bias in self.trunk:
             x = np.maximum(x @ kernel + bias, 0.0)
@@ -130,7 +130,7 @@ class NumpyPolicy(NamedTuple):
     def act(
         self, observation: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A sampled action [..., A] and its log-density [...] (SAC, appendix C)."""
+        """Sample an action [..., A]; return it and its log-density [...] (SAC, appendix C)."""
         mean, log_std = self.moments(observation)
         noise = rng.standard_normal(mean.shape, np.float32)
         u = mean + np.exp(log_std) * noise
@@ -139,7 +139,7 @@ class NumpyPolicy(NamedTuple):
         return np.asarray(np.tanh(u), np.float32), np.sum(normal - squash, axis=-1)
 
     def save(self, path: Path, **more: Any) -> None:
-        """One .npz file, whole or not at all; `more` are further numbers to keep with it."""
+        """Write one .npz file, completely or not at all; `more` are further numbers to store."""
         arrays = {"log_std_range": np.asarray(self.log_std_range), **more}
         named = [*((f"fc{i}", layer) for i, layer in enumerate(self.trunk)), ("mean", self.mean)]
         for name, (kernel, bias) in [*named, ("log_std", self.log_std)]:
@@ -149,10 +149,10 @@ class NumpyPolicy(NamedTuple):
 
     @classmethod
     def load(cls, path: Path) -> NumpyPolicy:
-        """What `save` wrote.
+        """Load what `save` wrote.
 
         Raises:
-          InputError: The file is missing or not one of these.
+          InputError: The file is missing or not a saved policy.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -169,11 +169,11 @@ class NumpyPolicy(NamedTuple):
     def from_params(
         cls, params: Mapping[str, Any], log_std_range: tuple[float, float]
     ) -> NumpyPolicy:
-        """The policy of an actor's parameters (of one seed).
+        """Make the policy from an actor's parameters (of one seed).
 
         Args:
-          params: Of `networks.TanhGaussian`.
-          log_std_range: That it was made with.
+          params: Parameters of a `networks.TanhGaussian`.
+          log_std_range: The range that the actor was made with.
 
         Raises:
           InputError: The actor has other layers.

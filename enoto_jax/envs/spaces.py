@@ -1,4 +1,4 @@
-"""Which spaces the agents can work with, checked before anything is computed."""
+"""Check that agents can work with an environment's spaces, before anything is computed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from enoto_jax.types import InputError
 
 
 def check_observation(space: spaces.Space, name: str, nested: bool = True) -> None:
-    """Refuse what is not one row of numbers, or a dictionary of such rows.
+    """Refuse observations that are not one row of numbers, or a dictionary of such rows.
 
     Args:
-      space: Of the environment's observations.
-      name: Of the environment, for the message.
-      nested: Whether a dictionary is still allowed.
+      space: The environment's observation space.
+      name: The environment's name in messages.
+      nested: Whether a dictionary is allowed.
 
     Raises:
-      InputError: It holds images, or is of another kind.
+      InputError: The space contains images, or is of another kind.
     """
     for where, part in _leaves(space):
         if _is_image(part):
@@ -34,14 +34,15 @@ def check_observation(space: spaces.Space, name: str, nested: bool = True) -> No
 
 
 def check_action(space: spaces.Space, name: str) -> None:
-    """Refuse what is not a flat box of bounded floats.
+    """Refuse actions that are not a flat box of bounded floats.
 
     Args:
-      space: Of the environment's actions.
-      name: Of the environment, for the message.
+      space: The environment's action space.
+      name: The environment's name in messages.
 
     Raises:
-      InputError: Discrete, nested, of integers, without bounds, or with bounds that leave no room.
+      InputError: The space is discrete, nested, of integers or unbounded, or an action's lower
+        bound is not below its upper one.
     """
     acts = f"--env: {name} acts in {_short(space)}"
     if not isinstance(space, spaces.Box):
@@ -63,7 +64,7 @@ def check_action(space: spaces.Space, name: str) -> None:
 
 
 def _leaves(space: spaces.Space, where: str = "") -> Iterator[tuple[str, spaces.Space]]:
-    """What a space consists of, each part with its place in it."""
+    """The innermost parts of a space, each with its place as text."""
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
             yield from _leaves(part, f"{where}{key}: ")

@@ -1,8 +1,8 @@
-"""The state of an environment as plain numbers, for checkpoints: capture, and restore exactly.
+"""The state of an environment as plain numbers, for checkpoints: capture it and restore it exactly.
 
-MuJoCo keeps its state in `mjData`, everything else lies in attributes of the environment and its
-wrappers. Both are taken; an environment that keeps anything else is not captured at all, so that
-what is restored always goes on exactly as it would have.
+MuJoCo keeps its state in `mjData`; everything else is in attributes of the environment and its
+wrappers. Both are captured. An environment that keeps anything else is not captured at all, so that
+a restored environment always continues exactly as the original would have.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ State = dict[str, Any]
 _PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION  # includes the solver's warm start
 # Results of the last step that tasks read before the next one.
 _RESULTS = ("xpos", "xquat", "xipos", "site_xpos", "site_xmat", "cfrc_ext")
-# Never changed by a step: models, spaces, what draws, what tells how the environment was made.
+# Never changed by a step: models, spaces, renderers, how the environment was made.
 _CONSTANT = (mujoco.MjModel, gymnasium.Space, gymnasium.envs.registration.EnvSpec)
 _NOT_STATE = frozenset(
     (
@@ -31,14 +31,15 @@ _NOT_STATE = frozenset(
 
 
 def capture(env: gymnasium.Env) -> State | None:
-    """Take the state of an environment with all its wrappers, or None if that cannot be done.
+    """Capture the state of an environment with all its wrappers; None if that is not possible.
 
-    An environment or a wrapper may bring its own `get_state() -> dict` and `set_state(dict)`;
-    without them its attributes must be numbers, strings, arrays, random generators, or lists and
-    dicts of those. Those that a class names in `NOT_STATE` are passed over, in all layers.
+    An environment or a wrapper may define its own `get_state() -> dict` and `set_state(dict)`.
+    Otherwise its attributes must be numbers, strings, arrays, its random generator, or lists and
+    dicts of numbers and strings. Attributes that a class names in `NOT_STATE` are skipped in all
+    layers.
 
     Returns:
-      Names such as `0/TimeLimit/_elapsed_steps` to arrays or to values that JSON can hold.
+      Names such as `0/TimeLimit/_elapsed_steps`, mapped to arrays or to values that JSON can hold.
     """
     state: State = {}
     layers = list(_layers(env))
@@ -52,17 +53,17 @@ def capture(env: gymnasium.Env) -> State | None:
 
 
 def restore(env: gymnasium.Env, state: State) -> None:
-    """Put a captured state into an environment of the same id, in place.
+    """Restore a captured state into an environment of the same id, in place.
 
     Raises:
-      ValueError: The state is of an environment with other wrappers.
+      ValueError: The state belongs to an environment with other wrappers.
     """
     layers = dict(_layers(env))
     for key in state:
         if key.rpartition("/")[0] not in layers:
             raise ValueError(f"the state holds {key}, but the environment has {', '.join(layers)}")
-    env.reset()  # wrappers insist on one
-    for where, layer in reversed(layers.items()):  # wrappers find what they hold restored
+    env.reset()  # wrappers require one
+    for where, layer in reversed(layers.items()):  # so that wrappers find inner layers restored
         own = {k.rpartition("/")[2]: v for k, v in state.items() if k.rpartition("/")[0] == where}
         if _hooked(layer):
             layer.set_state(copy.deepcopy(own))  # type: ignore[attr-defined]
@@ -81,22 +82,22 @@ def _layers(env: gymnasium.Env) -> Iterator[tuple[str, gymnasium.Env]]:
     """The wrappers from the outside in, then the environment itself; each with its name."""
     number = 0
     while isinstance(env, gymnasium.Wrapper):
-        if not isinstance(env, PassiveEnvChecker):  # watches; what it remembers changes nothing
+        if not isinstance(env, PassiveEnvChecker):  # only observes; its state changes nothing
             yield f"{number}/{type(env).__name__}", env
         env, number = env.env, number + 1
     yield f"{number}/{type(env).__name__}", env
 
 
 def _hooked(layer: gymnasium.Env) -> bool:
-    """Whether it has the two methods itself; MuJoCo's `set_state` is another thing."""
-    if isinstance(layer, gymnasium.Wrapper):  # what it passes on is not its own
+    """Whether a layer defines both methods itself; MuJoCo's `set_state` is something else."""
+    if isinstance(layer, gymnasium.Wrapper):  # forwarded attributes are not its own
         return {"get_state", "set_state"} <= vars(type(layer)).keys()
     found = hasattr(layer, "get_state") and hasattr(layer, "set_state")
     return found and not hasattr(layer, "data")
 
 
 def _own(layer: Any, where: str, known: frozenset[str]) -> State | None:
-    """What one layer holds beside names that are known to be no state; None if it is not plain."""
+    """The state of one layer, without the names in `known`; None if some of it is not plain."""
     if _hooked(layer):
         return copy.deepcopy(layer.get_state())
     state: State = {}
@@ -119,7 +120,7 @@ def _own(layer: Any, where: str, known: frozenset[str]) -> State | None:
 
 
 def _plain(value: Any) -> bool:
-    """Whether JSON can hold it."""
+    """Whether JSON can hold a value."""
     if isinstance(value, dict):
         return all(isinstance(k, str) and _plain(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):
@@ -128,7 +129,7 @@ def _plain(value: Any) -> bool:
 
 
 def _unpacked(value: Any) -> Any:
-    """A copy; numpy's scalars were kept as arrays without axes."""
+    """A copy; NumPy scalars were stored as arrays without axes."""
     if isinstance(value, np.ndarray):
         return value.copy() if value.ndim else value[()]
     return copy.deepcopy(value)

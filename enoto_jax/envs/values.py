@@ -1,7 +1,7 @@
-"""Values that somebody else's code hands in: copied, and taken only where they mean one thing.
+"""Convert values from somebody else's code: copy them, and accept only unambiguous ones.
 
-Every function raises `ValueError` whose text completes a sentence: "reward is None, a number is
-needed". Whoever calls knows whose value it is.
+Functions raise a `ValueError` whose text completes a sentence, as in "reward is None, a number is
+needed"; the caller puts the value's name in front.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-# What environments call it: OGBench, Meta-World, Gymnasium's Adroit and mazes; Fetch and
+# Names that environments use: OGBench, Meta-World, Gymnasium's Adroit and mazes; Fetch and
 # Stable-Baselines3; Isaac Lab; the first Adroit (D4RL's).
 SUCCESS = ("success", "is_success", "successes", "goal_achieved")
 
 
 def number(value: Any) -> float:
-    """One number: a scalar, or an array or a list with one element. It may be NaN or infinite."""
+    """Return one number from a scalar, or an array or list with one element; NaN is allowed."""
     if isinstance(value, float):  # np.float64 is one
         return float(value)
     array = _array(value, "a number is")
@@ -28,17 +28,17 @@ def number(value: Any) -> float:
 
 
 def row(value: Any, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> np.ndarray:
-    """A copy of an array, list or tuple of exactly this shape. It may hold NaN and infinity."""
+    """Copy an array, list or tuple of exactly this shape; NaN and infinity are allowed."""
     array = _array(value, "numbers are")
     if array.shape != shape:
         raise ValueError(f"has shape {list(array.shape)}, {list(shape)} is needed")
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which callers look for
+    with np.errstate(over="ignore"):  # overflow gives infinity, which callers check
         return array.astype(dtype, copy=False)
 
 
 def flag(value: Any) -> bool:
-    """True or false: a bool, 0 or 1, or an array or a list with one of those."""
-    if isinstance(value, (bool, np.bool_)):  # nearly always, in every step
+    """Return true or false from a bool, 0 or 1, or an array or list with one of those."""
+    if isinstance(value, (bool, np.bool_)):  # the usual case, in every step
         return bool(value)
     array = _array(value, "true or false is")
     if array.size != 1 or array.item() not in (0, 1):
@@ -47,11 +47,11 @@ def flag(value: Any) -> bool:
 
 
 def success(info: Mapping[str, Any]) -> bool | None:
-    """Whether a step's `info` tells success; None where it tells neither that nor the opposite."""
+    """Return whether a step's `info` reports success; None if it reports neither outcome."""
     told = []
     for name in SUCCESS:
         if name in info:
-            with suppress(ValueError):  # a count, say, or a dictionary: not understood as success
+            with suppress(ValueError):  # a count or a dictionary, say, is no flag
                 told.append(flag(info[name]))
     return any(told) if told else None
 
@@ -59,7 +59,7 @@ def success(info: Mapping[str, Any]) -> bool | None:
 def _array(value: Any, needed: str) -> np.ndarray:
     try:
         array = np.array(value)
-    except Exception as error:  # ragged lists; tensors of a device, whose errors are their own
+    except Exception as error:  # ragged lists; device tensors, which raise errors of their own
         raise ValueError(f"is {_shown(value)}, {needed} needed") from error
     if array.dtype.kind not in "fiub":
         raise ValueError(f"is {_shown(value)}, {needed} needed")

@@ -1,4 +1,4 @@
-"""The training environments: one per seed, stepped together, reset the moment an episode ends."""
+"""The training environments: one per seed, stepped together, reset as soon as an episode ends."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from enoto_jax.types import Transition
 
 
 class Step(NamedTuple):
-    """What one step of all environments gave.
+    """The result of one step of all environments.
 
     Attributes:
       transition: [S, ...]; `next_observation` is the true successor, also at an episode's end.
-      observation: [S, D] to act on next: of the new episode where one has begun.
-      starts: [S] bool, a new episode has begun.
+      observation: [S, D] to act on next; the first of the new episode if one has begun.
+      starts: [S] bool, whether a new episode has begun.
     """
 
     transition: Transition
@@ -36,12 +36,12 @@ class SeedEnvs:
     """S environments side by side.
 
     Args:
-      env: Gymnasium id, or what else `env_choice` takes.
-      seeds: S numbers; each environment's random numbers come from its own.
-      transform: Transitions and actions are the agent's, as in the data that it was trained on.
+      env: Gymnasium id, or anything else that `env_choice` takes.
+      seeds: S seeds, one for each environment's random numbers.
+      transform: The transform of the training data; it maps actions and transitions.
 
     Raises:
-      RunError: In `begin` and `step`: an environment fails; named by its id, seed and step.
+      RunError: In `begin` and `step`: an environment fails; the message has its id, seed and step.
     """
 
     def __init__(self, env: Env, seeds: Sequence[int], transform: Transform):
@@ -55,9 +55,9 @@ class SeedEnvs:
         self._observation = np.zeros(0, np.float32)
 
     def begin(self, number: int = 0) -> Step:
-        """Begin new episodes; `number`, the steps so far, tells one beginning from another.
+        """Begin new episodes, seeded by each seed and `number`, the steps so far.
 
-        The transition is all zeros: nothing has happened yet.
+        The transition is all zeros, as nothing has happened yet.
         """
         for env in self._guards:
             env.count = number
@@ -73,7 +73,7 @@ class SeedEnvs:
         return Step(transition, self._seen(self._observation), np.ones(count, bool))
 
     def step(self, action: np.ndarray) -> Step:
-        """Step every environment with its action [S, A]."""
+        """Step every environment by its action, [S, A]."""
         before, action = self._observation, self._transform.world_action(action)
         observation, reward, terminated, truncated, info = self._envs.step(action)
         observation = np.asarray(observation, np.float32)
@@ -86,7 +86,7 @@ class SeedEnvs:
             action=np.asarray(action, np.float32),
             reward=np.asarray(reward, np.float32),
             terminated=terminated,
-            # An episode that ends for good at its last allowed step has ended for good.
+            # A terminal state at the last allowed step counts as terminal.
             truncated=truncated & ~terminated,
             next_observation=following,
         )
@@ -94,14 +94,14 @@ class SeedEnvs:
         return Step(self._transform.transitions(transition), self._seen(observation), ended)
 
     def capture(self) -> dict[str, Any] | None:
-        """Everything that the coming steps depend on, or None where an environment hides some."""
+        """Capture everything that future steps depend on; None if an environment hides some."""
         states = [state.capture(env.env) for env in self._guards]
         if None in states:
             return None
         return {"states": states, "observation": self._observation}
 
     def restore(self, captured: dict[str, Any]) -> None:
-        """Go on exactly from there, once `begin` was called."""
+        """Continue exactly from a captured state; call `begin` first."""
         for env, own in zip(self._guards, captured["states"]):
             state.restore(env.env, own)
         self._observation = captured["observation"]

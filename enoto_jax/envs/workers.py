@@ -17,17 +17,17 @@ from enoto_jax.envs.guard import Guard
 from enoto_jax.envs.gym import Env, make_env, time_limit
 from enoto_jax.types import InputError, RunError
 
-_PATIENCE_S = 2.0  # with a process that ends
+_PATIENCE_S = 2.0  # how long to wait for a process to end
 
 
 class Seen(NamedTuple):
-    """What M environments show.
+    """The results of a step or reset of M environments.
 
     Attributes:
-      observation: [M, D].
-      reward: [M].
-      ended: [M] bool.
-      success: [M], 1 or 0 where this step tells success or the opposite, NaN where it does not.
+      observation: Observations [M, D].
+      reward: Rewards [M].
+      ended: Whether the episodes have ended, [M] bool.
+      success: [M], 1 or 0 where this step reports success or failure, else NaN.
     """
 
     observation: np.ndarray
@@ -37,18 +37,18 @@ class Seen(NamedTuple):
 
 
 class Part:
-    """M environments, stepped in turn.
+    """M environments, stepped one after another.
 
     Args:
-      env: Gymnasium id of all, or what else `env_choice` takes.
-      names: Of each, for messages.
+      env: Gymnasium id of all, or anything else that `env_choice` takes.
+      names: The environments' names in messages.
     """
 
     def __init__(self, env: Env, names: Sequence[str]):
         self.envs = [Guard(make_env(env), name) for name in names]
 
     def reset(self, seeds: np.ndarray) -> Seen:
-        """Begin the episodes of seeds [M]; their rewards are 0 and none has ended."""
+        """Begin episodes with the seeds [M]; rewards are 0 and no episode has ended."""
         for env in self.envs:
             env.count = 0
         observations = [env.reset(seed=int(x))[0] for env, x in zip(self.envs, seeds)]
@@ -57,7 +57,7 @@ class Part:
         return Seen(self._observation.copy(), np.zeros(count), *nothing)
 
     def step(self, action: np.ndarray, alive: np.ndarray) -> Seen:
-        """Step those that are alive [M] by their actions [M, A]; the others have ended."""
+        """Step the environments that are alive [M] by their actions [M, A]; others have ended."""
         reward, ended, success = np.zeros(len(alive)), ~alive, np.full(len(alive), np.nan)
         for i in np.flatnonzero(alive):
             self._observation[i], reward[i], *ends, info = self.envs[i].step(action[i])
@@ -72,29 +72,29 @@ class Part:
 
 
 class Crew:
-    """M environments in several processes, the caller's among them; used as a `Part`.
+    """M environments in several processes, including the caller's; used like a `Part`.
 
-    What an environment does depends on its seed and actions alone, so that any number of processes
-    gives the same numbers. The others are started by `spawn`, which imports one's own script once
-    more: it must run nothing but under `if __name__ == "__main__"`.
+    An environment depends only on its seed and actions, so any number of processes gives the same
+    numbers. The other processes are started by `spawn`, which imports the user's script again, so
+    the script must run everything under `if __name__ == "__main__"`.
 
     Args:
-      env: Gymnasium id of all, or what else `env_choice` takes.
-      names: Of each, for messages.
-      processes: How many; no more than there are environments are used.
+      env: Gymnasium id of all, or anything else that `env_choice` takes.
+      names: The environments' names in messages.
+      processes: How many processes; at most one per environment is used.
 
     Attributes:
       limit: The environments' time limit, None without one.
 
     Raises:
-      InputError: At once: an environment that cannot be made, here or in another process.
-      RunError: A process has ended; in `reset` and `step`: an environment fails.
+      InputError: On creation: an environment cannot be made, here or in another process.
+      RunError: A process has ended, or, in `reset` and `step`, an environment fails.
 
-    Whatever is raised, Ctrl-C included, ends the other processes first.
+    Any exception, Ctrl-C included, ends the other processes first.
     """
 
     def __init__(self, env: Env, names: Sequence[str], processes: int = 1):
-        # Dealt out like cards: episodes that end early often lie side by side.
+        # Dealt out in turn, because episodes that end early are often neighbours.
         rows = np.arange(len(names))
         self._rows = [rows[k::processes] for k in range(min(processes, len(names)))]
         self._order = np.argsort(np.concatenate(self._rows))
@@ -106,7 +106,7 @@ class Crew:
             for part in theirs:
                 self._others.append(_Elsewhere(choice, part))
             for other in self._others:
-                other.answer()  # that its environments are made
+                other.answer()  # waits until its environments are made
         except BaseException:
             self.close()
             raise
@@ -123,7 +123,7 @@ class Crew:
             for other, part in zip(self._others, theirs):
                 other.ask(what, *part)
             parts = [getattr(self._own, what)(*mine), *(other.answer() for other in self._others)]
-        except BaseException:  # answers would no longer be those to what is asked
+        except BaseException:  # answers would no longer match requests
             self.close()
             raise
         return Seen(*(np.concatenate(x)[self._order] for x in zip(*parts)))
@@ -139,15 +139,15 @@ class _Elsewhere:
     """A part in a process of its own."""
 
     def __init__(self, choice: EnvChoice, names: Sequence[str]):
-        context = multiprocessing.get_context("spawn")  # a fork beside JAX's threads may hang
+        context = multiprocessing.get_context("spawn")  # a fork may hang with JAX's threads
         self._connection, theirs = context.Pipe()
         self._name = names[0]
-        # Gymnasium knows by now what the others may not: it may have been registered by hand.
+        # The id may have been registered by hand, in this process only.
         arguments = (theirs, choice, names, gymnasium.registry.get(choice.name))
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         try:
             self._process.start()
-        except Exception as error:  # of several kinds, by what of its registration cannot be sent
+        except Exception as error:  # its type depends on what cannot be pickled
             raise InputError(
                 f"--eval_processes: {choice} cannot be made in another process ({error}); give or "
                 "register a class or a function of a module, or evaluate in one process"
@@ -181,14 +181,14 @@ class _Elsewhere:
         self._connection.close()
         self._process.join(_PATIENCE_S)
         self._process.kill()
-        self._process.join()  # a busy machine takes its time
+        self._process.join()  # may take long on a busy machine
 
 
 def _serve(
     connection: Connection, choice: EnvChoice, names: Sequence[str], spec: EnvSpec | None
 ) -> None:
-    """Say that the environments are made, and answer until nobody asks any more."""
-    os.setsid()  # what is signalled to the run's group is the run's to answer
+    """Report that the environments are made, then answer requests until the connection closes."""
+    os.setsid()  # signals to the run's process group are for the run alone
     if spec is not None:
         gymnasium.registry.setdefault(spec.id, spec)
     try:

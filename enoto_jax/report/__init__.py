@@ -1,1 +1,1 @@
-"""From the folders that runs leave to one page: `runs` reads, `figures` draws, `page` writes."""
+"""Turn runs' folders into one page: `runs` reads them, `figures` draws, `page` writes."""

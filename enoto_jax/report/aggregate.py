@@ -1,13 +1,13 @@
-"""Methods over many tasks, after Agarwal et al. (2021), "Deep RL at the Statistical Precipice".
+"""Aggregate over tasks, as in Agarwal et al. (2021), "Deep RL at the Statistical Precipice".
 
-Scores are given as `[task][S]`: an array per task, one number per run (a seed); tasks may have
-different numbers of runs, and each run counts once. Tasks are fixed: an interval speaks of other
-seeds on the same tasks.
+Scores are given as `[task][S]`: an array per task, one number per run (a seed). Tasks may have
+different numbers of runs, and each run counts once. Tasks are fixed: an interval covers other seeds
+on the same tasks.
 
-Their percentile bootstrap is too narrow with few seeds. Here the stratified bootstrap gives a
-standard error alone, from n - 1 of the n runs of each task (McCarthy and Snowden, 1985: so the
-variance of a mean is unbiased), and Student's t quantile makes it an interval. Its coverage of a
-nominal 95% is tested by simulation.
+The paper's percentile bootstrap is too narrow with few seeds. Here the stratified bootstrap gives
+only a standard error, from n - 1 of the n runs of each task (McCarthy and Snowden, 1985: this makes
+the variance of a mean unbiased), and Student's t quantile turns it into an interval. Its coverage
+of a nominal 95% is tested by simulation.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from enoto_jax.report import intervals
 
 Scores = Sequence[np.ndarray]
 SAMPLES = 1000
-TARGET = 100.0  # the score of an expert: where the optimality gap ends
-TASKS = 3  # fewer are no aggregate
+TARGET = 100.0  # an expert's score, at which the optimality gap is 0
+TASKS = 3  # fewest tasks to aggregate
 
 
 class Estimate(NamedTuple):
-    """A statistic, and its interval: None where a task has fewer than five runs."""
+    """A statistic and its interval, which is None if a task has fewer than five runs."""
 
     value: np.ndarray
     low: np.ndarray | None
@@ -44,7 +44,7 @@ def _estimate(
     if min(counts) < intervals.ENOUGH:
         return Estimate(value, None, None)
     rng, found = np.random.default_rng(0), []
-    for _ in range(SAMPLES // 100):  # what a curve's resamples take in memory
+    for _ in range(SAMPLES // 100):  # in parts, to limit the memory of a curve's resamples
         drawn = [
             sample[..., rng.integers(n, size=(100, n - 1))]
             for sample, n in zip(samples, counts, strict=True)
@@ -64,32 +64,34 @@ def _middle_half(*tasks: np.ndarray, axis: int) -> np.ndarray:
 
 
 def iqm(scores: Scores) -> Estimate:
-    """Interquartile mean: the mean of the middle half of all runs of all tasks.
+    """Compute the interquartile mean: the mean of the middle half of all runs of all tasks.
 
     Args:
-      scores: `[task][..., S]`; leading axes (steps of a curve) are those of the result.
+      scores: `[task][..., S]`; the result keeps leading axes (steps of a curve).
     """
     return _estimate(_middle_half, [np.asarray(own, float) for own in scores])
 
 
 def optimality_gap(scores: Scores) -> Estimate:
-    """By how much runs fall short of TARGET on average: mean of TARGET - min(score, TARGET)."""
+    """Compute how far runs fall short of TARGET on average: mean of TARGET - min(score, TARGET)."""
     short = [TARGET - np.minimum(np.asarray(own, float), TARGET) for own in scores]
     return _estimate(_mean, short, (0.0, np.inf))
 
 
 def profile(scores: Scores, levels: np.ndarray) -> Estimate:
-    """Performance profile: the share of runs whose score is above each level; `[len(levels)]`."""
+    """Compute the performance profile: the share of runs above each level; `[len(levels)]`."""
     above = [(np.asarray(own) > np.asarray(levels)[:, None]).astype(float) for own in scores]
     return _estimate(_mean, above, (0.0, 1.0))
 
 
 def improvement(ours: Scores, theirs: Scores) -> Estimate:
-    """Probability that a run of ours beats one of theirs on a task; ties count half, mean of tasks.
+    """Compute the probability that a run of ours beats one of theirs, averaged over tasks.
+
+    Ties count half.
 
     Args:
       ours: `[task][S]`.
-      theirs: The same tasks in the same order.
+      theirs: `[task][S]` for the same tasks in the same order.
     """
 
     def statistic(*both: np.ndarray, axis: int) -> np.ndarray:
@@ -106,13 +108,13 @@ def improvement(ours: Scores, theirs: Scores) -> Estimate:
 
 
 def complete_block(found: Mapping[str, set[str]]) -> tuple[list[str], list[str]]:
-    """The largest block of rows and tasks without a hole: aggregates compare like with like.
+    """Find the largest block of rows run on the same tasks, so that aggregates are comparable.
 
     Args:
       found: row -> the tasks that it was run on.
 
     Returns:
-      Rows, tasks.
+      The block's rows and its tasks.
     """
     blocks = []
     for each in map(frozenset, found.values()):

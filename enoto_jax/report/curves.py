@@ -1,4 +1,4 @@
-"""Learning curves: one run with its hand-over, or the online phases of several methods together."""
+"""Learning curves: one run with its hand-over, or the online phases of several methods."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from enoto_jax.report.evaluations import (
 from enoto_jax.runs.files import read_config
 from enoto_jax.types import InputError
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; then again with other dashes.
+# Okabe and Ito's colours, which the colour-blind can distinguish; repeated with other dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
 BAND = intervals.T_INTERVAL
@@ -62,23 +62,23 @@ Curves = list[Curve]
 
 
 def look(index: int) -> tuple[str, str]:
-    """Colour and dash of the line with this number."""
+    """Return the colour and dash of the line with this number."""
     return COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
 
 
 def phase_curves(rows: Sequence[Row], phase: str, metric: str) -> Curves:
-    """A curve per seed over one phase: updates or environment steps, and the metric."""
-    if metric == SUCCESS:  # some evaluations may not know it
+    """Return one curve per seed over one phase: updates or environment steps, and the metric."""
+    if metric == SUCCESS:  # some evaluations may not have it
         rows = [row for row in rows if np.isfinite(row[SUCCESS])]
     found = series(rows, phase, metric).values()
     return [(step if phase == "offline" else env_steps, y) for step, env_steps, y in found]
 
 
 def together(curves: Curves) -> tuple[np.ndarray, np.ndarray]:
-    """All seeds at the same places: x [T], y [S, T], up to where the shortest one ends.
+    """Interpolate all seeds to the same steps, x [T] and y [S, T], up to the shortest seed's end.
 
-    Runs may have been evaluated at different steps; between its own a seed's curve is a line. Past
-    the shortest seed's end the mean would jump, because it would be one of fewer seeds.
+    Runs may have been evaluated at different steps, between which curves are linear. Past the
+    shortest seed's end the mean would jump, because it would be over fewer seeds.
     """
     low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     grid = np.unique(np.concatenate([x for x, _ in curves]))
@@ -89,10 +89,10 @@ def together(curves: Curves) -> tuple[np.ndarray, np.ndarray]:
 def draw(
     axes: Axes, curves: Curves, colour: str, dash: str = "-", *, seeds: bool = False
 ) -> list[Any]:
-    """The mean over seeds, thick, and how far it can be trusted; returns the handles.
+    """Draw the mean over seeds as a thick line, with its uncertainty, and return the handles.
 
-    With fewer than five seeds every seed is a thin line. From five there is the interval as a band,
-    and the seeds only if `seeds` asks for them.
+    With fewer than five seeds every seed is a thin line. With five or more the interval is a band,
+    and seeds are drawn only if `seeds` is true.
     """
     several, enough = len(curves) > 1, len(curves) >= intervals.ENOUGH
     handles: list[Any] = []
@@ -115,10 +115,10 @@ def draw(
 
 
 def key(counts: Iterable[int]) -> list[Any]:
-    """Handles that explain bands and thin lines where several methods share a legend.
+    """Return handles that explain bands and thin lines in a legend of several methods.
 
     Args:
-      counts: How many seeds each method has.
+      counts: Number of seeds of each method.
     """
     counts = list(counts)
     found: list[Any] = []
@@ -130,12 +130,12 @@ def key(counts: Iterable[int]) -> list[Any]:
 
 
 def offline_share(ends: Mapping[str, float]) -> float:
-    """The fraction of a figure's width that shows the offline phase.
+    """Return the fraction of a figure's width for the offline phase.
 
     It is proportional to the steps, but leaves most of the width to the online phase.
 
     Args:
-      ends: phase -> its last step, of both phases.
+      ends: phase -> its last step, for both phases.
     """
     return float(np.clip(ends["offline"] / max(1.0, sum(ends.values())), 0.25, 0.4))
 
@@ -143,12 +143,12 @@ def offline_share(ends: Mapping[str, float]) -> float:
 def _panels(
     figure: Figure, ends: Mapping[str, float], metrics: Sequence[str]
 ) -> list[dict[str, Axes]]:
-    """Axes side by side, one per phase that is there: x axes of their own, one y axis, no gap.
+    """Create one panel per phase, side by side without a gap: separate x axes, a shared y axis.
 
     Args:
-      figure: Gets the axes.
+      figure: The figure to add the axes to.
       ends: phase -> its last step.
-      metrics: One per row of panels; keys of `WORD`.
+      metrics: The metric of each row of panels; keys of `WORD`.
 
     Returns:
       For each row, phase -> its axes.
@@ -158,7 +158,7 @@ def _panels(
     if len(shown) == 2:
         share = offline_share(ends)
         widths = [share, 1 - share]
-    # No gap between the panels, so the margin around them is the rectangle's.
+    # There is no gap between the panels, so the rectangle provides the margin.
     figure.set_layout_engine("constrained", w_pad=0, wspace=0, rect=(0.01, 0, 0.98, 1))
     grid = figure.subplots(
         len(metrics), len(shown), sharey="row", sharex="col", squeeze=False, width_ratios=widths
@@ -166,7 +166,7 @@ def _panels(
     for row, metric in zip(grid, metrics, strict=True):
         for phase, axes in zip(shown, row, strict=True):
             end = max(1.0, float(ends[phase]))
-            # The last label moves towards the others.
+            # The last label moves towards the others, so ticks are few.
             few: dict[str, Any] = {"nbins": 3, "steps": [1, 2, 5, 10]}
             locator = MaxNLocator(**few) if phase == "offline" else MaxNLocator(6)
             ticks = locator.tick_values(0, end)
@@ -187,7 +187,7 @@ def _panels(
 
 
 def _mark_handover(left: Axes, right: Axes) -> None:
-    """The line between the panels."""
+    """Draw the line between the panels."""
     left.set_facecolor("#f6f6f6")
     right.spines["left"].set_visible(False)
     right.tick_params(axis="y", length=0)
@@ -195,7 +195,7 @@ def _mark_handover(left: Axes, right: Axes) -> None:
 
 
 def _step_aside(left: Axes, right: Axes) -> None:
-    """The outermost tick labels of two panels meet at the hand-over, so each moves a little."""
+    """Move the tick labels that meet at the hand-over apart."""
     aside = [(right.get_xticklabels()[0], "left", 3)]
     if left.get_xticks()[-1] > 0.9 * left.get_xlim()[1]:
         aside.append((left.get_xticklabels()[-1], "right", -3))
@@ -208,8 +208,8 @@ def _step_aside(left: Axes, right: Axes) -> None:
 def _name_handover(right: Axes) -> None:
     look: dict[str, Any] = {"fontsize": 9.5, "color": "#444444", "ha": "center", "va": "bottom"}
     text = right.text(0, 1.01, "hand-over", transform=right.transAxes, **look)
-    text.set_in_layout(False)  # else the panels would move apart to make room for it
-    right.set_title(" ", fontsize=9.5)  # so this keeps its height free
+    text.set_in_layout(False)  # otherwise the panels would move apart for it
+    right.set_title(" ", fontsize=9.5)  # reserves its height instead
 
 
 def last_steps(curves: Mapping[str, Sequence[Curves]]) -> dict[str, float]:
@@ -221,7 +221,7 @@ def last_steps(curves: Mapping[str, Sequence[Curves]]) -> dict[str, float]:
 
 
 def title_of(source: Rows, seeds: Iterable[int]) -> str:
-    """Method with its changes and task, then environment and seeds, from the run's own config."""
+    """Return a title from the run's config: method with changes, task, environment and seeds."""
     config = Path(source) / "config.json" if isinstance(source, (str, os.PathLike)) else None
     if config is None or not config.is_file():
         return ""
@@ -234,13 +234,13 @@ def title_of(source: Rows, seeds: Iterable[int]) -> str:
 
 
 def drawable(text: str) -> str:
-    """A text from a file as a picture can show it: no control characters, no mathematics."""
+    """Make a text from a file safe to draw: no control characters, no mathematics."""
     shown = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
     return shown.replace("$", r"\$")
 
 
 def seeds_in_words(seeds: Iterable[int]) -> str:
-    """ "seed 0", "seeds 0 and 2", "seeds 0 to 4"."""
+    """Name seeds in words: "seed 0", "seeds 0 and 2", "seeds 0 to 4"."""
     found = sorted(set(seeds))
     if len(found) == 1:
         return f"seed {found[0]}"
@@ -260,7 +260,7 @@ def finish(figure: Figure, title: str, handles: Sequence[Any], path: str | os.Pa
 
 
 def _legend(figure: Figure, handles: Sequence) -> None:
-    """Below everything, at most four columns, in as few lines as fit the figure's width."""
+    """Draw the legend below the panels, in at most four columns and as few lines as possible."""
     for lines in range(-(-len(handles) // 4), len(handles) + 1):
         columns = -(-len(handles) // lines)
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
@@ -272,15 +272,15 @@ def _legend(figure: Figure, handles: Sequence) -> None:
 def curve(source: Rows, path: str | os.PathLike, title: str | None = None) -> Figure:
     """Draw one run: updates on the left, environment steps on the right, the hand-over between.
 
-    Rates of success, where the environment tells them, are a second row of panels.
+    Success rates, if the environment reports them, are a second row of panels.
 
     Args:
       source: As in `read_evaluations`.
-      path: The picture; its ending says which kind.
-      title: Method, task, environment and seeds out of the run's `config.json` when None.
+      path: The picture to write; its suffix selects the format.
+      title: The title; by default method, task, environment and seeds from the run's `config.json`.
 
     Returns:
-      The figure, saved.
+      The saved figure.
 
     Raises:
       InputError: The evaluations cannot be read.
@@ -326,13 +326,14 @@ def compare(
 
     Args:
       runs: label -> its runs, each as in `read_evaluations`.
-      path: The picture; its ending says which kind.
-      title: Usually the task.
-      offline: Whether the offline phases are drawn as well, on the left.
-      metric: Such as `success`; None: the score, or the return where one run has no score.
+      path: The picture to write; its suffix selects the format.
+      title: The title, usually the task.
+      offline: Whether to draw the offline phases as well, on the left.
+      metric: Metric to draw, such as `success`; by default the score, or the return if a run has no
+        score.
 
     Returns:
-      The figure, saved.
+      The saved figure.
 
     Raises:
       InputError: The evaluations of a run cannot be read, or none is online.

@@ -1,4 +1,4 @@
-"""The picture of a data set: how long episodes are, what they return, rewards and actions."""
+"""The picture of a data set: lengths and returns of its episodes, rewards and actions."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def picture(report: Report, path: str | os.PathLike) -> Path:
     """Draw histograms of lengths, returns and rewards, and a heat map of the actions.
 
     Args:
-      report: Of `data.check.inspect`; what could not be read is left out.
-      path: The picture; its ending says which kind.
+      report: A report of `data.check.inspect`; what could not be read is left out.
+      path: The picture to write; its suffix selects the format.
 
     Returns:
       The path.
@@ -63,12 +63,12 @@ def picture(report: Report, path: str | os.PathLike) -> Path:
 
 
 def bins(values: np.ndarray) -> np.ndarray:
-    """Edges of a histogram's bins: between whole numbers where all values are whole.
+    """Return the edges of a histogram's bins: between whole numbers if all values are whole.
 
-    The last bin ends just above the largest value, as many episodes end at the time limit.
+    The last bin then ends just above the largest value, as many episodes end at the time limit.
 
     Args:
-      values: Finite, at least one.
+      values: At least one finite value.
     """
     low, high = float(values.min()), float(values.max())
     if np.array_equal(values, np.round(values)) and max(abs(low), high) < 2**31:
@@ -81,7 +81,7 @@ def bins(values: np.ndarray) -> np.ndarray:
 
 
 def _histogram(axes: Axes, values: np.ndarray, of: str) -> None:
-    """Count from zero on linear axes."""
+    """Draw a histogram on linear axes that start at zero counts."""
     finite = values[np.isfinite(values)].astype(np.float64)
     if not finite.size:
         return
@@ -97,7 +97,7 @@ def _histogram(axes: Axes, values: np.ndarray, of: str) -> None:
 
 
 def _heat_map(figure: Figure, axes: Axes, actions: np.ndarray) -> None:
-    """Share of the rows in every bin of every dimension."""
+    """Draw the share of rows in every bin of every dimension."""
     actions = actions.reshape(len(actions), -1)
     finite = np.abs(actions[np.isfinite(actions)]).max(initial=0.0)
     widest = 1.0 if finite <= 1.001 else min(max(finite, 1.0), 1e30)

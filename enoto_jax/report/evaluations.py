@@ -1,4 +1,4 @@
-"""A run's evaluations.csv, read: rows with numbers, and the parts of them that are asked for."""
+"""Read a run's evaluations.csv into rows of numbers, and select parts of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Row = dict[str, Any]
 Rows = str | os.PathLike | Iterable[Mapping[str, Any]]
 
 PHASES = ("offline", "online")
-_LARGEST = 1e30  # of a number in a table
-SUCCESS = "success"  # a column of newer runs, empty where the environment tells of no success
+_LARGEST = 1e30  # largest number that a table may contain
+SUCCESS = "success"  # a column of newer runs, empty if the environment does not report success
 COLUMNS = (*(name for name in EVALUATION_COLUMNS if name != SUCCESS), SUCCESS)
 _WHOLE = {"step", "env_steps", "seed", "episodes"}
 
@@ -38,13 +38,13 @@ def _value(column: str, cell: Any) -> Any:
 
 
 def read_evaluations(source: Rows) -> list[Row]:
-    """Evaluations with numbers as numbers; an empty cell is NaN, and so is a missing `success`.
+    """Read evaluations, with cells as numbers; an empty cell or a missing `success` is NaN.
 
     Args:
-      source: A run's folder, its `evaluations.csv`, or rows that are in memory already.
+      source: A run's folder, its `evaluations.csv`, or rows in memory.
 
     Raises:
-      InputError: There is no such file, no evaluation in it, or a cell that cannot be read.
+      InputError: The file is missing, has no evaluation, or has a cell that cannot be read.
     """
     where: Any = "evaluations"
     if isinstance(source, (str, os.PathLike)):
@@ -66,19 +66,19 @@ def read_evaluations(source: Rows) -> list[Row]:
 
 
 def metric_of(rows: Sequence[Row]) -> str:
-    """The column to judge by: "score" where the task has reference returns, else "return_mean"."""
+    """Return the column to judge by: "score" if the rows have scores, else "return_mean"."""
     return "score" if any(np.isfinite(row["score"]) for row in rows) else "return_mean"
 
 
 def metric_for(evaluations: Iterable[Sequence[Row]]) -> str:
-    """The score if all runs have one, else the return: the two do not belong on one axis."""
+    """Return "score" if all runs have scores, else "return_mean": they do not share an axis."""
     return "score" if {metric_of(rows) for rows in evaluations} == {"score"} else "return_mean"
 
 
 def series(
     rows: Sequence[Row], phase: str, metric: str
 ) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """One phase seed by seed, in the order of its steps.
+    """Collect one phase's evaluations by seed, in the order of steps.
 
     Returns:
       seed -> steps of the phase [T], environment steps [T], the metric [T]; {} without the phase.
@@ -98,15 +98,15 @@ def series(
 
 
 def evaluation_at(rows: Sequence[Row], where: str) -> list[Row]:
-    """One evaluation of every seed.
+    """Select one evaluation of every seed.
 
     Args:
-      rows: A run's.
-      where: "offline" (the last of the offline phase), "handover" (online step 0; in a run
-        without an offline phase the first one) or "final" (the last of all).
+      rows: A run's evaluations.
+      where: "offline" (the last of the offline phase), "handover" (online step 0, or the first one
+        of a seed without an offline phase) or "final" (the last of all).
 
     Returns:
-      A row per seed; fewer where a seed has none.
+      One row per seed that has such an evaluation.
     """
     found = {}
     offline = {row["seed"] for row in rows if row["phase"] == "offline"}
@@ -123,9 +123,9 @@ def evaluation_at(rows: Sequence[Row], where: str) -> list[Row]:
 
 
 def slope(rows: Sequence[Row], metric: str) -> float | None:
-    """How much the metric changes with the return; None where the rows do not tell.
+    """Return how much the metric changes with the return; None if the rows do not determine it.
 
-    A score is linear in the return, so two evaluations with different returns give it.
+    A score is linear in the return, so two evaluations with different returns suffice.
     """
     if metric == "return_mean":
         return 1.0

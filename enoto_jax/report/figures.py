@@ -24,13 +24,13 @@ _DASH = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 
 
 def look(index: int) -> dict[str, str]:
-    """Colour and dash of the row with this number."""
+    """Return the colour and dash of the row with this number."""
     colour, dash = lines.look(index)
     return {"color": colour, "dash": _DASH[dash]}
 
 
 def _numbers(values: Any) -> list[float | None]:
-    """Six digits are more than a screen shows, and keep the page small."""
+    """Round to six digits, more than a screen shows, to keep the page small."""
     return [float(f"{x:.6g}") if np.isfinite(x) else None for x in np.ravel(values)]
 
 
@@ -81,7 +81,7 @@ def _text(value: Any, low: Any = None, high: Any = None) -> list[str]:
 
 
 def _over_seeds(y: np.ndarray) -> list[str]:
-    """Mean and interval, or every seed, at each step; y is [S, T]."""
+    """Text with the mean and its interval, or every seed, at each step; y is [S, T]."""
     if len(y) >= ENOUGH:
         texts = _text(y.mean(0), *mean_interval(y))
         return [f"{text}, n = {len(y)}" for text in texts]
@@ -105,7 +105,7 @@ def _panels(ends: Mapping[str, float], y_label: str) -> tuple[dict[str, Any], di
         axes[phase] = {"xaxis": f"x{suffix}", "yaxis": "y"}
         end = max(1.0, float(ends[phase]))
         ticks = MaxNLocator(3 if phase == "offline" else 5).tick_values(0, end)
-        # At the hand-over the next panel's 0 would be written over a label of this one.
+        # At the hand-over the next panel's 0 would overlap a label of this one.
         last = 0.85 * end if number < len(shown) else end
         layout[f"xaxis{suffix}"] = {
             "domain": domains[phase],
@@ -140,14 +140,14 @@ def curves(
     styles: Mapping[str, Mapping[str, str]],
     published: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """One task's learning curves: offline left, online right; seeds behind their mean.
+    """Draw one task's learning curves: offline left, online right, seeds behind their mean.
 
-    From five seeds the interval of the mean is a band.
+    With five seeds or more, the interval of the mean is a band.
 
     Args:
       found: row -> its runs' evaluations.
-      metric: The column that is drawn.
-      styles: row -> `look`; published ones too.
+      metric: The column to draw.
+      styles: row -> `look`, including the published curves.
       published: name -> (online environment steps, score) pairs, drawn dashed.
     """
     drawn = {
@@ -163,10 +163,10 @@ def curves(
 def quantities(
     found: Mapping[str, Metrics], styles: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Figure]:
-    """Losses and values over time, drawn as the learning curves are.
+    """Draw losses and values over time, in the style of the learning curves.
 
     Args:
-      found: row -> what its runs' metrics.csv hold.
+      found: row -> the contents of its runs' metrics.csv.
       styles: row -> `look`.
 
     Returns:
@@ -194,7 +194,7 @@ def _lines(
     styles: Mapping[str, Mapping[str, str]],
     published: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """phase -> row -> a curve per seed, as a figure."""
+    """Draw phase -> row -> one curve per seed."""
     ends = last_steps({phase: list(own.values()) for phase, own in drawn.items()})
     layout, axes = _panels(ends, y_label)
     data = []
@@ -232,12 +232,12 @@ def _lines(
 def aggregated(
     found: Mapping[str, Sequence[Sequence[Row]]], styles: Mapping[str, Mapping[str, str]]
 ) -> Figure:
-    """IQM over runs and tasks at each step, up to where the shortest task ends.
+    """Draw the IQM over runs and tasks at each step, up to the end of the shortest run.
 
-    Its interval is a band where every task has five runs.
+    Its interval is a band if every task has at least five runs.
 
     Args:
-      found: row -> a task's evaluations (all its runs together) for each task.
+      found: row -> for each task, the evaluations of all its runs.
       styles: row -> `look`.
     """
     drawn: dict[str, dict[str, Any]] = {phase: {} for phase in PHASES}
@@ -262,7 +262,7 @@ def aggregated(
 def profiles(
     scores: Mapping[str, aggregate.Scores], styles: Mapping[str, Mapping[str, str]]
 ) -> Figure:
-    """Performance profiles: for each row the share of runs above each score."""
+    """Draw performance profiles: for each row the share of runs above each score."""
     top = max(np.max(task) for own in scores.values() for task in own)
     levels = np.linspace(0, max(1.0, float(top)) * 1.02, 101)
     data = []
@@ -281,7 +281,7 @@ def intervals(
     estimates: Mapping[str, Mapping[str, aggregate.Estimate]],
     styles: Mapping[str, Mapping[str, str]],
 ) -> Figure:
-    """Points with intervals, a panel per quantity, a line per row: quantity -> row -> estimate."""
+    """Draw points with intervals from quantity -> row -> estimate: a panel each, a line per row."""
     layout: dict[str, Any] = {"yaxis": {"automargin": True, "autorange": "reversed"}}
     data, width = [], 1 / len(estimates)
     for number, (quantity, rows) in enumerate(estimates.items()):

@@ -1,4 +1,4 @@
-"""Films of policies, side by side, without a screen."""
+"""Films of policies, side by side, rendered without a screen."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from enoto_jax.runs import policies
 from enoto_jax.runs.folder import config_of
 from enoto_jax.types import InputError
 
-BAND, MARGIN = 30, 8  # pixels of a line of text, and beside it
-# A renderer that fails may end its process, so it is tried in another one.
+BAND, MARGIN = 30, 8  # height of a line of text, and margins, in pixels
+# A renderer that fails may end its process, so it is tried in a separate one.
 _TRY = (
     "import mujoco; model = mujoco.MjModel.from_xml_string('<mujoco/>'); "
     "r = mujoco.Renderer(model, 16, 16); r.update_scene(mujoco.MjData(model)); r.render()"
@@ -37,21 +37,21 @@ _TRY = (
 
 
 def use_renderer() -> None:
-    """Choose a way to draw MuJoCo's pictures that works here: the environment's MUJOCO_GL, if any.
+    """Choose a renderer for MuJoCo that works here, or test the one in MUJOCO_GL if it is set.
 
     Raises:
-      InputError: There is none.
+      InputError: No renderer works.
     """
     wished = os.environ.get("MUJOCO_GL")
     tried = [wished] if wished else ["egl", "osmesa", "glfw"]
     for name in tried:
         environment = {**os.environ, "MUJOCO_GL": name, "JAX_PLATFORMS": "cpu"}
-        with tempfile.TemporaryDirectory() as place:  # MuJoCo leaves a log where it fails
+        with tempfile.TemporaryDirectory() as place:  # MuJoCo writes a log if it fails
             how: dict[str, Any] = {"env": environment, "cwd": place, "capture_output": True}
             done = subprocess.run([sys.executable, "-c", _TRY], **how)
         if done.returncode == 0:
             os.environ["MUJOCO_GL"] = name
-            importlib.reload(gl_context)  # it has read the variable when it was imported
+            importlib.reload(gl_context)  # it reads the variable when imported
             return
     raise InputError(
         f"no renderer: MuJoCo cannot draw here with MUJOCO_GL={' or '.join(tried)}; install "
@@ -70,15 +70,15 @@ def before_and_after(
     """Film an episode of the policy before fine-tuning and one after it, from the same start.
 
     Args:
-      folder: Of a run with an online phase.
-      path: .mp4 or .gif.
-      which: Which policy comes after, "latest" or "best".
-      seed: One that the run has trained; its first by default.
-      fps: Pictures per second; the film runs as fast as the world.
-      height: Of each picture, in pixels; the environment's own by default.
+      folder: The folder of a run with an online phase.
+      path: The film to write, .mp4 or .gif.
+      which: The policy after fine-tuning, "latest" or "best".
+      seed: One of the run's seeds; the first by default.
+      fps: Frames per second; the film runs in real time.
+      height: Height of each picture in pixels; the environment's own by default.
 
     Raises:
-      InputError: The run, the environment or this machine cannot do it.
+      InputError: The run or the environment cannot be filmed, or not on this machine.
     """
     _check_writer(path)
     config = config_of(folder)
@@ -101,15 +101,15 @@ _UNIT = {"offline": "offline updates", "online": "online steps"}
 
 @contextlib.contextmanager
 def drawing(env_id: str) -> Iterator[gymnasium.Env]:
-    """The environment, ready to draw, with a camera that goes along with the robot.
+    """Make the environment ready to render, with a camera that follows the robot.
 
     Raises:
-      InputError: It draws nothing, or nothing here.
+      InputError: The environment cannot render, or not on this machine.
     """
     with contextlib.closing(make_env(env_id)) as env:
         if "rgb_array" not in env.metadata.get("render_modes", ()):
             raise InputError(f"{env_id} draws no pictures")
-        env.reset(seed=0)  # some build their model then
+        env.reset(seed=0)  # some build their model here
         model = getattr(env.unwrapped, "model", None)
     is_mujoco = isinstance(model, mujoco.MjModel)
     if is_mujoco:
@@ -123,7 +123,7 @@ def drawing(env_id: str) -> Iterator[gymnasium.Env]:
 
 
 def _aim(renderer: Any, model: mujoco.MjModel) -> None:
-    """Follow the robot: by the model's own camera, or by one that shows it large, in light."""
+    """Follow the robot with the model's own camera, or else one close to it, with enough light."""
     camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     if camera >= 0:
         renderer.camera_id = camera
@@ -155,11 +155,11 @@ def _frames(
     fps: int,
     height: int | None,
 ) -> Iterator[Image.Image]:
-    """Pictures of one episode, with the return so far; they begin when they are asked for."""
+    """Yield the pictures of one episode, with the return so far."""
     every = max(1, round(env.metadata.get("render_fps", fps) / fps))
     observation, _ = env.reset(seed=seed)
     total, steps, ended = 0.0, 0, False
-    waiting: list[np.ndarray] = []  # of a chunk
+    waiting: list[np.ndarray] = []  # the rest of an action chunk
     while True:
         if steps % every == 0 or ended:
             text = f"{title}: {_amount(config, total)}, step {steps:,}{', ended' * ended}"
@@ -174,7 +174,7 @@ def _frames(
 def _side_by_side(
     left: Sequence[Image.Image], right: Iterable[Image.Image], headline: str
 ) -> Iterator[np.ndarray]:
-    """Both films below a headline; the shorter one's last picture stays."""
+    """Both films below a headline; the shorter one keeps showing its last picture."""
     shown = [left[0], left[0]]
     for pair in itertools.zip_longest(left, right):
         shown = [new or old for new, old in zip(pair, shown)]
@@ -195,7 +195,7 @@ def _amount(config: Mapping, total: float) -> str:
 
 
 def _captioned(picture: Image.Image, text: str) -> Image.Image:
-    """The picture below a line of text, which is made to fit."""
+    """The picture below a line of text, which is shrunk to fit."""
     whole = Image.new("RGB", (picture.width, picture.height + BAND), "white")
     whole.paste(picture, (0, BAND))
     _text(whole, text)
@@ -203,7 +203,7 @@ def _captioned(picture: Image.Image, text: str) -> Image.Image:
 
 
 def _joined(pictures: Sequence[Image.Image], headline: str) -> np.ndarray:
-    """Side by side below a headline; even sizes, which films need."""
+    """Pictures side by side below a headline; sizes are even, as films require."""
     width = sum(picture.width for picture in pictures) + MARGIN * (len(pictures) - 1)
     height = BAND + max(picture.height for picture in pictures)
     whole = Image.new("RGB", (width + width % 2, height + height % 2), "white")
@@ -233,7 +233,7 @@ def _check_writer(path: Path) -> None:
 
 
 def can_write_mp4() -> bool:
-    """Whether the package that encodes them is installed."""
+    """Return whether the package that encodes .mp4 files is installed."""
     try:
         import imageio_ffmpeg  # noqa: F401
     except ImportError:
@@ -242,7 +242,7 @@ def can_write_mp4() -> bool:
 
 
 def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
-    """The film, whole or not at all."""
+    """Write the film, completely or not at all."""
     how = (
         {"fps": fps, "macro_block_size": 2}
         if path.suffix == ".mp4"
@@ -253,7 +253,7 @@ def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
     )
     try:
         with written_whole(path) as part, warnings.catch_warnings():
-            # Its ffmpeg is a process of its own, begun in a way that JAX warns of.
+            # imageio starts ffmpeg by a fork, of which JAX warns.
             warnings.filterwarnings("ignore", message=".*os.fork")
             writer = imageio.get_writer(part, **how)
             for picture in pictures:

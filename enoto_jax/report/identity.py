@@ -1,4 +1,4 @@
-"""What a run is: its method, what was changed in it, and what it learned from."""
+"""Identify a run: its method, what was changed in it, and how it differs from other runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enoto_jax.recipes import domains, registry, table, units
 from enoto_jax.recipes.budgets import BUDGETS
 from enoto_jax.types import InputError
 
-# What a budget sets: it says how large a run is, and not which method.
+# Settings of a budget, which give the size of a run and not its method.
 _BUDGET = (
     "steps",
     "batch_size",
@@ -25,11 +25,11 @@ _BUDGET = (
     "overlap",
     "envs_backend",
 )
-_MOST = 3  # changes that a name can hold
+_MOST = 3  # changes that fit in a name
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:
-    """Leaves of a config by their dotted paths; a unit's name stands at the path of the unit."""
+    """Return the leaves of a config by dotted path; a unit's name is at the path of the unit."""
     if not isinstance(tree, dict):
         return {path: tree}
     found: dict[str, Any] = {}
@@ -40,14 +40,14 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting of the recipe by its path; see `registry.settings`."""
+    """Return every setting of the recipe by its path; see `registry.settings`."""
     return flat(registry.settings(config.get("recipe") or {}))
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """path -> the values that are the method's own; {} for one that is not in the table.
+    """path -> the values that belong to the method; {} for a method that is not in the table.
 
-    The first is the table's, with the constants of the task's domain; then come the budgets'.
+    The first value is the table's, with the constants of the task's domain; budgets' values follow.
     """
     try:
         own = table.recipe(config["method"])
@@ -67,9 +67,9 @@ def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def overrides(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What was changed in the method: path -> value, budgets left aside.
+    """Return what was changed in the method, path -> value, ignoring budgets.
 
-    A method that is not in the table has no changes that could be named.
+    For a method that is not in the table this is empty.
     """
     known = _own(config)
     return {
@@ -80,14 +80,14 @@ def overrides(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def label(config: Mapping[str, Any]) -> str:
-    """The method's name with what was changed in it: "enoto_cql · target=mean_q"."""
+    """Return the method's name with its changes: "enoto_cql · target=mean_q"."""
     words = _words(overrides(config))
     more = [f"{len(words) - _MOST} more changes"] if len(words) > _MOST + 1 else words[_MOST:]
     return " · ".join([str(config.get("method", "")), *words[:_MOST], *more])
 
 
 def _words(changes: Mapping[str, Any]) -> list[str]:
-    """Each change as name=value; units first, and a change of both phases once."""
+    """Each change as name=value; text values (units) first, a change of both phases once."""
     text = {path: f"{path.rpartition('.')[2]}={_text(value)}" for path, value in changes.items()}
     ordered = sorted(changes, key=lambda path: (not isinstance(changes[path], str), path))
     return list(dict.fromkeys(text[path] for path in ordered))
@@ -102,14 +102,14 @@ def _text(value: Any) -> str:
 
 
 def differences(tables: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Path -> the value in each; only where not all are the same."""
+    """Return path -> the value in each table, for paths whose values differ."""
     paths = dict.fromkeys(path for own in tables for path in own)
     found = {path: [own.get(path) for own in tables] for path in paths}
     return {p: v for p, v in found.items() if len({json.dumps(x, sort_keys=True) for x in v}) > 1}
 
 
 def _independent(found: Mapping[str, list[Any]]) -> Iterator[str]:
-    """Paths of differences that are not told by another one: a unit brings its own arguments."""
+    """Paths of differences that do not follow from another: a unit brings its own arguments."""
     for path, values in found.items():
         above = [found[unit] for unit in found if path.startswith(f"{unit}.")]
         pairs = {json.dumps([*units, value]) for *units, value in zip(*above, values, strict=True)}
@@ -120,15 +120,15 @@ def _independent(found: Mapping[str, list[Any]]) -> Iterator[str]:
 def names(
     configs: Sequence[Mapping[str, Any]], tasks: Sequence[str], folders: Sequence[Path]
 ) -> list[str]:
-    """Names of runs of one method that tell different ones apart, and are the same on every task.
+    """Name the runs of one method so that different ones are distinct, and alike on every task.
 
     Args:
-      configs: Of the runs.
-      tasks: Where each was run; settings may differ between tasks.
-      folders: Of the runs; what a run is called by where too much differs.
+      configs: The runs' configs.
+      tasks: Each run's task; settings may differ between tasks.
+      folders: The runs' folders, used as names if too many settings differ.
 
     Returns:
-      A name a run: its `label`, with every other setting that differs on some task.
+      One name per run: its `label`, with every other setting that differs on some task.
     """
     known = [settings(config) for config in configs]
     differing: dict[str, None] = {}
@@ -151,7 +151,7 @@ def names(
     keys = [json.dumps([own.get(path) for path in differing], sort_keys=True) for own in known]
     if len(set(zip(short, keys, strict=True))) == len(set(short)) and len(differing) <= _MOST:
         return short
-    # Too much differs for a name: runs of the same settings are called by the first one's folder.
+    # Too much differs for a name: runs of the same settings get the name of the first one's folder.
     first = dict(reversed(list(zip(keys, folders, strict=True))))
     called = {key: folder.name for key, folder in first.items()}
     if len(set(called.values())) < len(called):

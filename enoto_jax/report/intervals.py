@@ -1,8 +1,8 @@
-"""Intervals that hold what they promise with few seeds, or none at all.
+"""Intervals with their nominal coverage even for few seeds, and none for too few.
 
 Coverage of the nominal 95% interval of a mean, measured by simulation on normal data: a percentile
-bootstrap covers the mean in 50, 75, 84 and 91% of cases with 2, 3, 5 and 10 seeds; Student's t in
-94 to 96%. With fewer than five seeds that interval is too wide to say anything, so every seed and
+bootstrap covers the mean in 50, 75, 84 and 91% of cases with 2, 3, 5 and 10 seeds, Student's t in
+94 to 96%. With fewer than five seeds that interval is too wide to be useful, so every seed and
 their range are shown instead.
 """
 
@@ -13,14 +13,14 @@ from scipy import special  # not scipy.stats, which takes ten times as long to i
 
 from enoto_jax.types import plural
 
-ENOUGH = 5  # seeds from which an interval is shown
+ENOUGH = 5  # fewest seeds for an interval
 LEVEL = 0.95
 T_INTERVAL = "95% t interval of the mean"
 INDISTINGUISHABLE = "not distinguishable"
 
 
 def mean_interval(values: np.ndarray) -> np.ndarray:
-    """Student's t interval of the mean over seeds.
+    """Compute Student's t interval of the mean over seeds.
 
     Args:
       values: [S, ...].
@@ -29,7 +29,7 @@ def mean_interval(values: np.ndarray) -> np.ndarray:
       [2, ...], low and high.
 
     Raises:
-      ValueError: Fewer than five seeds.
+      ValueError: There are fewer than five seeds.
     """
     values = np.asarray(values, float)
     n = len(values)
@@ -40,22 +40,22 @@ def mean_interval(values: np.ndarray) -> np.ndarray:
 
 
 def quantile(degrees: float) -> float:
-    """The two-sided quantile of Student's t distribution."""
+    """Return the two-sided quantile of Student's t distribution."""
     return float(special.stdtrit(degrees, 0.5 + LEVEL / 2))
 
 
 def wilson(successes: np.ndarray, trials: np.ndarray) -> np.ndarray:
-    """Wilson's score interval of a success rate.
+    """Compute Wilson's score interval of a success rate.
 
     Args:
-      successes: [...], how many of the episodes succeeded.
-      trials: [...], how many episodes there were, at least 1.
+      successes: [...], number of successful episodes.
+      trials: [...], number of episodes, at least 1.
 
     Returns:
       [2, ...], low and high, within [0, 1].
 
     Raises:
-      ValueError: No trials, or more successes than trials.
+      ValueError: There are no trials, or more successes than trials.
     """
     k, n = np.asarray(successes, float), np.asarray(trials, float)
     if np.any(n < 1) or np.any(k < 0) or np.any(k > n):
@@ -63,19 +63,19 @@ def wilson(successes: np.ndarray, trials: np.ndarray) -> np.ndarray:
     z = float(special.ndtri(0.5 + LEVEL / 2))
     centre = (k + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
-    # Without a failure (or a success) the interval ends at 1 (or 0); rounding would miss it.
+    # Without a failure (or a success) the interval ends at 1 (or 0) exactly, despite rounding.
     low, high = np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half)
     return np.stack([low, high])
 
 
 def verdict(values: np.ndarray) -> str:
-    """What differences per seed tell about the sign of their mean.
+    """Judge the sign of the mean of differences per seed.
 
     Args:
-      values: [S], a difference per seed.
+      values: [S], one difference per seed.
 
     Returns:
-      "higher", "lower" or "not distinguishable", the last with its reason where seeds are few.
+      "higher", "lower" or "not distinguishable"; the last with its reason if seeds are too few.
     """
     n = len(values)
     if n < ENOUGH:

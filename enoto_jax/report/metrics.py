@@ -1,4 +1,4 @@
-"""What metrics.csv holds: losses and values over time, each explained once, and their picture."""
+"""Read and draw metrics.csv: losses and values over time, with an explanation of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from enoto_jax.report.evaluations import PHASES
 from enoto_jax.runs.files import read_csv
 from enoto_jax.types import InputError
 
-# <network>/<quantity> -> what it is; in the order in which they are drawn.
+# <network>/<quantity> -> its explanation, in the order of drawing.
 EXPLAINED = {
     "data/q_mean": "mean Q of the data's actions, on the same rows at every evaluation",
     "data/q_std": "spread of the critics (standard deviation over N) on those rows",
@@ -68,10 +68,10 @@ Metrics = dict[str, dict[str, dict[int, Curve]]]  # <network>/<quantity> -> phas
 
 
 def read(folder: str | os.PathLike) -> Metrics:
-    """A run's metrics.csv: explained quantities first, in their order, then the others.
+    """Read a run's metrics.csv: explained quantities first, in their order, then the others.
 
     Raises:
-      InputError: There is no such file, or a row in it cannot be read.
+      InputError: The file is missing, or one of its rows cannot be read.
     """
     path = Path(folder) / "metrics.csv"
     points: dict[str, dict[str, dict[int, list[tuple[int, float]]]]] = {}
@@ -95,7 +95,7 @@ def read(folder: str | os.PathLike) -> Metrics:
 
 
 def joined(runs: Sequence[Metrics]) -> Metrics:
-    """The seeds of several runs together; no seed is in two of them."""
+    """Join the seeds of several runs, which must have no seed in common."""
     found: Metrics = {}
     for run in runs:
         for name, phases in run.items():
@@ -106,10 +106,10 @@ def joined(runs: Sequence[Metrics]) -> Metrics:
 
 
 def picture(folder: str | os.PathLike) -> Path | None:
-    """Draw a run's metrics.csv as its training.png; None when it holds nothing yet.
+    """Draw a run's metrics.csv as training.png; return its path, or None if there is nothing yet.
 
     Raises:
-      InputError: It cannot be read.
+      InputError: The file cannot be read.
     """
     path = Path(folder) / "training.png"
     found = read(folder)
@@ -124,12 +124,12 @@ def draw(found: Metrics, path: str | os.PathLike, title: str) -> Figure:
     """Draw every quantity in a panel of its own: updates, the hand-over, environment steps.
 
     Args:
-      found: Of `read`; not empty.
-      path: The picture; its ending says which kind.
-      title: Above everything.
+      found: What `read` returned; not empty.
+      path: The picture to write; its suffix selects the format.
+      title: The title above all panels.
 
     Returns:
-      The figure, saved.
+      The saved figure.
     """
     ends = {
         phase: max(
@@ -169,7 +169,7 @@ def draw(found: Metrics, path: str | os.PathLike, title: str) -> Figure:
 
 
 def _places(ends: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """phase -> where it begins on the axis, and its width; the whole axis is 1 wide.
+    """phase -> its start on the axis, and its width; the whole axis has width 1.
 
     As in a learning curve, a short online phase is drawn wider than to scale.
     """
@@ -183,12 +183,12 @@ def _places(ends: Mapping[str, float]) -> dict[str, tuple[float, float]]:
 def _scale(
     axes: Axes, ends: Mapping[str, float], places: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Ticks in the steps of each phase, and the line of the hand-over."""
+    """Set ticks in the steps of each phase, and draw the line at the hand-over."""
     ticks, words = [], EngFormatter(sep="")
     for phase, (begin, width) in places.items():
         end = max(1.0, ends[phase])
         for value in MaxNLocator(2 if phase == "offline" else 3).tick_values(0, end):
-            # At the hand-over two labels would meet.
+            # At the hand-over two labels would overlap.
             if (value or phase == next(iter(places))) and value <= (end if begin else 0.9 * end):
                 ticks.append((begin + width * value / end, words(value)))
     axes.set(xlim=(0, 1), xticks=[place for place, _ in ticks])

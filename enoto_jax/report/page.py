@@ -1,4 +1,4 @@
-"""One HTML page out of runs; nothing in it is loaded from anywhere else."""
+"""Write one self-contained HTML page from runs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def build(
     problems: Sequence[str] = (),
     published: Published | None = None,
 ) -> str:
-    """The page.
+    """Build the page's HTML.
 
     Args:
-      runs: Of `runs.find`.
+      runs: The runs, as `runs.find` returns them.
       problems: Lines on what was left out.
-      published: task -> name -> (online environment steps, score) pairs to lay over.
+      published: task -> name -> (online environment steps, score) pairs to draw over the curves.
 
     Raises:
       InputError: Plotly or Jinja is not installed.
@@ -126,13 +126,13 @@ def build(
 
 
 def _breaks(markupsafe: Any, name: str) -> Any:
-    """A name that may be broken after an underscore or an equals sign."""
+    """A name that allows line breaks after underscores and equals signs."""
     parts = re.split(r"(?<=[_=])", name)
     return markupsafe.Markup("<wbr>").join(parts)
 
 
 def _metrics(rows: Mapping[str, Sequence[Run]], problems: list[str]) -> dict[str, metrics.Metrics]:
-    """What each row's metrics.csv files hold; rows without one are left out."""
+    """The contents of each row's metrics.csv files; rows without one are left out."""
     found = {}
     for row, runs in rows.items():
         read = []

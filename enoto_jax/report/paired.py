@@ -1,9 +1,9 @@
 """Differences between methods, seed by seed.
 
-Two runs share a hand-over when they started from the same checkpoint, or trained the same offline
-phase on the same data with the same seed. Their difference is then the online phase's alone. Runs
-that share no hand-over but seeds, task and environment are compared seed by seed as well, and said
-to be.
+Two runs share a hand-over if they started from the same checkpoint, or trained the same offline
+phase on the same data with the same seed. Their difference is then due to the online phase alone.
+Runs that share no hand-over, but seeds, task and environment, are also compared seed by seed, and
+labelled accordingly.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Difference(NamedTuple):
     """One method minus another on one task.
 
     Attributes:
-      ours: A row's name; theirs: The one that is subtracted.
-      quantity: Of `stats.summary`'s online phase.
+      ours: A row's name.
+      theirs: Name of the row that is subtracted.
+      quantity: One of QUANTITIES, of the online phase in `stats.summary`.
       paired_by: "hand-over" or "seed".
       per_seed: seed -> difference.
     """
@@ -49,7 +50,7 @@ class Difference(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Student's t interval of the mean, from five seeds on."""
+        """Student's t interval of the mean, None below five seeds."""
         if len(self.per_seed) < intervals.ENOUGH:
             return None
         low, high = intervals.mean_interval(self.values)
@@ -61,7 +62,7 @@ class Difference(NamedTuple):
 
 
 def handover(run: Run) -> set[str]:
-    """Names of the state that each seed went online from: two runs that share one share it."""
+    """Return names of the state at the hand-over; runs with a name in common share that state."""
     recipe = run.config.get("recipe") or {}
     if (start := start_of(run.folder, run.config)) is not None:
         return {str(start)}
@@ -75,15 +76,15 @@ def handover(run: Run) -> set[str]:
 
 
 def compare(ours: Sequence[Run], theirs: Sequence[Run]) -> list[Difference]:
-    """Differences of one task's methods on the seeds that both have.
+    """Compute the differences between two methods on one task, on the seeds that both have.
 
     Args:
       ours: Runs of one row; no seed twice.
       theirs: Runs of another row.
 
     Returns:
-      One per quantity that every shared seed has; [] where no seed is shared, the runs were not
-      evaluated alike, or their online phases end at different steps.
+      One difference per quantity that every shared seed has. [] if no seed is shared, the runs were
+      not evaluated alike, or their online phases end at different steps.
     """
     here, there = _by_seed(ours), _by_seed(theirs)
     seeds = sorted(here.keys() & there.keys())
@@ -108,13 +109,13 @@ def compare(ours: Sequence[Run], theirs: Sequence[Run]) -> list[Difference]:
 
 
 def every(rows: Mapping[str, Sequence[Run]]) -> Iterator[Difference]:
-    """The differences of all pairs of rows on one task, each row minus one before it."""
+    """Yield the differences of all pairs of rows on one task, each row minus an earlier one."""
     for theirs, ours in itertools.combinations(rows, 2):
         yield from compare(rows[ours], rows[theirs])
 
 
 def line(difference: Difference) -> str:
-    """A difference in a line of text."""
+    """Return a difference as one line of text."""
     seeds = ", ".join(f"{seed}: {value:+.1f}" for seed, value in difference.per_seed.items())
     spread = f"from {difference.values.min():+.1f} to {difference.values.max():+.1f}"
     if difference.interval is not None:
@@ -136,12 +137,12 @@ def _metrics(runs: Sequence[Run]) -> int:
 
 
 def _starts(run: Run) -> tuple:
-    """What an evaluation's start states depend on, beside the seed and the step."""
+    """What an evaluation's start states depend on, in addition to seed and step."""
     return run.config.get("env"), run.config.get("eval_episodes")
 
 
 def _alike(one: Run, other: Run, seed: int) -> bool:
-    """Whether both were evaluated in one environment and went online for as many steps."""
+    """Whether both were evaluated in the same environment, after equally many online steps."""
     ends = []
     for run in (one, other):
         own = [row["env_steps"] for row in run.rows if row["seed"] == seed]
@@ -150,7 +151,7 @@ def _alike(one: Run, other: Run, seed: int) -> bool:
 
 
 def _values(runs: Sequence[Run]) -> dict[str, dict[int, float | None]]:
-    """quantity -> seed -> value, of the online phase."""
+    """quantity -> seed -> value, for the online phase."""
     online = stats.summary([row for run in runs for row in run.rows])["online"] or {}
     return {
         quantity: {int(seed): value for seed, value in online[quantity]["per_seed"].items()}

@@ -1,4 +1,4 @@
-"""Finds runs, names their rows, and joins what belongs together."""
+"""Find runs, name their rows, and join runs that belong together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from enoto_jax.types import InputError
 
 @dataclass
 class Run:
-    """One run's folder. `row` is its method with what was changed in it; see `name`."""
+    """One run's folder. `row` is its method with its changes; see `name`."""
 
     folder: Path
     config: dict[str, Any]
@@ -33,7 +33,7 @@ class Run:
 
 
 def find(folders: Sequence[str | os.PathLike]) -> tuple[list[Run], list[str]]:
-    """All runs under these folders, sorted and named, and a line for each that is left out.
+    """Find all runs under these folders; return them, sorted and named, and a line per problem.
 
     Raises:
       InputError: A folder is missing, or no run can be read.
@@ -68,10 +68,10 @@ def _folders(given: Iterable[str | os.PathLike]) -> list[Path]:
 
 
 def read(folder: Path) -> Run:
-    """One run's folder.
+    """Read one run's folder.
 
     Raises:
-      InputError: A file in it is missing or damaged.
+      InputError: A file in the folder is missing or damaged.
     """
     config = {"method": OWN, **read_config(folder / "config.json")}
     for key in ("method", "task"):
@@ -93,25 +93,25 @@ def read(folder: Path) -> Run:
 
 
 def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
-    """The folder of the run that this one started from: as recorded, or moved along with it."""
+    """Return the folder of the run that this one started from, as recorded or moved with it."""
     if not config.get("restore"):
         return None
     given = Path(config["restore"])
     moved = folder.parent / given.name
     try:
         return (moved if moved.exists() and not given.exists() else given).resolve()
-    except ValueError as error:  # no path at all
+    except ValueError as error:  # not a path
         raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
 
 
 def _hash_of(start: Path) -> str | None:
-    """The data's hash that a run has recorded; older ones recorded none when they restored."""
+    """The data hash that a run recorded. Older runs recorded none if they restored."""
     path = start / "config.json"
     return read_config(path).get("data_hash") if path.is_file() else None
 
 
 def _joined(runs: list[Run]) -> list[Run]:
-    """A run that another one went on from is that one's offline phase, not a row of its own."""
+    """Make a run from which another one continued that one's offline phase, not a separate row."""
     by_folder, used = {run.folder.resolve(): run for run in runs}, set()
     for run in runs:
         start = start_of(run.folder, run.config)
@@ -132,9 +132,9 @@ def _joined(runs: list[Run]) -> list[Run]:
 
 
 def name(runs: list[Run]) -> None:
-    """Tasks by name, with what tells them apart; rows by method, with the settings that differ.
+    """Name tasks, with environment or data if these differ, and rows, with settings that differ.
 
-    Runs are one row when they are the same: method, changes, task, environment, data and transform.
+    Runs are one row if they agree in method, changes, task, environment, data and transform.
     """
     for task in {run.task for run in runs}:
         own = [run for run in runs if run.task == task]
@@ -156,7 +156,7 @@ def name(runs: list[Run]) -> None:
 
 
 def twice(runs: Iterable[Run]) -> list[tuple[Run, Run]]:
-    """Runs of a row and task that hold a seed which an earlier one holds already: (it, that)."""
+    """Find runs that share row, task and a seed with an earlier run, as (run, earlier run)."""
     kept: list[Run] = []
     found = []
     for run in runs:
@@ -169,7 +169,7 @@ def twice(runs: Iterable[Run]) -> list[tuple[Run, Run]]:
 
 
 def counted_twice(run: Run, other: Run) -> str:
-    """The line that says so."""
+    """Return the message on a seed that two runs share."""
     seeds = ", ".join(map(str, sorted(other.seeds & run.seeds)))
     return f"{run.folder}: the same row, task and seed ({seeds}) as {other.folder}"
 

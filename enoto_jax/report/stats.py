@@ -1,6 +1,7 @@
-"""What a run's evaluations say: final score, drop at the hand-over, recovery, area, over seeds.
+"""Summarise a run's evaluations over seeds: final score, drop at the hand-over, recovery, area.
 
-The *last* evaluation is the result. The best of a run needs an oracle to pick it, hence its name.
+The *last* evaluation is the result. Picking a run's best needs an oracle, hence the name
+`oracle_best`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from enoto_jax.report.evaluations import (
     slope,
 )
 
-# A drop counts as the hand-over's in this part of the online phase, and in at most so many steps.
+# A drop is the hand-over's within this part of the online phase, and at most this many steps.
 EARLY, EARLY_STEPS = 0.2, 20_000
 
 
 def _online(env_steps: np.ndarray, y: np.ndarray, known: bool) -> dict[str, float | None]:
-    """One seed's online phase. `known`: its first evaluation is the hand-over's."""
+    """One seed's online phase. `known`: whether its first evaluation is the hand-over's."""
     covered = float(env_steps[-1] - env_steps[0])
     found: dict[str, float | None] = {
         "final": y[-1],
@@ -40,7 +41,7 @@ def _online(env_steps: np.ndarray, y: np.ndarray, known: bool) -> dict[str, floa
         return found
     found["handover"] = y[0]
     if len(y) > 1:
-        # With rare evaluations the first one after the hand-over may lie beyond the early part.
+        # If evaluations are rare, the first after the hand-over may lie beyond the early part.
         early = max(2, int(np.sum(env_steps <= env_steps[0] + min(EARLY * covered, EARLY_STEPS))))
         lowest = 1 + int(np.argmin(y[1:early]))
         found["worst_after"] = y[1:].min()
@@ -51,7 +52,7 @@ def _online(env_steps: np.ndarray, y: np.ndarray, known: bool) -> dict[str, floa
 
 
 def _estimate(by_seed: Mapping[int, Any]) -> dict[str, Any]:
-    """A quantity over seeds: its mean, range, standard deviation, and interval from five seeds."""
+    """A quantity over seeds: mean, range, standard deviation and, from five seeds, interval."""
     known = {
         str(member): None if value is None or not np.isfinite(value) else float(value)
         for member, value in by_seed.items()
@@ -69,13 +70,13 @@ def _estimate(by_seed: Mapping[int, Any]) -> dict[str, Any]:
 
 
 def _apart(estimate: Mapping[str, Any], rows: Sequence[Row], scale: float | None) -> dict[str, Any]:
-    """The variance over episodes and the one over seeds of one evaluation, a row per seed."""
+    """Standard deviations over episodes and over seeds of one evaluation, given a row per seed."""
     found = dict.fromkeys(("sd_within_seeds", "sd_between_seeds_corrected"))
     counts = np.array([row["episodes"] for row in rows], float)
     deviations = np.array([row["return_std"] for row in rows])
     if scale is None or np.any(counts < 2) or not np.isfinite(deviations).all():
         return found
-    variances = (scale * deviations) ** 2 * counts / (counts - 1)  # it is the population's
+    variances = (scale * deviations) ** 2 * counts / (counts - 1)  # return_std is the population's
     found["sd_within_seeds"] = float(np.sqrt(variances.mean()))
     if estimate["sd_between_seeds"] is not None:
         left = estimate["sd_between_seeds"] ** 2 - np.mean(variances / counts)
@@ -84,7 +85,7 @@ def _apart(estimate: Mapping[str, Any], rows: Sequence[Row], scale: float | None
 
 
 def _success(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Success rates of one evaluation, a row per seed; None where they are not known."""
+    """Success rates of one evaluation, given a row per seed; None if they are not known."""
     if not rows or any(np.isnan(row[SUCCESS]) for row in rows):
         return None
     estimate = _estimate({row["seed"]: row[SUCCESS] for row in rows})
@@ -99,28 +100,29 @@ def _success(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def summary(rows: Rows) -> dict[str, Any]:
-    """The content of `summary.json`.
+    """Compute the content of `summary.json`.
 
-    The hand-over's evaluation is the online one at step 0; in a run without an offline phase, the
-    first one. Where it is missing, what is measured against it is null.
+    The hand-over's evaluation is the online one at step 0, or the first one of a run without an
+    offline phase. If it is missing, quantities measured against it are null.
 
     * `final`, `oracle_best`: the last evaluation and the highest of all.
-    * `handover`, `worst_after`: the score at the hand-over, the lowest after it.
+    * `handover`, `worst_after`: the score at the hand-over, and the lowest after it.
     * `drop`: `handover` minus the lowest score in the first 20% of the online phase, at most 20,000
       steps (at least one evaluation); a drop is positive, a gain negative.
-    * `steps_to_recover`: environment steps from the hand-over to the first evaluation after that
-      lowest one which is no worse than the hand-over's; 0 without a drop, null when never.
-    * `area`: the area under the online curve (trapezoids) over its environment steps: a mean score.
+    * `steps_to_recover`: environment steps from the hand-over to the first evaluation, after the
+      lowest one, that is at least as good as the hand-over's; 0 without a drop, null if never.
+    * `area`: the area under the online curve (trapezoids) divided by its environment steps, which
+      is a mean score.
 
-    Each is `{"mean", "low", "high", "min", "max", "sd_between_seeds", "per_seed"}`; `low` and
-    `high` are Student's t interval of the mean, null below five seeds. Where a seed has no value,
-    for example because it never recovered, neither has the mean: leaving that seed out would
-    flatter the method. What is a single evaluation (`final`, `handover`) also has
-    `sd_within_seeds`, the standard deviation over the episodes of one policy, and
-    `sd_between_seeds_corrected`, from which the episodes' share is taken out.
+    Each is `{"mean", "low", "high", "min", "max", "sd_between_seeds", "per_seed"}`. `low` and
+    `high` are Student's t interval of the mean, null below five seeds. If a seed has no value, for
+    example because it never recovered, the mean is null too: leaving that seed out would flatter
+    the method. Single evaluations (`final`, `handover`) also have `sd_within_seeds`, the standard
+    deviation over the episodes of one policy, and `sd_between_seeds_corrected`, which excludes the
+    variance due to episodes.
 
-    `success` has the rates of success at the hand-over and at the end, each with Wilson's interval
-    for every seed's policy; null where the environment tells of none.
+    `success` has the success rates at the hand-over and at the end, each with Wilson's interval for
+    every seed's policy; null if the environment reports none.
 
     Args:
       rows: As in `read_evaluations`.
@@ -173,11 +175,11 @@ def summary(rows: Rows) -> dict[str, Any]:
 
 
 def words(per_seed: Mapping[str, float | None], digits: int = 1) -> str:
-    """A quantity over seeds as people read it.
+    """Format a quantity over seeds for people.
 
     Returns:
       "51.7 [49.1, 54.3] (95% t interval, n = 5)"; below five seeds "51.7 (seeds 50.1, 53.3)";
-      "unknown" where a seed has no value.
+      "unknown" if a seed has no value.
     """
     values = list(per_seed.values())
     if not values or None in values:
@@ -192,10 +194,10 @@ def words(per_seed: Mapping[str, float | None], digits: int = 1) -> str:
 
 
 def headline(found: Mapping[str, Any]) -> str:
-    """A summary in a line: the score at the hand-over and at the end, with every seed or n.
+    """Format a summary as one line: the score at the hand-over and at the end, with seeds or n.
 
     Args:
-      found: A `summary`, also one that an older version has written; {} without evaluations.
+      found: A `summary`, possibly written by an older version; {} without evaluations.
     """
     if not found:
         return "no evaluations"

@@ -1,4 +1,4 @@
-"""What the page's tables hold: scores with their intervals, differences, aggregates, versions."""
+"""The contents of the page's tables: scores with intervals, differences, aggregates, versions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HANDOVER = {
 
 
 def by_metric(table: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Scores and raw returns apart: heading -> the cells of its table."""
+    """Separate scores from raw returns: heading -> the cells of its table."""
     found = {
         "Scores": [cell for cell in table if cell["metric"] == "score"],
         "Raw returns": [cell for cell in table if cell["metric"] != "score"],
@@ -40,7 +40,7 @@ def by_metric(table: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
 
 
 def shown_difference(found: paired.Difference) -> dict[str, Any]:
-    """What the table of differences shows."""
+    """Return one row of the table of differences."""
     return {
         "ours": found.ours,
         "theirs": found.theirs,
@@ -59,14 +59,14 @@ def pooled(own: Sequence[Run]) -> list[Row]:
 
 
 def summary(task: str, row: str, own: Sequence[Run], runs: Sequence[Run]) -> dict[str, Any]:
-    """One row and task: seeds pooled, each quantity as in `stats.summary`."""
+    """Summarise one row on one task: seeds pooled, each quantity as in `stats.summary`."""
     rows = pooled(own)
     metric = metric_for(run.rows for run in runs if run.task == task)
     if metric == "return_mean":  # a score and a return do not belong in one table
         rows = [r | {"score": float("nan")} for r in rows]
     found = stats.summary(rows)
     offline, online = found["offline"] or {}, found["online"] or {}
-    # A run with no online steps has one online evaluation, at the hand-over: no curve.
+    # A run with no online steps has one online evaluation, at the hand-over, and no curve.
     moved = any(r["phase"] == "online" and r["step"] > 0 for r in rows)
     values = {**online, "offline": offline.get("final"), **found["overall"]}
     if not moved:
@@ -97,7 +97,7 @@ def summary(task: str, row: str, own: Sequence[Run], runs: Sequence[Run]) -> dic
 def aggregates(
     table: Sequence[dict], cells: Mapping, styles: Mapping, drawn: dict
 ) -> dict[str, Any]:
-    """The aggregates over the largest complete block of finished rows and scored tasks."""
+    """Aggregate over the largest complete block of finished rows and scored tasks."""
     finals: dict[str, dict[str, np.ndarray]] = {}
     for cell in table:
         final = list((cell["values"]["final"] or {"per_seed": {}})["per_seed"].values())
@@ -136,11 +136,11 @@ def aggregates(
     }
 
 
-_LETTERS = re.compile(r"(?<=^\w{12})\w+")  # of a commit, beyond the twelve that tell it from others
+_LETTERS = re.compile(r"(?<=^\w{12})\w+")  # of a commit, beyond the first twelve
 
 
 def provenance(runs: Sequence[Run]) -> dict[str, str]:
-    """What the page says at its top: versions of the package and of libraries, git commits."""
+    """Return the top of the page: versions of the package and of libraries, git commits."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         libraries = run.config.get("versions") or {}
@@ -156,7 +156,7 @@ def provenance(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def versions(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Package or device -> its different versions."""
+    """Return the different versions of each package, and the devices."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         own = {**run.config.get("versions", {}), "device": run.config.get("device", "unknown")}
@@ -172,7 +172,7 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def evaluations_csv(runs: Sequence[Run]) -> str:
-    """All evaluations as a data: URI, with row, task and folder in front."""
+    """Return all evaluations as a data: URI of CSV, with row, task and folder in front."""
     lines = (
         [run.row, run.task, run.folder.name] + ["" if row[c] != row[c] else row[c] for c in COLUMNS]
         for run in runs

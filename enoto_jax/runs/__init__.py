@@ -1,1 +1,1 @@
-"""The folder that a run leaves: files, checkpoints, locks, policies."""
+"""A run's folder: files, checkpoints, locks, policies."""

@@ -1,9 +1,9 @@
-"""Checkpoints by Orbax: written in the background, atomically; the newest few, the best, the
-hand-over.
+"""Write checkpoints with Orbax, in the background and atomically, and read them back.
 
-A checkpoint is a tree of host arrays [S, ...] and a small JSON record: the phase, its step, the
-counters, and checksums of the record and of each part of the tree, because Orbax itself notices no
-flipped bit in an array. The phase is stored, never guessed from a step count.
+The newest few, the best and the hand-over are kept. A checkpoint is a tree of host arrays [S, ...]
+and a small JSON record: the phase, its step, the counters, and checksums of the record and of each
+part of the tree, because Orbax does not detect flipped bits in an array. The phase is stored, never
+inferred from a step count.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ from enoto_jax.runs.packing import pack
 from enoto_jax.types import InputError, RunError
 
 VERSION = 3
-READABLE = (1, 2, 3)  # 2 had one checksum of all, 1 had none and nothing of the environments
+READABLE = (1, 2, 3)  # 2 had one checksum for everything; 1 had none, and no environments
 
 
 class Checkpoints:
     """The checkpoints of one run's folder: "latest", "handover" and "best".
 
     Args:
-      folder: `<run>/checkpoints`; the three are made in it.
-      keep: How many of the newest are kept; the hand-over and the best are kept for ever.
+      folder: `<run>/checkpoints`; the three kinds are subfolders of it.
+      keep: How many of the newest to keep; the hand-over and the best are always kept.
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
-        absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs saves, and errors it raises
+        absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs saves, and the errors it raises
         folder = Path(folder).absolute()
-        # Two of the best: a run that goes back behind the best finds the one before it.
+        # Two of the best: a run that resumes from before the best can use the previous one.
         kept = {"latest": keep, "handover": 1, "best": 2}
         self._managers = {kind: _manager(folder / kind, n) for kind, n in kept.items()}
 
     def save(self, number: int, state: Any, record: Mapping[str, Any], kind: str = "latest"):
-        """Start writing; returns once the arrays are taken over.
+        """Start writing a checkpoint in the background; return once the arrays are taken over.
 
         Args:
-          number: Grows over the run's whole life.
-          state: Host arrays, of which nobody else changes the memory.
-          record: JSON and arrays; phase and step among it.
+          number: The checkpoint's number, which must increase over the whole run.
+          state: Host arrays, whose memory the caller must not change.
+          record: JSON values and arrays, including phase and step.
           kind: "latest", "best" or "handover".
 
         Raises:
-          RunError: This or the save before it cannot be written; older ones are whole.
+          RunError: This or the previous save cannot be written; older ones are intact.
         """
         manager = self._managers[kind]
         with _writing(manager.directory):
             manager.save(number, args=_save_args(state, record))
 
     def save_handover(self, state: Any, record: Mapping[str, Any]) -> None:
-        """Keep the end of the offline phase for every row that shares it; once, and wait for it."""
+        """Write the end of the offline phase once, for all rows that share it, and wait for it."""
         manager = self._managers["handover"]
         if manager.latest_step() is None:
             self.save(0, state, record, "handover")
@@ -71,10 +71,10 @@ class Checkpoints:
                 manager.wait_until_finished()
 
     def record(self, kind: str = "latest") -> dict[str, Any] | None:
-        """The record of the newest checkpoint of a kind, or None when there is none.
+        """Return the record of the newest checkpoint of a kind, or None.
 
         Raises:
-          InputError: It is damaged, or of another version.
+          InputError: The checkpoint is damaged, or of another version.
         """
         manager = self._managers[kind]
         try:
@@ -84,12 +84,12 @@ class Checkpoints:
             raise InputError(f"{manager.directory}: cannot restore: {damage}") from damage
 
     def restore(self, template: Any, kind: str = "latest") -> Any:
-        """The arrays of the newest checkpoint of a kind, on the host.
+        """Read the arrays of the newest checkpoint of a kind, to the host.
 
         Args:
           template: A tree of arrays or shapes as saved.
-          kind: "latest", "best", of the best evaluation, or "handover", the kept end of the offline
-            phase.
+          kind: "latest", "best" (of the best evaluation) or "handover" (the end of the offline
+            phase).
 
         Raises:
           InputError: The files are damaged, or hold other arrays than the template.
@@ -101,10 +101,10 @@ class Checkpoints:
             raise InputError(f"{manager.directory}: cannot restore: {damage}") from damage
 
     def restore_part(self, template: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Named parts of the newest checkpoint's arrays, without reading or comparing the others.
+        """Read named parts of the newest checkpoint's arrays, without reading or comparing others.
 
         Raises:
-          InputError: They cannot be read, are damaged, or of other shapes.
+          InputError: The parts cannot be read, are damaged, or have other shapes.
         """
         manager = self._managers["latest"]
         number = manager.latest_step()
@@ -121,16 +121,16 @@ class Checkpoints:
         return found
 
     def newest(self, template: Callable[[Mapping], Any]) -> tuple[dict[str, Any], Any] | None:
-        """Record and arrays of the newest whole checkpoint, or None when there is none.
+        """Return record and arrays of the newest intact checkpoint, or None if there are none.
 
-        What a kill left half written is removed. A damaged checkpoint is moved aside, which stderr
-        says, and the one before it is used; after the last of them, the hand-over.
+        Checkpoints that a kill left unfinished are removed. A damaged one is moved aside, with a
+        message on stderr, and the previous one is used; after the last of them, the hand-over.
 
         Args:
-          template: A record -> a tree of shapes as saved.
+          template: Maps a record to a tree of shapes as saved.
 
         Raises:
-          InputError: A checkpoint is of other arrays or another version, or none is whole.
+          InputError: A checkpoint has other arrays or another version, or none is intact.
         """
         damaged = None
         for manager in (self._managers["latest"], self._managers["handover"]):
@@ -154,7 +154,7 @@ class Checkpoints:
         return None
 
     def forget_best(self, after: int) -> None:
-        """Remove what was best only later than the checkpoint that the run goes on from."""
+        """Remove best checkpoints from later than the checkpoint that the run resumes from."""
         manager = self._managers["best"]
         for unfinished in Path(manager.directory).glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(unfinished)
@@ -163,17 +163,17 @@ class Checkpoints:
                 manager.delete(step)
 
     def wait(self) -> None:
-        """Until everything is on disk.
+        """Wait until everything is on disk.
 
         Raises:
-          RunError: It cannot be written.
+          RunError: Something could not be written.
         """
         for manager in self._managers.values():
             with _writing(manager.directory):
                 manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and stop the threads that write.
+        """Wait until everything is on disk, and stop the writing threads.
 
         Raises:
           RunError: Something could not be written.
@@ -185,7 +185,7 @@ class Checkpoints:
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     folder.mkdir(parents=True, exist_ok=True)
-    # Of several hosts, each reads and writes by itself: Orbax shall not wait for the others.
+    # Each of several hosts reads and writes alone: Orbax must not wait for the others.
     here = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(here, {here}, f"host-{here}")
     return ocp.CheckpointManager(
@@ -193,7 +193,7 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
         options=ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=False, multiprocessing_options=alone
         ),
-        # Named here, so that also one that has saved nothing yet can tell what the files hold.
+        # Given here, so that a manager can read metadata before its first save.
         item_handlers={
             "state": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
             "record": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
@@ -203,10 +203,10 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
 
 @contextmanager
 def _writing(folder: os.PathLike):
-    """One line for whatever goes wrong; the cause may be that of an earlier save's background."""
+    """Report any failure in one line; its cause may be an earlier save in the background."""
     try:
         yield
-    except Exception as error:  # of which kind depends on where in Orbax and TensorStore it arose
+    except Exception as error:  # its type depends on where in Orbax and TensorStore it arose
         raise RunError(
             f"{folder}: a checkpoint cannot be written: {_reason(error)}; earlier ones are intact: "
             "free some space and repeat the command"
@@ -243,7 +243,7 @@ def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
 
 
 def _state(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
-    """The arrays [S, ...], compared with the template first and with their checksum then."""
+    """The arrays [S, ...], compared first with the template and then with their checksums."""
     host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
     try:
         saved = manager.item_metadata(step)["state"].tree
@@ -254,7 +254,7 @@ def _state(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
     try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(host))
         state = manager.restore(step, args=args)["state"]
-    except Exception as error:  # of every kind, also of Orbax's own and TensorStore's
+    except Exception as error:  # of any type, including Orbax's and TensorStore's own
         raise Damaged(_reason(error)) from error
     record = _record(manager, step)
     verify(record, state)

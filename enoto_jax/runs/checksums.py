@@ -1,4 +1,4 @@
-"""Checksums of a checkpoint: Orbax itself notices no flipped bit in an array."""
+"""Checksums of a checkpoint, because Orbax does not detect flipped bits in an array."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Damaged(Exception):
 
 
 def record_checksum(record: Mapping[str, Any]) -> int:
-    """Of everything that a record says but checksums, of this version or of version 2."""
+    """Return the checksum of a record without the checksums in it, including version 2's."""
     said = {k: v for k, v in record.items() if k not in ("checksums", "checksum")}
     return zlib.crc32(json.dumps(said, sort_keys=True).encode())
 
 
 def checksums(record: Mapping[str, Any], state: Any) -> dict[str, int]:
-    """Of the record and of each part of the state, by their names."""
+    """Return the checksums of the record and of each part of the state, by name."""
     sums = {"record": record_checksum(record)}
     for path, x in jax.tree.leaves_with_path(state):
         part = jax.tree_util.keystr(path[:1], simple=True)
@@ -31,12 +31,12 @@ def checksums(record: Mapping[str, Any], state: Any) -> dict[str, int]:
 
 
 def verify(record: Mapping[str, Any], state: Any) -> None:
-    """Compare the record, and all parts of the state or some, with their checksums.
+    """Compare the record, and all or some parts of the state, with their checksums.
 
-    Before version 3 there are none of parts; see `one_checksum`.
+    Versions before 3 have no checksums of parts; see `one_checksum`.
 
     Raises:
-      Damaged: One of them is another one.
+      Damaged: A checksum differs.
     """
     if record["version"] < 3:
         return
@@ -46,7 +46,7 @@ def verify(record: Mapping[str, Any], state: Any) -> None:
 
 
 def one_checksum(record: Mapping[str, Any], state: Any) -> int:
-    """Of version 2: one of the record and the whole state. Version 1 had none."""
+    """Return version 2's checksum of the record and the whole state. Version 1 had none."""
     total = record_checksum(record)
     for x in jax.tree.leaves(state):
         total = zlib.crc32(np.ascontiguousarray(x).data, total)

@@ -1,4 +1,4 @@
-"""Optional dashboards beside the CSV files: TensorBoard and Weights & Biases."""
+"""Optional dashboards in addition to the CSV files: TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from enoto_jax.types import InputError
 
 
 class Sink(Protocol):
-    """A dashboard beside the CSV files."""
+    """A dashboard in addition to the CSV files."""
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Take scalars named `<phase>/<unit>/<quantity>`; `step` counts within that phase."""
+        """Log scalars named `<phase>/<unit>/<quantity>`; `step` counts within that phase."""
 
     def show(self, name: str, path: Path) -> None:
-        """Take a picture (.png) or a film (.gif)."""
+        """Show a picture (.png) or a film (.gif)."""
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send what is left, and close the dashboard."""
 
 
 def _optional(module: str, extra: str) -> Any:
@@ -50,7 +50,7 @@ class _TensorBoard:
         self._writer.flush()
 
     def show(self, name: str, path: Path) -> None:
-        # The file as it is: TensorBoard plays a GIF, and its own encoder needs another library.
+        # Pass the file on unchanged: TensorBoard plays GIFs, and encoding needs another library.
         summary = _optional("tensorboardX.proto.summary_pb2", "tensorboard").Summary
         with Image.open(path) as picture:
             size = {"width": picture.width, "height": picture.height, "colorspace": 3}
@@ -65,7 +65,7 @@ class _TensorBoard:
 class _Wandb:
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         library = _optional("wandb", "wandb")
-        known = folder / "wandb_id.json"  # a resumed run goes on in the same W&B run
+        known = folder / "wandb_id.json"  # a resumed run continues the same W&B run
         try:
             self._run = library.init(
                 project="enoto_jax",
@@ -75,11 +75,11 @@ class _Wandb:
                 id=json.loads(known.read_text()) if known.exists() else None,
                 resume="allow",
             )
-        except library.Error as error:  # mostly: nobody is logged in
+        except library.Error as error:  # usually because nobody is logged in
             reason = " ".join(str(error).split())
             raise InputError(f"--log=wandb: {reason}; or set WANDB_MODE=offline") from None
         write_json(known, self._run.id)
-        # W&B's own step may not go back, but a phase counts from 0: so ours is the x axis.
+        # W&B's own step cannot decrease, but each phase counts from 0, so ours is the x axis.
         self._run.define_metric("*", step_metric="step")
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
@@ -99,10 +99,10 @@ _SINKS: dict[str, Callable[[Path, Any], Sink]] = {"tensorboard": _TensorBoard, "
 
 
 def check(names: Iterable[str]) -> list[str]:
-    """The dashboards among the names, once each.
+    """Return the dashboards among the names, without duplicates.
 
     Raises:
-      InputError: An unknown name.
+      InputError: A name is unknown.
     """
     wanted = [name for name in dict.fromkeys(names) if name != "csv"]
     for name in wanted:
@@ -119,10 +119,10 @@ def sinks(
     Args:
       names: Any of "tensorboard" and "wandb"; "csv" is always written and opens nothing here.
       folder: The run's folder.
-      config: Shown beside the curves.
+      config: The run's config, shown with the curves.
 
     Raises:
-      InputError: An unknown name, or a package that is not installed.
+      InputError: A name is unknown, or a package is not installed.
     """
     wanted = check(names)
     return tuple(_SINKS[name](Path(folder), config) for name in wanted)

@@ -1,4 +1,4 @@
-"""Bytes from every host to every host: the only exchange that a run over several hosts makes."""
+"""Exchange bytes between all hosts: the only communication of a run on several hosts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jax.experimental import multihost_utils
 from enoto_jax.runs.watchdog import AGAIN
 from enoto_jax.types import RunError
 
-CHUNK = 2**24  # bytes per exchange: all that it needs of a device's memory, times the hosts
+CHUNK = 2**24  # bytes per exchange, which takes this much device memory times the number of hosts
 
 
 def exchange(data: np.ndarray) -> np.ndarray:
-    """Every host's bytes [n] as [hosts, n].
+    """Gather every host's bytes [n] as [hosts, n].
 
     Raises:
       RunError: A host is lost.
@@ -27,7 +27,7 @@ def exchange(data: np.ndarray) -> np.ndarray:
 
 
 def broadcast(data: np.ndarray) -> None:
-    """Replace these bytes [n] by the first host's.
+    """Replace these bytes [n] in place by the first host's.
 
     Raises:
       RunError: A host is lost.
@@ -39,7 +39,7 @@ def broadcast(data: np.ndarray) -> None:
 
 
 def gather_bytes(data: np.ndarray) -> list[np.ndarray]:
-    """Every host's bytes, of whatever lengths, in pieces of few sizes: each size is compiled."""
+    """Gather every host's bytes, of any lengths, in pieces of few sizes (each size compiles)."""
     sizes = [int(size) for size in np.ravel(_gather_sizes(data.size))]
     found = [np.empty(size, np.uint8) for size in sizes]
     for begin in range(0, max(sizes), CHUNK):
@@ -53,18 +53,18 @@ def gather_bytes(data: np.ndarray) -> list[np.ndarray]:
 
 
 def gather_json(tree: Any) -> list[Any]:
-    """Every host's JSON."""
+    """Gather every host's JSON."""
     data = np.frombuffer(json.dumps(tree).encode(), np.uint8)
     return [json.loads(part.tobytes()) for part in gather_bytes(data)]
 
 
 def to_bytes(leaves: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays, one after the other."""
+    """Concatenate the bytes of arrays."""
     return np.concatenate([np.zeros(0, np.uint8), *(x.reshape(-1).view(np.uint8) for x in leaves)])
 
 
 def from_bytes(data: np.ndarray, like: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The other way; shapes and dtypes are those of `like`."""
+    """Split bytes into arrays with the shapes and dtypes of `like`; the inverse of `to_bytes`."""
     ends = np.cumsum([x.nbytes for x in like])
     return [data[e - x.nbytes : e].view(x.dtype).reshape(x.shape) for e, x in zip(ends, like)]
 
@@ -76,7 +76,7 @@ def _gather_sizes(size: int) -> np.ndarray:
 
 @contextmanager
 def _others() -> Iterator[None]:
-    """Turn the runtime's words for a lost host into ours."""
+    """Turn the runtime's error for a lost host into a RunError."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,7 @@
-"""What a run writes while it trains: CSV rows and JSON files.
+"""Write and read a run's CSV and JSON files.
 
-The CSV files are the record; everything else can be lost. So they survive a kill (at most the last,
-partial line is lost), and a resumed run first cuts them back to its checkpoint.
+The CSV files are the record of a run; everything else can be lost. They therefore survive a kill
+(at most a partial last line is lost), and a resumed run first cuts them back to its checkpoint.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ EVALUATION_COLUMNS = (
     "seed",
     "return_mean",
     "return_std",
-    "score",  # empty where the task has no reference returns
-    "success",  # share of episodes that told it, empty where the environment tells none
+    "score",  # empty if the task has no reference returns
+    "success",  # share of successful episodes, empty if the environment does not report it
     "episodes",
     "wall_s",
 )
-# Columns that files of older versions lack; they are read, and gone on with, as empty ones.
+# Columns that files of older versions lack; they are read and continued as empty columns.
 ADDED_COLUMNS = frozenset({"success"})
 # One row per quantity and seed, so that phases with different quantities share one file.
 METRIC_COLUMNS = ("step", "seed", "name", "value")
@@ -43,7 +43,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def plain(tree: Any) -> Any:
-    """NumPy and JAX values as what JSON knows. NaN and infinity, which it does not, are null."""
+    """Convert NumPy and JAX values for JSON. NaN and infinity, which JSON lacks, become None."""
     if isinstance(tree, Mapping):
         return {str(key): plain(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -56,21 +56,21 @@ def plain(tree: Any) -> Any:
 
 
 def write_json(path: str | os.PathLike, tree: Any) -> None:
-    """Write a tree of plain, NumPy or JAX values; an older file stays until the new one is whole.
+    """Write a tree of plain, NumPy or JAX values; an old file is replaced only by a complete one.
 
     Keys keep their order. NaN and infinity become null.
 
     Raises:
-      TypeError: A leaf that JSON cannot hold.
+      TypeError: JSON cannot hold a leaf.
     """
     _replace(Path(path), json.dumps(plain(tree), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """An object of a JSON file.
+    """Read an object from a JSON file.
 
     Raises:
-      InputError: There is no such file, or it holds something else.
+      InputError: The file cannot be read, or does not hold a JSON object.
     """
     try:
         found = json.loads(Path(path).read_bytes())
@@ -81,7 +81,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     return found
 
 
-# What a run's config.json says that is read again: name -> kind, and whether it may be null.
+# Entries of a run's config.json that are read back: name -> type, and whether it may be null.
 _CONFIG = {
     "method": (str, False),
     "task": (str, False),
@@ -98,10 +98,10 @@ _CONFIG = {
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """A run's config.json.
+    """Read a run's config.json.
 
     Raises:
-      InputError: It cannot be read, or an entry in it is of another kind.
+      InputError: The file cannot be read, or an entry has the wrong type.
     """
     found = read_json(path)
     for name, value in found.items():
@@ -115,8 +115,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    """A scalar as text that reads back to the very same number; NaN and None are empty."""
-    scalar = np.asarray(value)[()]  # a NumPy scalar prints the fewest digits of its own precision
+    """A scalar as text that reads back as exactly the same number; NaN and None are empty."""
+    scalar = np.asarray(value)[()]  # NumPy scalars print the fewest digits that their type needs
     return "" if scalar is None or scalar != scalar else str(scalar)
 
 
@@ -127,16 +127,16 @@ def _lines(rows: Iterable[Iterable[str]]) -> str:
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The whole rows of a CSV file, cells as text. A partial last line is left out.
+    """Read the complete rows of a CSV file, cells as text. A partial last line is left out.
 
     Raises:
-      InputError: There is no such file, or a row has more or fewer cells than the header.
+      InputError: The file cannot be read, or a row has more or fewer cells than the header.
     """
     try:
         found = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); is this a run?") from None
-    # Only a line that ends was written whole. (Cut as bytes: a kill can split a character.)
+    # Only a line with an end is complete. (Cut as bytes, as a kill can split a character.)
     whole = found[: found.rfind(b"\n") + 1].decode("utf-8", errors="replace")
     try:
         header, *rows = list(csv.reader(io.StringIO(whole, newline=""))) or [[]]
@@ -152,14 +152,14 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
 
 
 class CsvLog:
-    """A CSV file that rows are appended to. Opening one that a kill left behind goes on with it.
+    """A CSV file that rows are appended to. An existing file, even after a kill, is continued.
 
     Args:
-      path: The file; it and its folder are made when missing.
+      path: The file; it and its folder are created if missing.
       columns: The header.
 
     Raises:
-      InputError: The file is there and has other columns.
+      InputError: The file exists and has other columns.
     """
 
     def __init__(self, path: str | os.PathLike, columns: Sequence[str]) -> None:
@@ -179,7 +179,7 @@ class CsvLog:
             os.truncate(self.path, found.rfind(b"\n") + 1)
 
     def _is_older(self, found: bytes) -> bool:
-        """Whether a file has all columns but those that came later."""
+        """Whether a file has all columns except those added later."""
         older = [column for column in self.columns if column not in ADDED_COLUMNS]
         return older != list(self.columns) and found.startswith(_lines([older]).encode())
 
@@ -187,13 +187,13 @@ class CsvLog:
         return ([row.get(column, "") for column in self.columns] for row in rows)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write a batch of rows. Once this returns, a kill or a power cut loses none of them.
+        """Append a batch of rows. After this returns, a kill or a power cut loses none of them.
 
         Args:
-          rows: A scalar a column. A column left out is empty, as is NaN.
+          rows: Column -> scalar. Missing columns and NaN are written as empty cells.
 
         Raises:
-          KeyError: A row names a column that the file does not have.
+          KeyError: A row has a column that the file does not have.
         """
         cells = []
         for row in rows:
@@ -206,16 +206,16 @@ class CsvLog:
             os.fsync(file.fileno())
 
     def cut_back(self, keep: Callable[[dict[str, str]], bool]) -> int:
-        """Remove rows: on resume, those that the run wrote after its checkpoint.
+        """Remove rows, such as those that a resumed run wrote after its checkpoint.
 
         Args:
-          keep: Told a row (cells as text), says whether it stays.
+          keep: Called with a row (cells as text); returns True to keep it.
 
         Returns:
-          How many rows went.
+          How many rows were removed.
 
         Raises:
-          InputError: A row is none that this program wrote.
+          InputError: A row was not written by this program.
         """
         rows = read_csv(self.path)
         try:
@@ -230,12 +230,12 @@ class CsvLog:
 def metric_rows(
     step: int, metrics: Mapping[str, Any], seeds: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """The rows of `metrics.csv` for one step.
+    """Yield the rows of `metrics.csv` for one step.
 
     Args:
-      step: Of the phase that the names begin with.
+      step: The step of the phase that the names begin with.
       metrics: `<phase>/<unit>/<quantity>` -> [S], one value per seed.
-      seeds: Their numbers, [S].
+      seeds: The seeds, [S].
     """
     for name, values in metrics.items():
         for seed, value in zip(seeds, np.asarray(values), strict=True):

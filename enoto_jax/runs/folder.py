@@ -1,4 +1,4 @@
-"""A run's folder: which run it holds, whether that has ended, and who works in it."""
+"""A run's folder: which run it holds, whether the run has ended, and which process uses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from enoto_jax.types import InputError
 
 OWN = "own"  # the method of a recipe that has no name in the table
 
-# What must be the same for a start on a folder to be a resume.
+# Entries of config.json that must be equal for a run to resume in a folder.
 IDENTITY = (
     "task",
     "env",
@@ -31,10 +31,10 @@ IDENTITY = (
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """A run's config.json.
+    """Read a run's config.json.
 
     Raises:
-      InputError: It is not there, or cannot be read.
+      InputError: The file is missing or cannot be read.
     """
     if not (folder / "config.json").exists():
         raise InputError(f"{folder}: not a run's folder: it has no config.json")
@@ -42,7 +42,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path, steps: int) -> bool:
-    """Whether the folder's run has ended, and had at least so many online steps.
+    """Return whether the folder's run has ended and has at least this many online steps.
 
     Raises:
       InputError: Its config.json cannot be read.
@@ -51,7 +51,7 @@ def finished(folder: Path, steps: int) -> bool:
 
 
 def began(folder: Path, steps: int) -> bool:
-    """Whether the folder holds a run of at least so many online steps, or one that is damaged."""
+    """Return whether the folder has a run of at least this many online steps, or a damaged one."""
     if not (folder / "config.json").exists():
         return False
     try:
@@ -61,7 +61,7 @@ def began(folder: Path, steps: int) -> bool:
 
 
 def summary(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """That of a run with nothing left to do; None if there is, or it has not begun.
+    """Read the summary of a run that has ended; None if steps are left or it has not begun.
 
     Raises:
       InputError: The folder holds another run.
@@ -72,17 +72,17 @@ def summary(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def begin(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json, of a new run or of more online steps of the run that is there."""
+    """Write config.json for a new run, or for more online steps of the folder's run."""
     if not began(folder, config["recipe"]["online"]["steps"]):
-        (folder / "summary.json").unlink(missing_ok=True)  # of fewer online steps
+        (folder / "summary.json").unlink(missing_ok=True)  # it was for fewer online steps
         files.write_json(folder / "config.json", config)
 
 
 def claim(folder: Path, stack: ExitStack) -> None:
-    """Make the folder, before anything is computed for it, and hold it until the stack unwinds.
+    """Create the folder before anything is computed, and lock it until the stack unwinds.
 
     Raises:
-      InputError: It cannot be written to, or another process holds it.
+      InputError: The folder cannot be written to, or another process has locked it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,10 @@ def claim(folder: Path, stack: ExitStack) -> None:
 
 
 def moved(folder: Path, now: Mapping[str, Any]) -> str:
-    """What a run computes with that is not what it began with: "jax 0.10.2, now 0.12.0", or ""."""
+    """Return what changed in versions or device since the run began, as "jax 0.10.2, now 0.12.0".
+
+    "" if nothing has changed.
+    """
     then = config_of(folder) if (folder / "config.json").exists() else {}
     old, new = ({**c.get("versions", {}), "device": c.get("device")} for c in (then, now))
     names = [name for name in new if old.get(name) not in (None, new[name])]
@@ -102,10 +105,10 @@ def moved(folder: Path, now: Mapping[str, Any]) -> str:
 
 
 def same_run(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder of a run of other settings than these, fewer online steps excepted.
+    """Refuse a folder whose run has other settings; it may have fewer online steps.
 
     Raises:
-      InputError: It names the first that differs.
+      InputError: A setting differs; the message names the first.
     """
     if not (folder / "config.json").exists():
         return
@@ -127,7 +130,7 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _short(value: Any) -> str:
-    """A setting in a few words: units by their names, the rest of a long value left out."""
+    """A setting in a few words: units by name, long values cut off."""
     if isinstance(value, Mapping):
         return value.get("unit", "given")
     if isinstance(value, list):

@@ -1,13 +1,13 @@
-"""Several processes, mostly one per machine, as one run: who they are, what they tell each other.
+"""Run several processes, usually one per machine, as one run: their identity and communication.
 
-Seeds never exchange a number, so every host compiles and runs the program of its own seeds, over
-its own devices; together these are a map over all devices. What is written belongs to all seeds:
-rows, scores and checkpoints are gathered, byte for byte, and the first host alone writes them. A
-run's folder is therefore the one that a single process would have left, any number of hosts can go
-on from it, and only the first host's disk matters.
+Seeds never exchange a number, so every host compiles and runs the program of its own seeds on its
+own devices; together these form a map over all devices. Files belong to all seeds: rows, scores and
+checkpoints are gathered, byte for byte, and only the first host writes them. A run's folder is
+therefore the one that a single process would have written, any number of hosts can resume it, and
+only the first host's disk matters.
 
-With one process, everything here is the identity. The bytes travel in exchange.py; how a process
-ends, or notices that another one is lost, is in watchdog.py.
+With one process, everything here is the identity. The transfer of bytes is in exchange.py. How a
+process ends, or detects that another one is lost, is in watchdog.py.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ from enoto_jax.runs.files import plain
 from enoto_jax.runs.packing import pack, unpack
 from enoto_jax.types import InputError, RunError, plural
 
-HEARTBEAT_S = 20  # a host that has not been heard of for so long is lost
+HEARTBEAT_S = 20  # a host without a heartbeat for this long is lost
 
 
 class Nothing:
-    """Stands for what only the first host has: every call does nothing and returns None."""
+    """A placeholder for what only the first host has: every call does nothing and returns None."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *arguments, **named: None
 
 
 def join(coordinator: str | None, count: int | None, index: int | None) -> None:
-    """Become one of several hosts; before anything else asks JAX for its devices.
+    """Join a run of several hosts; call it before anything asks JAX for devices.
 
     Args:
-      coordinator: Host:port of the first host; None: Slurm, Open MPI, Kubernetes or the TPU pod
-        say it, or JAX_COORDINATOR_ADDRESS.
-      count: How many processes there are; None: likewise, or JAX_NUM_PROCESSES.
-      index: Which of them this is, from 0; None: likewise, or JAX_PROCESS_ID.
+      coordinator: Host:port of the first host; None: as given by Slurm, Open MPI, Kubernetes, the
+        TPU pod or JAX_COORDINATOR_ADDRESS.
+      count: Number of processes; None: likewise, or JAX_NUM_PROCESSES.
+      index: Index of this process, from 0; None: likewise, or JAX_PROCESS_ID.
 
     Raises:
-      InputError: Neither the arguments nor the surroundings say how many hosts there are, or the
-        first host does not answer.
+      InputError: Neither the arguments nor the environment give the number of hosts, or the first
+        host does not answer.
     """
-    # A lost host must not end this process by an abort in the runtime, but by our own line.
+    # A lost host must end this process with our own message, not with an abort in the runtime.
     jax.config.update("jax_enable_recoverability", True)
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM itself
     try:
         if count is None and "JAX_NUM_PROCESSES" in os.environ:
             count = int(os.environ["JAX_NUM_PROCESSES"])
         if index is None and "JAX_PROCESS_ID" in os.environ:
             index = int(os.environ["JAX_PROCESS_ID"])
         jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_S)
-    except Exception as error:  # of many kinds, from Python and from the runtime
+    except Exception as error:  # of many types, from Python and from the runtime
         raise InputError(
             f"--distributed: {error}; start it by srun or on a TPU pod, or give every process "
             "--coordinator=host:port --num_processes and its own --process_id"
@@ -75,28 +75,28 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
 
 
 def leave(code: int) -> None:
-    """End this process, once it has joined others, together with them if they end too.
+    """End this process if it has joined others, together with them if they end too.
 
-    After success, or a save, the others wait for the first host to write: were they gone, it would
-    take them for lost. It is watched meanwhile.
+    After success, or a save, the others wait until the first host has written its files; if they
+    left earlier, it would consider them lost. Meanwhile they watch the first host.
     """
     if jax.distributed.is_initialized():
         watchdog.leave(code)
 
 
 def count() -> int:
-    """How many processes train this run."""
+    """Return how many processes train this run."""
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def first() -> bool:
-    """Whether this is the one that writes."""
+    """Return whether this is the process that writes."""
     return count() == 1 or jax.process_index() == 0
 
 
 @contextmanager
 def quiet():
-    """Only the first host talks; whatever goes wrong is raised through this, and told outside."""
+    """Silence all hosts but the first inside the block; exceptions pass through."""
     with ExitStack() as stack:
         if not first():
             nowhere = stack.enter_context(open(os.devnull, "w"))
@@ -106,10 +106,10 @@ def quiet():
 
 
 def own(all_of_them: Sized) -> slice:
-    """Which of the seeds (or of anything as long) are this host's.
+    """Return which of the seeds (or of anything with the same length) belong to this host.
 
     Raises:
-      InputError: They do not divide evenly.
+      InputError: The seeds do not divide evenly among the hosts.
     """
     each, left = divmod(len(all_of_them), count())
     if left:
@@ -122,7 +122,7 @@ def own(all_of_them: Sized) -> slice:
 
 
 def most(values: Sequence[float]) -> list[float]:
-    """The largest of every host's values, place by place."""
+    """Return the elementwise maximum of every host's values."""
     if count() == 1:
         return list(values)
     everyone = exchange(np.asarray(values, np.float64).view(np.uint8))
@@ -130,21 +130,21 @@ def most(values: Sequence[float]) -> list[float]:
 
 
 def any_of(wish: bool) -> bool:
-    """Whether any host wishes it."""
+    """Return whether any host passes True."""
     return bool(most([wish])[0])
 
 
 class NowAndThen:
-    """Ask all hosts the same question about twice a second, however often it is called.
+    """Ask all hosts a question about twice a second, however often it is called.
 
-    They all call it equally often, so they agree on how many calls are answered with no unasked.
+    All hosts call it equally often, so they agree on which calls are answered without asking.
     """
 
     def __init__(self) -> None:
         self._unasked, self._left, self._since = 0, 0, time.monotonic()
 
     def any_of(self, wish: bool) -> bool:
-        """Whether any host wishes it; False where they are not asked this time."""
+        """Return whether any host passes True; False if the hosts are not asked this time."""
         if count() == 1:
             return wish
         if self._left > 0:
@@ -159,7 +159,7 @@ class NowAndThen:
 
 
 def gather(tree: Any) -> Any:
-    """Host arrays [own seeds, ...] of every host as [S, ...], on all of them."""
+    """Gather every host's arrays [own seeds, ...] as [S, ...], on all hosts."""
     if count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.tree.map(np.ascontiguousarray, tree))
@@ -168,7 +168,10 @@ def gather(tree: Any) -> Any:
 
 
 def scatter(tree: Any) -> Any:
-    """The first host's arrays [S, ...] as [own seeds, ...]; the others give shapes for it."""
+    """Split the first host's arrays [S, ...] into each host's [own seeds, ...].
+
+    The other hosts pass arrays of the same shapes.
+    """
     if count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(jax.tree.map(np.ascontiguousarray, tree))
@@ -178,10 +181,10 @@ def scatter(tree: Any) -> Any:
 
 
 def from_first(function: Callable[[], Any]) -> Any:
-    """What it returns on the first host, as JSON has it, on all of them.
+    """Call a function on the first host and return its result, converted to JSON, on all hosts.
 
     Raises:
-      InputError, RunError: On all of them, as on the first.
+      InputError, RunError: The function raised it on the first host; it is raised on all hosts.
     """
     if count() == 1:
         return function()
@@ -199,13 +202,13 @@ def from_first(function: Callable[[], Any]) -> Any:
 
 
 def gather_position(position: Any) -> Any:
-    """What a loop goes on from, of every host's seeds together; packed as JSON has it."""
+    """Gather a loop's position over all hosts' seeds, packed for JSON."""
     position = pack(position)
     return position if count() == 1 else _together(gather_json(position))
 
 
 def own_position(position: Any) -> Any:
-    """The part of this host's seeds of an unpacked position."""
+    """Return the part of an unpacked position that belongs to this host's seeds."""
     if count() == 1:
         return position
     if isinstance(position, Mapping):
@@ -214,7 +217,7 @@ def own_position(position: Any) -> Any:
 
 
 def _together(parts: Sequence[Any]) -> Any:
-    """Lists and packed arrays have the seeds as their first axis, numbers are equal everywhere."""
+    """Join positions: lists and packed arrays along the seeds' axis, numbers are equal anyway."""
     one = parts[0]
     if any(part is None for part in parts):
         return None

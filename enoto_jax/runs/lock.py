@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder."""
+"""Lock a run's folder, so that only one process at a time uses it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from filelock import FileLock, Timeout
 
 from enoto_jax.types import InputError
 
-# What network file systems answer that know no locks.
+# Errors of network file systems that do not support locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder. The system itself frees it when the process ends, however it does.
+    """Lock a run's folder. The operating system releases the lock however the process ends.
 
-    On a file system without locks nothing is held, and stderr says so.
+    On a file system without locks nothing is locked, and a line on stderr reports it.
 
     Raises:
-      InputError: Another process holds it.
+      InputError: Another process has locked the folder.
       OSError: The folder cannot be written to.
     """
     inside = folder / "checkpoints"
     inside.mkdir(exist_ok=True)
-    # A marker that merely exists, filelock's fall-back, would outlive a kill.
+    # filelock's fall-back, a file that merely exists, would outlive a killed process.
     lock = FileLock(inside / ".lock", blocking=False, fallback_to_soft=False)
     holder = inside / ".holder"
     try:

@@ -1,4 +1,4 @@
-"""The rows that a run writes: evaluations.csv, metrics.csv, and the same on dashboards."""
+"""Write a run's rows to evaluations.csv, metrics.csv and dashboards."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def evaluation_rows(
     success: np.ndarray,
     scores: Sequence[float] | np.ndarray | None,
 ) -> Iterator[dict[str, Any]]:
-    """A row of evaluations.csv for each seed, without its time.
+    """Yield one row of evaluations.csv per seed, without the time.
 
     Args:
       phase: Offline or online.
-      step: Of that phase.
-      seeds: Their numbers [S].
-      returns: [S, E].
-      success: [S, E], of 0 and 1; NaN where the environment tells none.
-      scores: [S], or None where the task has no reference returns.
+      step: The step of that phase.
+      seeds: The seeds [S].
+      returns: Returns of the episodes [S, E].
+      success: [S, E], 0 or 1; NaN if the environment does not report it.
+      scores: [S], or None if the task has no reference returns.
     """
     known = [None] * len(returns) if scores is None else scores
     for seed, own, score, rate in zip(seeds, returns, known, success.mean(axis=1)):
@@ -46,12 +46,12 @@ def evaluation_rows(
 
 
 class Rows:
-    """The rows of one run, of all its seeds; the first host writes them.
+    """The rows of one run, for all its seeds; the first host writes them.
 
     Args:
-      folder: Of the run.
-      seeds: Their numbers [S].
-      sinks: Dashboards beside the CSV files.
+      folder: The run's folder.
+      seeds: The seeds [S].
+      sinks: Dashboards to write to, in addition to the CSV files.
     """
 
     def __init__(self, folder: Path, seeds: Sequence[int], sinks: Sequence[Sink] = ()):
@@ -63,7 +63,7 @@ class Rows:
             self._metrics = files.CsvLog(folder / "metrics.csv", files.METRIC_COLUMNS)
 
     def cut_back(self, phase: str, last: int) -> None:
-        """Remove the rows of later than a step of a phase."""
+        """Remove rows from later than a step of a phase."""
 
         def kept(of: str, at: int) -> bool:
             return at <= last if of == phase else of == "offline"
@@ -74,11 +74,11 @@ class Rows:
     def quantities(
         self, phase: str, step: int, means: Mapping[str, Mapping[str, np.ndarray]]
     ) -> None:
-        """Write `<phase>/<network>/<quantity>` of every seed.
+        """Write `<phase>/<network>/<quantity>` for every seed.
 
         Args:
           phase: Offline or online.
-          step: Of that phase.
+          step: The step of that phase.
           means: network -> quantity -> [S].
         """
         flat = {
@@ -100,11 +100,11 @@ class Rows:
 
         Args:
           phase: Offline or online.
-          step: Of that phase.
-          returns: [S, E].
+          step: The step of that phase.
+          returns: Returns of the episodes [S, E].
           success: [S, E], see `evaluation_rows`.
           scores: [S], or None.
-          wall_s: Of the run so far.
+          wall_s: Wall time of the run so far, in seconds.
 
         Returns:
           "score" or "return", and its mean over seeds.
@@ -127,7 +127,7 @@ class Rows:
         return bool(self._sinks)
 
     def close(self) -> None:
-        """Close the dashboards; CSV files are complete after every row."""
+        """Close the dashboards; the CSV files are complete after every row."""
         for sink in self._sinks:
             sink.close()
 

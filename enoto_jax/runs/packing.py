@@ -1,4 +1,4 @@
-"""Arrays as JSON holds them, for the small ones in a checkpoint's record."""
+"""Convert arrays to JSON and back, for small arrays in a checkpoint's record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enoto_jax.types import InputError
 
 
 def pack(tree: Any) -> Any:
-    """A tree whose arrays JSON can hold, to the last bit."""
+    """Convert a tree's arrays to JSON values, bit for bit."""
     if isinstance(tree, np.ndarray):
         data = base64.b64encode(np.ascontiguousarray(tree).tobytes()).decode()
         return {"dtype": tree.dtype.str, "shape": list(tree.shape), "base64": data}
@@ -22,10 +22,10 @@ def pack(tree: Any) -> Any:
 
 
 def unpack(tree: Any) -> Any:
-    """The other way; tuples have become lists.
+    """Restore the arrays of a packed tree; tuples have become lists.
 
     Raises:
-      InputError: An array that `pack` did not write.
+      InputError: An array was not written by `pack`.
     """
     if isinstance(tree, Mapping):
         if set(tree) == {"dtype", "shape", "base64"}:

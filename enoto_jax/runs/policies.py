@@ -1,4 +1,4 @@
-"""The policies that a run has kept: its latest, that of its best evaluation, the hand-over's."""
+"""The policies that a run has kept: the latest, the best, and the hand-over's."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, Spec, check_choice
 
 KINDS = ("latest", "best", "handover")
-_OLD_NAMES = {"last": "latest"}  # of commands and programs written for earlier versions
+_OLD_NAMES = {"last": "latest"}  # names used by earlier versions
 
 
 class Kept(NamedTuple):
-    """One seed of a checkpoint, as far as acting goes.
+    """What is needed from a checkpoint to act, for one seed or all of them.
 
     Attributes:
-      algorithm: Whose `mode` acts.
+      algorithm: The algorithm whose `mode` chooses actions.
       state: Its train state, host arrays.
-      transform: Between the world's numbers and the agent's.
-      kind: Which of the run's checkpoints it is from, one of KINDS.
+      transform: Transform between the environment's units and the agent's.
+      kind: Which of the run's checkpoints this is, one of KINDS.
       phase: Offline or online.
-      step: Of that phase.
-      seed: Its number; None: all of the run's.
-      config: The run's.
+      step: The step of that phase.
+      seed: The seed; None: all of the run's seeds.
+      config: The run's config.
     """
 
     algorithm: core.Algorithm
@@ -54,17 +54,17 @@ class Kept(NamedTuple):
 
 
 class Policy:
-    """What one seed of a run does.
+    """The policy of one seed of a run.
 
     Args:
-      found: What the run keeps of the seed.
+      found: What the run has kept of the seed.
       low: Lowest action [A] of the environment that it acts in, or one number for all.
-      high: Its highest.
+      high: Highest action, likewise.
 
     Attributes:
       phase: Offline or online.
-      step: Of that phase: updates offline, environment steps online.
-      seed: Its number.
+      step: The step of that phase: updates offline, environment steps online.
+      seed: The seed.
       action_low: Lowest action [A], float32.
       action_high: Highest action [A].
     """
@@ -82,33 +82,34 @@ class Policy:
         return f"Policy(seed={self.seed}, phase={self.phase!r}, step={self.step})"
 
     def act(self, observation: Any) -> np.ndarray:
-        """The deterministic action for an observation, or for each of a batch.
+        """Choose the deterministic action for an observation, or for each of a batch.
 
         Args:
-          observation: The environment's own, not transformed: [D], or [..., D] for a batch.
+          observation: The environment's own observation, not transformed: [D], or [..., D] for a
+            batch.
 
         Returns:
           The action [A] or [..., A], float32, in the environment's own units.
 
         Raises:
-          InputError: Another size, a dictionary, or what is no finite number; or a policy of
-            chunks, see `actions`.
+          InputError: The observation has another size, is a dictionary or is not finite; or the
+            policy chooses chunks of actions, see `actions`.
         """
         self._check_single()
         return self._in_world(self._mode(self._state, self._seen(observation)))
 
     def actions(self, observation: Any) -> np.ndarray:
-        """The deterministic actions of the coming steps, to be taken one after the other.
+        """Choose the deterministic actions of the next steps, to be taken one after the other.
 
         Args:
-          observation: As in `act`, of the first of these steps.
+          observation: The observation at the first of these steps, as in `act`.
 
         Returns:
-          [h, A] or [..., h, A]; h is 1, or the length of the method's chunks. An episode's end
-          drops what is left of them.
+          [h, A] or [..., h, A]; h is 1, or the length of the method's chunks. Drop the remaining
+          actions when an episode ends.
 
         Raises:
-          InputError: Another size, a dictionary, or what is no finite number.
+          InputError: The observation has another size, is a dictionary or is not finite.
         """
         chosen = np.asarray(self._mode(self._state, self._seen(observation)))
         return self._in_world(chosen.reshape(*chosen.shape[:-1], -1, self.action_low.size))
@@ -121,11 +122,11 @@ class Policy:
             )
 
     def sample(self, observation: Any, seed: int = 0) -> np.ndarray:
-        """An action drawn from the policy for an observation, or one for each of a batch.
+        """Sample an action from the policy for an observation, or one for each of a batch.
 
         Args:
           observation: As in `act`.
-          seed: Of the draw; the same one gives the same action.
+          seed: Seed of the draw; the same seed gives the same action.
 
         Returns:
           As `act`.
@@ -172,19 +173,19 @@ class Policy:
 def load_policy(
     folder: str | os.PathLike, seed: int | None = None, which: str = "latest"
 ) -> Policy:
-    """A policy that a run has kept, in the units of the run's environment.
+    """Load a policy that a run has kept, in the units of the run's environment.
 
     Args:
-      folder: Of a run, or of an Agent.
-      seed: One that the run has trained; its first by default.
+      folder: The folder of a run, or of an Agent.
+      seed: One of the run's seeds; the first by default.
       which: "latest" (the newest checkpoint), "best" (of the best evaluation) or "handover" (the
         end of the offline phase; without one, the untrained policy that the run began with).
 
     Returns:
-      What acts: `load_policy(folder).act(observation)`.
+      The policy, as in `load_policy(folder).act(observation)`.
 
     Raises:
-      InputError: No such run, seed or checkpoint, or a damaged one.
+      InputError: The run, seed or checkpoint does not exist, or is damaged.
     """
     try:
         folder = Path(folder)
@@ -195,10 +196,10 @@ def load_policy(
 
 
 def kind_of(which: str) -> str:
-    """One of KINDS, which may be given by its old name.
+    """Return one of KINDS, which may be given by its old name.
 
     Raises:
-      InputError: Another word.
+      InputError: The name is unknown.
     """
     kind = _OLD_NAMES.get(which, which)
     check_choice("--which", kind, KINDS)
@@ -206,10 +207,10 @@ def kind_of(which: str) -> str:
 
 
 def bounds_of(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest action [A], as the run remembers them or its environment has them.
+    """Return the lowest and highest action [A], as the run recorded them, or its environment's.
 
     Raises:
-      InputError: They cannot be read, or the environment cannot be made.
+      InputError: The bounds cannot be read, or the environment cannot be made.
     """
     config = config_of(folder)
     known = config.get("action_bounds")
@@ -223,15 +224,15 @@ def bounds_of(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kept(folder: Path, which: str = "latest", seed: int | None = None) -> Kept:
-    """What a run's folder keeps of one seed, without its replay.
+    """Load what a run has kept of one seed, without its replay.
 
     Args:
-      folder: Of the run, or of an Agent.
+      folder: The folder of the run, or of an Agent.
       which: See `load_policy`.
-      seed: One that the run has trained; its first by default.
+      seed: One of the run's seeds; the first by default.
 
     Raises:
-      InputError: It has no such checkpoint or seed, or a damaged one.
+      InputError: The run has no such checkpoint or seed, or the checkpoint is damaged.
     """
     seeds = config_of(folder)["seeds"]
     seed = seeds[0] if seed is None else seed
@@ -243,12 +244,12 @@ def kept(folder: Path, which: str = "latest", seed: int | None = None) -> Kept:
 
 
 def kept_seeds(folder: Path, which: str = "latest") -> Kept:
-    """The same of all seeds: `state` has arrays [S, ...], and `seed` is None.
+    """Load the same for all seeds: `state` has arrays [S, ...], and `seed` is None.
 
-    The hand-over may be that of the run that this one restored; then so are `config` and its seeds.
+    For a run that restored another run, the hand-over is that run's, and so are `config` and seeds.
 
     Raises:
-      InputError: It has no such checkpoint, or a damaged one.
+      InputError: The run has no such checkpoint, or it is damaged.
     """
     kind, config = kind_of(which), config_of(folder)
     if kind == "handover" and (restored := config.get("restore")):

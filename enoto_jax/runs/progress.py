@@ -1,4 +1,4 @@
-"""How far a run is, and how long it will take: one line on a terminal, plain lines elsewhere."""
+"""Show a run's progress and the time left: one line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from enoto_jax.types import plural
 UNITS = {"offline": "update", "online": "step"}
 _REDRAW_S, _EVERY_S = 0.1, 10.0  # least time between two lines: terminal, file
 _LEAST_BAR = 10
-# Enough to say how long a phase takes: so many seconds of so many steps, or many seconds.
+# Enough to estimate the time of a phase: seconds and steps, or many seconds alone.
 _MEASURED_S, _MEASURED_STEPS, _MEASURED_LONG_S = 2.0, 100, 10.0
 
-_shown: Progress | None = None  # whose line stands on the terminal
+_shown: Progress | None = None  # whose line is on the terminal
 
 
 def at(phase: str, step: int) -> str:
-    """A step of a run in words: "offline update 42,000", "online step 300"."""
+    """Return a step of a run in words: "offline update 42,000", "online step 300"."""
     return f"{phase} {UNITS[phase]} {step:,}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: "45 s", "2 min 5 s", "12 min", "3 h 20 min", "2 days 5 h"."""
+    """Format seconds for people: "45 s", "2 min 5 s", "12 min", "3 h 20 min", "2 days 5 h"."""
     seconds = round(seconds)
     if seconds < 90:
         return f"{seconds} s"
@@ -42,7 +42,7 @@ def duration(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line to stderr, above the progress line where there is one."""
+    """Print a line to stderr, above the progress line if there is one."""
     if _shown is not None:
         _shown.note(text)
     else:
@@ -50,20 +50,20 @@ def say(text: str) -> None:
 
 
 def release() -> None:
-    """Leave the progress line as it stands; what is printed next begins a new line."""
+    """Leave the progress line as it is; what is printed next begins a new line."""
     if _shown is not None:
         _shown.close()
 
 
 @dataclass(frozen=True)
 class Clock:
-    """What a run knows about its own time.
+    """What is needed to estimate a run's time.
 
     Attributes:
-      timing: Where its time has gone so far; it goes on counting.
+      timing: The run's timing, which continues to count.
       eval_every: Steps of the phase between two evaluations.
-      steady: The first step that costs what the later ones do; online, after the warm-up.
-      last: No phase follows.
+      steady: The first step that costs as much as later ones; online, after the warm-up.
+      last: Whether this is the last phase.
     """
 
     timing: Timing
@@ -81,9 +81,9 @@ class Progress:
     Args:
       phase: "offline" or "online".
       total: Steps of the phase.
-      initial: Steps that an earlier start of the run has done already.
-      clock: The run's time; without it, the time since this object was made.
-      stream: Where to write; stderr when None.
+      initial: Steps that earlier starts of the run have already done.
+      clock: The run's clock; without it, the time since this object was made.
+      stream: Where to write; stderr by default.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Progress:
         """Show the newest evaluation, for example "score 44.6"."""
         self._score = text
         now = self._timing("eval_s")
-        if now > self._eval_before:  # the first one compiled, the newest is the best guess
+        if now > self._eval_before:  # the first one compiles, so the newest is the best guess
             self._eval_s, self._eval_before = now - self._eval_before, now
         self._announce()
         self._show()
@@ -162,7 +162,7 @@ class Progress:
         return sum(self._timing(name) for name in ("update_s", "env_s", "save_s"))
 
     def _pace(self) -> tuple[int, float]:
-        """Steps, and the seconds that they took."""
+        """Steps measured, and the seconds that they took."""
         return self._n - self._from[0], self._seconds() - self._from[1]
 
     def _evaluations_left(self) -> int:
@@ -172,7 +172,7 @@ class Progress:
         return self._total // every - self._n // every + (self._total % every > 0)
 
     def _left(self) -> float | None:
-        """Seconds to the end of the phase, evaluations included once one has been measured."""
+        """Seconds to the end of the phase, including evaluations once one has been measured."""
         steps, seconds = self._pace()
         if self._n >= self._total:
             return 0.0
@@ -182,7 +182,7 @@ class Progress:
         return ahead + self._evaluations_left() * (self._eval_s or 0.0)
 
     def _announce(self) -> None:
-        """Say once how long it will take, and once more when evaluations have been measured."""
+        """Print once how long it will take, and again once evaluations have been measured."""
         steps, seconds = self._pace()
         enough = seconds >= _MEASURED_S and steps >= _MEASURED_STEPS
         if self._clock is None or not (enough or (seconds >= _MEASURED_LONG_S and steps)):
@@ -213,7 +213,7 @@ class Progress:
         self._stream.flush()
 
     def _line(self, width: int | None = None) -> str:
-        """The state in one line; a narrow one drops the bar first, then the least telling parts."""
+        """The state in one line; if too narrow, without the bar, then without minor parts."""
         percent = 100.0 * self._n / self._total if self._total else 100.0
         steps, seconds = self._pace()
         left, unit = self._left(), UNITS[self._phase] + "s"
@@ -243,7 +243,7 @@ class Progress:
 
 
 def _hms(seconds: float) -> str:
-    """1:02:03, or 02:03 below an hour; days from two days on."""
+    """1:02:03, or 02:03 below an hour; days and hours from two days on."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 48:

@@ -1,4 +1,4 @@
-"""Where results come from: versions of the package, of its libraries, and the device."""
+"""Record where results come from: versions of the package and its libraries, and the device."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import jax
 import enoto_jax
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gymnasium", "mujoco", "numpy")
-_GIT_S = 5.0  # for a slow disk
+_GIT_S = 5.0  # timeout, for slow disks
 
 
 def found() -> dict[str, Any]:
-    """What config.json says of the program and the machine."""
+    """Return the entries of config.json on the program and the machine."""
     return {
         "package_version": enoto_jax.__version__,
         "git_commit": commit(Path(enoto_jax.__file__).parents[1]),
@@ -27,16 +27,16 @@ def found() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that results depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     return {name: metadata.version(name) for name in _PACKAGES} | {
         "python": platform.python_version()
     }
 
 
 def commit(checkout: Path) -> str | None:
-    """The commit of a checkout, with "-dirty" where tracked files differ from it.
+    """Return the commit of a checkout, with "-dirty" if tracked files differ from it.
 
-    None where the folder is no checkout (the package is installed), or git is missing or too slow.
+    None if the folder is not a checkout (the package is installed), or git is missing or too slow.
     """
     if not (checkout / ".git").exists():
         return None

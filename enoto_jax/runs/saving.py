@@ -1,4 +1,4 @@
-"""What a run saves, and when; what it goes on from."""
+"""Save a run's checkpoints when they are due, and resume from them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from enoto_jax.runs.timing import Timing
 from enoto_jax.transforms import Transform
 
 SAVE_EVERY_S = 60.0
-SAVE_SHARE = 0.02  # saving less often keeps the time that it takes below about this part
+SAVE_SHARE = 0.02  # saves are spaced to take at most about this share of the time
 
 
 class Place(NamedTuple):
-    """Where a phase begins or goes on.
+    """Where a phase begins or resumes.
 
     Attributes:
-      step: Of the phase; above 0 it goes on.
-      position: What else the loop goes on from, where this step's own rows are still to be written;
-        None: they are written.
+      step: The step of the phase; above 0 the phase resumes.
+      position: What else the loop resumes from, if this step's rows are not yet written; None if
+        they are.
     """
 
     step: int = 0
@@ -33,11 +33,11 @@ class Place(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a run goes on from.
+    """What a run resumes from.
 
     Attributes:
       phase: Offline or online.
-      place: In that phase.
+      place: The place in that phase.
       state: Host arrays [S, ...].
     """
 
@@ -50,11 +50,11 @@ class Saving:
     """The checkpoints of one run, over both phases; the first host writes them.
 
     Args:
-      folder: Of the run.
+      folder: The run's folder.
       offline_steps: Length of the offline phase; checkpoints are numbered over both phases.
-      transform: Of the training data; every checkpoint's record has it.
-      timing: Of the run; saved too.
-      keep: How many of the newest checkpoints are kept.
+      transform: The transform of the training data, stored in every checkpoint's record.
+      timing: The run's timing, stored as well.
+      keep: How many of the newest checkpoints to keep.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Saving:
         self._agreed = hosts.NowAndThen()
 
     def resume(self, template: Callable, cut_back: Callable[[str, int], None]) -> Saved | None:
-        """The newest checkpoint, to which everything else is cut back; None without one.
+        """Load the newest checkpoint and cut everything else back to it; None without one.
 
         Args:
-          template: A checkpoint's record -> shapes of its arrays.
-          cut_back: (phase, step) removes the rows of later steps.
+          template: Maps a checkpoint's record to the shapes of its arrays.
+          cut_back: Called with (phase, step) to remove the rows of later steps.
         """
         state = None
 
@@ -104,14 +104,14 @@ class Saving:
         return Saved(found["phase"], Place(found["step"], position), state)
 
     def due(self, wished: bool) -> bool:
-        """Whether to save now: when it is wished, or a minute after the last save.
+        """Return whether to save now: on request, or at least a minute after the last save.
 
-        Several hosts agree on it, but not in every call: to ask each other takes milliseconds.
+        Several hosts agree on the answer, but not in every call, as asking takes milliseconds.
         """
         return self._agreed.any_of(wished or time.monotonic() > self._saved_at + self._next_s)
 
     def save(self, phase: str, step: int, state: Any, position: Mapping[str, Any]) -> None:
-        """Save a step before its rows are written; see Record.save."""
+        """Save a step before its rows are written; see `training.record.Record.save`."""
         with self._timing.timed("save"):
             position = hosts.gather_position(position)
             about = {"phase": phase, "step": step, "position": position, **self._about()}
@@ -121,7 +121,7 @@ class Saving:
         self._saved_at, self._next_s = time.monotonic(), max(SAVE_EVERY_S, took / SAVE_SHARE)
 
     def save_handover(self, step: int, state: Any) -> None:
-        """Keep the end of the offline phase, host arrays [S, ...], for every row that shares it."""
+        """Save the end of the offline phase, host arrays [S, ...], for all rows that share it."""
         with self._timing.timed("save"):
             about = {"phase": "offline", "step": step, **self._about()}
             self.checkpoints.save_handover(hosts.gather(state), about)
@@ -129,14 +129,14 @@ class Saving:
     def save_best(
         self, phase: str, step: int, state: Callable[[], Any], metric: str, mean: float
     ) -> None:
-        """Keep a train state if its evaluation is the best so far.
+        """Save a train state if its evaluation is the best so far.
 
         Args:
           phase: Offline or online.
-          step: Of that phase.
-          state: Gives its host arrays [S, ...], if they are needed.
+          step: The step of that phase.
+          state: Returns the host arrays [S, ...]; called only if they are needed.
           metric: "score" or "return".
-          mean: Of it, over seeds.
+          mean: The metric's mean over seeds.
         """
         if not mean > self._best:
             return
@@ -147,7 +147,7 @@ class Saving:
             self.checkpoints.save(self._number(phase, step), hosts.gather(state()), about, "best")
 
     def _number(self, phase: str, step: int) -> int:
-        """Checkpoints are numbered over both phases."""
+        """The checkpoint's number, counted over both phases."""
         return step if phase == "offline" else self._offline_steps + 1 + step
 
     def _about(self) -> dict[str, Any]:

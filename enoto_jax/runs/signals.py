@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: how a run is asked to stop."""
+"""Handle SIGTERM and SIGINT, which ask a run to stop."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from enoto_jax.runs.progress import say
 
 
 class Signals:
-    """Whether the run is asked to stop; it then saves, and leaves.
+    """Records whether the run was asked to stop; the run then saves and exits.
 
     Attributes:
-      stop: Whether this process has been asked.
+      stop: Whether this process was asked to stop.
     """
 
     def __init__(self) -> None:
@@ -21,23 +21,23 @@ class Signals:
         self._handlers: dict[int, Any] = {}
 
     def catch(self) -> None:
-        """A signal asks to stop from now on; a second one ends the process at once."""
+        """Catch signals from now on: the first asks to stop, a second ends the process at once."""
         numbers = (signal.SIGTERM, signal.SIGINT)
 
         def handle(number, frame):
             del number, frame
             self.stop = True
             say("stopping after this step; a second signal stops at once")
-            for each in numbers:  # the system's own answer comes even while XLA compiles
+            for each in numbers:  # the default action works even while XLA compiles
                 signal.signal(each, signal.SIG_DFL)
 
         self._handlers = {number: signal.signal(number, handle) for number in numbers}
 
     def release(self) -> None:
-        """Answer signals as before."""
+        """Restore the previous signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def any_host(self) -> bool:
-        """Whether a signal has come, here or on another host."""
+        """Return whether this or another host has received a signal."""
         return hosts.any_of(self.stop)

@@ -1,4 +1,4 @@
-"""The streams of random numbers of a seed: what a run computes depends on them and their order."""
+"""A seed's streams of random numbers. A run's results depend on their names and order."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ STREAMS = ("init", "offline", "handover", "online", "act")
 
 
 def stream(seed: ArrayLike, name: str) -> Key:
-    """The key of one named stream of one seed; fold a step number in before use."""
+    """Return the key of one named stream of one seed; fold in a step number before use."""
     return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))

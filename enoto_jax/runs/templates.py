@@ -1,4 +1,4 @@
-"""Shapes of what checkpoints hold, without computing any of it."""
+"""Shapes of a checkpoint's arrays, without computing them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from enoto_jax import core
 
 
 def abstract(algorithm: core.Algorithm) -> core.TrainState:
-    """A state of one seed; only its shapes are meant."""
+    """Return a state of one seed, of which only the shapes matter."""
     return core.init(algorithm, jax.random.key(0))
 
 
 def template(make: Callable[[], Any], seeds: int) -> Any:
-    """Zeros [S, ...] for so many seeds, shaped as what `make` would return for one."""
+    """Return zeros [S, ...] for `seeds` seeds, with the shapes that `make` returns for one."""
     shapes = jax.eval_shape(make)
     return jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)

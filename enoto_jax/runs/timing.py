@@ -1,4 +1,4 @@
-"""Where a run's time goes, over all its starts."""
+"""Measure where a run's time goes, over all its starts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ class Timing:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[Callable[[], float]]:
-        """Count a block's seconds as compile, update, env, eval or save; yields a reader."""
+        """Count a block's seconds as compile, update, env, eval or save.
+
+        Yields:
+          A function that returns the block's seconds once it has ended.
+        """
         begun, seconds = time.monotonic(), 0.0
         yield lambda: seconds
         seconds = time.monotonic() - begun
         self.totals[f"{what}_s"] += seconds
 
     def compiled(self, function: Any, *arguments: Any) -> Callable:
-        """Compile ahead of time: compiling is never counted as running, and happens once."""
+        """Compile ahead of time, so that compiling happens once and is not counted as running."""
         with self.timed("compile"):
             return function.lower(*arguments).compile()
 
@@ -40,18 +44,18 @@ class Timing:
         self.totals[what] += number
 
     def wall(self) -> float:
-        """Seconds that the run has taken, over all its starts."""
+        """Return the seconds that the run has taken, over all its starts."""
         return self._before + time.monotonic() - self._started
 
     def to_json(self) -> dict[str, Any]:
-        """What a checkpoint's record says of it."""
+        """Return the entries of a checkpoint's record."""
         return {"wall_s": self.wall(), "timing": self.totals}
 
     def resume(self, found: Mapping[str, Any], where: str) -> None:
-        """Go on counting from a checkpoint's record.
+        """Continue counting from a checkpoint's record.
 
         Raises:
-          InputError: The record, which is that of `where`, has no such numbers.
+          InputError: The record has no such numbers; the message begins with `where`.
         """
         wall, totals = found.get("wall_s"), found.get("timing")
         numbers = [wall, *(totals.values() if isinstance(totals, dict) else [None])]
@@ -61,7 +65,7 @@ class Timing:
         self.totals |= totals
 
     def summary(self) -> dict[str, Any]:
-        """What timing.json says."""
+        """Return the content of timing.json."""
         updating, stepping = (self.totals[x] or float("nan") for x in ("update_s", "env_s"))
         return {
             **self.totals,

@@ -1,13 +1,13 @@
-"""How one of several hosts ends: together with the others, or because one of them is lost.
+"""End one of several hosts: together with the others, or because one of them is lost.
 
-What reaches behind JAX's public interface stands here and nowhere else, for these reasons:
+All code that bypasses JAX's public interface is here, for these reasons:
 
-* `jax._src.distributed` has the runtime's client. Only it knows which hosts are alive, and a
-  barrier that gives up after a time; the public functions wait for a lost host for ever.
-* `os._exit`: the runtime's own exit handlers wait for all hosts, and abort where one is missing.
-  The exit code would be lost, which schedulers read.
-* A SIGABRT handler by ctypes: the runtime aborts from its own C++ threads when the first host is
-  gone. A handler of Python's runs in the main thread only, which may be waiting for that host.
+* `jax._src.distributed` has the runtime's client. Only the client can list the hosts that are alive
+  and wait at a barrier with a timeout; the public functions wait for a lost host forever.
+* `os._exit`: the runtime's own exit handlers wait for all hosts, and abort if one is missing. The
+  exit code, which schedulers read, would be lost.
+* A SIGABRT handler through ctypes: the runtime aborts from its own C++ threads when the first host
+  is lost. Python's handlers run only in the main thread, which may be waiting for that host.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from contextlib import suppress
 import jax
 from jax._src import distributed  # see above
 
-GRACE_S = 3.0  # for the main thread to end with a line of its own
+GRACE_S = 3.0  # for the main thread to end with its own message
 WRITING_S = 3600.0  # for the first host to write the last checkpoint
 AGAIN = "give all hosts the same command again, it goes on from the last checkpoint"
 
 _watching = threading.Event()
-_ends_with = 1  # what the runtime's abort becomes
+_ends_with = 1  # exit code that replaces the runtime's abort
 
 
 def start() -> None:
-    """Watch the other hosts, from a thread, until this process leaves."""
+    """Watch the other hosts in a thread until this process leaves."""
     ctypes.CDLL(None).signal(signal.SIGABRT, _ABORTED)
     _watching.set()
     threading.Thread(target=_watch, name="hosts", daemon=True).start()
@@ -55,12 +55,12 @@ def leave(code: int) -> None:
     else:
         _watching.clear()
         _ends_with = code
-        with suppress(Exception):  # the first host answers until the others have heard of it
+        with suppress(Exception):  # the first host stays until the others have heard
             if not _first():
                 client.key_value_set(f"heard {jax.process_index()}", "")
             for index in range(1, jax.process_count() if _first() else 0):
                 client.blocking_key_value_get(f"heard {index}", int(1000 * GRACE_S))
-    os._exit(code)  # not even for the exit handlers of the runtime
+    os._exit(code)  # without the runtime's exit handlers
 
 
 def _first() -> bool:
@@ -68,7 +68,7 @@ def _first() -> bool:
 
 
 def _watch() -> None:
-    """End this process when another one is lost, also while it waits for that one's numbers."""
+    """End this process when another one is lost, even while it waits for data from it."""
     client, everyone = distributed.global_state.client, list(range(jax.process_count()))
     while _watching.is_set():
         try:
@@ -84,15 +84,15 @@ def _watch() -> None:
 
 def _end(lost: Sequence[int]) -> None:
     os.write(2, f"error: host {', '.join(map(str, lost))} is lost; {AGAIN}\n".encode())
-    os._exit(1)  # the main thread may never come back from the exchange that it waits in
+    os._exit(1)  # the main thread may wait in an exchange forever
 
 
 def _aborted(number: int) -> None:
-    """Without its first host the runtime aborts, whatever it is asked for; end as we do."""
+    """Replace the runtime's abort, which follows the loss of the first host, by our own exit."""
     del number
     if _ends_with == 1:
         _end([0])
-    os._exit(_ends_with)  # returning from this handler would go on with the abort
+    os._exit(_ends_with)  # returning from this handler would continue the abort
 
 
 _ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)  # kept: C holds no reference to it

@@ -26,13 +26,13 @@ _CAMERA = {"distance": 40.0, "elevation": -60.0, "azimuth": 90.0}
 
 
 class AntMaze(MujocoEnv, EzPickle):
-    """An ant in a maze; reward 1 within 0.5 m of a goal that it is not shown, which ends the task.
+    """An ant in a maze with a hidden goal; within 0.5 m of it the reward is 1 and the task ends.
 
     Observation [29]: the ant's 15 positions (x, y first) and 14 velocities. Action [8] in [-1, 1]:
-    joint torques, in parts of 30 N m; 0.1 s per step. At every reset the goal is drawn anew within
-    its cell, uniformly from D4RL's offsets, and the ant is put near the origin.
+    joint torques, as a fraction of 30 N m; 0.1 s per step. Every reset draws the goal within its
+    cell, uniformly from D4RL's offsets, and puts the ant near the origin.
 
-    `info` holds `goal` [2] and `success`; the attribute `goal` may be set after a reset.
+    `info` contains `goal` [2] and `success`; the attribute `goal` may be set after a reset.
 
     Args:
       maze: `umaze`, `medium` or `large`.

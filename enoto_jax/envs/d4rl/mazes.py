@@ -1,4 +1,4 @@
-"""D4RL's three mazes: maps and the places of cells.
+"""D4RL's three mazes: their maps, and the positions of cells.
 
 Source: D4RL `d4rl/locomotion/maze_env.py` (the `*_TEST` maps, in which scores are measured).
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 CELL = 4.0  # side of a cell, m
-HEIGHT = 2.0  # of a wall, m
+HEIGHT = 2.0  # height of a wall, m
 
 
 class Maze(NamedTuple):

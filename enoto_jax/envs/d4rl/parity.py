@@ -1,7 +1,7 @@
-"""How far an environment's physics is from the one that a data set was recorded in.
+"""Measure how far an environment's physics is from that of a recorded data set.
 
-Recorded states are put into the simulator one at a time, each is stepped once with the recorded
-action, and the result is compared with the state that was recorded next.
+Each recorded state is set in the simulator and stepped once with the recorded action. The result is
+compared with the next recorded state.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ NEEDED = ("observations", "actions", "rewards", *STATE)
 
 
 class Errors(NamedTuple):
-    """Distribution, over the replayed steps, of the largest absolute error within a group."""
+    """Distribution over the replayed steps of the largest absolute error within a group."""
 
     median: float
     percentile_90: float
     worst: float
-    change: float  # median of the largest recorded change within the step, for scale
+    change: float  # median of the largest recorded change in a step, for scale
 
 
 class Parity(NamedTuple):
@@ -35,11 +35,11 @@ class Parity(NamedTuple):
 
     Attributes:
       env_id: Gymnasium id.
-      steps: How many were replayed.
-      skipped: Rows whose start is not in the file, because its velocities were clipped there.
+      steps: Number of replayed steps.
+      skipped: Rows whose start state is unknown, because its velocities were clipped in the file.
       groups: Errors of `root position` (m), `other positions`, `velocities`.
-      reward: Errors of the reward; None where the file does not tell the goal that it is paid for.
-      termination: Fraction of the steps on which environment and file agree; None likewise.
+      reward: Errors of the reward; None if the environment has a goal that the file does not give.
+      termination: Fraction of steps on which environment and file agree; None as for `reward`.
     """
 
     env_id: str
@@ -56,11 +56,11 @@ def replay(path: str | os.PathLike, env_id: str, steps: int = 200) -> Parity:
     Args:
       path: HDF5 file in D4RL's layout with `infos/qpos` and `infos/qvel`.
       env_id: Id of a MuJoCo environment of Gymnasium, gymnasium-robotics or this package.
-      steps: How many, drawn without replacement; all of them if the file has fewer.
+      steps: Number of steps, drawn without replacement; all if the file has fewer.
 
     Raises:
-      InputError: No recorded states in the file, an environment without MuJoCo, or one of another
-        size.
+      InputError: The file has no recorded states, or the environment is not MuJoCo's or has other
+        sizes.
     """
     data, goal = _read(path)
     env = make_env(env_id)
@@ -125,7 +125,7 @@ def _replay(path, env, env_id: str, data, goal, steps: int) -> Parity:
 
 
 def _read(path):
-    """The arrays that a replay needs, and the goal that the file's rewards are paid for."""
+    """The arrays that a replay needs, and the goal that the file's rewards are given for."""
     try:
         with h5py.File(path) as file:
             missing = [key for key in NEEDED if key not in file]
@@ -145,7 +145,7 @@ def _read(path):
 
 
 def _simulator(env: gymnasium.Env, env_id: str):
-    """The MuJoCo environment itself; gymnasium-robotics' AntMaze holds it as an attribute."""
+    """The MuJoCo environment itself; gymnasium-robotics' AntMaze has it as an attribute."""
     env = getattr(env.unwrapped, "ant_env", env.unwrapped)
     if not all(hasattr(env, name) for name in ("model", "data", "set_state")):
         raise InputError(f"--env: {env_id} is not a MuJoCo environment; it cannot be replayed")
@@ -153,9 +153,9 @@ def _simulator(env: gymnasium.Env, env_id: str):
 
 
 def _pairs(path, data):
-    """States before and after every row's action, and where the latter is really recorded.
+    """States before and after every row's action, and for which rows the latter was recorded.
 
-    D4RL's locomotion files keep the state before the step, its AntMaze files the one after it.
+    D4RL's locomotion files store the state before the step, its AntMaze files the one after it.
     """
     qpos, qvel = (data[key].astype(np.float64) for key in STATE)
     ended = (data["terminals"].reshape(-1) + data["timeouts"].reshape(-1)) > 0
@@ -175,7 +175,7 @@ def _pairs(path, data):
         return (qpos, qvel), tuple(np.roll(x, -1, axis=0) for x in (qpos, qvel)), whole
     start = data["observations"].astype(np.float64)
     positions, velocities = np.split(start[:, : qpos.shape[1] + qvel.shape[1]], [qpos.shape[1]], 1)
-    # The time-outs of some AntMaze files lie a row or two beside the true end; the states tell.
+    # In some AntMaze files time-outs are a row or two off the true end, so states are compared.
     following = np.roll(start, -1, axis=0)[:, : qpos.shape[1]]
     return (positions, velocities), (qpos, qvel), np.abs(following - qpos).max(axis=1) < 1e-5
 
@@ -188,17 +188,17 @@ def _distance(observations: np.ndarray, qpos: np.ndarray) -> float:
 
 
 def _velocity_bound(qvel: np.ndarray) -> float:
-    """The bound that velocities were clipped to in the file: infinite unless met more than once.
+    """The bound to which the file's velocities were clipped; infinite if it occurs only once.
 
-    In Hopper and Walker2d the observation clips velocities at 10, and D4RL's v2 files hold in
-    `infos/qvel` what can be read off the observation.
+    Observations of Hopper and Walker2d clip velocities at 10, and D4RL's v2 files store the
+    velocities of the observation in `infos/qvel`.
     """
     largest = float(np.abs(qvel).max())
     return largest if (np.abs(qvel) == largest).sum() > 1 else np.inf
 
 
 def _errors(found: np.ndarray, truth: np.ndarray, begin: np.ndarray) -> Errors:
-    """Statistics of [steps, numbers], NaN where there is no step."""
+    """Statistics of [steps, numbers]; NaN without a step."""
     if not len(found):
         return Errors(*[float("nan")] * 4)
     error = np.abs(found - truth).max(axis=1)

@@ -1,7 +1,7 @@
 """The physics of MuJoCo 2.0, in which D4RL's data were made, on today's MuJoCo.
 
-Three things changed since, all of them in how a model is read or integrated, none in the dynamics
-themselves. `docs/physics.md` shows what each of them does to a step.
+Three things have changed since, all in how a model is read or integrated, none in the dynamics
+themselves. `docs/physics.md` shows how each of them affects a step.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _HIDDEN = 5  # a group of geoms that renderers do not draw
 def compile_d4rl(spec: mujoco.MjSpec) -> mujoco.MjModel:
     """Compile a model with the masses and the contacts that MuJoCo 2.0 would have given it.
 
-    A capsule's mass and inertia were those of a cylinder: the capsule's own, made longer at each
-    end by half its radius (exact formulas came with MuJoCo 2.1.2). Here such a cylinder, unseen
-    and touching nothing, carries the mass of each capsule. And the margin of a contact was the
-    larger of the two geoms' margins, where it now is their sum.
+    A capsule's mass and inertia were those of its cylinder, extended at each end by half its radius
+    (exact formulas came with MuJoCo 2.1.2). Here such a cylinder, invisible and without contacts,
+    carries the mass of each capsule. The margin of a contact was the larger of the two geoms'
+    margins; now it is their sum.
 
     Args:
-      spec: Of a model whose geoms all have the same margin; is changed.
+      spec: A model whose geoms all have the same margin; it is changed in place.
 
     Raises:
       ValueError: The margins differ, so halving them would not give the larger of the two.
@@ -35,7 +35,7 @@ def compile_d4rl(spec: mujoco.MjSpec) -> mujoco.MjModel:
         raise ValueError(f"geoms with margins {sorted(margins)}: one margin for all is needed")
     for geom in spec.geoms:
         geom.margin /= 2
-    # MuJoCo is about to drop this attribute of the compiler, and warns where it is still used.
+    # MuJoCo will drop this attribute of the compiler, and warns if it is used.
     total, spec.compiler.settotalmass = spec.compiler.settotalmass, -1
     model = spec.compile()
     if total > 0:
@@ -68,9 +68,9 @@ def runge_kutta(model: mujoco.MjModel, data: mujoco.MjData, steps: int) -> None:
     """Advance by classical fourth-order Runge-Kutta steps, in place.
 
     MuJoCo's own RK4 now corrects the rotation of free bodies for the change of their axis within
-    a step (h^2/12 of the cross product of the angular velocities at its ends); the old one turned
-    them about the weighted mean of the four velocities. Models without free or ball joints do
-    not differ.
+    a step (h^2/12 of the cross product of the angular velocities at its ends). The old one rotated
+    them about the weighted mean of the four velocities. Models without free or ball joints are
+    not affected.
     """
     h = model.opt.timestep
     for _ in range(steps):
