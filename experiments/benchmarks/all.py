@@ -40,7 +40,7 @@ SIZES = ("num_critics", "batch_size", "seeds")
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     rows = ["sac_n", "cql", "td3_bc", "iql", "enoto_cql"]
     updates.define_rows(rows, seeds=["1", "4"], rounds=3, seconds=0.5)
     flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16; of the updates.")

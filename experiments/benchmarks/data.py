@@ -46,7 +46,7 @@ print(json.dumps({
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
     flags.DEFINE_integer("rows", None, "Repeat a file's rows up to that many.")
 

@@ -32,7 +32,7 @@ HEAD = "row                   S    E processes   policy     step  ms  times"
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     updates.define_rows(["iql"], rounds=3)
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id.")

@@ -37,7 +37,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("task", None, "Data set, as enoto train takes it.")
     flags.DEFINE_string("method", "enoto_cql", "A name of the table.")
     flags.DEFINE_string("budget", "laptop", "Budget of enoto train.")

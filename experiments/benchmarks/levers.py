@@ -60,7 +60,7 @@ LEVERS: dict[str, dict[str, Any]] = {
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
     flags.DEFINE_float("seconds", 0.5, "Least length of one measurement.")
     flags.DEFINE_enum("clock", "wall", [*rates.CLOCKS], "wall, or cpu: this process's own seconds.")

@@ -38,7 +38,7 @@ HEAD = f"{'case':30} {'who':38} updates/s of matmul  ours x  two seeds x"
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("peers", None, "Folder of the other libraries' checkouts.", required=True)
     flags.DEFINE_string("python", sys.executable, "Interpreter for their scripts.")
     flags.DEFINE_multi_string("case", list(CASES), "What to compare; repeatable. Default: all.")

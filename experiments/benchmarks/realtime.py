@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("run", None, "Folder of a run; may be given without the flag.")
     flags.DEFINE_float("hz", 50.0, "Ticks per second.")
     flags.DEFINE_integer("steps", 1_000, "Ticks.")

@@ -38,7 +38,7 @@ COLUMNS = ("axis", "value", "ms", "arithmetic_ms", "matmul_gflops", "peak_bytes"
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("method", "sac_n", "Row of the table.")
     flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
     flags.DEFINE_string("phase", "offline", "offline or online.")

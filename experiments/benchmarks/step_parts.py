@@ -54,7 +54,7 @@ HEAD = (
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     updates.define_rows()
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id.")

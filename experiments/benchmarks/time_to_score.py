@@ -112,7 +112,7 @@ CASES = {
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("data", None, "HDF5 file with D4RL's keys.", required=True)
     flags.DEFINE_string("peers", None, "Folder of the other libraries' checkouts.", required=True)
     flags.DEFINE_string("python", sys.executable, "Interpreter for their scripts.")

@@ -55,7 +55,7 @@ def define_rows(
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     define_rows()
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
     flags.DEFINE_list("phase", ["offline", "online"], "offline, online.")

@@ -59,7 +59,7 @@ PRELOAD = (  # what every life would import by itself
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_integer("kills", 20, "How many in all.")
     flags.DEFINE_integer("seed", 0, "Of the moments.")
     flags.DEFINE_string("out", "runs/crashtest", "Folder of the runs; must be new.")

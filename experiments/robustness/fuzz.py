@@ -51,7 +51,7 @@ class Result(NamedTuple):
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_integer("cases", 5000, "How many.")
     flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
     flags.DEFINE_integer("workers", 1, "Processes side by side.")

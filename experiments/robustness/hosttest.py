@@ -74,7 +74,7 @@ class Blow(NamedTuple):
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_integer("kills", 4, "How many runs lose a host.")
     flags.DEFINE_integer("freezes", 2, "How many runs have a host that stands still.")
     flags.DEFINE_integer("stops", 6, "How many runs are told to stop.")
