@@ -76,7 +76,7 @@ class Cell(NamedTuple):
     Attributes:
       cost: "operations", and "seconds" if measured: an offline update's, relative to the base.
       reached: seed -> updates at the first evaluation that reaches `SCORE`; None if none does.
-      values: key of `QUANTITIES` -> seed -> score.
+      values: Scores: key of `QUANTITIES` -> seed -> score.
     """
 
     cost: dict[str, float]

@@ -148,7 +148,7 @@ def commands(out: Path) -> dict[str, list[str]]:
 
 
 def _about(parts: dict[str, list[str]]) -> dict:
-    # A process that holds a GPU leaves no memory for others, so this one must end.
+    # Ask in a process that ends: one that holds a GPU leaves no memory for others.
     devices = _said([sys.executable, "-c", "import jax; print(*jax.devices(), sep='\\n')"])
     ask = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     return {

@@ -123,7 +123,7 @@ def _edac(options: Options, spec: Spec) -> int:
 
 def _br(options: Options, spec: Spec) -> int:
     whole = {**options, "n": options["policies"] * options["n"]}
-    ratio = _critic_sizes(options, spec)  # learns on two batches, gives a third's priorities
+    ratio = _critic_sizes(options, spec)  # learns on two batches, gives priorities to a third
     return _sac(whole, spec) + 2 * _learn(*ratio) + _forward(*ratio)
 
 

@@ -4,7 +4,7 @@ python -m experiments.benchmarks.latency --task=halfcheetah-medium.hdf5 --rounds
 
 Each measurement is a fresh process that runs `enoto train` and is ended after its first call of
 updates. A round has one cold start, with an empty compilation cache, and warm starts, which use the
-cache of the cold one. `total` is what a user waits. The parts can overlap, where the command does
+cache of the cold one. `total` is what a user waits. The parts can overlap, when the command does
 several things at once: `imports`, until the command is imported; `data`, reading and hashing;
 `tracing`, up to the compiler's input; `compiling`, including reading the cache; `updates`, the
 first call, of one block; `cpu`, CPU seconds of all threads. All values are medians.

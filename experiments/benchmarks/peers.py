@@ -2,7 +2,7 @@
 
 python -m experiments.benchmarks.peers --peers=FOLDER --python=PYTHON
 
-FOLDER holds checkouts of tinkoff-ai/CORL, nissymori/JAX-CORL, EmptyJackson/unifloral,
+FOLDER contains checkouts of tinkoff-ai/CORL, nissymori/JAX-CORL, EmptyJackson/unifloral,
 Howuhh/sac-n-jax, seohongpark/fql and ColinQiyangLi/qc, from GitHub, each under its own name;
 missing ones are left out. PYTHON is an interpreter that has what their scripts import. Every script
 runs unchanged, by its own main, on random transitions (peer_scripts/script.py). Each is a process,

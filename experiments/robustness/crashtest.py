@@ -50,7 +50,7 @@ RUN = (
 )
 COLUMNS = ("run", "aimed_at", "delay_s", "died_in", "resumed_from")
 LONGEST_S = 600.0  # a run that takes longer has hung
-LOOK_EVERY_S = 0.01  # between looks at a run's files; a save, the shortest phase, takes 50 ms
+LOOK_EVERY_S = 0.01  # between looks at the files; a save, the shortest phase, takes about 50 ms
 PRELOAD = (  # what each process would otherwise import itself
     "experiments.train",
     "gymnasium.envs.mujoco.inverted_double_pendulum_v5",

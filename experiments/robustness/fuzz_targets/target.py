@@ -23,7 +23,7 @@ class Leaked(Exception):
 class Target(NamedTuple):
     """One kind of input."""
 
-    make: Callable[[Path], None]  # writes good input into a folder
+    make: Callable[[Path], None]  # writes valid input into a folder
     mutations: Mapping[str, tuple[str, mutations.Mutation]]  # name -> (pattern of files, mutation)
     use: Callable[[Path], None]  # reads it as a user would
 
