@@ -102,7 +102,7 @@ def data(batch, double):
 def evaluate(request, spec, state_of, double):
     """(make, options) -> the algorithm, a state of it, and that state in float64.
 
-    By default it builds the module's MAKE. The options are added to the module's SHAPE.
+    By default it builds the module's MAKE. The options extend or replace those in the module's SHAPE.
     """
 
     def evaluate(make=request.module.MAKE, **options):
