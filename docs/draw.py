@@ -1,6 +1,6 @@
 """Draw the pictures of docs/ideas.md: `python docs/draw.py [folder]`.
 
-Every curve is computed by the package, so that a picture cannot say other than the code does.
+Every curve is computed by the package, so that the pictures cannot differ from the code.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ RULES = {
 
 
 def rules() -> Figure:
-    """What the five rules make of N critics that know nothing: Q_i ~ Normal(0, 1), true value 0."""
+    """Draw the five rules' targets for uninformed critics: Q_i ~ Normal(0, 1), true value 0."""
     figure = Figure(figsize=(8.4, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     sizes, draws = (2, 3, 5, 10, 20), 10_000
     for number, ((name, rule), colour) in enumerate(zip(RULES.items(), COLOURS)):
-        # Two pairs of lines lie on each other: the upper one is dashed.
+        # Two pairs of lines coincide: the upper line of each is dashed.
         look = {"color": colour, "linestyle": DASHES[number in (2, 4)]}
         values = []
         for n in sizes:
@@ -54,7 +54,7 @@ def rules() -> Figure:
 
 
 def weights() -> Figure:
-    """How much the k-th smallest of ten critics counts."""
+    """Draw the weight of the k-th smallest of ten critics."""
     figure = Figure(figsize=(8.4, 2.8), layout="constrained")
     n = 10
     for axes, name in zip(
@@ -70,7 +70,7 @@ def weights() -> Figure:
 
 
 def exploration() -> Figure:
-    """SUNRISE's two parts: the weight of a transition, and the choice among candidates."""
+    """Draw SUNRISE's two parts: the weight of a transition, and the choice among candidates."""
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     std = np.linspace(0.0, 1.0, 101)
@@ -92,7 +92,7 @@ def exploration() -> Figure:
 
 
 def run() -> Figure:
-    """What happens in a run, from left to right."""
+    """Draw the stages of a run, from left to right."""
     figure = Figure(figsize=(8.4, 2.5))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 100), ylim=(0, 30))
@@ -119,7 +119,7 @@ PICTURES = {"run": run, "rules": rules, "weights": weights, "exploration": explo
 
 
 def main(folder: Path) -> None:
-    """Write them all."""
+    """Write all pictures into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in PICTURES.items():
         with mpl.rc_context(STYLE):

@@ -1,8 +1,8 @@
 """Build the site from the folder docs: pages of results, lists of pages, links and equations.
 
-The documents can also be read in the repository. A link that leaves docs becomes one to the page
-that shows its target here, or plain text where the site has none. Equations become MathML, which
-browsers typeset without a script.
+The documents can also be read in the repository. A link that leaves docs becomes a link to the
+site's page of its target, or plain text if the site has no such page. Equations become MathML,
+which browsers typeset without a script.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the documents and pictures of the results."""
+    """Add the results' documents and pictures."""
     for path in sorted((ROOT / RESULTS).rglob("*")):
         if path.suffix in (".md", ".png", ".svg", ".html"):
             here = f"results/{path.relative_to(ROOT / RESULTS).as_posix()}"
@@ -75,7 +75,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _other_names(reference: str) -> str:
-    """A last section with the public names that the reference does not place by itself."""
+    """A last section with the public names that the reference does not list itself."""
     public = re.findall(r" as (\w+)$", PUBLIC.read_text(), re.MULTILINE)
     others = [name for name in public if f"::: enoto_jax.{name}\n" not in reference]
     blocks = "".join(f"\n::: enoto_jax.{name}\n" for name in others)
@@ -99,7 +99,7 @@ def _display(source: str, *_: Any, **__: Any) -> str:
 
 
 def _mathml(latex: str, display: str) -> str:
-    # latex2mathml knows the environment by its other name, and sets \sim and \log too close.
+    # latex2mathml supports `split`, not `aligned`, and sets \sim and \log too close.
     aligned = re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{split}", latex.strip())
     found = convert(aligned, display=display)
     found = found.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")

@@ -1,9 +1,9 @@
-"""Algorithm 1 of ENOTO (Zhao et al., IJCAI 2024) on one page, on the library's parts.
+"""Algorithm 1 of ENOTO (Zhao et al., IJCAI 2024) on one page, written with the library's parts.
 
     python examples/algorithm1.py --task=hopper-medium-v2 --offline_steps=1000000
 
 `enoto train` does the same for several seeds in one program, with files, checkpoints, evaluation
-and resume. Here is nothing but the algorithm.
+and resume. This is only the algorithm.
 """
 
 import gymnasium
@@ -29,11 +29,11 @@ BATCH = 256
 
 
 def main() -> list[float]:
-    """Train offline, switch, fine-tune online; returns of the online episodes."""
+    """Train offline, switch, fine-tune online, and return the returns of the online episodes."""
     source = ej.load_source(FLAGS.task)
     networks = {"n": FLAGS.critics, "hidden": (FLAGS.width, FLAGS.width)}
 
-    # OfflineRL-N: CQL with N critics. The Bellman target takes the minimum over all of them.
+    # OfflineRL-N: CQL with N critics. The Bellman target is the minimum over all of them.
     offline = ej.cql(target=targets.min_q(), candidates=1, **networks).build(source.spec)
 
     # Online: the pessimistic term is gone, the target becomes WeightedMinPair (section 3.3b), and
@@ -45,7 +45,7 @@ def main() -> list[float]:
     key = jax.random.key(FLAGS.seed)
     init_key, offline_key, online_key, act_key = jax.random.split(key, 4)
 
-    # Offline phase: updates on batches of the data set alone.
+    # Offline phase: updates on batches of the data set only.
     data = jax.tree.map(jnp.asarray, source.load().transitions)
     state = ej.init(offline, init_key)
 

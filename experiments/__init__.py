@@ -1,1 +1,1 @@
-"""What backs a claim: the paper's figures, benchmarks, robustness tests, results."""
+"""Evidence for the claims: the paper's figures, benchmarks, robustness tests and results."""

@@ -1,9 +1,9 @@
-"""What a session of an `Agent` does to a policy that solves Pendulum-v1, by replay.
+"""Measure what a session of an `Agent` does to a policy that solves Pendulum-v1, per replay.
 
 python -m experiments.agent_session --run=runs/pendulum --data=data/replay.hdf5
 
-Every seed of the run is continued by an agent for each replay: its policy is evaluated as it was
-trained offline, and after every episode of the session.
+For each replay, an agent continues every seed of the run. Its policy is evaluated as it was trained
+offline, and then every --every steps of the session.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENV = "Pendulum-v1"
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("run", None, "Folder of a run with an offline phase.", required=True)
     flags.DEFINE_string("data", None, "What it was trained on.", required=True)
     flags.DEFINE_list("replays", ["online_only", "append"], "Online replays to compare.")
@@ -39,7 +39,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Print a row of returns for every replay and seed."""
+    """Print a row of returns for each replay and seed."""
     config = config_of(Path(FLAGS.run))
     source = enoto_jax.load_source(FLAGS.data)
     print("replay,seed," + ",".join(f"step {i}" for i in range(0, FLAGS.steps + 1, FLAGS.every)))
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def session(recipe: Recipe, source: Source, seed: int) -> list[float]:
-    """Mean returns of the deterministic policy, before the session and after every part of it."""
+    """Return the deterministic policy's mean returns: at step 0 and after every --every steps."""
     world, returns = gymnasium.make(ENV), []
     with enoto_jax.Agent(recipe, source, restore=FLAGS.run, seed=seed, env=ENV) as agent:
         observation, _ = world.reset(seed=seed)
@@ -69,7 +69,7 @@ def session(recipe: Recipe, source: Source, seed: int) -> list[float]:
 
 
 def evaluate(agent: enoto_jax.Agent) -> float:
-    """Mean return of whole episodes."""
+    """Return the mean return of --episodes whole episodes."""
     world, returns = gymnasium.make(ENV), []
     for episode in range(FLAGS.episodes):
         observation, _ = world.reset(seed=1_000 + episode)

@@ -10,12 +10,12 @@ from enoto_jax.report import intervals
 
 
 def cell(values: Sequence[float], form: str, each: str = "") -> str:
-    """The mean over seeds, with Student's t interval from five, and every seed below that.
+    """Return the mean over seeds, with Student's t interval from five seeds on, else each seed.
 
     Args:
-      values: Of every seed.
-      form: How a number is written, such as "+.1f".
-      each: A word before the seeds' own values; without it, one seed alone is its mean.
+      values: One value per seed.
+      form: Format of a number, such as "+.1f".
+      each: A word before the seeds' values; without it, a single seed is shown as the mean alone.
     """
     mean = f"{np.mean(values):{form}}"
     if len(values) >= intervals.ENOUGH:

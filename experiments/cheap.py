@@ -3,10 +3,10 @@
 python -m experiments.cheap
 python -m experiments.cheap runs/halfcheetah-medium --figure=levers.png
 
-A run lies in NAME-sSEED under the folder. Cost is that of an offline update, the base 1: operations
-as the compiler counts them in the program of the run's own recipe, and seconds by the rates that
-`experiments.benchmarks.levers --json` measured, where `rates.jsonl` in the folder above has them.
-Tables hold finished runs alone and name the others.
+Each run is in the folder NAME-sSEED. Cost is that of an offline update, relative to the base:
+operations, as the compiler counts them in the program of the run's own recipe, and seconds, by the
+rates that `experiments.benchmarks.levers --json` measured, if `rates.jsonl` in the parent folder
+has them. The tables show finished runs only, and list the others.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from experiments.cells import cell
 
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).parent / "results" / "cheap" / "halfcheetah-medium"
-SCORE = 45.0  # whose first evaluation is told
-EARLY = 5_000  # online steps in which the drop is looked for
+SCORE = 45.0  # the tables show when a run first reaches it
+EARLY = 5_000  # online steps over which the drop is measured
 BASE = "base"
 
 
@@ -41,8 +41,8 @@ class Lever(NamedTuple):
     """A row of the study.
 
     Attributes:
-      label: Its name in `levers.LEVERS`, or its own.
-      controls: Rows that it is compared with.
+      label: The row's key in `levers.LEVERS`, or another label if it is not there.
+      controls: Names of the rows that it is compared with.
     """
 
     label: str
@@ -65,7 +65,7 @@ ROWS = {
     "n5": Lever("5 critics"),
     **{f"w{w}": Lever(f"critics of 2 x {w}") for w in (122, 98, 94, 76, 38)},
 }
-NARROW = (BASE, "w122", "w98", "w94", "w76", "w38")  # a line in the figure
+NARROW = (BASE, "w122", "w98", "w94", "w76", "w38")  # joined by a line in the figure
 QUANTITIES = {"handover": "hand-over", "drop": "drop", "area": "mean online", "final": "end"}
 DRAWN = ("handover", "area")
 
@@ -74,9 +74,9 @@ class Cell(NamedTuple):
     """A finished row.
 
     Attributes:
-      cost: "operations", and "seconds" where measured, of an offline update, the base 1.
-      reached: seed -> updates at the first evaluation with `SCORE`; None if there is none.
-      values: A key of `QUANTITIES` -> seed -> score.
+      cost: "operations", and "seconds" if measured: an offline update's, relative to the base.
+      reached: seed -> updates at the first evaluation that reaches `SCORE`; None if none does.
+      values: Scores: key of `QUANTITIES` -> seed -> score.
     """
 
     cost: dict[str, float]
@@ -91,7 +91,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Print, and draw where asked."""
+    """Print the tables, and draw the figure if --figure is given."""
     place = Path(FLAGS.runs)
     found, left = read(place)
     print(page(found))
@@ -103,10 +103,10 @@ def main() -> None:
 
 
 def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
-    """Finished rows of the study, in its order, and the folders of unfinished runs.
+    """Return the finished rows in the study's order, and the names of unfinished runs.
 
     Raises:
-      InputError: There is no finished run of the base, or one cannot be read.
+      InputError: The base has no finished run, a folder belongs to no row, or a run cannot be read.
     """
     found: dict[str, list[runs.Run]] = {}
     left = []
@@ -139,7 +139,7 @@ def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
 
 
 def _rates(path: Path) -> dict[str, float]:
-    """A lever's label -> its updates per second, the base 1."""
+    """Updates per second relative to the base, by the lever's label."""
     lines = path.read_text().splitlines() if path.is_file() else []
     return {row["lever"]: row["ratio"] for row in map(json.loads, lines)}
 
@@ -154,7 +154,7 @@ def _of(run: runs.Run, phase: str, seed: int) -> list[Row]:
 
 
 def _values(run: runs.Run) -> dict[str, dict[int, float]]:
-    """A key of `QUANTITIES` -> seed -> score; the drop is that of the plan, in its own steps."""
+    """key of `QUANTITIES` -> seed -> score; the drop is the plan's, over `EARLY` steps."""
     online = stats.summary(run.rows)["online"]
     found = {key: {int(s): x for s, x in online[key]["per_seed"].items()} for key in QUANTITIES}
     for seed in found["drop"]:
@@ -169,7 +169,7 @@ def _reached(run: runs.Run, seed: int) -> int | None:
 
 
 def page(found: Mapping[str, Cell]) -> str:
-    """Both tables in Markdown: every row, and every lever minus its controls."""
+    """Return both tables in Markdown: every row, and every lever minus its controls."""
     heads = ("row", "", "n", "operations", "seconds", f"updates to {SCORE:g}", "operations to it")
     lines = _head(*heads, *QUANTITIES.values())
     for name, own in found.items():
@@ -187,7 +187,7 @@ def page(found: Mapping[str, Cell]) -> str:
 
 
 def _operations_to(own: Cell, base: Cell) -> str:
-    """Operations to the score by the base's, on the seeds of both; "-" where one never had it."""
+    """Operations to the score relative to the base, over shared seeds; "-" if one never had it."""
     both = [(own.reached[seed], base.reached[seed]) for seed in own.reached.keys() & base.reached]
     known = [(ours, bases) for ours, bases in both if ours is not None and bases is not None]
     if not both or len(known) < len(both):
@@ -197,7 +197,7 @@ def _operations_to(own: Cell, base: Cell) -> str:
 
 
 def difference(found: Mapping[str, Cell], ours: str, theirs: str, quantity: str) -> str:
-    """A lever minus a control, seed by seed; "" if they have no seed in common."""
+    """Return a lever minus a control, seed by seed; "" if they have no seed in common."""
     one, two = (found[name].values[quantity] for name in (ours, theirs))
     seeds = sorted(one.keys() & two.keys())
     return cell([one[seed] - two[seed] for seed in seeds], "+.1f") if seeds else ""
@@ -212,10 +212,10 @@ def _line(*cells: Any) -> str:
 
 
 def draw(found: Mapping[str, Cell], path: str, title: str) -> Figure:
-    """Quality against cost: narrower critics are a line, every lever a named point.
+    """Draw quality against cost: narrower critics as a line, every lever as a named point.
 
     Returns:
-      The figure, saved.
+      The figure, which is saved at `path`.
     """
     costs = [key for key in ("operations", "seconds") if any(key in x.cost for x in found.values())]
     with mpl.rc_context(curves.STYLE):
@@ -233,7 +233,7 @@ def _panel(axes: Any, found: Mapping[str, Cell], cost: str, quantity: str) -> No
     points = {
         name: (own.cost[cost], float(np.mean(list(own.values[quantity].values()))))
         for name, own in found.items()
-        if cost in own.cost and name != "distil"  # it is cheaper online alone
+        if cost in own.cost and name != "distil"  # it is cheaper only online
     }
     narrow = sorted(points[name] for name in NARROW if name in points)
     look: dict[str, Any] = {"color": "#777777", "marker": "o", "markersize": 4}

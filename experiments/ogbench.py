@@ -3,7 +3,7 @@
 python -m experiments.ogbench
 python -m experiments.ogbench runs --figures=figures
 
-A run lies in TASK/METHOD under the folder. Tables hold finished runs alone and name the others.
+Each run is in the folder TASK/METHOD. The tables show finished runs only, and list the others.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from experiments.cells import cell
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).parent / "results" / "ogbench"
 QUANTITIES = {"handover": "hand-over", "final": "end", "area": "mean online"}
-# What the plan asks: each method against the others.
+# The plan's comparisons: each method against the ones listed.
 QUESTIONS = {
     "fql_n10_wmp": ("fql", "fql_min", "fql_n10_mean", "fql_n10_min"),
     "enoto_fql": ("fql_n10_wmp", "fql"),
     "enoto_rebrac": ("rebrac_n10", "rebrac"),
 }
-TASKS = 3  # from which their mean is taken
+TASKS = 3  # the fewest that a mean is taken over
 MEAN = "mean of the tasks"
 PerSeed = dict[str, dict[int, float]]  # quantity -> seed -> success in per cent
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("runs", str(RESULTS), "The folder above the tasks.")
     flags.DEFINE_string("figures", None, "Folder for a figure of each task; none: no figures.")
 
 
 def main() -> None:
-    """Print, and draw where asked."""
+    """Print the tables, and draw the figures if --figures is given."""
     found = load(Path(FLAGS.runs))
     print(page(found))
     if FLAGS.figures:
@@ -51,10 +51,10 @@ def main() -> None:
 
 
 def load(root: Path) -> dict[str, dict[str, runs.Run]]:
-    """task -> method -> its run, finished or not, with at least one evaluation.
+    """Return task -> method -> run, for all runs with at least one evaluation, finished or not.
 
     Raises:
-      InputError: There is none, or one cannot be read.
+      InputError: There is no such run, or a run cannot be read.
     """
     found: dict[str, dict[str, runs.Run]] = {}
     for path in sorted(root.glob("*/*/evaluations.csv")):
@@ -66,7 +66,7 @@ def load(root: Path) -> dict[str, dict[str, runs.Run]]:
 
 
 def success(run: runs.Run) -> PerSeed:
-    """Success in per cent, of every seed: at the hand-over, at the end, and over the phase."""
+    """Return each seed's success in per cent: at the hand-over, at the end, and the online mean."""
     rows = [
         {**row, "score": np.nan, "return_mean": 100 * row[SUCCESS]}
         for row in run.rows
@@ -81,7 +81,11 @@ def success(run: runs.Run) -> PerSeed:
 
 
 def over_tasks(known: Mapping[str, Mapping[str, PerSeed]], methods: Sequence[str]) -> dict:
-    """method -> its mean, seed by seed, over the tasks that all of these methods have finished."""
+    """Return each method's mean, seed by seed, over the tasks that all of them have finished.
+
+    Returns:
+      method -> quantity -> seed -> success in per cent; empty below `TASKS` tasks.
+    """
     tasks = [task for task, own in known.items() if set(methods) <= own.keys()]
     if len(tasks) < TASKS:
         return {}
@@ -99,7 +103,7 @@ def over_tasks(known: Mapping[str, Mapping[str, PerSeed]], methods: Sequence[str
 def differences(
     found: Mapping[str, Mapping[str, runs.Run]], known: Mapping[str, Mapping[str, PerSeed]]
 ) -> Iterator[tuple[str, paired.Difference]]:
-    """The plan's comparisons, task by task and over tasks."""
+    """Yield the plan's comparisons as (task, difference), for each task and for their mean."""
     for ours, others in QUESTIONS.items():
         for theirs in others:
             both = {task: own for task, own in known.items() if {ours, theirs} <= own.keys()}
@@ -117,7 +121,7 @@ def differences(
 
 
 def page(found: Mapping[str, Mapping[str, runs.Run]]) -> str:
-    """The tables in Markdown: success in per cent."""
+    """Return the tables in Markdown: success in per cent."""
     known = {
         task: {name: success(run) for name, run in own.items() if run.finished}
         for task, own in found.items()
@@ -147,7 +151,7 @@ def page(found: Mapping[str, Mapping[str, runs.Run]]) -> str:
 
 
 def draw(found: Mapping[str, Mapping[str, runs.Run]], folder: Path) -> Iterator[Path]:
-    """A figure for each task: success of all finished runs over the online phase."""
+    """Draw a figure for each task: success of all finished runs over the online phase."""
     folder.mkdir(parents=True, exist_ok=True)
     for task, own in found.items():
         finished = {name: [run.rows] for name, run in own.items() if run.finished}

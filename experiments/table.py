@@ -1,5 +1,4 @@
-"""Print the page on methods, docs/methods/index.md, or the table of docs/domains.md; or write the
-pages on units.
+"""Print the page on methods or the table of docs/domains.md, or write the pages on units.
 
 python -m experiments.table > docs/methods/index.md
 python -m experiments.table --domains
@@ -86,7 +85,7 @@ def _algorithm(unit: Unit) -> str:
 
 
 def row(name: str, recipe: Recipe) -> str:
-    """One line of Markdown."""
+    """Return a method's line of the table, in Markdown."""
     online = recipe.online.algorithm
     cells = (
         f"[`{name}`]({_page_of(name)})",
@@ -119,7 +118,7 @@ def methods() -> str:
 
 
 def table() -> str:
-    """Return the table."""
+    """Return the table of methods, in Markdown."""
     head = (
         "| method | offline (N) | hand-over | online (N) | target | exploration | replay | what |"
     )
@@ -128,12 +127,12 @@ def table() -> str:
 
 
 def domains_table() -> str:
-    """What domains and data sets change in each method; a row for those with the same changes."""
+    """Return the table of what domains and data sets change; equal changes share a row."""
     lines = ["| domain or data sets | methods | changes |", "| --- | --- | --- |"]
     named_domains = {name: changes for name, (_, changes) in domains.DOMAINS.items()}
     for where, methods in [*named_domains.items(), *domains.TASKS]:
         about = where if where in named_domains else f"`{_escaped(where)}`"
-        rows: dict[str, tuple[list[str], list[str]]] = {}  # changes -> methods, what some also have
+        rows: dict[str, tuple[list[str], list[str]]] = {}  # changes -> methods, further changes
         for name, changes in methods.items():
             shared = methods.get(f"enoto_{name}", changes)
             if not shared.items() <= changes.items():
@@ -153,7 +152,7 @@ def _changes(changes: Mapping[str, object]) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value as --set takes it."""
+    """A value in the form that --set takes."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -162,7 +161,7 @@ def _escaped(text: str) -> str:
 
 
 def page(kind: str) -> str:
-    """A page on all units of a kind: meaning, options, and the methods that use them."""
+    """Return the page on all units of a kind: meaning, options, and the methods that use them."""
     sections = [f"# {TITLES[kind]}", HOW]
     for make in named(kind).values():
         sections += [f"## `{make.__name__}`", _prose(make), *_options(make)]
@@ -172,7 +171,7 @@ def page(kind: str) -> str:
 
 
 def _options(make: type[Unit]) -> Iterator[str]:
-    """The table of a unit's options; of a derived unit, those that differ from its base's."""
+    """The table of a unit's options; for a derived unit, those that differ from its base's."""
     base = next(
         (parent for parent in make.__mro__[1:] if UNITS.get(parent.__name__) is parent), None
     )
@@ -199,7 +198,7 @@ def _prose(make: type) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that Markdown shows as it stands."""
+    """The text with Markdown's special characters escaped."""
     return re.sub(r"([|*<])", r"\\\1", text)
 
 
@@ -210,7 +209,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Print, or write."""
+    """Print a table, or write the pages."""
     if FLAGS.pages is None:
         print(domains_table() if FLAGS.domains else methods().rstrip("\n"))
         return

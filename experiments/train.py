@@ -1,4 +1,4 @@
-"""`enoto train`, from a checkout."""
+"""Run `enoto train` from a checkout."""
 
 from enoto_jax.cli import train
 

@@ -1,4 +1,4 @@
-"""A headless Chromium that no request leaves; tests skip without one."""
+"""A headless Chromium without network access; tests skip if there is no Chromium."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FLAGS = (
 
 @contextmanager
 def chromium(profile, dark: bool = False):
-    """A driver with an empty profile in this folder."""
+    """Yield a driver whose empty profile is in the folder `profile`."""
     selenium = pytest.importorskip("selenium.webdriver")
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (program and driver):
@@ -41,7 +41,7 @@ def chromium(profile, dark: bool = False):
 
 
 def size(browser, width: int, height: int = 900) -> None:
-    """The page's own size, as a phone's or a desktop's screen would give it."""
+    """Set the size of the page, as on a phone's or a desktop's screen."""
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
@@ -49,7 +49,7 @@ def size(browser, width: int, height: int = 900) -> None:
 
 
 def requests(browser) -> list[str]:
-    """Addresses asked for so far."""
+    """Return the addresses requested so far."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [params["request"]["url"] for params in sent]

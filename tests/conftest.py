@@ -1,6 +1,7 @@
-"""What the unit tests share: one tiny problem, and arrays as the oracle (tests/oracle/reference.py) reads
-them. All sizes differ, so that no axis can be taken for another, and all modules use the same
-ones, so that what one module has compiled the next one finds ready."""
+"""What the unit tests share: a tiny problem, also as arrays for tests/oracle/reference.py.
+
+All sizes differ, so that no axis can be taken for another. All modules use the same sizes, so that
+a module reuses what an earlier one has compiled."""
 
 import os
 
@@ -45,7 +46,7 @@ def double():
 
 @pytest.fixture(scope="session")
 def batch():
-    """Row 1 ends by termination, row 2 by a time limit; action 3 lies exactly on the bounds."""
+    """A batch. Row 1 terminates, row 2 is cut by a time limit; action 3 is exactly on the bounds."""
     rng = np.random.default_rng(0)
     action = rng.uniform(-1, 1, (B, A)).astype(np.float32)
     action[3] = [-1.0, 1.0]
@@ -63,7 +64,7 @@ def batch():
 
 @pytest.fixture(scope="session")
 def numbers():
-    """(tree of shapes, seed) -> the tree filled with numbers from NumPy: no compiling."""
+    """(tree of shapes, seed) -> the tree filled with NumPy's numbers, without compiling."""
 
     def fill(tree, seed):
         rng = np.random.default_rng(seed)
@@ -82,7 +83,7 @@ def numbers():
 
 @pytest.fixture(scope="session")
 def state_of(numbers):
-    """algorithm -> a state whose parts all differ: targets from parameters, member from member."""
+    """algorithm -> a state whose parts all differ: targets from parameters, and member from member."""
 
     def make(algorithm, seed=0):
         shapes = jax.eval_shape(lambda key: core.init(algorithm, key), jax.random.key(0))
@@ -101,7 +102,7 @@ def data(batch, double):
 def evaluate(request, spec, state_of, double):
     """(make, options) -> the algorithm, a state of it, and that state in float64.
 
-    The module's MAKE is made unless told otherwise, with the options in its SHAPE.
+    By default it builds the module's MAKE. The options extend or replace those in the module's SHAPE.
     """
 
     def evaluate(make=request.module.MAKE, **options):

@@ -1,4 +1,4 @@
-"""What the integration tests share: a tiny environment, data from it, and rows cut to its size."""
+"""Helpers of the integration tests: a tiny environment, data from it, and rows cut to its size."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ REACH = Spec(2, 1)
 
 
 class Reach(gymnasium.Env):
-    """A point on [-1, 1] and a goal; the reward is minus the distance that is left.
+    """A point on [-1, 1] and a goal; the reward is minus the remaining distance.
 
     Args:
-      bound: Actions lie in [-bound, bound], in units of SPEED.
-      ends_after: The step at which an episode terminates; None: never.
-      ends_within: The distance to the goal at which it does; 0: never.
+      bound: Actions are in [-bound, bound], in units of SPEED.
+      ends_after: The step at which an episode terminates; None for never.
+      ends_within: The distance to the goal at which an episode terminates; 0 for never.
     """
 
     def __init__(self, bound: float = 1.0, ends_after: int | None = None, ends_within: float = 0.0):
@@ -63,7 +63,7 @@ class Reach(gymnasium.Env):
 
 
 class Drawn(Reach):
-    """It draws where the point is, as a bright column, without MuJoCo."""
+    """Reach that renders the point as a bright column, without MuJoCo."""
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 50}
 
@@ -93,14 +93,14 @@ for _id, _limit, _options in (
 
 
 def successor(observation: np.ndarray, action: np.ndarray, bound: float = 1.0) -> np.ndarray:
-    """The observation [..., 2] that follows an action [..., 1] in [-1, 1], from Reach's rules."""
+    """Return Reach's observation [..., 2] after an action [..., 1] in [-1, 1]."""
     position, goal = observation[..., 0], observation.sum(axis=-1)
     position = np.clip(position + SPEED * bound * action[..., 0], -1.0, 1.0)
     return np.stack([position, goal - position], axis=-1)
 
 
 def reach_data(episodes: int = 10, speed: float = 0.25, noise: float = 0.2, seed: int = 0) -> dict:
-    """Arrays in D4RL's layout of a policy that walks to the goal at a part of the full speed."""
+    """Return D4RL's arrays of a policy that walks to the goal at a fraction of the full speed."""
     rng, env = np.random.default_rng(seed), Reach()
     rows: dict[str, list] = {
         k: [] for k in ("observations", "actions", "rewards", "next_observations")
@@ -120,17 +120,17 @@ def reach_data(episodes: int = 10, speed: float = 0.25, noise: float = 0.2, seed
 
 
 def reach_source(env_id: str | None = "Reach-v0", reference=None, **how) -> Source:
-    """The same as a source, with the environment that it is evaluated in."""
+    """Return the same data as a source, with the environment for evaluations."""
     return from_arrays(**reach_data(**how), name="reach", env_id=env_id, reference=reference)
 
 
 def tiny(name: str, layers: int = 1, **changes) -> Recipe:
-    """A row of the table, cut to a few steps of tiny networks.
+    """Return a row of the table, cut to a few steps of tiny networks.
 
     Args:
-      name: Of the row.
-      layers: Hidden ones of every network; each costs a sixth of the time that a row compiles.
-      changes: More hyper-parameters; `__` stands for the dot of a path.
+      name: The row's name.
+      layers: Hidden layers of every network; each takes a sixth of a row's compile time.
+      changes: Further hyper-parameters; `__` stands for the dot of a path.
     """
     row = RECIPES[name]
     phases = [phase for phase in ("offline", "online") if getattr(row, phase) is not None]
@@ -161,7 +161,7 @@ def tiny(name: str, layers: int = 1, **changes) -> Recipe:
 
 
 def assert_same(one, two, **tolerance) -> None:
-    """Two trees of arrays are equal, exactly or to a tolerance (rtol, atol)."""
+    """Assert that two trees of arrays are equal, exactly or to a tolerance (rtol, atol)."""
     assert jax.tree.structure(one) == jax.tree.structure(two)
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(two)):
         where = jax.tree_util.keystr(path)
@@ -174,14 +174,14 @@ def assert_same(one, two, **tolerance) -> None:
 
 
 def differ(one, two) -> bool:
-    """Whether two trees of the same structure hold different numbers."""
+    """Return whether two trees of the same structure have different values."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
     return any(not np.array_equal(x, y) for x, y in pairs)
 
 
 @contextmanager
 def refused_in_a_line(message: str):
-    """What is done inside is refused by an InputError of one line, which a pattern is found in."""
+    """Expect an InputError of one line in the block, in which the pattern is found."""
     with pytest.raises(InputError, match=message) as caught:
         yield
     assert "\n" not in str(caught.value)
@@ -189,7 +189,7 @@ def refused_in_a_line(message: str):
 
 @contextmanager
 def quick_compiling(cache: Path | None = None):
-    """XLA compiles in half the time, to slower code; with a folder, a program only once."""
+    """Compile in half the time, to slower code; with a folder, each program only once."""
     changes = {"jax_disable_most_optimizations": True}
     if cache is not None:
         changes |= {
@@ -211,7 +211,7 @@ def quick_compiling(cache: Path | None = None):
 
 @contextmanager
 def largest_file(size: int):
-    """No file of this process can become larger: as a disk that is full."""
+    """Limit the size of this process's files, as a full disk would."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -221,7 +221,7 @@ def largest_file(size: int):
 
 
 def parse_shell(line: str) -> tuple[str, str | None, list[str]]:
-    """A line of a document that starts one of our programs: module, positional flag, arguments."""
+    """Return module, positional flag and arguments of a document's line that starts our program."""
     first, *rest = shlex.split(line)
     if first == "enoto":
         return main.module(rest[0]), main.COMMANDS[rest[0]][1], rest[1:]
@@ -230,7 +230,7 @@ def parse_shell(line: str) -> tuple[str, str | None, list[str]]:
 
 
 def python(*arguments: str, **options) -> subprocess.Popen:
-    """Starts Python in the repository's root, with its own environment variables and pipes."""
+    """Start Python in the repository's root, with its own environment variables and pipes."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", **options.pop("env", {})}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],

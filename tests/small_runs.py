@@ -1,4 +1,4 @@
-"""Runs of a tiny task, whole or cut off: what their tests share."""
+"""Helpers for tests on runs of a tiny task, whole or cut off."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ EVALUATED = [("offline", 10), ("offline", 20), *(("online", step) for step in (0
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing is saved."""
+    """Ends a run as SIGKILL does: nothing is saved."""
 
 
 class Finished(NamedTuple):
@@ -47,7 +47,7 @@ def train(source, folder, row: Recipe = ROW, **changes):
 
 @contextmanager
 def watched(at: tuple[str, int] | None = None, kill: bool = False):
-    """Counts what a run does; stops it, or kills it, after the n-th piece of one kind of work."""
+    """Count a run's pieces of work by kind; stop or kill the run after the n-th of a kind."""
     calls: dict[str, int] = {}
     records: list[Record] = []
     timed, begin = Timing.timed, Record.__init__
@@ -97,7 +97,7 @@ def kept_handover(folder, row: Recipe = ROW, seeds: int = 2) -> core.TrainState:
 
 
 def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> Online:
-    """The newest checkpoint, which is of the online phase."""
+    """Return the newest checkpoint, which is of the online phase."""
     built = build(row, REACH)
     begin = online.begin(built.online, built.replay, REACH, row.online.batch_size)
     shapes = jax.eval_shape(lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0)))
@@ -120,7 +120,7 @@ def contents(folder) -> dict[str, bytes]:
 
 
 def assert_goes_on_as_uninterrupted(folder, finished):
-    """To the last bit: rows, parameters, optimisers, replay, counters; only clocks may differ."""
+    """Assert equality to the last bit: rows, parameters, optimisers, replay, counters; not clocks."""
     assert_same(kept_handover(folder), kept_handover(finished.folder))
     assert_same(last_state(folder), last_state(finished.folder))
     mine, whole = (table(f / "evaluations.csv") for f in (folder, finished.folder))

@@ -1,4 +1,4 @@
-"""A file appears whole, or stays what it was."""
+"""A file is replaced completely, or stays as it was."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""One update against the oracle's optimiser, and what an update must leave alone."""
+"""One update against the oracle's optimiser, and what an update must not change."""
 
 from functools import partial
 from itertools import pairwise
@@ -44,7 +44,7 @@ def enoto(spec):
 
 @pytest.fixture(scope="module")
 def start(enoto, state_of, double):
-    """A state as after `init`: Adam has seen nothing yet."""
+    """A state as after `init`, with fresh Adam states."""
     state = state_of(enoto)
     fresh = {name: tx.init(state.params[name]) for name, tx in enoto.optimisers.items()}
     return state.replace(opt_states=fresh)
@@ -55,8 +55,8 @@ def last_change(rate, *gradients):
 
 
 def two_updates_by_hand(algorithm, state, batch, keys, order, double):
-    """Adam and Polyak by the oracle; the losses' own gradients, each at the state of its turn, or
-    all at the state of before, which the targets then follow."""
+    """Two updates with the oracle's Adam and Polyak and the losses' own gradients: each at the
+    current state, or, if `simultaneous`, all at the state before, which the targets then follow."""
     gradients = {name: [] for name in order}
     for key in keys:
         before = state
@@ -142,7 +142,7 @@ def jitted(enoto):
 
 @pytest.fixture(scope="module")
 def updated(jitted, start, batch):
-    """The state before as copies, and the results of one compiled update."""
+    """A copy of the state before, and the results of one compiled update."""
     before = jax.tree.map(np.array, start)
     return before, *jitted(start, batch, KEY)
 
@@ -335,7 +335,7 @@ def run(algorithm, batch, count):
 
 
 def moves(states, part, name):
-    """Which of the updates change one network's numbers."""
+    """Whether each update changes a network's numbers."""
     trees = [getattr(state, part)[name] for state in states]
     return [differ(one, two) for one, two in pairwise(trees)]
 

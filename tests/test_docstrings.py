@@ -13,7 +13,7 @@ KINDS = ast.Module | ast.ClassDef | ast.FunctionDef
 
 
 def faults(docstring: str) -> Iterator[str]:
-    """Items of its sections that are indented otherwise, or begin with a small letter."""
+    """Items of its sections with another indent, or with a small first letter."""
     section = ""
     for line in docstring.splitlines():
         if found := SECTION.fullmatch(line):

@@ -1,4 +1,4 @@
-"""Exploration: each hook against the oracle, with the draws that the same keys give."""
+"""Exploration: each hook against the oracle, with the draws of the same keys."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def observation(batch):
 
 @pytest.fixture(scope="module")
 def act(algorithm, state, observation):
-    """(rule, memory) -> its actions for all keys."""
+    """act(rule, memory) -> the rule's actions for all keys."""
 
     def act(rule, memory=0):
         memory = jnp.int32(memory)
@@ -52,7 +52,7 @@ def act(algorithm, state, observation):
 
 @pytest.fixture(scope="module")
 def candidates(algorithm, state, observation, double):
-    """count -> for all keys, the policy's samples and the oracle's values of them."""
+    """candidates(count) -> the policy's samples for all keys, and the oracle's values of them."""
 
     def candidates(count):
         actions = [algorithm.act(state, key, observation, count) for key in KEYS]
@@ -280,7 +280,7 @@ def test_a_head_is_kept_for_a_whole_episode(spec, batch):
 
 
 def oac_gradient(state, observation, mean, upper, double, step=1e-6):
-    """Of the upper bound at tanh(mean) by the mean, by finite differences in float64."""
+    """The upper bound's gradient at tanh(mean) by the mean, by finite differences in float64."""
     critic, observed = double(state.params["critic"]), double(observation)[None]
 
     def bound(mean):

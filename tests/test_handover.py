@@ -143,7 +143,7 @@ def team(spec, state_of):
 
 @pytest.fixture(scope="module")
 def merged(spec, team):
-    """The online state, and a fresh one of the same key."""
+    """The online state, and a fresh state of the same key."""
     online = br(policies=3, **AGENTS).build(spec)
 
     def both(team):

@@ -1,4 +1,4 @@
-"""The layout's rules: imports go down, never up or round; no room outgrows the others."""
+"""The layout's rules: imports go down, never up or in a circle; no room outgrows the others."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -69,7 +69,7 @@ def room(module: str) -> str:
 
 
 def upward(edges: dict[str, set[str]]) -> list[str]:
-    """The imports that do not go down, in words."""
+    """The imports that do not go down, as text."""
     return [
         f"{module} imports {other}"
         for module, others in edges.items()

@@ -1,5 +1,7 @@
-"""No source of this project unpickles, or runs text as code, of which a data file could be the
-author. (The tests of the documents run the documents' own code.)"""
+"""No source of this project unpickles, or runs text as code that could come from a data file.
+
+The tests of the documents run the documents' own code.
+"""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The public names: all there, none hides a module, and every docstring says what it must."""
+"""The public names: all exist, none hides a module, and every docstring is complete."""
 
 import dataclasses
 import importlib
@@ -22,7 +22,7 @@ def own(member) -> bool:
 
 
 def documented():
-    """(name, function or method) of everything public that is called."""
+    """Yield (name, function or method) of every public callable."""
     for name, found in CALLABLES.items():
         if not isinstance(found, type):
             yield name, found
@@ -35,7 +35,7 @@ def documented():
 
 
 def _inherits(cls: type, key: str) -> bool:
-    """Whether a base class, which says what the method does, has it too."""
+    """Whether a base class, which documents the method, has it too."""
     return any(key in vars(base) for base in cls.__mro__[1:] if own(base))
 
 

@@ -1,4 +1,4 @@
-"""How much of the package one update runs through: what a reader has to open to follow it."""
+"""How much of the package one update uses: what a reader has to open to follow it."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ READ = {
 
 
 def traced(algorithm) -> set[str]:
-    """Files of the package whose code runs while an update is traced."""
+    """The package's files whose code runs while an update is traced."""
     batch = Transition(
         observation=jnp.zeros((4, 3)),
         action=jnp.zeros((4, 2)),

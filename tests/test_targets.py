@@ -34,7 +34,7 @@ def draw(*shape, seed=0):
 
 
 def many(rule, q):
-    """The rule's values of one table for 2000 keys."""
+    """The rule's values for one table and 2000 keys."""
     return double(jax.vmap(rule, (0, None))(KEYS, q))
 
 

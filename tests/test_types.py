@@ -1,4 +1,4 @@
-"""Words for amounts."""
+"""Amounts as text."""
 
 from enoto_jax.types import plural
 

@@ -1,1 +1,1 @@
-"""Measurements of speed; each prints ratios within one run."""
+"""Speed benchmarks, each of which prints ratios measured within one run."""

@@ -1,18 +1,18 @@
-"""Every benchmark of a device in one call, into one folder: what to run first on a new machine.
+"""Run every benchmark of a device into one folder: what to run first on a new machine.
 
 python -m experiments.benchmarks.all --out=runs/bench_all
 python -m experiments.benchmarks.all --out=runs/bench_all --minutes=8
 
-Updates (with the plain loop, in both precisions), steps of the online loop and of evaluations, each
-method's in a process that has the device to itself, and what more of everything costs. A part that
-is there is not measured again, so the same command goes on after a kill, or where `--minutes` are
-over: on a machine that is lent for a while.
+It measures updates (with the plain loop, in both precisions), steps of the online loop and of
+evaluations, each method in a process that has the device to itself, and how the cost grows with
+each size. Finished parts are not measured again, so the same command continues after a kill or
+after `--minutes`, for a machine that is available for a limited time.
 
-  about.json      devices, versions, the driver's own words, XLA_FLAGS, and each part's command
-  updates/        updates.py's lines, a file per method;  roofline.png draws them all
-  online/         step_parts.py's
-  evaluations/    evaluations.py's, with 1, 2, 4, ... processes, up to a core for each
-  scale/          scaling.py's scale.csv and scale.png
+  about.json      devices, versions, the driver, XLA_FLAGS, and the command of each part
+  updates/        output of updates.py, a file per method;  roofline.png draws all of it
+  online/         output of step_parts.py
+  evaluations/    output of evaluations.py with 1, 2, 4, ... processes, up to one per core
+  scale/          scale.csv and scale.png of scaling.py
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SIZES = ("num_critics", "batch_size", "seeds")
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     rows = ["sac_n", "cql", "td3_bc", "iql", "enoto_cql"]
     updates.define_rows(rows, seeds=["1", "4"], rounds=3, seconds=0.5)
     flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16; of the updates.")
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _unfinished(part: Path) -> Path:
-    """What a part prints, until it is whole; what it has left until then counts for nothing."""
+    """The file of a part's output until the part is complete; while it exists, the part is not."""
     return part.with_name(f"{part.name}.part")
 
 
@@ -81,13 +81,13 @@ def _whole(part: Path) -> bool:
 
 
 def _measure(part: Path, arguments: list[str], until: float | None) -> bool:
-    """Measure one part; False where the time is up before it is whole.
+    """Measure one part; False if the time is up before it is complete.
 
     Raises:
-      RunError: Its command has failed.
+      RunError: The part's command has failed.
     """
     part.parent.mkdir(exist_ok=True)
-    shutil.rmtree(part, ignore_errors=True)  # of a part that was not finished
+    shutil.rmtree(part, ignore_errors=True)  # left by an incomplete part
     left = None if until is None else max(0.0, until - time.monotonic())
     with open(_unfinished(part), "w") as file:
         try:
@@ -117,8 +117,8 @@ def _same(out: Path, parts: dict[str, list[str]]) -> None:
 
 
 def commands(out: Path) -> dict[str, list[str]]:
-    """Of every part, by the name of what it leaves in `out`."""
-    found = [row for _, row, _ in updates.rows()]  # what is wrong is refused here, before anything
+    """Return the command of every part, by the name of its file or folder in `out`."""
+    found = [row for _, row, _ in updates.rows()]  # refuses wrong flags before anything is measured
     shared = [f"--rounds={FLAGS.rounds}", f"--seconds={FLAGS.seconds}"]
     shared += [f"--set={text}" for text in FLAGS.set]
     several = [f"--{name}={','.join(FLAGS[name].value)}" for name in SIZES]
@@ -148,7 +148,7 @@ def commands(out: Path) -> dict[str, list[str]]:
 
 
 def _about(parts: dict[str, list[str]]) -> dict:
-    # Asked in processes that end: one that holds a GPU leaves the others no memory.
+    # Ask in a process that ends: one that holds a GPU leaves no memory for others.
     devices = _said([sys.executable, "-c", "import jax; print(*jax.devices(), sep='\\n')"])
     ask = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     return {

@@ -1,10 +1,11 @@
-"""Measure how long a data set takes to load, and how much memory at its peak.
+"""Measure how long a data set takes to load, and its peak memory.
 
 python -m experiments.benchmarks.data walker2d-medium.hdf5 --rows=1000000
 
-With --rows the file's rows are repeated up to that many in a temporary file, compressed as D4RL's
-are. Loading runs in a process of its own; its peak is the highest resident memory that Linux saw
-(VmHWM) above what was resident before, and is compared with the transitions' size in float32.
+With --rows the file's rows are repeated up to that number in a temporary file, compressed as D4RL's
+files are. Loading runs in its own process. The peak is the highest resident memory according to
+Linux (VmHWM) minus the resident memory before, and is compared with the transitions' size in
+float32.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ print(json.dumps({
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
     flags.DEFINE_integer("rows", None, "Repeat a file's rows up to that many.")
 
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def repeat(path: Path, wanted: int, out: Path) -> Path:
-    """A file of `wanted` rows, those of another one again and again."""
+    """Write `out`, a file of `wanted` rows, which repeats the rows of `path`; return its path."""
     arrays = files.read(d4rl.opened, path).arrays
     take = np.arange(wanted) % len(arrays["rewards"])
     with h5py.File(out, "w") as file:
@@ -79,7 +80,7 @@ def repeat(path: Path, wanted: int, out: Path) -> Path:
 
 
 def measure(task: str | Path) -> dict:
-    """Seconds, and memory at the peak, of loading a data set in a fresh process."""
+    """Return the seconds and the peak memory of loading a data set in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-c", _LOAD, str(task)], capture_output=True, text=True, check=False
     )

@@ -1,10 +1,11 @@
-"""How long a step of an evaluation takes, and how many processes pay (--eval_processes).
+"""Measure a step of an evaluation, and how many processes are worth it (--eval_processes).
 
 python -m experiments.benchmarks.evaluations --method=iql --env=Hopper-v4 --seeds=2 --processes=1,2
 
-An untrained policy acts in all seeds' episodes, as experiments.train evaluates it, in every round
-with each number of processes in turn. Medians are reported, in milliseconds per step of all seeds
-and episodes: a whole step, and of it the policy's call; `times` is one process over so many.
+An untrained policy acts in all seeds' episodes, as experiments.train evaluates it. Every round
+takes each number of processes in turn. Medians are reported, in milliseconds per step of all seeds
+and episodes: `step` is a whole step, `policy` the policy's call in it, and `times` the time with
+one process over the time with this number.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ HEAD = "row                   S    E processes   policy     step  ms  times"
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     updates.define_rows(["iql"], rounds=3)
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id.")
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def measure(row: Recipe, seeds: int, spec: Spec) -> list[dict[str, Any]]:
-    """A line for each number of processes: medians over the rounds, and of a round's ratios."""
+    """Return a line per number of processes: medians of the times, and of each round's ratio."""
     seed_map, episodes = SeedMap(range(seeds)), FLAGS.eval_episodes
     algorithm = build(row, spec).online
     state, mode = rates.fresh(algorithm, seed_map), seed_map.compile(algorithm.mode)
@@ -63,7 +64,7 @@ def measure(row: Recipe, seeds: int, spec: Spec) -> list[dict[str, Any]]:
     evaluators = [Evaluator(FLAGS.env, episodes, seed_map, world, count) for count in counts]
 
     def times(evaluator: Evaluator, number: int) -> tuple[float, float]:
-        """Seconds of a step and of its policy's call, of an evaluation of at most --seconds."""
+        """Seconds per step and per policy call, in an evaluation of at most --seconds."""
         asked, calls = [], []
 
         def stop() -> bool:
@@ -78,7 +79,7 @@ def measure(row: Recipe, seeds: int, spec: Spec) -> list[dict[str, Any]]:
         evaluator(policy, state, number, stop)
         return (time.perf_counter() - asked[0]) / len(calls), sum(calls) / len(calls)
 
-    for evaluator in evaluators:  # every process is there now
+    for evaluator in evaluators:  # starts every process
         times(evaluator, 0)
     found = np.asarray([[times(e, number) for e in evaluators] for number in range(FLAGS.rounds)])
     for evaluator in evaluators:

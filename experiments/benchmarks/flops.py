@@ -1,7 +1,7 @@
-"""How many floating-point operations the mathematics of one update needs, in matrix products alone.
+"""Count the floating-point operations that one update needs, in matrix products only.
 
 A product of [m, k] and [k, n] counts 2 m k n. What an implementation computes twice is counted
-once: one actor pass per state, one pass of a candidate's observation part, and the gradient of a
+once: one actor pass per state, one pass of the candidates' observation part, and the gradient of a
 minimum over critics goes back through one critic per transition. A delayed network counts by its
 share of the updates.
 """
@@ -36,15 +36,15 @@ Options = Mapping[str, Any]
 
 
 def per_update(algorithm: Unit, spec: Spec, batch_size: int) -> int:
-    """Operations of one update on one seed.
+    """Return the operations of one update of one seed.
 
     Args:
-      algorithm: The unit, with its arguments.
+      algorithm: The unit, with its options.
       spec: Sizes of observations and actions.
-      batch_size: B, of each agent where there are several.
+      batch_size: B, for each agent if there are several.
 
     Raises:
-      InputError: Nobody has counted this algorithm, or an option that changes its ensemble.
+      InputError: The algorithm, or an option that changes its ensemble, is not counted here.
     """
     options = units.children(algorithm)
     if changed := [
@@ -62,7 +62,7 @@ def _forward(*sizes: int) -> int:
 
 
 def _learn(*sizes: int) -> int:
-    """Forward, gradient of the weights, gradient of the inputs, except of the first layer's."""
+    """Forward pass, and gradients of the weights and of all inputs but the first layer's."""
     return 3 * _forward(*sizes) - _forward(*sizes[:2])
 
 
@@ -72,7 +72,7 @@ def _critic_sizes(options: Options, spec: Spec) -> Sequence[int]:
 
 
 def _to_action(options: Options, spec: Spec) -> int:
-    """What of a critic's pass depends on the action; the observation's part can be shared."""
+    """The part of a critic's pass that depends on the action; the rest can be shared."""
     sizes = _critic_sizes(options, spec)
     return _forward(*sizes) - 2 * spec.observation_size * sizes[1]
 
@@ -86,10 +86,10 @@ def _actor_critic(
     rule, backup = options["target"], options.get("backup")
     drawn = rule.m if isinstance(rule, random_min_pair) else n
     if isinstance(options["exploration"], sunrise):
-        drawn = n  # its weight looks at all critics
+        drawn = n  # its weight needs all critics
     actions = backup.k if isinstance(backup, best_of) else 1
     next_q = drawn * (_forward(*critic) + (actions - 1) * to_action)
-    # To the actor's loss: the critics it reads forward, back through the chosen ones.
+    # The actor's loss: forward through the critics that it reads, back through the chosen ones.
     groups = options.get("policies", 1)
     read, chosen = {"mean_q": (n, n), "first_q": (1, 1), "mean_of_mins": (n, groups)}.get(
         value, (n, 1)
@@ -117,13 +117,13 @@ def _cql_agents(options: Options, spec: Spec) -> int:
 
 
 def _edac(options: Options, spec: Spec) -> int:
-    # Back to the action, and that pass's own gradient of the weights and of what came down.
+    # Back to the action, then the gradients of that pass for the weights and for its input.
     return _sac(options, spec) + 3 * options["n"] * _to_action(options, spec)
 
 
 def _br(options: Options, spec: Spec) -> int:
     whole = {**options, "n": options["policies"] * options["n"]}
-    ratio = _critic_sizes(options, spec)  # of two batches, and a third's priorities
+    ratio = _critic_sizes(options, spec)  # learns on two batches, gives priorities to a third
     return _sac(whole, spec) + 2 * _learn(*ratio) + _forward(*ratio)
 
 
@@ -152,7 +152,7 @@ def _awac(options: Options, spec: Spec) -> int:
 def _iql(options: Options, spec: Spec) -> int:
     n, critic = options["n"], _critic_sizes(options, spec)
     value = (spec.observation_size, *options["hidden"], 1)
-    # V anew after its step, at both states; the targets at the data's action serve V and the actor.
+    # V again after its step, at both states; V and the actor share the targets' Q of the data.
     values = _learn(*value) + 2 * _forward(*value) + n * _forward(*critic)
     total = _bc(options, spec) + n * _learn(*critic) + values
     if isinstance(options["exploration"], sunrise):
@@ -175,7 +175,7 @@ def _lapo(options: Options, spec: Spec) -> int:
     latent, critic = 2 * a, _critic_sizes(options, spec)
     actor, value, decoder = (d, *hidden, latent), (d, *hidden, 1), (d + latent, *hidden, a)
     encoder = (d + a, *hidden, 2 * latent)
-    # Both states: the target policy's latent, decoded, and judged by the target critics.
+    # At both states: the target policy's latent, its decoding, and the target critics' values.
     judged = 2 * (_forward(*actor) + _forward(*decoder) + n * _forward(*critic))
     values = _forward(*value) + _learn(*value)
     cvae = _learn(*encoder) + 3 * _forward(*decoder) - 2 * d * hidden[0]
@@ -195,7 +195,7 @@ def _fql(options: Options, spec: Spec) -> int:
     critic, to_action = _critic_sizes(options, spec), _to_action(options, spec)
     flow, actor = (d + a + 1, *hidden, a), (d + a, *hidden, a)
     actions = options["backup"].k if isinstance(options["backup"], best_of) else 1
-    # What depends on the observation alone is multiplied once for all Euler steps and candidates.
+    # The observation's part of a product is computed once for all Euler steps and candidates.
     shared = 2 * d * hidden[0]
     euler = options["flow_steps"] * (_forward(*flow) - shared) + shared
     following = actions * (_forward(*actor) - shared + n * to_action) + shared
@@ -206,7 +206,7 @@ def _fql(options: Options, spec: Spec) -> int:
 
 
 def _qc(options: Options, spec: Spec) -> int:
-    """The flow and the critics learn; of K flows at the next state the critics choose one."""
+    """The flow and the critics learn; the critics choose among flows at the next state."""
     spec = _chunked(options, spec)
     (d, a), hidden, n = spec, options["hidden"], options["n"]
     critic, to_action = _critic_sizes(options, spec), _to_action(options, spec)

@@ -1,13 +1,13 @@
-"""Seconds from a process's start to the end of its first update, and where they go.
+"""Measure the seconds from a process's start to the end of its first update, and their parts.
 
 python -m experiments.benchmarks.latency --task=halfcheetah-medium.hdf5 --rounds=5
 
 Each measurement is a fresh process that runs `enoto train` and is ended after its first call of
-updates. A round has a cold start, with an empty folder of compiled programs, and warm ones, which
-find those of the cold start. `total` is what a user waits. The parts can overlap, as far as the
-command does several things at once: `imports` up to the command's first line; `data`, reading and
-hashing; `tracing`, to the compiler's input; `compiling`, with reading of kept programs; `updates`,
-the first call, of one block; `cpu`, processor seconds of all threads. Figures are medians.
+updates. A round has one cold start, with an empty compilation cache, and warm starts, which use the
+cache of the cold one. `total` is what a user waits. The parts can overlap, when the command does
+several things at once: `imports`, until the command is imported; `data`, reading and hashing;
+`tracing`, up to the compiler's input; `compiling`, including reading the cache; `updates`, the
+first call, of one block; `cpu`, CPU seconds of all threads. All values are medians.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("task", None, "Data set, as enoto train takes it.")
     flags.DEFINE_string("method", "enoto_cql", "A name of the table.")
     flags.DEFINE_string("budget", "laptop", "Budget of enoto train.")
@@ -67,20 +67,20 @@ def main() -> None:
 
 
 def medians(starts: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Of each part."""
+    """Return the median of each part."""
     return {part: statistics.median(each[part] for each in starts) for part in PARTS}
 
 
 def ratio(cold: dict[str, float], warm: dict[str, float], part: str) -> str:
-    """Cold by warm; nothing where a part takes no time."""
+    """Return cold over warm; "-" if the part takes no time when warm."""
     return f"{cold[part] / warm[part]:.2f}" if warm[part] else "-"
 
 
 def start(folder: Path, number: int) -> dict[str, float]:
-    """One start's parts, in seconds.
+    """Return one start's parts, in seconds.
 
     Raises:
-      RunError: It has failed; its last words.
+      RunError: The start has failed; the text is the last line of its stderr.
     """
     arguments = [f"--method={FLAGS.method}", f"--budget={FLAGS.budget}", f"--out={folder}/{number}"]
     arguments += [f"--compilation_cache={folder}/compiled"]
@@ -96,7 +96,7 @@ def start(folder: Path, number: int) -> dict[str, float]:
 
 
 def trained(begun: float) -> None:
-    """Run `enoto train` with this process's arguments, and tell of its start to stdout."""
+    """Run `enoto train` with this process's arguments, and print the parts of its start as JSON."""
     sys.argv = ["enoto train", *sys.argv[1:]]
     from enoto_jax.cli import train
 
@@ -131,7 +131,7 @@ def trained(begun: float) -> None:
 
 
 def union(spans: Sequence[tuple[float, float]]) -> float:
-    """Seconds in at least one of them."""
+    """Return the seconds that at least one of the spans covers."""
     total, until = 0.0, float("-inf")
     for begun, ended in sorted(spans):
         total += max(0.0, ended - max(begun, until))

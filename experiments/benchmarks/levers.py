@@ -1,15 +1,14 @@
-"""Updates per second of every lever on an ensemble's cost, as ratios to the same base in one run.
+"""Measure the updates per second of every lever on an ensemble's cost, relative to one base.
 
 python -m experiments.benchmarks.levers --clock=cpu --rounds=5 --seconds=0.5
 
 The base is enoto_cql's offline phase at the laptop budget's sizes: N = 10 critics of 2 x 128, batch
 128, one candidate per source. Each round times the base and every lever once, so that a machine
-that slows down slows all; a ratio is the median over rounds of the lever's rate by that round's
-base.
-`arithmetic` is the ratio of the operations of an update as the compiler counts them.
-`--only` names some of them. `--widths` measures no time: it prints the even width of two hidden
-layers at which the base's ten critics need as many operations per update as the lever does, in the
-program that the compiler is given. How much a lever costs in quality is another question, see
+that slows down slows all of them. A ratio is the median over rounds of the lever's rate over the
+base's rate in that round. `arithmetic` is the ratio of the operations of an update, as the compiler
+counts them. `--only` selects levers. `--widths` measures no time: it prints the even width of two
+hidden layers at which the base's ten critics need as many operations per update as the lever does,
+in the program that the compiler is given. For what a lever costs in quality, see
 experiments/results/cheap/PLAN.md.
 """
 
@@ -38,7 +37,7 @@ from experiments.benchmarks import rates
 
 FLAGS = flags.FLAGS
 SPEC = Spec(17, 6)  # HalfCheetah's
-FITTED = (32, 64, 128)  # widths that a square is fitted to
+FITTED = (32, 64, 128)  # widths that a quadratic is fitted to
 # name -> overrides of the offline phase
 LEVERS: dict[str, dict[str, Any]] = {
     "base": {},
@@ -60,7 +59,7 @@ LEVERS: dict[str, dict[str, Any]] = {
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
     flags.DEFINE_float("seconds", 0.5, "Least length of one measurement.")
     flags.DEFINE_enum("clock", "wall", [*rates.CLOCKS], "wall, or cpu: this process's own seconds.")
@@ -103,9 +102,9 @@ def main() -> None:
 
 
 def print_widths() -> None:
-    """A line for each lever: its operations by the base's, the width, and that width's."""
+    """Print for each lever: its operations over the base's, the width, and the width's."""
     base, found = given(_row({})), list(map(given, map(_narrow, FITTED)))
-    fit = np.polyfit(FITTED, found, 2)  # exactly a square of the width
+    fit = np.polyfit(FITTED, found, 2)  # exactly quadratic in the width
     for name in (name for name in LEVERS if name != "base" and name in (FLAGS.only or LEVERS)):
         needed = given(_row(LEVERS[name]))
         root = max(np.roots(fit - [0.0, 0.0, needed]).real)
@@ -122,7 +121,7 @@ def print_widths() -> None:
 
 
 def given(row: Recipe) -> float:
-    """Operations of an offline update in the program that the compiler is given."""
+    """Return the operations of an offline update in the program that the compiler is given."""
     algorithm, seeds = build(row, SPEC).offline, SeedMap([0])
     init = seeds.compile(lambda seed: core.init(algorithm, stream(seed, "init")))
     state, data = jax.eval_shape(init, seeds.seeds), examples.data(SPEC, algorithm, rates.ROWS)
@@ -149,7 +148,7 @@ def _operations(run) -> float:
 
 
 def _count(program) -> float:
-    """What the compiler counts in a call; loops' bodies once, so only ratios mean something."""
+    """Operations of a call as the compiler counts them: a loop's body once, so compare ratios."""
     costs = program.cost_analysis()
     return (costs[0] if isinstance(costs, list) else costs)["flops"]
 

@@ -1,13 +1,13 @@
-"""Updates per second beside other libraries' own training scripts, in one run.
+"""Compare updates per second with other libraries' own training scripts, in one run.
 
 python -m experiments.benchmarks.peers --peers=FOLDER --python=PYTHON
 
-FOLDER holds checkouts of tinkoff-ai/CORL, nissymori/JAX-CORL, EmptyJackson/unifloral,
-Howuhh/sac-n-jax, seohongpark/fql and ColinQiyangLi/qc, from GitHub, each under its own name; what
-is missing is left out. PYTHON is an interpreter that has what their scripts import. Every script
-runs as it is, by its own main, on random transitions (peer_scripts/script.py). Each is a process,
+FOLDER contains checkouts of tinkoff-ai/CORL, nissymori/JAX-CORL, EmptyJackson/unifloral,
+Howuhh/sac-n-jax, seohongpark/fql and ColinQiyangLi/qc, from GitHub, each under its own name;
+missing ones are left out. PYTHON is an interpreter that has what their scripts import. Every script
+runs unchanged, by its own main, on random transitions (peer_scripts/script.py). Each is a process,
 and only one of them runs at a time: a round times a product of 2048 x 2048, our row with one seed
-and with two, and the scripts, in turn. Figures are medians over rounds, ratios medians of the
+and with two, and the scripts, in turn. Rates are medians over rounds, and ratios are medians of the
 rounds' ratios.
 """
 
@@ -32,13 +32,13 @@ from experiments.benchmarks.peer_scripts import CASES, SPEC, cpu_seconds, script
 
 FLAGS = flags.FLAGS
 OURS = {"ours": 1, "ours, two seeds": 2}  # seeds; the scripts train one
-TICK = 0.01  # seconds, the resolution of a process's own
-WARM_UP = 3  # blocks after the first, before one counts: some scripts compile again
+TICK = 0.01  # seconds, the resolution of a process's CPU time
+WARM_UP = 3  # blocks after the first that are not counted: some scripts compile again
 HEAD = f"{'case':30} {'who':38} updates/s of matmul  ours x  two seeds x"
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("peers", None, "Folder of the other libraries' checkouts.", required=True)
     flags.DEFINE_string("python", sys.executable, "Interpreter for their scripts.")
     flags.DEFINE_multi_string("case", list(CASES), "What to compare; repeatable. Default: all.")
@@ -51,12 +51,12 @@ class Worker:
     """A process that trains one block of updates whenever it is asked for its rate.
 
     Args:
-      arguments: Of its command line.
-      updates: In a block, of all its seeds.
-      clock: "wall" or "cpu", processor seconds of all its threads.
+      arguments: Its command line.
+      updates: Updates in a block, over all its seeds.
+      clock: "wall", or "cpu": CPU seconds of all its threads.
 
     Raises:
-      RunError: It has stopped by itself; its last words. So does `rate`.
+      RunError: The process has stopped by itself; the text is its last line. `rate` raises it too.
     """
 
     def __init__(self, arguments: list[str], updates: int, clock: str) -> None:
@@ -74,9 +74,9 @@ class Worker:
             raise
 
     def rate(self) -> float:
-        """Updates per second of one block."""
+        """Return the updates per second of one block."""
         before = cpu_seconds(self._process.pid)
-        with suppress(BrokenPipeError):  # it has stopped; what follows says so
+        with suppress(BrokenPipeError):  # it has stopped; `_seconds` raises the error
             print(file=self._process.stdin, flush=True)
         seconds = self._seconds()
         if self._clock == "cpu":
@@ -90,7 +90,7 @@ class Worker:
         raise RunError(self._words.read().strip().rpartition("\n")[2] or "stopped without a word")
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.kill()
         with suppress(BrokenPipeError):
             self._process.communicate()
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def contenders(name: str, folder: Path) -> dict[str, tuple[list[str], int]]:
-    """(command line, updates of a block) of all that are there, ours first."""
+    """Return name -> (command line, updates in a block) of ours, then of the scripts found."""
     case = CASES[name]
     found = {}
     for who, seeds in OURS.items():
@@ -136,7 +136,7 @@ def contenders(name: str, folder: Path) -> dict[str, tuple[list[str], int]]:
 
 
 def compare(name: str, folder: Path) -> list[dict[str, Any]]:
-    """One line for every contender of a case; who fails has its last words instead of rates."""
+    """Return a line per contender of a case; one that fails has its last output, not rates."""
     product, clock = rates.matmul(), rates.Clock(FLAGS.rounds, 0.5, rates.CLOCKS[FLAGS.clock])
     lines, workers, rounds = [], {}, []
     with ExitStack() as stack:
@@ -169,7 +169,7 @@ def compare(name: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def _commit(path: Path) -> str | None:
-    """Of the checkout that a script lies in."""
+    """The commit of the checkout that contains a script; None if there is none."""
     if not path.is_file():
         return None
     asked = ["git", "-C", str(path.parent), "rev-parse", "HEAD"]
@@ -177,7 +177,7 @@ def _commit(path: Path) -> str | None:
 
 
 def show(line: dict[str, Any]) -> None:
-    """Print one contender's."""
+    """Print one contender's line."""
     if FLAGS.json:
         print(json.dumps(line), flush=True)
         return

@@ -1,8 +1,8 @@
-"""How fast updates are, beside what the device can do: what the benchmarks share.
+"""What the benchmarks share: the rate of updates, compared with what the device can do.
 
-Every figure is a median over interleaved rounds: one round times a plain float32 product of
+Every value is a median over interleaved rounds: one round times a plain float32 product of
 2048 x 2048, a sum of two long arrays, and the updates, so that a machine that slows down slows
-all. What the mathematics needs is in `experiments/benchmarks/flops.py`.
+all of them. `experiments/benchmarks/flops.py` counts the operations that an update needs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from experiments.benchmarks import flops
 
 SIZE = 2048
 ROWS = 100_000
-LONG = 2**24  # floats of an array that fits no cache
+LONG = 2**24  # floats of an array that does not fit into a cache
 BLOCK = 20  # updates in a call of the offline program
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -37,9 +37,9 @@ class Clock(NamedTuple):
     """How long and by which clock to measure.
 
     Attributes:
-      rounds: Interleaved; medians are reported.
-      seconds: Least length of one measurement.
-      now: Reads the clock.
+      rounds: The number of interleaved rounds; medians are reported.
+      seconds: Minimum length of one measurement.
+      now: Returns the clock's time, in seconds.
     """
 
     rounds: int
@@ -47,7 +47,7 @@ class Clock(NamedTuple):
     now: Callable[[], float] = time.perf_counter
 
     def rate(self, run: Callable[[], Any], amount: float) -> float:
-        """Amount per second of a call that does so much, over at least `seconds`."""
+        """Return the rate of a call that does `amount`, per second, over at least `seconds`."""
         count, begun = 0, self.now()
         while count == 0 or self.now() - begun < self.seconds:
             jax.block_until_ready(run())
@@ -64,16 +64,16 @@ def measure(
     plain: bool = False,
     rows: int = ROWS,
 ) -> dict[str, Any]:
-    """One line of a benchmark.
+    """Measure one line of a benchmark.
 
     Args:
-      row: Of the table.
-      phase: Offline or online.
-      seeds: Side by side.
+      row: The recipe of a method.
+      phase: "offline" or "online".
+      seeds: How many seeds train together.
       spec: Sizes of observations and actions.
       clock: How long to measure.
-      plain: Also time the loop that one writes first, see `plain_loop`.
-      rows: Of the data set.
+      plain: Also time the loop of `plain_loop`.
+      rows: Rows of the data set.
     """
     seed_map = SeedMap(range(seeds))
     built, settings = build(row, spec), getattr(row, phase)
@@ -83,10 +83,10 @@ def measure(
     compile_s = time.perf_counter() - begun
     product, stream_of = matmul(), addition()
     algorithm = getattr(built, phase)
-    if phase == "online":  # where batches are more than rows of the data, they are not compared
+    if phase == "online":  # batches with more than rows of the data are not compared
         batch = examples.batch(spec, algorithm, built.replay, settings.batch_size)
         plain = plain and not set(batch.extras) - set(examples.transition(spec, algorithm).extras)
-    plain = plain and algorithm.chunk is None  # that loop draws single rows
+    plain = plain and algorithm.chunk is None  # the plain loop draws single rows
     loop = plain_loop(algorithm, settings.batch_size, spec, rows) if plain else None
     rates, products, streams, loops = [], [], [], []
     for _ in range(clock.rounds):
@@ -124,12 +124,12 @@ def measure(
 
 
 def median(parts) -> float:
-    """To three digits, however small."""
+    """Return the median to three significant digits."""
     return float(f"{np.median(list(parts)):.3g}")
 
 
 def matmul() -> Callable[[], Any]:
-    """2 SIZE^3 operations."""
+    """Return a call that does a matrix product of 2 SIZE^3 operations."""
     x = jnp.ones((SIZE, SIZE))
     product = jax.jit(lambda x: x @ x)
     jax.block_until_ready(product(x))
@@ -137,7 +137,7 @@ def matmul() -> Callable[[], Any]:
 
 
 def addition() -> Callable[[], Any]:
-    """Two arrays read and one written, 3 x 4 x LONG bytes."""
+    """Return a call that reads two arrays and writes one, 3 x 4 x LONG bytes."""
     x = jnp.ones(LONG)
     add = jax.jit(lambda x, y: x + y, donate_argnums=0)
     held = [add(x + 1.0, x)]
@@ -150,9 +150,10 @@ def addition() -> Callable[[], Any]:
 
 
 def bytes_moved(built, phase: str, batch_size: int, spec: Spec) -> int | None:
-    """Bytes that one update's operations read and write, as the compiler estimates it.
+    """Return the bytes that one update's operations read and write, as the compiler estimates.
 
-    Of the update alone: a gather would count the whole data set that it draws from.
+    Sampling is left out: a gather would count the whole data set that it draws from. The result is
+    None if the compiler has no estimate.
     """
     algorithm = getattr(built, phase)
     state = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
@@ -168,7 +169,7 @@ def bytes_moved(built, phase: str, batch_size: int, spec: Spec) -> int | None:
 
 
 def data_set(spec: Spec, algorithm: core.Algorithm, rows: int = ROWS) -> Transition:
-    """Random transitions [rows, ...] in NumPy, without ends of episodes, with blank extras."""
+    """Return random transitions [rows, ...] in NumPy, without episode ends, with blank extras."""
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(2, rows, spec.observation_size)).astype(np.float32)
     action = rng.uniform(-1, 1, (rows, spec.action_size)).astype(np.float32)
@@ -179,7 +180,7 @@ def data_set(spec: Spec, algorithm: core.Algorithm, rows: int = ROWS) -> Transit
 
 
 def fresh(algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
-    """Untrained states on the devices."""
+    """Return untrained states of all seeds, on the devices."""
     make = seeds.compile(lambda seed: core.init(algorithm, stream(seed, "init")))
     return make(seeds.put(seeds.seeds))
 
@@ -187,9 +188,9 @@ def fresh(algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
 def plain_loop(
     algorithm: core.Algorithm, batch_size: int, spec: Spec, rows: int = ROWS
 ) -> Callable[[], Any]:
-    """BLOCK updates of one seed by the loop that one writes first, to compare with.
+    """Return a call that does BLOCK updates of one seed in a plain loop, for comparison.
 
-    Rows are drawn and gathered by NumPy, and each batch goes to one jitted update, with JAX's own
+    NumPy draws and gathers the rows, and each batch goes to one jitted update, with JAX's default
     options and nothing donated.
     """
     data, rng = data_set(spec, algorithm, rows), np.random.default_rng(0)
@@ -211,7 +212,7 @@ def plain_loop(
 
 
 def offline_updates(built, phase: Phase, seeds: SeedMap, spec: Spec, rows: int = ROWS):
-    """(a call of the offline loop's program, the updates of a seed in it, the program)."""
+    """Return a call of the offline loop's program, its updates per seed, and the program."""
     state = fresh(built.offline, seeds)
     data = seeds.share(data_set(spec, built.offline, rows))
     numbers, start = seeds.put(seeds.seeds), seeds.share(np.int32(0))
@@ -229,7 +230,7 @@ def offline_updates(built, phase: Phase, seeds: SeedMap, spec: Spec, rows: int =
 
 
 def online_updates(built, phase: Phase, seeds: SeedMap, spec: Spec, rows: int = ROWS):
-    """The same of the online loop's step, without its environments."""
+    """Return the same as `offline_updates` for the online loop's step, without environments."""
     algorithm, count = built.online, len(seeds.seeds)
     needed = rows if built.replay.needs_data else 0
     begin = online.begin(algorithm, built.replay, spec, phase.batch_size, needed)
@@ -238,7 +239,7 @@ def online_updates(built, phase: Phase, seeds: SeedMap, spec: Spec, rows: int = 
     one = examples.transition(spec, algorithm)._replace(extras={})
     transition = seeds.put(jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), one))
     starts = seeds.put(np.zeros(count, bool))
-    # As many steps as the longest delay, so that its rare updates have their share.
+    # As many steps as the longest delay, so that delayed updates have their share.
     period = max(algorithm.delays.values(), default=1)
     steps = [seeds.share(np.int32(phase.warmup + 1_000 + i)) for i in range(period)]
     data = seeds.share(data_set(spec, algorithm, rows)) if needed else None
@@ -258,7 +259,7 @@ def online_updates(built, phase: Phase, seeds: SeedMap, spec: Spec, rows: int = 
 
 
 def _memory(compiled) -> int | None:
-    """Bytes of arguments and temporaries, where the backend tells."""
+    """Bytes of arguments and temporaries; None if the backend does not report them."""
     if not hasattr(compiled, "memory_analysis"):
         return None
     analysis = compiled.memory_analysis()

@@ -1,10 +1,11 @@
-"""Fine-tune a run in a loop at a fixed rate, and measure how long `act` and `observe` block.
+"""Fine-tune a run in a loop with a fixed rate, and measure how long `act` and `observe` block.
 
 python -m experiments.benchmarks.realtime runs/hopper --hz=50 --steps=1000
 
-An Agent starts from the run's hand-over and learns in the run's own environment, one step a tick.
-Printed are the times of act and observe against the budget (one tick by default), and how many
-actions came late, updates were done and skipped. --blocking learns inside act, for comparison.
+An Agent starts from the run's hand-over and learns in the run's own environment, one step per tick.
+The output compares the times of act and observe with the budget (one tick by default), and counts
+late actions and the updates that were done and skipped. --blocking learns inside act, for
+comparison.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FLAGS = flags.FLAGS
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("run", None, "Folder of a run; may be given without the flag.")
     flags.DEFINE_float("hz", 50.0, "Ticks per second.")
     flags.DEFINE_integer("steps", 1_000, "Ticks.")
@@ -42,12 +43,12 @@ def define() -> None:
 
 
 def main() -> None:
-    """Drive the agent and print what it cost."""
+    """Drive the agent, and print the times."""
     if not FLAGS.run or FLAGS.hz <= 0 or FLAGS.steps < 1 or FLAGS.save_every < 1:
         raise InputError("give the folder of a run, and --hz, --steps, --save_every above 0")
     run, tick = Path(FLAGS.run), 1.0 / FLAGS.hz
     config = config_of(run)
-    run = Path(config["restore"] or run)  # a run that was restored begins where that one ended
+    run = Path(config["restore"] or run)  # a restored run begins where the other ended
     row = registry.from_json(config["recipe"])
     row = plans.with_settings(row, FLAGS.set)
     env = make_env(config["env"])
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def drive(agent: Agent, env, steps: int, tick: float) -> tuple[dict[str, list[float]], int]:
-    """Seconds of every act and observe, and how many ticks took too long as a whole."""
+    """Return the seconds of every act, observe and save, and how many ticks ended late."""
     times, missed = {"act": [], "observe": [], "save": []}, 0
     observation, _ = env.reset(seed=0)
     due = time.monotonic()
@@ -96,7 +97,7 @@ def drive(agent: Agent, env, steps: int, tick: float) -> tuple[dict[str, list[fl
         rest = due - time.monotonic()
         missed += rest < 0
         time.sleep(max(rest, 0.0))
-        due = max(due, time.monotonic())  # a late tick is not made up for
+        due = max(due, time.monotonic())  # later ticks do not catch up
     env.close()
     return {name: found for name, found in times.items() if found}, missed
 

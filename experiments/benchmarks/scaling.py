@@ -1,11 +1,11 @@
-"""What an update costs against critics, batch, seeds and rows of data, each varied alone.
+"""Measure an update's cost against critics, batch, seeds and rows of data, each varied alone.
 
 python -m experiments.benchmarks.scaling --method=sac_n --out=runs/bench_scale
 
-For every value of --num_critics, --batch_size, --seeds and --rows, with the row's own values of the
-others: milliseconds of an update of a seed, and those that its arithmetic would take at the
-device's own matrix-product rate of the same rounds (rates.py). `<out>/scale.csv` has the lines,
-scale.png draws them.
+For every value of --num_critics, --batch_size, --seeds and --rows, it measures the milliseconds of
+one update of one seed, and those that its arithmetic would take at the device's matrix-product rate
+in the same rounds (rates.py). The others are then the row's own N, B = 256, one seed and 100,000
+rows. `<out>/scale.csv` has the lines, and scale.png draws them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COLUMNS = ("axis", "value", "ms", "arithmetic_ms", "matmul_gflops", "peak_bytes"
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("method", "sac_n", "Row of the table.")
     flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
     flags.DEFINE_string("phase", "offline", "offline or online.")
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _costs(found: dict[str, Any]) -> tuple[float, float, float, int | None]:
-    """Milliseconds of an update, those of its arithmetic, the product's rate, and memory."""
+    """Milliseconds of an update and of its arithmetic, the product's rate, and memory."""
     ms = 1e3 / found["updates_per_s"]
     return (
         float(f"{ms:.4g}"),
@@ -89,7 +89,7 @@ def _costs(found: dict[str, Any]) -> tuple[float, float, float, int | None]:
 
 
 def draw(lines: Sequence[tuple], path: Path) -> None:
-    """A panel an axis: measured, and the arithmetic alone."""
+    """Draw a panel per axis: the measured time, and the arithmetic alone."""
     with mpl.rc_context(curves.STYLE):
         figure = Figure((11.0, 3.2), layout="constrained")
         for axes, (axis, words) in zip(figure.subplots(1, len(AXES), sharey=True), AXES.items()):

@@ -1,19 +1,19 @@
-"""Where a step of the online loop goes, and how near the loop is to what its parts take.
+"""Measure the parts of a step of the online loop, and compare the loop with their sum.
 
 python -m experiments.benchmarks.step_parts --method=enoto_cql,iql --env=HalfCheetah-v4
 
-In every round, in turn: the environments alone; the update alone, its numbers on the device
-already; the loop itself, as experiments.train runs it; and the loop with --overlap. Medians are
+Every round measures in turn: the environments alone; the update alone, with its inputs already on
+the device; the loop itself, as experiments.train runs it; and the loop with --overlap. Medians are
 reported, in milliseconds per environment step of all seeds:
 
   env       one step of every environment
-  update    from the call of the step's program until its action and its parameters are there
-  dispatch  of these, until the call returns: Python and the runtime
+  update    from the call of the step's program until its action and its parameters are ready
+  dispatch  the part of `update` until the call returns: Python and the runtime
   loop      a whole step
-  host      what a step takes beyond its environments and its update: copies, bookkeeping
+  host      the rest of a step, without its environments and its update: copies, bookkeeping
   overlap   a whole step with --overlap
 
-and the loop over env + update, the overlapped loop over the larger of the two.
+The last two columns are loop / (env + update), and overlap / the larger of env and update.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ HEAD = (
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     updates.define_rows()
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id.")
@@ -70,14 +70,14 @@ def main() -> None:
 
 
 def measure(row: Recipe, seeds: int, spec: Spec) -> dict[str, Any]:
-    """One line: medians over the rounds, and of the ratios within a round."""
+    """Return one line: medians over the rounds of the times and of the rounds' ratios."""
     seed_map = SeedMap(range(seeds))
     plain, overlapped = _Loop(row, seed_map, spec), _Loop(row, seed_map, spec, overlap=True)
     world = transform()(spec, None)
     update = _updates(row, seed_map, spec)
     envs = SeedEnvs(FLAGS.env, seed_map.seeds, world)
     envs.begin()
-    for run in (plain, overlapped):  # compiled now
+    for run in (plain, overlapped):  # compiles
         run(world, 1)
     found = defaultdict(list)
     for _ in range(FLAGS.rounds):
@@ -99,12 +99,12 @@ def measure(row: Recipe, seeds: int, spec: Spec) -> dict[str, Any]:
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """Of a call, over at least half of --seconds."""
+    """Seconds of a call, measured over at least half of --seconds."""
     return 1.0 / rates.Clock(1, FLAGS.seconds / 2).rate(run, 1)
 
 
 def _updates(row: Recipe, seeds: SeedMap, spec: Spec) -> Callable[[], tuple[float, float]]:
-    """Seconds of a step's program, whole and until the call returns, over half of --seconds."""
+    """A measurement, over half of --seconds, of a step's program: whole, and until it returns."""
     run, updates, _ = rates.online_updates(build(row, spec), row.online, seeds, spec)
     calls = updates // row.online.utd
 
@@ -123,11 +123,11 @@ def _updates(row: Recipe, seeds: SeedMap, spec: Spec) -> Callable[[], tuple[floa
 
 
 class _Loop:
-    """`online.train` itself, again and again from the start of its phase, without any files."""
+    """`online.train` itself, run repeatedly from the start of its phase, without any files."""
 
     def __init__(self, row: Recipe, seeds: SeedMap, spec: Spec, overlap: bool = False):
         built = build(row, spec)
-        # It learns from the first step on, once, as in the steady state.
+        # It learns once per step, from the first step on, as in the steady state.
         changes = {"warmup": 0, "catch_up": 0, "random_steps": 0, "overlap": overlap}
         self._phase = dataclasses.replace(row.online, **changes)
         self._built, self._seeds, self._program = built, seeds, None
@@ -139,7 +139,7 @@ class _Loop:
         self._online = begin(rates.fresh(built.online, seeds), numbers)
 
     def __call__(self, world: Transform, steps: int) -> float:
-        """Seconds of a step."""
+        """Return the seconds per step."""
         began = []
 
         @contextlib.contextmanager

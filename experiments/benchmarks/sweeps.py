@@ -1,12 +1,12 @@
-"""What a sweep costs beside its runs, and how many it ends in a minute, against its workers.
+"""Measure a sweep's overhead and its runs per minute, against the number of workers.
 
 python -m experiments.benchmarks.sweeps --workers=1,2,4 --rounds=2 --repeats=3 --out=runs/sweeps
 
 For each number of workers, on a local Ray, every worker does `--rounds` runs of three kinds, each
-the former and more: `process`, runs of nothing in a process of their own, which Ray starts;
-`imports`, those that import this package, and with it JAX; `train`, small runs that train, with
-their programs compiled before. `<out>/sweep.csv` has the seconds of each repeat, sweep.png draws
-the best of them, because whatever else a machine does only makes them slower.
+of which adds to the one before: `process`, empty runs, each in its own process, which Ray starts;
+`imports`, runs that import this package, and with it JAX; `train`, small runs that train, with
+programs compiled before. `<out>/sweep.csv` has the seconds of each repeat. sweep.png draws the best
+of them, because other load on the machine can only slow them down.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COLUMNS = ("what", "workers", "repeat", "runs", "seconds", "runs_per_minute", "c
 
 
 def define() -> None:
-    """The sweep's flags, and three more."""
+    """Define the sweep's flags, and three more."""
     sweep.define()
     flags.DEFINE_list("workers", ["1", "2", "4"], "How many runs at once.")
     flags.DEFINE_integer("rounds", 2, "How many runs each worker does, of each kind.")
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def _measure(out: Path, workers: int, runs: int) -> dict[str, float]:
-    """Seconds that a sweep of so many runs takes, for each kind."""
+    """Seconds that a sweep of `runs` runs takes, for each kind."""
     ray, seconds = sweep.load_ray(), {}
     ray.init(
         "local",
@@ -80,7 +80,7 @@ def _measure(out: Path, workers: int, runs: int) -> dict[str, float]:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    # A function without a module of its own: to call it imports nothing.
+    # A function without a module of its own: calling it imports nothing.
     kinds = {"process": lambda *cell: 0, "imports": nothing, "train": worker.run_cell}
     for what, work in {"started by Ray beforehand": kinds["process"], **kinds}.items():
         folder = out / what
@@ -96,18 +96,18 @@ def _measure(out: Path, workers: int, runs: int) -> dict[str, float]:
 
 
 def nothing(arguments, folder, token, gpus, after=0) -> int:
-    """A run that is over before it begins: one whose predecessor was stopped."""
+    """Do a run that ends before it begins, as one whose predecessor was stopped."""
     worker.run_cell(arguments, folder, token, gpus, command.STOPPED)
     return command.DONE
 
 
 def draw(rows: list[tuple], path: Path) -> None:
-    """Runs a minute, and what a run costs its worker, against the number of workers."""
+    """Draw runs per minute, and a worker's seconds per run, against the number of workers."""
     workers = sorted({int(row[1]) for row in rows})
     places, cores = range(len(workers)), int(rows[0][6])
 
     def rates(what: str) -> list[list[float]]:
-        """Runs a minute of every repeat, for every number of workers."""
+        """Runs per minute of every repeat, for every number of workers."""
         mine = [(int(row[1]), float(row[5])) for row in rows if row[0] == what]
         return [[rate for count, rate in mine if count == c] for c in workers]
 

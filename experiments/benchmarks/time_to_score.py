@@ -1,19 +1,20 @@
-"""Seconds from a process's start to a score, of our methods and of other libraries' scripts.
+"""Measure the seconds from a process's start to a score, for ours and other libraries' scripts.
 
 python -m experiments.benchmarks.time_to_score --data=FILE --peers=FOLDER --python=PYTHON
 
 FILE is HalfCheetah data in D4RL's layout; FOLDER and PYTHON are those of
-`experiments.benchmarks.peers`. Everyone trains on the whole file, evaluates by its own code every
-so many updates in Gymnasium's HalfCheetah-v4, and scores with D4RL's reference returns. One process
-runs at a time: a round is a seed, and runs each contender in turn, ours with an empty folder of
-compiled programs. A run ends once the mean of its last evaluations has the score, or at --limit.
+`experiments.benchmarks.peers`. Every contender trains on the whole file, evaluates with its own
+code every --every updates in Gymnasium's HalfCheetah-v4, and scores with D4RL's reference returns.
+One process runs at a time: a round is a seed, and runs each contender in turn, ours with an empty
+compilation cache. A run ends once the mean of its last evaluations reaches the score, or at
+--limit.
 
-Two times are told: to the first evaluation with the score, and to the first at which the mean of
-the last --last evaluations has it. Both begin when the process is started and end when the
-evaluation is written: imports, data, compilation and earlier evaluations count. Every evaluation is
-a row of --out, with its wall-clock seconds and the processor seconds of the process; a run without
-the score ends with a row that has no score. The table is made of all rows there; --rounds=0 only
-prints it. `>` stands before the seconds that a run without the score has lasted.
+Two times are reported: to the first evaluation that reaches the score, and to the first at which
+the mean of the last --last evaluations does. Both begin when the process is started and end when
+the evaluation is written, so imports, data, compilation and earlier evaluations count. Every
+evaluation is a row of --out, with its wall-clock seconds and the CPU seconds of the process. A run
+that does not reach the score ends with a row without a score. The table covers all rows of --out;
+--rounds=0 only prints it. `>` marks the duration of a run that did not reach the score.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class Case(NamedTuple):
     """What is compared.
 
     Attributes:
-      ours: Flags of `enoto train`.
-      score: To be reached on halfcheetah-medium.
-      peers: Scripts; their arguments have the {updates} between evaluations, the {episodes} of
+      ours: Our flags of `enoto train`.
+      score: The score to reach on halfcheetah-medium.
+      peers: Scripts; their arguments contain the {updates} between evaluations, the {episodes} of
         one, the {seed}, and the folder of {peers}.
     """
 
@@ -112,7 +113,7 @@ CASES = {
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_string("data", None, "HDF5 file with D4RL's keys.", required=True)
     flags.DEFINE_string("peers", None, "Folder of the other libraries' checkouts.", required=True)
     flags.DEFINE_string("python", sys.executable, "Interpreter for their scripts.")
@@ -130,7 +131,7 @@ def define() -> None:
 
 
 class Time(NamedTuple):
-    """Seconds to a score; with `never`, those that went by without it, which sort last."""
+    """Seconds to a score; with `never`, the duration of a run without it, which sorts last."""
 
     never: bool
     seconds: float
@@ -143,15 +144,15 @@ class Run(NamedTuple):
     """One contender with one seed.
 
     Attributes:
-      seconds: Of its evaluations, by --clock; one more where it ended without the score.
-      scores: Of its evaluations.
+      seconds: Time of each evaluation, by --clock; one more if it ended without the score.
+      scores: Score of each evaluation.
     """
 
     seconds: list[float]
     scores: list[float]
 
     def reached(self, score: float, last: int) -> Time:
-        """When the mean of `last` evaluations has the score."""
+        """Return when the mean of the last `last` evaluations first reaches the score."""
         for end in range(last, len(self.scores) + 1):
             if np.mean(self.scores[end - last : end]) >= score:
                 return Time(False, self.seconds[end - 1])
@@ -179,12 +180,12 @@ def main() -> None:
 
 
 def wanted(name: str) -> float:
-    """The score that a case is about."""
+    """Return the score that a case must reach."""
     return CASES[name].score if FLAGS.score is None else FLAGS.score
 
 
 def contenders(name: str) -> dict[str, str]:
-    """Who -> command line, with places for the seed and its folder; ours, and scripts there are."""
+    """Return name -> command line with {seed} and {folder}, of ours and of the scripts found."""
     case, peers = CASES[name], Path(FLAGS.peers).absolute()
     known = {
         "peers": peers,
@@ -205,15 +206,15 @@ def contenders(name: str) -> dict[str, str]:
 
 
 def measure(name: tuple[str, str, int], text: str, score: float) -> None:
-    """Train one contender until it has the score or the time is over; rows of --out.
+    """Train one contender until it reaches the score or the time is up, and add its rows to --out.
 
     Args:
-      name: The case, who it is, and the seed.
+      name: The case, the contender, and the seed.
       text: Its command line, with {seed} and {folder}.
-      score: The mean of --last evaluations ends the run when it has it.
+      score: The run ends when the mean of --last evaluations reaches it.
 
     Raises:
-      RunError: It has failed; its last words.
+      RunError: The contender has failed; the text is its last line.
     """
     run, by = Run([], []), ("wall", "cpu").index(FLAGS.clock)
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/words", "w+") as words:
@@ -245,7 +246,7 @@ def measure(name: tuple[str, str, int], text: str, score: float) -> None:
 
 
 def scores(path: Path) -> list[float]:
-    """The column of that name, of the lines that are whole; ours writes the hand-over last."""
+    """Return the scores of all complete lines, without the online row that our runs end with."""
     if not path.is_file():
         return []
     lines = [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
@@ -253,7 +254,7 @@ def scores(path: Path) -> list[float]:
 
 
 def write(row: Sequence) -> None:
-    """Add it to --out."""
+    """Add a row to --out."""
     new = not Path(FLAGS.out).exists()
     with open(FLAGS.out, "a", newline="") as file:
         writer = csv.writer(file)
@@ -261,7 +262,7 @@ def write(row: Sequence) -> None:
 
 
 def read(case: str) -> dict[str, dict[int, Run]]:
-    """The rows of --out: who -> seed -> run, of one case."""
+    """Return a case's rows of --out as contender -> seed -> run."""
     runs: dict[str, dict[int, Run]] = {}
     path = Path(FLAGS.out)
     for row in csv.DictReader(path.read_text().splitlines() if path.is_file() else []):
@@ -274,7 +275,7 @@ def read(case: str) -> dict[str, dict[int, Run]]:
 
 
 def table(case: str, runs: Mapping[str, Mapping[int, Run]], score: float) -> list[str]:
-    """A line for each contender: medians over seeds, their range, and ratios to ours."""
+    """Return a line per contender: medians over seeds, their range, and ratios to ours."""
     lines = []
     for who, own in runs.items():
         line = f"{case:8} {who:38}"
@@ -290,7 +291,7 @@ def table(case: str, runs: Mapping[str, Mapping[int, Run]], score: float) -> lis
 def ratio(
     theirs: Mapping[int, Run], ours: Mapping[int, Run], score: float, last: int
 ) -> Time | str:
-    """The median of their seconds by ours, over seeds of both; nothing where ours has no score."""
+    """Return the median of their seconds over ours, over shared seeds; "-" if ours is unknown."""
     pairs = [
         (theirs[seed].reached(score, last), ours[seed].reached(score, last))
         for seed in theirs.keys() & ours.keys()
@@ -301,7 +302,7 @@ def ratio(
 
 
 def _median(times: Sequence[Time]) -> Time:
-    """The upper one of two in the middle, so that what was never reached counts."""
+    """The median, or the upper of the two in the middle, so that a score never reached counts."""
     return sorted(times)[len(times) // 2]
 
 

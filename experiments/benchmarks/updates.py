@@ -1,10 +1,10 @@
-"""Measure updates per second beside the device's own matrix-product rate, in one run.
+"""Measure updates per second, relative to the device's own matrix-product rate in the same run.
 
 python -m experiments.benchmarks.updates --method sac_n --num_critics 10
 
-Every figure is a median over interleaved rounds, see rates.py. `--baseline` also times the loop
-that one writes first, a jitted update a step; `--picture` draws the lines below the roofline.
-On a machine that others use, pin one core and count its own seconds:
+Every value is a median over interleaved rounds, see rates.py. `--baseline` also times a plain loop,
+with one jitted update per step; `--picture` draws the lines below the roofline. On a shared
+machine, pin the process to one core and measure its CPU time:
 
 taskset -c 1 python -m experiments.benchmarks.updates --clock=cpu
 """
@@ -44,7 +44,7 @@ def define_rows(
     rounds: int = 5,
     seconds: float = 1.0,
 ) -> None:
-    """The flags that say what is measured, and how long, with these defaults."""
+    """Define the flags for what is measured and how long, with these defaults."""
     flags.DEFINE_list("method", list(method), "Rows of the table.")
     flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
     flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
@@ -55,7 +55,7 @@ def define_rows(
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     define_rows()
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
     flags.DEFINE_list("phase", ["offline", "online"], "offline, online.")
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def _combinations() -> Iterator[tuple[str, str, Recipe, int]]:
-    """(its name, phase, row, seeds) of all that the flags name."""
+    """(method, phase, row, seeds) of every combination of the flags."""
     for (method, own, seeds), phase, precision in itertools.product(
         rows(), FLAGS.phase, FLAGS.precision
     ):
@@ -96,23 +96,23 @@ def _combinations() -> Iterator[tuple[str, str, Recipe, int]]:
 
 
 def env_spec() -> Spec:
-    """Sizes of --env, once every core is a device where the seeds allow it."""
+    """Return the sizes of --env, after making the cores devices as far as the seeds use them."""
     use_cores(max(numbers("seeds"), default=1))
     return gym.env_spec(FLAGS.env)
 
 
 def rows() -> Iterator[tuple[str, Recipe, int]]:
-    """(its name, row, seeds) of all that `define_rows`'s flags name."""
+    """Yield (method, row, seeds) of every combination of `define_rows`'s flags."""
     axes = (numbers("num_critics") or [None], numbers("batch_size"), numbers("seeds"))
     for method, n, batch_size, seeds in itertools.product(FLAGS.method, *axes):
         yield method, row(method, n, batch_size), seeds
 
 
 def numbers(flag: str) -> list[int]:
-    """A flag's whole numbers.
+    """Return a flag's whole numbers.
 
     Raises:
-      InputError: It holds something else.
+      InputError: The flag has something else.
     """
     try:
         return [int(text) for text in FLAGS[flag].value]
@@ -121,7 +121,7 @@ def numbers(flag: str) -> list[int]:
 
 
 def row(method: str, n: int | None, batch_size: int) -> Recipe:
-    """A row with --set, a replay of moderate size, and as many critics; None: its own."""
+    """Return a row with --set, a replay of moderate size, and n critics (None: its own number)."""
     found = registry.override(recipe(method), "batch_size", batch_size)
     found = registry.override(found, "online.replay.capacity", rates.ROWS)
     if n is not None:
@@ -130,7 +130,7 @@ def row(method: str, n: int | None, batch_size: int) -> Recipe:
 
 
 def report(lines: Sequence[dict[str, Any]]) -> None:
-    """Print the last line, with the head before the first."""
+    """Print the last line, and the head of the table before the first."""
     line = lines[-1]
     if FLAGS.json:
         print(json.dumps(line), flush=True)
@@ -148,7 +148,7 @@ def report(lines: Sequence[dict[str, Any]]) -> None:
 
 
 def roofline(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Arithmetic a second against arithmetic a byte, below what the device can do."""
+    """Draw operations per second against operations per byte, below the device's limits."""
     known = [line for line in lines if line["intensity"]]
     if not known:
         raise InputError(f"{path}: this device's compiler does not tell how many bytes move")

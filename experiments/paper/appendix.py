@@ -1,4 +1,4 @@
-"""The appendix: RandomMinPair with each exploration, more and fewer critics, LAPO with two.
+"""The appendix: RandomMinPair with each exploration, other numbers of critics, LAPO with two.
 
 python -m experiments.paper.appendix --budget=laptop --seeds=2 --out=runs/paper
 python -m experiments.paper.appendix --part=critics --critics=2,5,10 --out=runs/paper
@@ -20,14 +20,14 @@ PARTS = ("pair", "critics", "lapo")
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     grid.define()
     flags.DEFINE_enum("part", None, PARTS, "One of the three pictures; all by default.")
     flags.DEFINE_list("critics", ["2", "5", "10", "15"], "The numbers of critics.")
 
 
 def figures() -> dict[str, Figure]:
-    """The pictures, by their part."""
+    """Return the figures by --part."""
     pair = [
         Cell("cql_n_to_sac_n", "none", "enoto_cql", online={"target": "random_min_pair"}),
         *(
@@ -49,7 +49,7 @@ def figures() -> dict[str, Figure]:
 
 
 def main() -> None:
-    """Train what is not there yet, and draw."""
+    """Train the missing runs, and draw."""
     for part, figure in figures().items():
         if FLAGS.part in (None, part):
             grid.make(figure)

@@ -1,4 +1,4 @@
-"""The figures' pictures: a panel per task, a line per method, published scores as a second one."""
+"""Draw the figures: a panel per task, a line per method, published scores as a dotted line."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from enoto_jax.types import InputError
 from experiments.paper.grid import Folders
 
 FLAGS = flags.FLAGS
-Lines = Mapping[str, curves.Curves]  # label -> a curve each seed
+Lines = Mapping[str, curves.Curves]  # label -> one curve per seed
 
 
 def scores(folders: Folders, path: Path) -> list[Path]:
-    """The online curves, every task in a panel of its own."""
+    """Draw the online curves, one panel per task."""
     tasks = {
         task: {label: score_curves(runs)[1] for label, runs in own.items()}
         for task, own in folders.items()
@@ -35,9 +35,9 @@ def scores(folders: Folders, path: Path) -> list[Path]:
 
 
 def aggregate(folders: Folders, path: Path) -> list[Path]:
-    """Tasks together: a seed's curve is its mean over the tasks that every line has.
+    """Draw all tasks together: a seed's curve is its mean over the tasks that every line has.
 
-    Fewer than three tasks are no aggregate, and have a panel each.
+    With fewer than three tasks, each has its own panel instead.
 
     Raises:
       InputError: No task has all lines, or one of several tasks has no score.
@@ -65,7 +65,7 @@ def aggregate(folders: Folders, path: Path) -> list[Path]:
 
 
 def metric(folders: Folders, path: Path, quantity: str, y_label: str) -> list[Path]:
-    """A quantity of metrics.csv over the online phase."""
+    """Draw a quantity of metrics.csv over the online phase."""
     tasks = {
         task: {label: metric_curves(runs, quantity) for label, runs in own.items()}
         for task, own in folders.items()
@@ -74,14 +74,14 @@ def metric(folders: Folders, path: Path, quantity: str, y_label: str) -> list[Pa
 
 
 def score_curves(runs: Sequence[Path]) -> tuple[str, curves.Curves]:
-    """The online evaluations of a cell's runs: the column's name, and a curve each seed."""
+    """Return the online evaluations of a cell's runs: the column's name, and one curve per seed."""
     rows = [row for run in runs for row in read_evaluations(run)]
     column = metric_of(rows)
     return column, curves.phase_curves(rows, "online", column)
 
 
 def metric_curves(runs: Sequence[Path], quantity: str) -> curves.Curves:
-    """One quantity of metrics.csv of a cell's runs, a curve each seed."""
+    """Return one curve per seed: a quantity of metrics.csv in a cell's runs."""
     phase, _, name = quantity.partition("/")
     found = [metrics.read(run).get(name, {}).get(phase, {}) for run in runs]
     return [curve for own in found for curve in own.values()]
@@ -94,7 +94,7 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
     rows = -(-len(tasks) // columns)
     published = _published()
     with mpl.rc_context(curves.STYLE):
-        # One panel is as large as curves.compare's; of several, each is smaller.
+        # A single panel is as large as that of curves.compare; several are smaller.
         size = (7.2, 4.4) if len(tasks) == 1 else (3.3 * columns, 2.6 * rows + 0.6)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
@@ -124,7 +124,7 @@ def panels(tasks: Mapping[str, Lines], path: Path, y_label: str) -> Path:
 
 
 def _key(counts: Sequence[int]) -> list[Artist]:
-    """What bands and thin lines are, with the number of seeds."""
+    """Legend entries for bands and thin lines, with the number of seeds."""
     handles = curves.key(counts)
     for handle in handles:
         banded = handle.get_label() == curves.BAND
@@ -135,7 +135,7 @@ def _key(counts: Sequence[int]) -> list[Artist]:
 
 
 def _overlay(axes: Axes, task: str, labels: Sequence[str], published) -> dict[str, Line2D]:
-    """Published scores of the panel's task, as far as our own curves go."""
+    """Draw the published scores of the panel's task, up to the end of our own curves."""
     drawn = {}
     for index, label in enumerate(labels):
         for name in _tasks_of(task):
@@ -161,13 +161,13 @@ def _overlay(axes: Axes, task: str, labels: Sequence[str], published) -> dict[st
 
 
 def _tasks_of(task: str) -> list[str]:
-    """What a task may be called there: without its version, and without its data for SAC."""
+    """A task's names in published scores: without its version and, for SAC, without its data."""
     plain = task.removesuffix("-v2")
     return [plain, plain.split("-")[0]]
 
 
 def _published() -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """(task, method) -> environment steps and scores, in their order."""
+    """(task, method) -> points (environment steps, score), sorted by steps."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in read_csv(FLAGS.published) if FLAGS.published else []:
         try:
@@ -182,6 +182,6 @@ def _published() -> dict[tuple[str, str], list[tuple[float, float]]]:
 
 
 def _word(folders: Folders) -> str:
-    """The y axis: of scores, or of returns where a task has none."""
+    """The label of the y axis: scores, or returns if a task has no scores."""
     columns = {score_curves(runs)[0] for own in folders.values() for runs in own.values()}
     return curves.WORD["score" if columns == {"score"} else "return_mean"][0]

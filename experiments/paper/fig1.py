@@ -2,8 +2,9 @@
 
 python -m experiments.paper.fig1 --budget=laptop --seeds=2 --out=runs/paper
 
-(a) scores after the switch; (b) the critics' average value of the data set meanwhile; (c) how
-far the actions of SAC-N, CQL and a random policy are from the data's, after the offline phase.
+(a) Scores after the switch; (b) the critics' average value of the data set over the same steps;
+(c) how far the actions of SAC-N, CQL and a random policy are from the data's, after the offline
+phase.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ CELLS = (
 
 
 def pictures(folders: Folders, path: Path) -> Iterator[Path]:
-    """(a), (b) and (c), a picture each."""
+    """Draw (a), (b) and (c), one picture each."""
     yield from draw.scores(folders, path.with_stem(f"{path.stem}a"))
     b = path.with_stem(f"{path.stem}b")
     yield from draw.metric(folders, b, "online/data/q_mean", "average Q over the data set")
@@ -59,7 +60,7 @@ def pictures(folders: Folders, path: Path) -> Iterator[Path]:
 
 
 def measure(place: Path) -> None:
-    """Write how far actions are from the data set's, as histograms, after the offline phases."""
+    """Write histograms of the actions' distances to the data's, after the offline phases."""
     found, sample = {}, None
     for cell in OFFLINE:
         folder = place / cell.start
@@ -84,7 +85,7 @@ def measure(place: Path) -> None:
 
 
 def histograms(places: Sequence[Path], path: Path) -> Path:
-    """Draw what `measure` has written, seeds together, a panel per task."""
+    """Draw the histograms that `measure` wrote: seeds pooled, one panel per task."""
     with mpl.rc_context(curves.STYLE):
         figure = Canvas(figsize=(5.2 * len(places), 3.9), layout="constrained")
         handles = {}
@@ -110,7 +111,7 @@ define = grid.define
 
 
 def main() -> None:
-    """Train what is not there yet, and draw."""
+    """Train the missing runs, and draw."""
     grid.make(FIGURE)
 
 

@@ -1,4 +1,4 @@
-"""Figure 2: ENOTO-CQL put together step by step, the mean over locomotion's nine data sets.
+"""Figure 2: ENOTO-CQL assembled step by step, averaged over the nine locomotion data sets.
 
 python -m experiments.paper.fig2 --budget=laptop --seeds=2 --out=runs/paper
 """
@@ -27,7 +27,7 @@ define = grid.define
 
 
 def main() -> None:
-    """Train what is not there yet, and draw."""
+    """Train the missing runs, and draw."""
     grid.make(FIGURE)
 
 

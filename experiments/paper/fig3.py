@@ -29,7 +29,7 @@ define = grid.define
 
 
 def main() -> None:
-    """Train what is not there yet, and draw."""
+    """Train the missing runs, and draw."""
     grid.make(FIGURE)
 
 

@@ -1,4 +1,4 @@
-"""Figure 4: three ways to explore with N critics, and none, on WeightedMinPair.
+"""Figure 4: three exploration rules for N critics, and none, with WeightedMinPair.
 
 python -m experiments.paper.fig4 --budget=laptop --seeds=2 --out=runs/paper
 """
@@ -22,7 +22,7 @@ define = grid.define
 
 
 def main() -> None:
-    """Train what is not there yet, and draw."""
+    """Train the missing runs, and draw."""
     grid.make(FIGURE)
 
 

@@ -1,4 +1,4 @@
-"""Figure 5: ENOTO-CQL among the other methods, on locomotion's nine data sets.
+"""Figure 5: ENOTO-CQL compared with other methods, on the nine locomotion data sets.
 
 python -m experiments.paper.fig5 --budget=laptop --seeds=2 --out=runs/paper
 """
@@ -15,12 +15,12 @@ ROWS = ("enoto_cql", "br", "pex", "awac", "iql", "cal_ql", "scratch", "sac")
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     grid.define(ROWS)
 
 
 def main() -> None:
-    """Train what is not there yet, and draw."""
+    """Train the missing runs, and draw."""
     grid.make(Figure("fig5", grid.LOCOMOTION, grid.rows(), draw.scores))
 
 

@@ -1,4 +1,4 @@
-"""Figure 6: ENOTO-LAPO among the other methods, in AntMaze.
+"""Figure 6: ENOTO-LAPO compared with other methods, in AntMaze.
 
 python -m experiments.paper.fig6 --budget=laptop --seeds=2 --out=runs/paper
 """
@@ -15,12 +15,12 @@ ROWS = ("enoto_lapo", "lapo", "pex", "iql", "cal_ql", "awac")
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     grid.define(ROWS)
 
 
 def main() -> None:
-    """Train what is not there yet, and draw."""
+    """Train the missing runs, and draw."""
     grid.make(Figure("fig6", grid.ANTMAZE, grid.rows(), draw.scores))
 
 

@@ -1,9 +1,9 @@
-"""What the figures share: cells, the runs that they are, and which of them are there.
+"""What the figures share: cells, their runs, and which of the runs exist.
 
-A cell is a row of the table with some units replaced, on one task. Its run lies in
-`OUT/<task>/<row>[-<value>...]`, and that of an offline phase in `OUT/<task>/off_<row>`: it is
-trained once for all cells of all figures that start from it. The same command again goes on.
-Seeds that were trained one by one, in folders that end in `-s<seed>`, are drawn too.
+A cell is a row of the table with some units replaced, on one task. Its run is in
+`OUT/<task>/<row>[-<value>...]`. The run of an offline phase is in `OUT/<task>/off_<row>`, and is
+trained once for all cells of all figures that start from it. The same command resumes what has
+begun. Seeds that were trained one by one, in folders that end in `-s<seed>`, are drawn too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ANTMAZE = tuple(
 )
 
 
-# As the paper calls them, and files of published scores.
+# The methods' names in the paper and in files of published scores.
 LABELS = {
     "enoto_cql": "ENOTO-CQL",
     "enoto_lapo": "ENOTO-LAPO",
@@ -60,11 +60,11 @@ class Cell(NamedTuple):
     """A line of a figure on one task.
 
     Attributes:
-      row: Of the table.
-      label: In the legend.
-      offline: The row whose offline phase it starts from, where that is another's.
-      both: Experiments.train's flags that change both phases: name -> value.
-      online: Those that change the online phase alone.
+      row: The method's row of the table.
+      label: The line's label in the legend.
+      offline: The row whose offline phase it starts from; None for its own.
+      both: Flags of experiments.train that change both phases: name -> value.
+      online: Flags of experiments.train that change only the online phase.
     """
 
     row: str
@@ -75,12 +75,12 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The folder of its run."""
+        """The name of its run's folder."""
         return _joined(self.row, self.both, self.online)
 
     @property
     def start(self) -> str | None:
-        """The folder of its offline phase; None: it learns from scratch."""
+        """The name of its offline phase's folder; None if it learns from scratch."""
         if recipe(self.row).offline is None:
             return None
         return "off_" + _joined(self.offline or self.row, self.both)
@@ -90,14 +90,14 @@ Folders = Mapping[str, Mapping[str, Sequence[Path]]]  # task -> label -> its run
 
 
 class Figure(NamedTuple):
-    """What one script makes.
+    """The figure that one script makes.
 
     Attributes:
-      name: Of the picture.
-      tasks: The paper's.
-      cells: A line each.
-      draw: (task -> label -> its runs, the picture) -> pictures; labels without a run left out.
-      offline_only: Cells of which the offline phase is all that is needed.
+      name: The picture's name, without a suffix.
+      tasks: The paper's tasks.
+      cells: The figure's lines.
+      draw: (task -> label -> its runs, path) -> paths of the pictures; only labels with a run.
+      offline_only: Cells that need only their offline phase.
     """
 
     name: str
@@ -108,10 +108,10 @@ class Figure(NamedTuple):
 
 
 def define(rows: Sequence[str] = ()) -> None:
-    """experiments.train's flags, which every run is given, and the figures' own.
+    """Define experiments.train's flags, which every run is given, and the figures' own.
 
     Args:
-      rows: That a figure with a line for every row shows by default.
+      rows: The default of --rows, for a figure with a line per row; others have no such flag.
     """
     train.define()
     if rows:
@@ -121,15 +121,15 @@ def define(rows: Sequence[str] = ()) -> None:
 
 
 def rows() -> list[Cell]:
-    """A cell for each of --rows, as it stands in the table."""
+    """Return a cell for each of --rows, without changes to the row."""
     return [Cell(row, LABELS.get(row, row)) for row in FLAGS.rows]
 
 
 def make(figure: Figure) -> None:
-    """Train what is not there yet, and draw.
+    """Train the missing runs, and draw.
 
     Raises:
-      InputError: A flag that the figure sets itself, or nothing to draw.
+      InputError: A flag is given that the figure sets itself, or there is nothing to draw.
     """
     for own in ("method", "config", "restore"):
         if FLAGS[own].value is not None:
@@ -159,7 +159,7 @@ def make(figure: Figure) -> None:
 
 
 def runs(figure: Figure, task: str, place: Path) -> Iterator[list[str]]:
-    """The arguments of experiments.train for every run of a task; offline phases come first."""
+    """Yield experiments.train's arguments for every run of a task, offline phases first."""
     given = [f"--task={task}", *_given()]
     cells = [*figure.offline_only, *figure.cells]
     starts = {cell.start: cell for cell in reversed(cells) if cell.start}
@@ -172,7 +172,7 @@ def runs(figure: Figure, task: str, place: Path) -> Iterator[list[str]]:
             f"--out={place / start}",
         ]
     for cell in figure.cells:
-        restores = cell.start and not FLAGS.dry_run  # then there is nothing to restore from yet
+        restores = cell.start and not FLAGS.dry_run  # in a dry run there is nothing to restore from
         begun = [f"--restore={place / cell.start}"] if restores else []
         yield [
             *given,
@@ -185,7 +185,7 @@ def runs(figure: Figure, task: str, place: Path) -> Iterator[list[str]]:
 
 
 def folder_name(task: str) -> str:
-    """How the runs on a task are filed: the name of its data, without asking whether they exist."""
+    """Return the folder name for a task's runs: the name of its data, which need not exist."""
     names = []
     for part in split(task):
         path = Path(part)
@@ -195,13 +195,13 @@ def folder_name(task: str) -> str:
 
 
 def seeds_of(run: Path) -> list[Path]:
-    """A cell's runs that have begun: all seeds in one folder, or one by one."""
+    """Return a cell's runs that have begun: all seeds in one folder, or one folder per seed."""
     one_by_one = run.parent.glob(f"{run.name}-s[0-9]*")
     return [own for own in (run, *sorted(one_by_one)) if _begun(own)]
 
 
 def _begun(run: Path) -> bool:
-    """Whether there is a first online evaluation to draw."""
+    """Whether the run has an online evaluation to draw."""
     path = run / "evaluations.csv"
     return path.exists() and any(row["phase"] == "online" for row in read_csv(path))
 
@@ -215,7 +215,7 @@ def _flags(changes: Mapping[str, object]) -> list[str]:
 
 
 def _given() -> list[str]:
-    """What the user gave for experiments.train, but the flags that differ from run to run."""
+    """The user's flags for experiments.train, except those that differ from run to run."""
     found = []
     for flag in FLAGS.get_flags_for_module(train.__name__):
         if flag.present and flag.name not in ("task", "out"):
@@ -224,7 +224,7 @@ def _given() -> list[str]:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    """What experiments.train does with these arguments."""
+    """Do what experiments.train does with these arguments."""
     print("enoto train", *arguments, file=sys.stderr)
     given = flags.FlagValues()
     for flag in FLAGS.get_flags_for_module(train.__name__):

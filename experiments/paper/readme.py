@@ -4,7 +4,7 @@ python -m experiments.paper.readme
 python -m experiments.paper.readme runs/enoto_cql runs/cql_to_sac --out=runs/handover.png
 python -m experiments.paper.readme --tables
 
-Every number comes from files under experiments/results. Runs of one method count as seeds of it.
+Every number comes from files under experiments/results. Runs of one method count as its seeds.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Setting(NamedTuple):
     """Runs that the README's table of results shows together.
 
     Attributes:
-      data: Their data set.
-      folder: Holds a folder per method, or per method and seed, under experiments/results.
+      data: The runs' data set.
+      folder: A folder under experiments/results, with a folder per method or per method and seed.
       critics: N of the methods that have an ensemble.
       budget: Updates, environment steps, and the networks' hidden layers.
     """
@@ -63,7 +63,7 @@ SETTINGS = (
 
 
 def results() -> str:
-    """Scores at the hand-over, after it, and at the last evaluation, as a Markdown table."""
+    """Return scores at the hand-over, after it, and at the end, as a Markdown table."""
     head = ("data set", "budget", "method", "N", "n", "hand-over", "lowest after", "mean after")
     lines = [f"| {' | '.join(head)} | last |", "| --- " * (len(head) + 1) + "|"]
     for setting in SETTINGS:
@@ -91,13 +91,13 @@ def results() -> str:
 
 
 def scores(each: Sequence[float]) -> str:
-    """The mean over seeds, and every seed where there are several."""
+    """Return the mean over seeds, and every seed if there are several."""
     seeds = f" ({', '.join(f'{score:z.0f}' for score in each)})" if len(each) > 1 else ""
     return f"{np.mean(each):.1f}{seeds}"
 
 
 def speed() -> str:
-    """Updates per second beside the scripts of other libraries, as a Markdown table."""
+    """Return our updates per second and those of other libraries' scripts, as a Markdown table."""
     text = (RESULTS / "peers" / "peers.jsonl").read_text()
     lines = [
         f"| updates/s | enoto_jax | enoto_jax, two seeds | {' | '.join(PEERS.values())} |",
@@ -121,12 +121,12 @@ def draw(runs: Sequence[str], title: str | None, out: str) -> None:
     """Draw the offline phase, the hand-over and the online phase of runs on one task.
 
     Args:
-      runs: Folders, each with evaluations.csv. Without config.json a run is called by its folder.
-      title: None: the data set and the environment, from the first config.json.
-      out: The picture.
+      runs: Folders, each with evaluations.csv. A run without config.json is named by its folder.
+      title: The figure's title; None for the data set and the environment, from config.json.
+      out: Path of the picture.
 
     Raises:
-      InputError: A folder cannot be read, the runs have different tasks, or a seed comes twice.
+      InputError: A folder cannot be read, the runs have different tasks, or a seed occurs twice.
     """
     found: dict[str, list[str]] = {}
     seeds: set[tuple[str, int]] = set()
@@ -156,7 +156,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Draw, or print."""
+    """Draw the figure, or print the tables."""
     if FLAGS.tables:
         print(results(), speed(), sep="\n\n")
         return

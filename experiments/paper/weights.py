@@ -4,7 +4,7 @@ python -m experiments.paper.weights
 python -m experiments.paper.weights --place=experiments/results/paper/halfcheetah-medium --out=x.png
 
 Draws four cells, N in {2, 10} times weight per critic in {0.5, 2.5}, and prints their hand-overs as
-a Markdown table. A cell that has no run yet is left out. The question and the metrics stand in
+a Markdown table. A cell without a run is left out. The question and the metrics are described in
 experiments/results/paper/PLAN.md.
 """
 
@@ -26,14 +26,14 @@ from experiments.paper import readme
 
 FLAGS = flags.FLAGS
 PLACE = Path(__file__).resolve().parents[1] / "results" / "paper" / "halfcheetah-medium"
-# label -> where the seeds of its runs lie
+# label -> the folders of its runs, one per seed
 CELLS = {
     "N = 2, 0.5 a critic": "weights/cql_to_sac-w1-s*",
     "N = 10, 0.5 a critic": "cql_n_to_sac_n-s*",
     "N = 2, 2.5 a critic": "cql_to_sac-s*",
     "N = 10, 2.5 a critic": "weights/cql_n_to_sac_n-w25-s*",
 }
-STEPS = 20_000  # online, of every cell
+STEPS = 20_000  # online steps of every cell that are used
 SHOWN = {
     "handover": "hand-over",
     "worst_after": f"lowest of the first {STEPS:,} steps",
@@ -55,10 +55,10 @@ class Seed(NamedTuple):
 
 
 def read(place: Path) -> dict[str, list[Seed]]:
-    """Every cell's runs.
+    """Return every cell's runs with at least `STEPS` online steps.
 
     Raises:
-      InputError: There is no run of any cell.
+      InputError: No cell has such a run.
     """
     found: dict[str, list[Seed]] = {}
     for label, pattern in CELLS.items():
@@ -68,7 +68,7 @@ def read(place: Path) -> dict[str, list[Seed]]:
             if online < STEPS:  # unfinished
                 continue
             before = run
-            if rows[0]["phase"] == "online":  # its offline phase is another run's
+            if rows[0]["phase"] == "online":  # its offline phase was another run
                 before = place / run.name.replace("cql_n_to_sac_n", "enoto_cql")
                 rows += [row for row in read_evaluations(before) if row["phase"] == "offline"]
             rows = [row for row in rows if row["phase"] == "offline" or row["step"] <= STEPS]
@@ -86,7 +86,7 @@ def _spread(run: Path) -> float:
 
 
 def table(found: Mapping[str, Sequence[Seed]]) -> str:
-    """A cell's mean and every seed, as a Markdown table."""
+    """Return each cell's mean and every seed, as a Markdown table."""
     heads = ("", "n", *SHOWN.values(), "spread of the critics")
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for label, runs in found.items():
@@ -104,7 +104,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Draw, and print the table."""
+    """Draw the figure, and print the table."""
     place = Path(FLAGS.place)
     found = read(place)
     out = FLAGS.out or place / "weights.png"

@@ -1,1 +1,1 @@
-"""Kills, hostile input, and lost hosts."""
+"""Robustness tests: kills, hostile input, and lost hosts."""

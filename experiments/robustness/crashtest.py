@@ -1,12 +1,13 @@
-"""Kill a run again and again, and compare what it leaves with a run that nobody disturbed.
+"""Kill a run again and again, and compare its files with those of an undisturbed run.
 
 python -m experiments.robustness.crashtest --kills=20 --out=runs/crashtest
 
 A small ENOTO-CQL run on the data set in the package is killed (SIGKILL) while it starts, trains
-offline, hands over, trains online, saves and evaluates, at moments that are drawn at random. The
-same command then goes on. Parameters, optimisers, replay, environments, metrics.csv, summary.json
-and evaluations.csv (but for its clock) must be those of the undisturbed run, bit for bit. A run
-that has ended before the last kill is compared, and the next begins. Exit code 1: they differ.
+offline, hands over, trains online, saves and evaluates, at random moments. The same command then
+resumes it. Parameters, optimisers, replay, environments, metrics.csv, summary.json and
+evaluations.csv (except its clock) must be those of the undisturbed run, bit for bit. When a run
+ends before the last kill, it is compared and the next run begins. The exit code is 1 if any run
+differs.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ RUN = (
 )
 COLUMNS = ("run", "aimed_at", "delay_s", "died_in", "resumed_from")
 LONGEST_S = 600.0  # a run that takes longer has hung
-LOOK_EVERY_S = 0.01  # at a run's files; the shortest phase, a save, takes some 50 ms
-PRELOAD = (  # what every life would import by itself
+LOOK_EVERY_S = 0.01  # between looks at the files; a save, the shortest phase, takes about 50 ms
+PRELOAD = (  # what each process would otherwise import itself
     "experiments.train",
     "gymnasium.envs.mujoco.inverted_double_pendulum_v5",
     "matplotlib.backends.backend_agg",
@@ -59,14 +60,14 @@ PRELOAD = (  # what every life would import by itself
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_integer("kills", 20, "How many in all.")
     flags.DEFINE_integer("seed", 0, "Of the moments.")
     flags.DEFINE_string("out", "runs/crashtest", "Folder of the runs; must be new.")
 
 
 def main() -> None:
-    """Run once in peace, then under fire, and compare."""
+    """Run once undisturbed, then with kills, and compare."""
     if FLAGS.kills < 1:
         raise InputError("--kills must be at least 1")
     out = command.new_folder(FLAGS.out)
@@ -76,7 +77,7 @@ def main() -> None:
 
 
 def crash(out: Path, kills: int, seed: int, arguments: tuple[str, ...]) -> list[str]:
-    """What differs after so many kills; the table is in `<out>/kills.csv`."""
+    """Kill runs, and return what differs; `<out>/kills.csv` lists the kills."""
     rng, rows, differences, number = np.random.default_rng(seed), [], [], 0
     out.mkdir(parents=True)
     if _start(out / "peace", arguments).join(LONGEST_S) or not _finished(out / "peace"):
@@ -104,7 +105,7 @@ def crash(out: Path, kills: int, seed: int, arguments: tuple[str, ...]) -> list[
 
 
 def compare(one: Path, two: Path) -> Iterator[str]:
-    """What differs between two finished runs, clocks aside."""
+    """Yield what differs between two finished runs, apart from clocks."""
     for name in ("metrics.csv", "summary.json"):
         if (one / name).read_bytes() != (two / name).read_bytes():
             yield name
@@ -121,7 +122,7 @@ def compare(one: Path, two: Path) -> Iterator[str]:
 
 
 def _start(folder: Path, arguments: tuple[str, ...]) -> multiprocessing.Process:
-    """The run in a process of its own, forked from one that has only imported everything."""
+    """Start the run in its own process, forked from one that has only done the imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD])
     process = context.Process(target=_run, args=(folder, arguments))
@@ -130,7 +131,7 @@ def _start(folder: Path, arguments: tuple[str, ...]) -> multiprocessing.Process:
 
 
 def _run(folder: Path, arguments: tuple[str, ...]) -> None:
-    """What `experiments.train` does, saving as often as it can, in short calls."""
+    """Do what `experiments.train` does, with frequent saves and short calls."""
     jax.config.update("jax_compilation_cache_dir", str(folder.parent.resolve() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -143,13 +144,13 @@ def _run(folder: Path, arguments: tuple[str, ...]) -> None:
 
 
 def _kill(process: multiprocessing.Process, folder: Path, aim: str, delay: float) -> str:
-    """Kill once the run is where we aim; what it did when it died, "" if it ended before that."""
+    """Kill the run in phase `aim`; what it was doing when it died, "" if it ended before that."""
     begun = time.monotonic()
     while aim != "starting" and doing(folder) != aim:
         if not process.is_alive() or time.monotonic() > begun + LONGEST_S:
             return ""
         time.sleep(LOOK_EVERY_S)
-    if aim in ("offline", "online"):  # the others are over too soon to wait
+    if aim in ("offline", "online"):  # the other phases are too short to wait
         time.sleep(delay)
     elif aim == "evaluating":
         time.sleep(0.1 * delay)
@@ -162,7 +163,7 @@ def _kill(process: multiprocessing.Process, folder: Path, aim: str, delay: float
 
 
 def doing(folder: Path) -> str:
-    """What a run does at this moment, from its files."""
+    """Return what a run is doing at this moment, judged by its files."""
     checkpoints = folder / "checkpoints"
     if not (checkpoints / "best").exists():
         return "starting"

@@ -1,14 +1,14 @@
-"""Feed mutated data sets, flags and run folders to the real loaders, and count what comes out.
+"""Feed mutated data sets, flags and run folders to the real loaders, and count the outcomes.
 
 python -m experiments.robustness.fuzz --cases=5000 --seed=0 --out=runs/fuzz
 
-A case is drawn from the seed and its own number alone: good input of one of the TARGETS, one or two
-mutations of it (mutations), and the loader or command that a user would reach it by. Only two
-things may come out: it is accepted, or refused by an InputError of one line; within
-the time limit, in bounded memory, reading and writing nothing outside the case's own folder.
-Cases run in processes of their own, so that a crash of a native library is a finding, and no more.
-Every other outcome is a finding: its input is kept in `<out>/findings`. `<out>/counts.csv` counts
-cases by target, mutation and outcome. Exit code 1: there are findings.
+A case depends only on the seed and its own number: valid input of one of the TARGETS, one or two
+mutations of it (mutations), and the loader or command through which a user would read it. Only two
+outcomes are allowed: the input is accepted, or it is refused by an InputError of one line. Both
+must stay within the time limit and in bounded memory, and read and write nothing outside the case's
+own folder. Every other outcome is a finding, and its input is kept in `<out>/findings`. Cases run
+in separate processes, so that the crash of a native library is a finding too. `<out>/counts.csv`
+counts cases by target, mutation and outcome. The exit code is 1 if there are findings.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from experiments.robustness import fuzz_targets
 FLAGS = flags.FLAGS
 COLUMNS = ("target", "mutation", "outcome", "cases")
 ACCEPTED, REFUSED = "accepted", "refused"
-MEMORY_MB = 400  # that one small case may take; a chunk of HDF5 that unpacks to 256 MB is refused
-ADDRESSES = 1 << 32  # bytes that a worker may ask for beyond what it starts with
+MEMORY_MB = 400  # limit for one small case; a chunk of HDF5 that unpacks to 256 MB is refused
+ADDRESSES = 1 << 32  # bytes that a worker may allocate beyond what it starts with
 
 
 class Result(NamedTuple):
-    """What became of one case."""
+    """The outcome of one case."""
 
     number: int
     target: str
@@ -51,7 +51,7 @@ class Result(NamedTuple):
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_integer("cases", 5000, "How many.")
     flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
     flags.DEFINE_integer("workers", 1, "Processes side by side.")
@@ -61,7 +61,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """Run all cases, count, and keep what must not have happened."""
+    """Run all cases, count the outcomes, and keep the findings."""
     out = command.new_folder(FLAGS.out)
     if FLAGS.cases < 1 or FLAGS.workers < 1 or FLAGS.limit_s <= 0:
         raise InputError("--cases and --workers must be at least 1, --limit_s above 0")
@@ -78,15 +78,15 @@ def main() -> None:
 def fuzz(
     out: Path, cases: int, seed: int, targets: list[str], workers: int = 1, limit_s: float = 60.0
 ) -> list[Result]:
-    """The results of all cases, in no order.
+    """Run all cases, and return their results in no particular order.
 
     Args:
-      out: New folder; findings are kept in it.
-      cases: How many.
-      seed: Of all that is drawn.
-      targets: Names of TARGETS, which take turns.
-      workers: Processes side by side.
-      limit_s: Seconds of computing (or ten times that of waiting) after which a case has hung.
+      out: New folder for the counts and findings.
+      cases: The number of cases.
+      seed: Seed of everything that is drawn.
+      targets: Names of TARGETS, used in turn.
+      workers: The number of parallel processes.
+      limit_s: CPU seconds after which a case has hung, or ten times as many seconds of waiting.
     """
     out.mkdir(parents=True)
     fuzz_targets.make_corpus(out / "corpus", targets)
@@ -116,7 +116,7 @@ def fuzz(
 
 
 class _Worker:
-    """A process that runs one case after the other, replaced when it dies or hangs."""
+    """A process that runs one case after another, and is replaced when it dies or hangs."""
 
     def __init__(self, out: Path, seed: int, targets: list[str]):
         self._arguments = (out, seed, targets)
@@ -138,14 +138,14 @@ class _Worker:
         return number is not None
 
     def result(self, limit_s: float) -> Result | None:
-        """The case's result once there is one, its process's death and silence included."""
+        """Return the case's result, None while it runs; a dead or hung process is a result too."""
         result = None
         with suppress(EOFError):
             if self.connection.poll():
                 result = Result(*self.connection.recv())
         if result is None:
             waited, computed = time.monotonic() - self._since[0], self._computed() - self._since[1]
-            hangs = max(computed, waited / 10) > limit_s  # on a busy machine it is not its fault
+            hangs = max(computed, waited / 10) > limit_s  # on a busy machine a case waits longer
             if self._process.is_alive() and not hangs:
                 return None
             self.end()
@@ -157,7 +157,7 @@ class _Worker:
         return result
 
     def _computed(self) -> float:
-        """Seconds that the process has had of a processor."""
+        """CPU seconds that the process has used."""
         with suppress(OSError):
             fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -170,7 +170,7 @@ class _Worker:
 
 
 def _work(connection: Connection, out: Path, seed: int, targets: list[str]) -> None:
-    """The worker's side. No case may take the machine's memory with it."""
+    """Run the cases that arrive, in the worker's process, with a limit on its memory."""
     fuzz_targets.quiet()
     os.dup2(os.open(out / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     before = _status("VmSize") + ADDRESSES
@@ -181,13 +181,13 @@ def _work(connection: Connection, out: Path, seed: int, targets: list[str]) -> N
 
 
 def run(out: Path, seed: int, number: int, targets: list[str]) -> Result:
-    """One case, in this process."""
+    """Run one case in this process."""
     target, mutation = fuzz_targets.drawn(seed, number, targets)
     folder = out / "cases" / str(number)
     use = fuzz_targets.make_case(out / "corpus", folder, seed, number, targets)
     outside, before = fuzz_targets.outside(folder), _status("VmRSS")
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     outcome, text = ACCEPTED, ""
     try:
         use()
@@ -201,7 +201,7 @@ def run(out: Path, seed: int, number: int, targets: list[str]) -> Result:
                 outcome = "refused after asking for memory"
     except fuzz_targets.Leaked as leak:
         outcome = str(leak)
-    except Exception as error:  # the very thing that is looked for
+    except Exception as error:  # a finding
         outcome, text = type(error).__name__, traceback.format_exc()
     taken = (_status("VmHWM") - before) >> 20
     if taken > MEMORY_MB:
@@ -213,7 +213,7 @@ def run(out: Path, seed: int, number: int, targets: list[str]) -> Result:
 
 
 def _status(key: str) -> int:
-    """Bytes, from the system's table of this process."""
+    """A field of /proc/self/status, in bytes; 0 if it is not there."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
             return 1024 * int(line.split()[1])
@@ -221,7 +221,7 @@ def _status(key: str) -> int:
 
 
 def _count(out: Path, results: list[Result]) -> None:
-    """The table so far."""
+    """Write the table of the results so far."""
     counts = Counter((r.target, r.mutation, r.outcome) for r in results)
     rows = ((*key, n) for key, n in sorted(counts.items()))
     with open(out / "counts.csv", "w", newline="") as file:

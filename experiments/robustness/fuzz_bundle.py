@@ -1,4 +1,4 @@
-"""Exported policies as a target of the fuzzer: a good bundle, what is done to it, and its use."""
+"""Exported policies as a target of the fuzzer: a valid bundle, its mutations, and its use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROW = registry.override(RECIPES["bc"], "algorithm.hidden", (8,))
 
 
 def make(folder: Path) -> None:
-    """The bundle of a policy that nobody has trained."""
+    """Write the bundle of an untrained policy."""
     algorithm = ROW.offline.algorithm.build(SPEC)
     state = jax.tree.map(np.asarray, core.init(algorithm, jax.random.key(0)))
     same = transform()(SPEC, None)
@@ -38,7 +38,10 @@ def make(folder: Path) -> None:
 
 
 def use(folder: Path) -> None:
-    """What a robot does. (StableHLO is for the compiler, which trusts it; see docs/deploy.md.)"""
+    """Load the bundle and act, as a robot does.
+
+    StableHLO is left out: it is for the compiler, which trusts it; see docs/deploy.md.
+    """
     found = export.load(folder / NAME)
     size = found.about["observation_size"]
     for shape in ((size,), (3, size)):
@@ -60,12 +63,12 @@ def _read(path: Path) -> dict[str, bytes]:
 
 
 def _summed(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """With the checksums that belong to them, as one who means harm would write."""
+    """The files with matching checksums, as an attacker would write them."""
     return export.summed({name: data for name, data in files.items() if name != numpy_runtime.SUMS})
 
 
 def _within(member: str, change: mutations.Mutation) -> mutations.Mutation:
-    """A change of one file of a bundle."""
+    """A mutation of one file of a bundle."""
 
     def mutation(path: Path, rng: np.random.Generator) -> None:
         files, lone = _read(path), path.with_name("lone" + Path(member).suffix)
@@ -85,7 +88,7 @@ def _step(op: str, inputs: list, out: str, **options) -> dict:
 
 
 def _hostile(path: Path, rng: np.random.Generator) -> None:
-    """A program that takes the machine's memory or time, or leaves the world of numbers."""
+    """Add steps that exhaust memory or time, or that yield something other than numbers."""
     wide = {"shape": [mutations.TRILLION, 2], "broadcast_dimensions": [1]}
     outer = {"dimension_numbers": [[[], []], [[], []]]}
     program, seen = json.loads(path.read_text()), "observation"
@@ -119,7 +122,7 @@ def _hostile(path: Path, rng: np.random.Generator) -> None:
 
 
 def _sums(path: Path, rng: np.random.Generator) -> None:
-    """Checksums that are others', and names that lead elsewhere."""
+    """Write wrong checksums, or names that point elsewhere."""
     files = _read(path)
     lines = files[numpy_runtime.SUMS].decode().splitlines()
     at, name = int(rng.integers(len(lines))), lines[0].split("  ")[1]
@@ -139,7 +142,7 @@ def _sums(path: Path, rng: np.random.Generator) -> None:
 
 
 def _packed(path: Path, rng: np.random.Generator) -> None:
-    """Bombs: of zeros, by way of packers that unpack without end, of a size that is a lie."""
+    """Write archive bombs: zeros, other compression methods, or false sizes."""
     files = _read(path)
     name, how = list(files)[rng.integers(len(files))], rng.integers(4)
     if how == 0:
@@ -152,7 +155,7 @@ def _packed(path: Path, rng: np.random.Generator) -> None:
     entry = content.index(b"PK\x01\x02")  # the first member's, in the central directory
     size = (2**32 - 2, 2**31, 2**24, 1, 0)[rng.integers(5)]
     content[entry + 24 : entry + 28] = size.to_bytes(4, "little")
-    if how == 3:  # what is there unpacks to more than it says
+    if how == 3:  # the content unpacks to more than its stated size
         files[name] = bytes(2**28)
         _write(path, files)
         content = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Data of robots as targets of the fuzzer: robomimic, LeRobot, and Minari's arrow and parquet."""
+"""Robot data as targets of the fuzzer: robomimic, LeRobot, and Minari's arrow and parquet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MINARI_ID = "fuzz/columns-v0"
 
 
 def robomimic(folder: Path) -> None:
-    """Three demonstrations, the second of which fails."""
+    """Write three demonstrations, the second of which fails."""
     with h5py.File(folder / "demo.hdf5", "w") as file:
         for number in range(3):
             rng, steps = np.random.default_rng(number), 4 + number
@@ -28,7 +28,7 @@ def robomimic(folder: Path) -> None:
 
 
 def lerobot(folder: Path) -> None:
-    """Two files, with an episode that lies in both."""
+    """Write two files, with an episode that is split across both."""
     rng, rows = np.random.default_rng(0), 15
     step = np.arange(rows) % 5
     columns = {
@@ -60,7 +60,7 @@ def lerobot(folder: Path) -> None:
 
 
 def minari(folder: Path, kind: str) -> None:
-    """Two episodes of arrow or parquet files."""
+    """Write two episodes as arrow or parquet files."""
     place = folder / MINARI_ID / "data"
     for number in range(2):
         rng, rows = np.random.default_rng(number), 5 + number

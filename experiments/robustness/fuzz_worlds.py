@@ -1,7 +1,7 @@
-"""Environments, arrays and steps that a Python user hands in, written as JSON so that they mutate.
+"""Environments, arrays and steps that a Python user passes in, as JSON so that they can be mutated.
 
 Three kinds of input: an environment (spaces, rewards, flags, infos), a data set of arrays in memory
-(keys, types, bounds), and what an Agent is told of its world (bounds, observations, actions).
+(keys, types, bounds), and what an Agent is given (bounds, observations, actions).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SUCCESSES = ("success", "is_success", "successes", "goal_achieved", "other")
 
 
 def _changed(change) -> mutations.Mutation:
-    """A change of the JSON tree."""
+    """A mutation that changes the JSON tree."""
 
     def mutation(path: Path, rng: np.random.Generator) -> None:
         tree = json.loads(path.read_text())
@@ -53,7 +53,7 @@ def _pick(rng: np.random.Generator, choices) -> Any:
 
 
 def make_environment(folder: Path) -> None:
-    """A world that anything can be trained in."""
+    """Write an environment that every method can be trained in."""
     tree = {
         "observation_space": _box(-10.0, 10.0, [2]),
         "action_space": _box(-1.0, 1.0, [1]),
@@ -86,7 +86,7 @@ def _other_space(tree: dict, rng: np.random.Generator) -> None:
 
 
 def _other_step(tree: dict, rng: np.random.Generator) -> None:
-    """What a step gives is of another form."""
+    """Change the form of something that `reset` or `step` returns."""
     what = _pick(rng, ("first", "observation", "reward", "terminated", "truncated", "info"))
     tree[what] = _pick(rng, ([0.5], [[0.5, 0.5]], [1], True, mutations.odd(rng)))
 
@@ -104,7 +104,7 @@ ENVIRONMENT: dict[str, mutations.Mutation] = {
 
 
 class Written(gymnasium.Env):
-    """The environment that a file describes, with whatever the file holds."""
+    """The environment that a file describes, which returns whatever the file contains."""
 
     def __init__(self, path: str):
         self._tree = json.loads(Path(path).read_text())
@@ -135,7 +135,7 @@ def _space(tree: dict[str, Any]) -> Any:
         return None
     low, high = (np.asarray(tree[k], np.float64) for k in ("low", "high"))
     shape, dtype = tuple(tree["shape"]), np.dtype(tree["dtype"])
-    if math.prod(shape) > 1_000_000:  # the environment's own memory is not what is looked at
+    if math.prod(shape) > 1_000_000:  # the environment's own memory is not tested
         raise ValueError(f"too large: {shape}")
     box = gymnasium.spaces.Box(
         np.broadcast_to(low, shape).astype(dtype),
@@ -150,7 +150,7 @@ def _space(tree: dict[str, Any]) -> Any:
 
 @contextmanager
 def _refused() -> Iterator[None]:
-    """A failure of an environment is as good an answer as a refusal."""
+    """Count a failure of the environment as a refusal."""
     try:
         yield
     except RunError as error:
@@ -158,7 +158,7 @@ def _refused() -> Iterator[None]:
 
 
 def use_environment(folder: Path) -> None:
-    """Roll out in it and evaluate in it; all numbers that come back are finite."""
+    """Roll out and evaluate in the environment; check that all numbers returned are finite."""
 
     def env() -> gymnasium.Env:
         return Written(str(folder / NAME))
@@ -180,7 +180,7 @@ def use_environment(folder: Path) -> None:
 
 
 def make_arrays(folder: Path) -> None:
-    """A data set as Python values, one episode that falls and one that is cut."""
+    """Write a data set as Python values: one episode terminates and one is truncated."""
     rng = np.random.default_rng(0)
     arrays = {
         "observations": rng.normal(size=(8, 2)).tolist(),
@@ -196,7 +196,7 @@ def make_arrays(folder: Path) -> None:
 
 
 def _other_key(tree: dict, rng: np.random.Generator) -> None:
-    """An array under another library's name, twice, or not at all."""
+    """Put an array under another library's name, once or twice, or remove it."""
     key, other = _pick(rng, list(tree["arrays"])), _pick(rng, NAMES)
     array, kind = tree["arrays"][key], tree["types"][key]
     if rng.integers(3):
@@ -210,7 +210,7 @@ def _other_type(tree: dict, rng: np.random.Generator) -> None:
 
 
 def _bounds(tree: dict, rng: np.random.Generator) -> None:
-    """Bounds of the actions, good ones and others."""
+    """Set bounds of the actions, valid or invalid."""
     good = ((-1.0, 1.0), (-2.0, 2.0), ([-1.0], [3.0]), ("-2", "2"), ("env", None), (0, 1))
     low, high = _pick(rng, good)
     if rng.integers(2):
@@ -227,7 +227,7 @@ ARRAYS: dict[str, mutations.Mutation] = {
 
 
 def use_arrays(folder: Path) -> None:
-    """Load them; what is accepted is float32, finite and within [-1, 1]."""
+    """Load the arrays; check that what is accepted is float32 and finite, actions in [-1, 1]."""
     tree = json.loads((folder / NAME).read_text())
     parts = [tree.get(key) for key in ("arrays", "types", "options")]
     if not all(isinstance(part, dict) for part in parts):
@@ -247,7 +247,7 @@ def use_arrays(folder: Path) -> None:
 
 
 def _array(value: Any, kind: Any) -> Any:
-    """The array of a type; what cannot become one is handed in as it is."""
+    """The value as an array of this type, or unchanged if it cannot be converted."""
     try:
         with np.errstate(all="ignore"):
             return np.asarray(value, kind)
@@ -255,18 +255,18 @@ def _array(value: Any, kind: Any) -> Any:
         return value
 
 
-# What an Agent is told.
+# What an Agent is given.
 
 
 def make_told(folder: Path) -> None:
-    """The bounds of a robot's actions, and a step."""
+    """Write the bounds of a robot's actions, and a step."""
     step = Transition([0.0, 0.5], [1.5], 0.5, False, True, [0.5, 1.0])
     tree = {"low": [-2.0], "high": [2.0], "step": {**step._asdict(), "extras": {}}}
     (folder / NAME).write_text(json.dumps(tree))
 
 
 def _other_told(tree: dict, rng: np.random.Generator) -> None:
-    """A value of the step, in another form or of another size."""
+    """Change the form or the size of a value of the step."""
     value = _pick(rng, ([1.5], [[1.5]], [[0.0, 0.5]], [1, 2], 1.5, [True], 1, mutations.odd(rng)))
     tree["step"][_pick(rng, list(tree["step"]))] = value
 
@@ -284,7 +284,7 @@ TOLD: dict[str, mutations.Mutation] = {
 
 
 def use_told(folder: Path) -> None:
-    """Take the step; what is accepted is of the agent's sizes, finite, in [-1, 1] and a copy."""
+    """Take the step; check that what is accepted has the agent's sizes, is finite and in bounds."""
     tree = json.loads((folder / NAME).read_text())
     if not isinstance(tree, dict) or not isinstance(tree.get("step"), dict):
         raise InputError("no step")

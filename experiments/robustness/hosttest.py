@@ -1,13 +1,13 @@
-"""Lose a host of a run over two processes, or stop it, and compare with one process.
+"""Kill or stop a host of a run on two processes, and compare with a run on one process.
 
 python -m experiments.robustness.hosttest --kills=4 --freezes=2 --stops=6 --out=runs/hosttest
 
-Two processes on this machine train one small run, two seeds each. Once for every kill, the second
-or the first of them is killed (SIGKILL), offline or online; once for every freeze it stands still
-with its connections open (SIGSTOP), as if its machine had vanished: the other must end by itself,
-with exit code 1 and one line. Once for every stop, the second, the first or, as Slurm does, both
-are told to stop (SIGTERM): both must save and end with 75. Each time the same command on both must
-go on to the very files that one process writes. The table is `<out>/hosts.csv`. Exit code 1:
+Two processes on this machine train one small run, two seeds each. For each kill, the second or the
+first of them is killed (SIGKILL), offline or online. For each freeze, it is suspended with its
+connections open (SIGSTOP), as if its machine had vanished. The other must end by itself, with exit
+code 1 and one line. For each stop, the second, the first or, as Slurm does, both get SIGTERM: both
+must save and end with exit code 75. Each time, the same command on both must resume and finish with
+exactly the files that one process writes. The table is `<out>/hosts.csv`. The exit code is 1 if
 something differs.
 """
 
@@ -55,7 +55,7 @@ COLUMNS = (
     "last_line",
 )
 LONGEST_S = 600.0
-# The command itself, saving as often as it can.
+# The command itself, with frequent saves.
 _TRAIN = """
 import runpy
 from enoto_jax.runs import saving
@@ -74,7 +74,7 @@ class Blow(NamedTuple):
 
 
 def define() -> None:
-    """The command's flags."""
+    """Define the command's flags."""
     flags.DEFINE_integer("kills", 4, "How many runs lose a host.")
     flags.DEFINE_integer("freezes", 2, "How many runs have a host that stands still.")
     flags.DEFINE_integer("stops", 6, "How many runs are told to stop.")
@@ -83,7 +83,7 @@ def define() -> None:
 
 
 def main() -> None:
-    """One process in peace, two in peace, two under fire."""
+    """Run one process, two undisturbed, and two with signals, and compare."""
     out = command.new_folder(FLAGS.out)
     differences = disturb(out, [[], *blows(FLAGS.kills, FLAGS.freezes, FLAGS.stops)], FLAGS.seed)
     if differences:
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def blows(kills: int, freezes: int, stops: int) -> Iterator[list[Blow]]:
-    """What each run suffers."""
+    """Yield the blows to each run."""
     for losing, count in ((signal.SIGKILL, kills), (signal.SIGSTOP, freezes)):
         for number in range(count):
             yield [Blow(losing, (1 - number % 2,), ("online", "offline")[number // 2 % 2])]
@@ -103,7 +103,7 @@ def blows(kills: int, freezes: int, stops: int) -> Iterator[list[Blow]]:
 def disturb(
     out: Path, runs: Sequence[Sequence[Blow]], seed: int, arguments: tuple[str, ...] = RUN
 ) -> list[str]:
-    """What differs from one process in runs of two, each of which suffers its blows in turn."""
+    """Run two processes with each run's blows in turn; return what differs from one process."""
     out.mkdir(parents=True)
     _end(start(out / "one", arguments, 1))
     rng, rows, differences = np.random.default_rng(seed), [], []
@@ -122,10 +122,10 @@ def disturb(
 
 
 def start(folder: Path, arguments: tuple[str, ...], count: int) -> list[subprocess.Popen]:
-    """The run's processes; host i writes what it says to `<folder>.<i>.txt`."""
+    """Start the run's processes; the output of host i goes to `<folder>.<i>.txt`."""
     compiled = {"JAX_COMPILATION_CACHE_DIR": str(folder.parent.resolve() / "compiled")}
     compiled["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    compiled["JAX_NUM_CPU_DEVICES"] = "1"  # as a host of two has, so that one has the same bits
+    compiled["JAX_NUM_CPU_DEVICES"] = "1"  # as each of two hosts has, for the same bits
     processes, port = [], free_port()
     for index in range(count):
         hosts = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
@@ -143,7 +143,7 @@ def start(folder: Path, arguments: tuple[str, ...], count: int) -> list[subproce
 
 
 def free_port() -> int:
-    """A port of this machine that nobody uses."""
+    """Return a free port of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
@@ -156,9 +156,9 @@ def _end(processes: list[subprocess.Popen]) -> None:
 
 
 def _strike(folder: Path, arguments: tuple[str, ...], blow: Blow, delay: float) -> tuple:
-    """Start the run and strike it once it has been in the phase for so many seconds; its row."""
+    """Start the run, strike it `delay` seconds into the phase, and return its row."""
     processes = start(folder, arguments, 2)
-    best = folder / "checkpoints" / "best"  # there is one once the programs are compiled
+    best = folder / "checkpoints" / "best"  # exists once the programs are compiled
     while crashtest.doing(folder) != blow.phase or not any(best.glob("[0-9]*")):
         if any(process.poll() is not None for process in processes):
             raise RunError(f"{folder}: ended before the signal; see the log files")
@@ -172,10 +172,10 @@ def _strike(folder: Path, arguments: tuple[str, ...], blow: Blow, delay: float) 
     for process in left:
         process.wait(LONGEST_S)
     took = time.monotonic() - begun
-    for process in processes:  # one that is frozen
+    for process in processes:  # a frozen one does not end by itself
         process.kill()
     codes = [process.wait() for process in processes]
-    speaker = processes.index(left[0])  # the first host, if it can
+    speaker = processes.index(left[0])  # the first host, unless it was killed or frozen
     said = Path(f"{folder}.{speaker}.txt").read_text().strip().splitlines()[-1]
     wanted = [75 if stops else -9 if host in blow.hosts else 1 for host in (0, 1)]
     if codes != wanted or ("stopped at" if stops else "is lost") not in said:

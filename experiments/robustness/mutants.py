@@ -3,9 +3,9 @@
 python -m experiments.robustness.mutants
 python -m experiments.robustness.mutants --only=reward,ring
 
-Each mutation replaces one text of one file in a copy of the tree, and runs the tests of
-`make test-fast` that are to catch it there. Exit code 1: a mutation survived. The texts are checked
-first: each occurs exactly once.
+Each mutation replaces one text of one file in a copy of the tree, and runs there the tests of
+`make test-fast` that should catch it. The exit code is 1 if a mutation survives. The texts are
+checked first: each must occur exactly once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from enoto_jax.types import InputError, RunError
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
-FAST = "tests/fast.txt"  # what `make test-fast` runs, a file or folder a line
+FAST = "tests/fast.txt"  # what `make test-fast` runs, one file or folder per line
 COPIED = ("enoto_jax", "tests", "experiments", "setup.cfg", "pyproject.toml", "requirements.txt")
 FAILED = 1  # pytest's exit code for tests that fail; others are its own errors
 
@@ -33,12 +33,12 @@ class Mutant(NamedTuple):
     """One mistake.
 
     Attributes:
-      name: Short, for --only.
-      about: What is wrong then.
-      path: File of the package.
-      old: The text, which occurs once.
-      new: What stands for it.
-      tests: Of the fast tier, those that are to catch it.
+      name: Short name, for --only.
+      about: What the mistake is.
+      path: The file of the package.
+      old: The text to replace, which occurs once.
+      new: The replacement.
+      tests: The tests of the fast tier that should catch it.
     """
 
     name: str
@@ -149,10 +149,10 @@ def main() -> None:
 
 
 def check(chosen: tuple[Mutant, ...] | list[Mutant]) -> None:
-    """Each text occurs once, and the tests that are to catch it belong to the fast tier.
+    """Check that each text occurs once, and that its tests belong to the fast tier.
 
     Raises:
-      InputError: One of them does not.
+      InputError: A text or a test does not.
     """
     fast = (ROOT / FAST).read_text().split()
     for mutant in chosen:
@@ -168,7 +168,7 @@ def check(chosen: tuple[Mutant, ...] | list[Mutant]) -> None:
 
 
 def copy(tree: Path) -> None:
-    """What the tests need of the tree, without its history."""
+    """Copy what the tests need of the tree, without its history."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
@@ -179,7 +179,7 @@ def copy(tree: Path) -> None:
 
 
 def caught(tree: Path, mutant: Mutant) -> bool:
-    """Whether the tests fail with the mutation; the tree is as before afterwards.
+    """Return whether the tests fail with the mutation, which is undone afterwards.
 
     Raises:
       RunError: Pytest could not run them.

@@ -2,10 +2,10 @@
 
 python -m experiments.robustness.nodetest --out=runs/nodetest
 
-Ray's own test cluster, two nodes on this machine with a core each, trains a sweep of eight small
-runs twice. The second time one node is killed while it trains online. All eight must finish, each
-exactly once, with the files of the undisturbed sweep bit for bit, clocks aside. The table is
-`<out>/nodes.csv`. Exit code 1: something differs.
+Ray's own test cluster, two nodes on this machine with one core each, trains a sweep of eight small
+runs twice. The second time, one node is killed while it trains online. All eight runs must finish
+exactly once, with the files of the undisturbed sweep, bit for bit apart from clocks. The table is
+`<out>/nodes.csv`. The exit code is 1 if something differs.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ COLUMNS = ("run", "begun", "ended", "nodes", "differences")
 
 
 def define() -> None:
-    """The sweep's flags."""
+    """Define the sweep's flags."""
     sweep.define()
 
 
 def main() -> None:
-    """The sweep in peace, and with a node less."""
+    """Run the sweep undisturbed, and with a node killed, and compare."""
     out = command.new_folder(FLAGS.out or "runs/nodetest").resolve()
     differences = kill_a_node(out, SWEEP)
     if differences:
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def kill_a_node(out: Path, arguments: tuple[str, ...]) -> list[str]:
-    """What differs between the two sweeps."""
+    """Run both sweeps, and return what differs between them."""
     ray = sweep.load_ray()
     from ray.cluster_utils import Cluster
 
@@ -82,7 +82,7 @@ def kill_a_node(out: Path, arguments: tuple[str, ...]) -> list[str]:
 
 
 def compare(out: Path, names: list[str]) -> list[str]:
-    """Write the table; what is wrong in it."""
+    """Write the table, and return what is wrong in it."""
     rows = [(name, *_attempts(out / "fire" / name), _compare(out, name)) for name in names]
     with open(out / "nodes.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
@@ -91,7 +91,7 @@ def compare(out: Path, names: list[str]) -> list[str]:
 
 
 def train(folder: Path) -> list[str]:
-    """A sweep that saves as often as it can; the names of its runs."""
+    """Run a sweep with frequent saves, and return the names of its runs."""
     cells = grid.cells(folder)
     folder.mkdir(parents=True)
     codes = sweep.Sweep(cells, folder, quick_cell).run()
@@ -101,7 +101,7 @@ def train(folder: Path) -> list[str]:
 
 
 def quick_cell(*arguments) -> int:
-    """What a worker does, with more to go on from."""
+    """Do what a worker does, with frequent saves."""
     saving.SAVE_EVERY_S, saving.SAVE_SHARE, offline.PATIENCE_S = 0.5, 0.2, 0.2
     return worker.run_cell(*arguments)
 
@@ -125,7 +125,7 @@ def _kill(cluster, node, folder: Path, lost: list[str]) -> None:
 
 
 def _attempts(folder: Path) -> tuple[int, int, str]:
-    """How often a run began and ended, and on which nodes."""
+    """How often a run began and ended, and on which nodes it began."""
     rows = worker.attempts(folder)
     begun = [row for row in rows if row["event"] == "begun"]
     return len(begun), len(rows) - len(begun), " ".join(row["node"] for row in begun)

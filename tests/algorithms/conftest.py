@@ -1,4 +1,4 @@
-"""What the algorithms' tests share: programs that compile quickly, and pinned numbers."""
+"""Fixtures of the algorithms' tests: quick compilation, and pinned numbers."""
 
 import json
 from pathlib import Path
@@ -21,13 +21,13 @@ def quick():
 
 @pytest.fixture(scope="module")
 def pinned_on(batch):
-    """The batch that pinned numbers are of."""
+    """The batch for which the numbers are pinned."""
     return batch
 
 
 @pytest.fixture(scope="module")
 def golden(request, evaluate, pinned_on):
-    """case -> compares loss and metrics of every network with tests/golden/<module>.json.
+    """golden(case) compares every network's loss and metrics with tests/golden/<module>.json.
 
     The module's CASES are case -> (make, options).
     """

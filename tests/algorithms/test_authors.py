@@ -1,8 +1,9 @@
-"""FQL and Q-chunking beside their authors' code: same weights, batch and noise, same numbers.
+"""FQL and Q-chunking against their authors' code: same weights, batch and noise, same numbers.
 
-tests/golden/flows.npz holds what seohongpark/fql (commit 719d04417cb0b206deddbc7d761b3e710c3d750c)
-and ColinQiyangLi/qc (48283b4f662bd1c127ec9fa80647b49759f10653) computed in float64; its script,
-record_flows.py beside it, says how.
+tests/golden/flows.npz contains what seohongpark/fql (commit
+719d04417cb0b206deddbc7d761b3e710c3d750c) and ColinQiyangLi/qc
+(48283b4f662bd1c127ec9fa80647b49759f10653) computed in float64, as recorded by record_flows.py in
+the same folder.
 """
 
 from pathlib import Path
@@ -49,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Draws:
-    """Gives what the authors' code was given, in its order, which is that of our losses too."""
+    """Returns the draws of the authors' code, in its order, which is also that of our losses."""
 
     def __init__(self, prefix):
         drawn = sorted(k for k in FOUND.files if k.startswith(f"{prefix}/noise/"))
@@ -64,7 +65,7 @@ class Draws:
 
 
 def batch_of(case):
-    """Theirs, as our losses see it: of sequences theirs holds the sums already."""
+    """The authors' batch in the form of our losses; their sequences are summed already."""
     names = ("observations", "actions", "rewards", "masks", "next_observations")
     seen, action, reward, mask, after = (FOUND[f"{case}/batch/{name}"] for name in names)
     extras = {}

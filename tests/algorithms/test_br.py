@@ -55,7 +55,7 @@ def exact(state, double):
 
 @pytest.fixture(scope="module")
 def full(batch, numbers):
-    """The batch as balanced replay gives it."""
+    """The batch as balanced replay returns it."""
     plain = batch._replace(extras={})
     extras = {"row": jnp.arange(B), "offline": numbers(plain, 5), "online": numbers(plain, 6)}
     extras = {k: jax.tree.map(jnp.asarray, v) for k, v in extras.items()}
@@ -293,7 +293,7 @@ def agent(tree, k):
 
 
 def keyed(algorithm, k):
-    """The algorithm, its losses with the keys of one agent of a team."""
+    """The algorithm, with losses that use the keys of one agent of a team."""
 
     def of(loss):
         return lambda params, state, batch, key: loss(

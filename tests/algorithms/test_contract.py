@@ -1,4 +1,4 @@
-"""Algorithms of one's own that break a promise are refused before anything is compiled."""
+"""Custom algorithms that break the contract are refused before anything is compiled."""
 
 from typing import Annotated
 

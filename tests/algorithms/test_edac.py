@@ -1,4 +1,4 @@
-"""EDAC: the gradient diversity term against the oracle, and what it costs."""
+"""EDAC: the gradient diversity term against the oracle, and its cost."""
 
 import jax
 import numpy as np

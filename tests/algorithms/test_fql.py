@@ -1,4 +1,4 @@
-"""FQL and ENOTO on it: losses against the oracle and by hand, what the flow learns, acting."""
+"""FQL and ENOTO with it: losses against the oracle and by hand, what the flow learns, acting."""
 
 import jax
 import jax.numpy as jnp

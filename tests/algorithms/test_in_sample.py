@@ -72,7 +72,7 @@ def advantage(state, data, action=None, rule=reference.min_q):
 
 
 def next_q(state, data, key, bounded=True):
-    """The target critics at the next observation and a sampled next action."""
+    """Values of the target critics at the next observation and a sampled next action."""
     action = sampled(state.params["actor"], data.next_observation, key, bounded)
     return q_of(state.targets["critic"], data.next_observation, action)
 
@@ -116,7 +116,7 @@ def test_awac_critic_loss_with_enotos_target_weight_and_masks(evaluate, batch, d
 
 
 def awac_actor_loss(exact, data, rule=reference.min_q, weights_of=None):
-    """`weights_of` gives the state whose policy the weights are of: constants in a gradient."""
+    """AWAC's loss and advantage; `weights_of` is the state whose policy's action the weights use."""
     fixed = weights_of or exact
     action = sampled(fixed.params["actor"], data.observation, jax.random.split(KEY)[0], False)
     q_policy = q_of(exact.params["critic"], data.observation, action)

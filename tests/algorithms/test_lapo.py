@@ -1,4 +1,4 @@
-"""LAPO: losses against the oracle, what they read, acting, what is refused, and that it learns."""
+"""LAPO: losses against the oracle, what they read, acting, refusals, and that it learns."""
 
 import jax
 import jax.numpy as jnp
@@ -41,12 +41,12 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 def part(tree, name):
-    """Encoder or decoder."""
+    """Parameters of the encoder or the decoder."""
     return {"params": tree["params"][name]}
 
 
 def decode(exact, observation, latent):
-    """By the target decoder."""
+    """The action that the target decoder returns."""
     inputs = np.concatenate([observation, latent], axis=-1)
     return rows.mlp(part(exact.targets["cvae"], "decoder"), inputs)
 
@@ -102,7 +102,7 @@ def both_signs(batch, data, advantages):
 
 
 def reconstruction(exact, data):
-    """Decoded action, mean and log variance, all of the parameters that are trained."""
+    """Decoded action, mean and log variance, by the trained (not the target) parameters."""
     encoder = part(exact.params["cvae"], "encoder")
     inputs = np.concatenate([data.observation, data.action], axis=-1)
     mean, log_var = (rows.mlp(encoder, inputs, head) for head in ("mean", "log_var"))

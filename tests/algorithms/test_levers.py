@@ -1,4 +1,4 @@
-"""Levers that make ensembles cheaper: each against the oracle or by hand, and nothing while off."""
+"""Levers that make ensembles cheaper: each against the oracle or by hand, and without effect if off."""
 
 import dataclasses
 
@@ -82,7 +82,7 @@ def test_more_rows_than_a_batch_has_are_refused(spec, state_of, batch):
 
 
 def drawn_at(algorithm, key):
-    """Which critics an update of this key draws."""
+    """The critics that an update with this key draws."""
     keys = jax.random.split(key, len(algorithm.losses))
     own = jax.random.fold_in(keys[list(algorithm.losses).index("critic")], 1)
     return sorted(np.asarray(jax.random.permutation(own, N)[: algorithm.learners["critic"]]))
@@ -163,7 +163,7 @@ def test_drawn_critics_have_their_own_targets_and_masks(spec, state_of, batch):
 
 
 def _only(batch, i):
-    """The batch whose mask lets one critic learn: its loss is that critic's own."""
+    """The batch with a mask by which only critic i learns."""
     mask = batch.extras.get("mask", jnp.ones((B, N)))
     return batch._replace(extras={"mask": mask * jax.nn.one_hot(i, N)})
 
@@ -195,7 +195,7 @@ def test_independent_agents_and_shared_trunks_learn_whole(spec):
 
 
 def whole_critics(params, shared):
-    """The same critics apart: every one with a copy of the trunk (for the oracle)."""
+    """The same critics without sharing: each with a copy of the trunk (for the oracle)."""
     heads = params["heads"]["params"]
     layers = {k: np.stack([v] * N) for k, v in _flat(params["trunk"]["params"]).items()}
     tree = {"params": {}}

@@ -1,4 +1,4 @@
-"""Losses (float32) against the oracle (float64), fed with the draws that the same keys give.
+"""Losses (float32) against the oracle (float64), with the draws of the same keys.
 
 The golden numbers in tests/golden/losses.json pin every loss and metric for fixed parameters and
 keys. After a change that is meant to move them:
@@ -265,7 +265,7 @@ def oracle_temperature_loss(exact, data, form, per_action):
 
 
 def penalty_inputs(exact, data, key):
-    """Values and log-densities of the candidates, from the key of the term."""
+    """Values and log densities of the candidates, drawn with the term's key."""
     uniform_key, current_key, next_key = jax.random.split(key, 3)
     draws = jax.random.uniform(uniform_key, (K, B, A), minval=-1.0, maxval=1.0)
     critic = exact.params["critic"]
@@ -282,7 +282,7 @@ def penalty_inputs(exact, data, key):
 
 
 def oracle_cql_loss(exact, data, weight, **options):
-    """The critics' loss of cql with its deterministic backup, and the gaps of the critics."""
+    """The critics' loss of cql with its deterministic backup, and the critics' gaps."""
     backup_key, _, term_key = jax.random.split(KEY, 3)
     y = deterministic_target(exact, data, backup_key, RULES["min_q"][1])
     penalty, gaps = reference.cql_penalty(**penalty_inputs(exact, data, term_key), **options)
@@ -405,7 +405,7 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
 
 
 def reads(algorithm, state, name, batch):
-    """The networks of the state that the loss depends on, otherwise than by its own parameters."""
+    """The networks of the state on which the loss depends, apart from its own parameters."""
 
     def value(params, targets, frozen):
         moved = state.replace(params=params, targets=targets, frozen=frozen)

@@ -48,8 +48,9 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 @pytest.fixture(scope="module")
 def steps():
-    """[B, H] steps. Chunk 1 terminates at its last row, chunk 2 is cut and chunk 3 terminates in
-    the middle, in chunk 4 a recording goes on after a terminal row."""
+    """[B, H] steps, and which end the recording. Chunk 1 terminates at its last row, chunk 2 is
+    truncated at its first, chunk 3 terminates in the middle, and in chunk 4 the recording continues
+    after a terminal row."""
     rng = np.random.default_rng(5)
     terminated, truncated = np.zeros((B, H), bool), np.zeros((B, H), bool)
     terminated[1, 2] = terminated[3, 1] = terminated[4, 0] = truncated[2, 0] = True
@@ -68,7 +69,7 @@ def steps():
 
 @pytest.fixture(scope="module")
 def chunked(steps):
-    """(discount, whole) -> the batch that losses see, and what the oracle makes of the steps."""
+    """chunked(whole) -> the batch that losses get, and the oracle's version of it."""
 
     def make(whole=False):
         rows, ends = steps
@@ -118,7 +119,7 @@ def q_of(tree, observation, action):
 
 
 def best(exact, observation, key, rule=reference.mean_q):
-    """What the policy does: the best of K flows by the online critics."""
+    """The policy's action: the best of K flows by the online critics."""
     drawn = noise(jax.random.split(key)[0], K, len(observation), H * A)
     trees = exact.params["flow"], exact.params["critic"]
     return flows.best_flow(*trees, observation, drawn, STEPS, rule)

@@ -1,4 +1,4 @@
-"""ReBRAC and ENOTO on it: losses against the oracle and by hand, next actions, the falling weight."""
+"""ReBRAC and ENOTO with it: losses against the oracle and by hand, next actions, fading cloning."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tests of the NumPy writing itself, against values worked out by hand."""
+"""Tests of the NumPy oracle itself, against values worked out by hand."""
 
 import itertools
 

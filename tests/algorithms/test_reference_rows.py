@@ -1,4 +1,4 @@
-"""Tests of the NumPy writing of the rows with one policy, against values worked out by hand."""
+"""Tests of the NumPy oracle for the rows with one policy, against values worked out by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests of the NumPy writing of BR, PEX, LAPO and SUNRISE's rest, against values worked out by hand."""
+"""Tests of the NumPy oracle for BR, PEX, LAPO and the rest of SUNRISE, against values by hand."""
 
 import numpy as np
 import pytest

@@ -18,7 +18,7 @@ NOISE = {"epsilon": 0.3, "noises": n, "weight": 2.0}
 
 
 def term_of(term, spec, state_of, batch, key=KEY):
-    """(value, metrics), the algorithm, its state and its policy."""
+    """The term's (value, metrics), the algorithm, its state and its policy."""
     algorithm = sac(**SHAPE).build(spec)
     state = state_of(algorithm)
 

@@ -1,4 +1,4 @@
-"""TD3, TD3+BC and ENOTO on it: losses against the oracle, delayed steps, acting, what is refused."""
+"""TD3, TD3+BC and ENOTO with it: losses against the oracle, delayed steps, acting, refusals."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""`enoto check-data` as a user meets it: exit codes, the report, the picture."""
+"""`enoto check-data` as a user sees it: exit codes, the report, the picture."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Called(NamedTuple):
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, capsys):
-    """call(*arguments) -> what the command does, from a folder with good.hdf5 and bad.hdf5."""
+    """call(*arguments) runs the command in a folder with good.hdf5 and bad.hdf5."""
     monkeypatch.chdir(tmp_path)
     arrays = reach_data(episodes=3)
     for name, actions in (("good", arrays["actions"]), ("bad", arrays["actions"] * 9)):

@@ -35,7 +35,7 @@ def call(*arguments) -> int:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Sets from a training that has hardly begun; expert is declared to lie low enough."""
+    """Data sets from a very short training, with medium halfway from random to expert."""
     out = tmp_path_factory.mktemp("collected")
     with quick_compiling():
         assert call(*ARGUMENTS, "--medium=0.5", f"--out={out}") == command.DONE

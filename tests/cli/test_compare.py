@@ -1,4 +1,4 @@
-"""The command that draws runs together: what it groups, prints and refuses."""
+"""The command that compares runs: what it groups, prints and refuses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept, and that a home that cannot be written breaks nothing."""
+"""Where compiled programs are kept, and that an unwritable home folder breaks nothing."""
 
 import os
 
@@ -11,7 +11,7 @@ from enoto_jax.types import InputError
 
 @pytest.fixture(autouse=True)
 def nowhere_yet(monkeypatch):
-    """JAX's own settings as in a new process; what they are set to is in `told`."""
+    """JAX's settings as in a new process; returns a dictionary of what they are set to."""
     told = {}
     monkeypatch.setattr(jax.config, "update", told.__setitem__)
     before = jax.config.jax_compilation_cache_dir

@@ -1,4 +1,4 @@
-"""The doctor names what is missing and what mends it."""
+"""The doctor names what is missing and how to fix it."""
 
 import jax
 import pytest
@@ -16,7 +16,7 @@ def call(capsys) -> tuple[int, dict[str, list[str]]]:
 
 @pytest.fixture(autouse=True)
 def only_one_renderer(monkeypatch):
-    """Each is a process; a name that no MuJoCo knows must not break anything."""
+    """Try one renderer, as each takes a process; a name unknown to MuJoCo must break nothing."""
     monkeypatch.setattr(doctor, "RENDERERS", {"nonsense": "buy a display"})
 
 

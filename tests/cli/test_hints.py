@@ -1,4 +1,4 @@
-"""Names that are nearly right, or right elsewhere: one line that helps."""
+"""Names that are nearly right, or right elsewhere: one line with a hint."""
 
 import json
 
@@ -12,7 +12,7 @@ from enoto_jax.recipes.table import RECIPES, recipe
 
 @pytest.fixture
 def said(monkeypatch, tmp_path, capsys):
-    """said(*arguments) -> exit code and what `enoto train --dry_run` says, on either stream."""
+    """said(*arguments) -> exit code and output of `enoto train --dry_run`, both streams together."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compiled, "keep", lambda given: pytest.fail("training began"))
 
@@ -106,7 +106,7 @@ def test_shortened():
 
 @pytest.fixture
 def trained(tmp_path):
-    """trained(method) -> the folder of a run, as far as its config.json."""
+    """trained(method) -> the folder of a run, with config.json only."""
 
     def trained(method):
         folder = tmp_path / method

@@ -1,4 +1,4 @@
-"""`enoto` and its commands as they introduce themselves."""
+"""`enoto` and the help of its commands."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Films of a run, and what dashboards are shown at its end."""
+"""Films of a run, and what dashboards get at its end."""
 
 import signal
 import sys
@@ -31,7 +31,7 @@ ROW = tiny("cql_to_sac")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run with TensorBoard: its folder, and the states that its evaluations saw."""
+    """A run with TensorBoard: its folder, and the state and returns of each evaluation."""
     pytest.importorskip("tensorboardX")
     folder, seen = tmp_path_factory.mktemp("runs") / "film", {}
 

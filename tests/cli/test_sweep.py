@@ -1,4 +1,4 @@
-"""Sweeps: which runs a grid has, what they share, and how they fare on Ray."""
+"""Sweeps: which runs a grid has, what they share, and how Ray runs them."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def call(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def cells(tmp_path):
-    """cells(*arguments) -> the grid's."""
+    """cells(*arguments) -> the cells of the grid."""
 
     def cells(*arguments):
         define_only(sweep)
@@ -224,7 +224,7 @@ def test_a_folder_of_another_run_is_refused(done, capsys):
 
 
 def work(arguments, folder, token, gpus, after=0):
-    """What a worker may meet, by the seed in the folder's name."""
+    """Behave as a run in one of several situations, by the seed in the folder's name."""
     if after:
         return after
     folder.mkdir(exist_ok=True)
@@ -244,7 +244,7 @@ def work(arguments, folder, token, gpus, after=0):
 
 
 def patient(arguments, folder, token, gpus, after=0):
-    """A run that saves when it is told to."""
+    """A run that waits for SIGINT, and then ends as if it had saved."""
     told = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: told.set())
     (folder.parent / "running").touch()

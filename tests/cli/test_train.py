@@ -1,4 +1,4 @@
-"""`enoto train` as a user meets it: exit codes, one line for what is wrong, resume.
+"""`enoto train` as a user sees it: exit codes, one line for each mistake, resuming.
 
 Most tests call the command inside this process, which saves the seconds that imports take.
 """
@@ -55,7 +55,7 @@ class Called(NamedTuple):
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, capsys):
-    """call(*arguments) -> what the command does, from an empty folder; it never begins to train."""
+    """call(*arguments) runs the command in an empty folder; an error if training begins."""
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -81,7 +81,7 @@ def call(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def plan(monkeypatch, call):
-    """plan(*arguments) -> what `run.train` would be given."""
+    """plan(*arguments) -> the arguments that `run.train` would get."""
     given = {}
 
     def capture(recipe, source, folder, **settings):
@@ -99,7 +99,7 @@ def plan(monkeypatch, call):
 
 
 def write(path, **attributes):
-    """Reach's data as a file; an attribute named as an array replaces it."""
+    """Write Reach's data to a file; an attribute with the name of an array replaces the array."""
     with h5py.File(path, "w") as file:
         for key, array in reach_data(episodes=2).items():
             file[key] = attributes.pop(key, array)
@@ -109,7 +109,7 @@ def write(path, **attributes):
 
 @pytest.fixture
 def files(tmp_path_factory):
-    """Data sets that cannot be used, and one that can; runs' folders that are none."""
+    """Invalid data sets and a valid one, and folders that are not runs."""
     folder, arrays = tmp_path_factory.mktemp("files"), reach_data(episodes=2)
     write(folder / "good.hdf5")
     whole = (folder / "good.hdf5").read_bytes()
@@ -448,7 +448,7 @@ def test_the_old_name_of_the_budget(plan):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """start(*arguments) -> a process; all share what they compile. And a finished run's folder."""
+    """start(*arguments) -> a process, with a shared compilation cache; and a finished run's folder."""
     folder = tmp_path_factory.mktemp("smoke")
     environment = {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),

@@ -1,4 +1,4 @@
-"""Fixtures of the data tests: tiny files in D4RL's layout, and the real ones where they are."""
+"""Fixtures of the data tests: tiny files in D4RL's layout, and real ones if present."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ TINY = {
 
 @pytest.fixture
 def tiny():
-    """Fresh arrays of seven rows, to be changed freely."""
+    """Fresh arrays of seven rows, which a test may change."""
     return {key: array.copy() for key, array in TINY.items()}
 
 
@@ -40,7 +40,7 @@ def write(tmp_path):
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder of real D4RL samples and regenerated sets; tests skip where it is absent."""
+    """Folder of real D4RL samples and regenerated sets; tests skip if it is absent."""
     default = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = Path(os.environ.get("ENOTO_SHARED_DATA", default))
     if not (folder / "d4rl_samples").is_dir():

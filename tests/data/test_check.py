@@ -1,4 +1,4 @@
-"""Each finding on data that have it, and none on data that have none."""
+"""Each finding on data with that problem, and no findings on sound data."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from tests.helpers import LIMIT, reach_data
 
 @pytest.fixture
 def reach():
-    """Ten sound episodes of Reach-v0, to be changed freely."""
+    """Ten sound episodes of Reach-v0, which a test may change."""
     return {**reach_data(), "observations": reach_data()["observations"].copy()}
 
 
 @pytest.fixture
 def found(write):
-    """found(arrays, asked, **attributes) -> the report of the file that holds them."""
+    """found(arrays, asked, **attributes) -> the report on a file with these arrays."""
 
     def found(arrays, asked=None, **attributes):
         path = write(arrays, **({"env_id": "Reach-v0"} | attributes))
@@ -33,7 +33,7 @@ def texts(report, error=None):
 
 
 def has(report, words, error):
-    """Exactly one finding has these words, and it is of this kind."""
+    """Check that exactly one finding has these words, and that it is of this kind."""
     kinds = [f.error for f in report.findings if words in f.text]
     assert kinds == [error], report.findings
     assert report.usable != any(f.error for f in report.findings)

@@ -1,4 +1,4 @@
-"""Files made to hurt: what would lead out of their folder, crash HDF5, or eat the memory."""
+"""Hostile files: those that point out of their folder, crash HDF5, or exhaust memory."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from experiments.robustness.mutations import Evil
 
 @pytest.fixture
 def outside(tmp_path, tiny):
-    """A data set that nobody asked for, in another folder."""
+    """A data set in another folder, which must not be read."""
     folder = tmp_path / "outside"
     folder.mkdir()
     with h5py.File(folder / "secret.hdf5", "w") as file:
@@ -198,7 +198,7 @@ def test_a_header_that_python_2_wrote_is_read_without_a_word(tmp_path, tiny):
 
 
 def heap_of(path):
-    """The bytes of a file and where its one global heap begins."""
+    """The bytes of a file, and where its single global heap begins."""
     content = bytearray(path.read_bytes())
     (heap,) = [i for i in range(len(content)) if content[i : i + 8] == b"GCOL\1\0\0\0"]
     return content, heap

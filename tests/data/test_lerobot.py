@@ -1,4 +1,4 @@
-"""LeRobot's folders against literal transitions, and damaged ones."""
+"""LeRobot's folders against literal transitions, and damaged folders."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ LOW, HIGH = np.array([-30.0, 0.0]), np.array([30.0, 2.0])
 
 @pytest.fixture
 def columns():
-    """Frames of twelve episodes; every number tells its episode and row."""
+    """Frames of twelve episodes; every number identifies its episode and row."""
     episode = np.repeat(np.arange(12), LENGTHS)
     step = np.concatenate([np.arange(n) for n in LENGTHS])
     last = step == np.array(LENGTHS)[episode] - 1
@@ -56,7 +56,7 @@ def table(columns, rows):
 
 @pytest.fixture
 def write(tmp_path):
-    """write(columns, **info) -> the folder; the second of its files begins within an episode."""
+    """write(columns, **info) -> the folder; its second file begins within an episode."""
 
     def write(columns, name="arm", cut=20, **changes):
         folder = tmp_path / name

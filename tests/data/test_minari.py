@@ -1,4 +1,4 @@
-"""Minari's episode format against literal transitions, its own package, and damaged files."""
+"""Minari's episode format against literal transitions and Minari's package, and damaged files."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def episodes(tiny):
-    """The seven rows of TINY as three episodes: a fall, a time-out, and one that simply stops."""
+    """The seven rows of TINY as three episodes: a termination, a time-out, and one that just stops."""
     result = []
     for rows in (slice(0, 3), slice(3, 6), slice(6, 7)):
         last = tiny["next_observations"][rows][-1:]
@@ -195,7 +195,7 @@ def test_unbounded_actions_have_to_fit(write, episodes):
 
 
 def dictionary(episodes):
-    """Observation x, its double as a goal that is reached, and a goal of two numbers."""
+    """Episodes with observation x, achieved goal 2 x, and a desired goal of two numbers."""
     for episode in episodes:
         x = episode.pop("observations")
         episode["observations/observation"] = x

@@ -1,4 +1,4 @@
-"""Minari's arrow and parquet files against the same episodes in HDF5, and damaged ones."""
+"""Minari's arrow and parquet files against the same episodes in HDF5, and damaged files."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ EYE = {"type": "Box", "dtype": "uint8", "shape": [2, 2, 3], "low": 0, "high": 25
 
 
 def episode(number, steps):
-    """Its numbers tell which row of which episode they are; even ones fall, odd ones just stop."""
+    """An episode whose numbers identify episode and row; even ones terminate, odd ones just stop."""
     mark = 10.0 * number + np.arange(steps + 1)
     return {
         "observations": {"b": np.stack([mark, -mark], 1), "a": mark[:, None] / 10},
@@ -42,7 +42,7 @@ def vectors(values):
 
 
 def batch(episode, images=False):
-    """As Minari 0.5.4 has them: everything but observations is padded by a row of zeros."""
+    """A batch as Minari 0.5.4 writes it: all but observations are padded by a row of zeros."""
     parts = {key: vectors(values) for key, values in episode["observations"].items()}
     rows = len(episode["rewards"]) + 1
     if images:

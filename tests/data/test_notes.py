@@ -1,4 +1,4 @@
-"""What is noted of data that can be used; `test_check` has the findings of whole files."""
+"""Notes on data that can be used; `test_check` tests the findings on whole files."""
 
 import h5py
 import numpy as np

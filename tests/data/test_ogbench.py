@@ -1,4 +1,4 @@
-"""OGBench's files against literal transitions, its package's own relabelling, and damaged files."""
+"""OGBench's files against literal transitions and its package's relabelling, and damaged files."""
 
 from types import SimpleNamespace
 
@@ -187,7 +187,7 @@ def test_rows_at_the_goal_of_real_recordings(shared_data, name):
 
 
 def near(task, rng, rows=400):
-    """Simulator states of which some, in every part, are at the task's goal."""
+    """Simulator states, some of which are at the task's goal in each part."""
     qpos = rng.uniform(-1, 1, (rows, 80)).astype(np.float32)
     places, at = np.asarray(task.numbers), rng.random((rows, 80)) < 0.7
     if "maze" in task.environment or "soccer" in task.environment:

@@ -1,4 +1,4 @@
-"""Files in OGBench's layout that are recorded here: read back, told apart, stopped and gone on."""
+"""Recording files in OGBench's layout: reading back, naming, stopping and resuming."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ TASK = "pointmaze-medium-navigate-singletask-task1-v0"
 
 
 class Recorder:
-    """Two steps an episode, at the number of the episode; fails at one of them."""
+    """Episodes of two steps, with the episode's number as the place; fails at episode `fails_at`."""
 
     fails_at: int | None = None
     asked: list[int]

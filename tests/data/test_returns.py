@@ -1,4 +1,4 @@
-"""Returns to go against sums written out, the sparse rule, and the time they take."""
+"""Returns to go against explicit sums, the sparse rule, and the time they take."""
 
 import numpy as np
 import pytest

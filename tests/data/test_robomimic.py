@@ -1,4 +1,4 @@
-"""robomimic's HDF5 files against literal transitions, and damaged ones."""
+"""robomimic's HDF5 files against literal transitions, and damaged files."""
 
 import json
 
@@ -20,7 +20,7 @@ WIDTHS = {
 
 
 def demonstration(number, steps=3, success=True):
-    """The first number of every key tells demonstration and row; images are in it, too."""
+    """A demonstration with images; each observed number identifies demonstration, row and key."""
     marks = 10.0 * number + np.arange(steps + 1)
     found = {}
     for i, (key, width) in enumerate(WIDTHS.items()):
@@ -39,7 +39,7 @@ def demonstration(number, steps=3, success=True):
 
 @pytest.fixture
 def demonstrations():
-    """Twelve, of which number 3 fails."""
+    """Twelve demonstrations, of which number 3 fails."""
     return {f"demo_{i}": demonstration(i, steps=2 + i % 2, success=i != 3) for i in range(12)}
 
 

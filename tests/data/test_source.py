@@ -1,4 +1,4 @@
-"""Sources: what is known of a task, scores, episodes, and arrays given by hand."""
+"""Sources: facts about a task, scores, episodes, and arrays passed in memory."""
 
 import copy
 import re
@@ -25,7 +25,7 @@ HOPPER = (-20.272305, 3234.3)
 
 @pytest.fixture
 def hopper():
-    """Ten rows with the hopper's sizes; rows 4 and 9 are time-outs."""
+    """Ten rows of the hopper's sizes; rows 4 and 9 are time-outs."""
     rng = np.random.default_rng(0)
     return {
         "observations": rng.normal(size=(10, 11)).astype(np.float32),

@@ -1,4 +1,4 @@
-"""In whose units actions are, and how they are scaled, at every entrance."""
+"""The units of actions, and how actions are scaled, for every way to load data."""
 
 import h5py
 import numpy as np
@@ -19,7 +19,7 @@ from tests.helpers import reach_data
 
 @pytest.fixture(params=["from_arrays", "hdf5", "npz"])
 def opened(request, tmp_path):
-    """opened(arrays, **bounds) -> the source, through one of the entrances."""
+    """opened(arrays, **bounds) -> the source, loaded in one of the ways."""
 
     def opened(arrays, **bounds):
         if request.param == "from_arrays":

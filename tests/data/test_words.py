@@ -1,4 +1,4 @@
-"""Names of other libraries, and contradictions among them, at every entrance."""
+"""Names of other libraries, and contradictions among them, for every way to load data."""
 
 import h5py
 import numpy as np
@@ -13,7 +13,7 @@ FALLS = np.array([0, 0, 1, 0, 0, 0, 0])
 
 @pytest.fixture(params=["from_arrays", "hdf5", "npz"])
 def opened(request, tmp_path):
-    """opened(arrays) -> the source of these arrays, through one of the entrances."""
+    """opened(arrays) -> the source of these arrays, loaded in one of the ways."""
 
     def opened(arrays):
         if request.param == "from_arrays":

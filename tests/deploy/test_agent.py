@@ -1,4 +1,4 @@
-"""The push interface: driven by the loop's own environments it must do what the loop does."""
+"""The push interface: with the loop's own environments it must do what the loop does."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def trained(source, tmp_path_factory):
-    """A whole run's folder, and what it carried at its end."""
+    """A whole run's folder, and its online state at the end."""
     folder, ends, plain = tmp_path_factory.mktemp("run"), [], online.train
 
     def train(*arguments):
@@ -48,7 +48,7 @@ def trained(source, tmp_path_factory):
 
 
 def worlds():
-    """The environment of the run, in the world's numbers: episodes of 5 steps."""
+    """The run's environment, without a transform: episodes of 5 steps."""
     return SeedEnvs("ReachShort-v0", [SEED], transform()(REACH, None))
 
 
@@ -155,7 +155,7 @@ def test_a_row_with_an_offline_phase_needs_its_run(source):
 
 @pytest.fixture
 def hurried(trained, source, tmp_path):
-    """An agent with a budget that nothing here exceeds, and a folder to save in."""
+    """An agent with a budget that is never exceeded here, and a folder to save in."""
     agent = Agent(ROW, source, trained[0], tmp_path / "out", seed=SEED, budget_s=60.0)
     yield agent
     with suppress(RunError):  # where learning has failed

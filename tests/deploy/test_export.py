@@ -51,7 +51,7 @@ def quick():
 
 
 def expected(found, observation):
-    """What the evaluator does, and Gymnasium's rescaling."""
+    """The evaluator's action, after Gymnasium's rescaling."""
     seen = np.float32(found.transform.observation(observation))
     action = np.asarray(found.algorithm.mode(found.state, seen)).reshape(len(seen), -1, 2)
     action = found.transform.world_action(action)
@@ -208,7 +208,7 @@ def test_every_kind_of_checkpoint(trained):
 
 
 def _flipped(data: bytes, member: str) -> bytes:
-    """An archive with one bit of a member's content changed, not of what nobody reads."""
+    """The archive with one bit of a member's content flipped."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         info = archive.getinfo(member)
     at = info.header_offset + 30 + len(member) + info.compress_size // 2
@@ -272,7 +272,7 @@ def test_a_bundle_that_means_harm_is_refused_in_one_line(bundle, tmp_path, name,
 
 
 def changed(bundle, path, name, change):
-    """A copy with one file changed, whose checksums are right."""
+    """A copy of the bundle with one file changed and correct checksums."""
     with zipfile.ZipFile(bundle) as archive:
         files = {n: archive.read(n) for n in archive.namelist() if n != numpy_runtime.SUMS}
     files[name] = change(files[name])

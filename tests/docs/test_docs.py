@@ -1,4 +1,4 @@
-"""Every block of the first pages runs, and what they say of the code is what the code says."""
+"""Every block of the first pages runs, and what the pages say about the code is true."""
 
 import os
 import re
@@ -59,7 +59,7 @@ TINY_OVERRIDES = {
 
 
 def blocks(document: str) -> Iterator[tuple[str, str]]:
-    """Language and text of every block of shell or Python."""
+    """Return language and text of every block of shell or Python."""
     return re.findall(r"```(sh|python)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
@@ -80,7 +80,7 @@ def run_shell(line: str) -> None:
 
 
 def make(target: str) -> str:
-    """The commands of a target of the Makefile, not run."""
+    """Return the commands of a target of the Makefile, without running them."""
     found = subprocess.run(
         ["make", "--dry-run", "--always-make", target], cwd=ROOT, capture_output=True, text=True
     )
@@ -89,7 +89,7 @@ def make(target: str) -> str:
 
 
 def call(module: str, positional: str | None, arguments: list[str]) -> int:
-    """What the module's command does with these arguments, without a new interpreter."""
+    """Run the module's command with these arguments in this process; return its exit code."""
     program = import_module(module)
     define_only(program)
     return command.execute(program.main, [module, *arguments], positional)
@@ -184,7 +184,7 @@ def test_every_room_is_on_the_map():
 
 
 def room(path: str) -> str | None:
-    """The entry of the map that a file belongs to: the longest that fits."""
+    """The entry of the map that a file belongs to: the longest match."""
     return max((w for w in MAP if path == w or path.startswith(w)), key=len, default=None)
 
 

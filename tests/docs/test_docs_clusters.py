@@ -1,4 +1,4 @@
-"""The page on clusters: its commands run, or are what the programs take."""
+"""The page on clusters: its commands run, or the programs accept them."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 
 def calls(language: str, program: str) -> list[list[str]]:
-    """Arguments of every line that starts a program of ours, whatever stands around it."""
+    """Arguments of every line that starts one of our programs, whatever else is on the line."""
     found = []
     for line in "".join(blocks(language)).splitlines():
         if match := re.search(rf"{re.escape(program)} ([^\"#]*(\"[^\"]*\"[^\"#]*)*)", line):

@@ -1,4 +1,4 @@
-"""The pages on data: their code runs as it stands, their commands too, and figures are kept."""
+"""The pages on data: their code and commands run unchanged, and their numbers are right."""
 
 import re
 from importlib import import_module

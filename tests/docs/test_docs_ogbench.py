@@ -1,4 +1,4 @@
-"""The commands of docs/ogbench.md in order: with the package executed, without it parsed."""
+"""The commands of docs/ogbench.md in order: executed if ogbench is installed, else parsed."""
 
 import re
 from importlib import import_module, util
@@ -28,7 +28,7 @@ TINY = {
 
 
 def commands() -> list[str]:
-    """Of the page: its one block, without the installation."""
+    """The commands of the page's one block, without the installation."""
     (block,) = re.findall(r"^```sh\n(.*?)^```", (DOCS / "ogbench.md").read_text(), re.S | re.M)
     return [line for line in block.splitlines() if not line.startswith("pip ")]
 

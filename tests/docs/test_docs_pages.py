@@ -1,4 +1,4 @@
-"""Every block of Python and shell on the pages is executed, here or where EXECUTED says."""
+"""Every block of Python and shell on the pages is executed, here or in the tests that EXECUTED names."""
 
 import re
 import sys
@@ -63,7 +63,7 @@ def lines(text: str) -> list[str]:
 
 
 def run(line: str) -> None:
-    """A command of a page, with a tiny budget."""
+    """Run a command of a page with a tiny budget."""
     module, positional, arguments = parse_shell(line)
     extra = TINY.get(module, ())
     if "--method=sac" in arguments:  # it has no offline phase
@@ -74,7 +74,7 @@ def run(line: str) -> None:
 
 
 def parsed(line: str) -> flags.FlagValues:
-    """A command that a test cannot afford: its program takes these flags and values."""
+    """Check that a program accepts a command that is too slow to run; return its flags."""
     module, _, arguments = parse_shell(line)
     define_only(import_module(module))
     assert flags.FLAGS([module, *arguments]) == [module], line
@@ -83,7 +83,7 @@ def parsed(line: str) -> flags.FlagValues:
 
 @pytest.fixture
 def own_units(monkeypatch):
-    """What a page registers and imports is forgotten after it."""
+    """Undo what a page registers and imports after its test."""
     monkeypatch.setattr(registry, "UNITS", dict(registry.UNITS))
     methods, modules = dict(RECIPES), set(sys.modules)
     yield
@@ -107,7 +107,7 @@ def test_no_page_is_forgotten():
 
 
 def robot_data(folder: Path) -> None:
-    """Put small files of robomimic and LeRobot where the page on data has its own."""
+    """Write small robomimic and LeRobot files under the names that the page on data uses."""
     pq = pytest.importorskip("pyarrow.parquet")
     fuzz_robots.robomimic(folder)
     (folder / "demo.hdf5").rename(folder / "low_dim_v141.hdf5")

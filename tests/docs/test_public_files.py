@@ -1,4 +1,4 @@
-"""What a public repository has beside its code agrees with the code."""
+"""The other files of a public repository agree with the code."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ def read(name: str) -> str:
 
 
 def versions() -> list[str]:
-    """The versions of Python that the package names."""
+    """The versions of Python that the package declares."""
     return re.findall(r"Python :: (3\.\d+)", read("setup.cfg"))
 
 

@@ -1,4 +1,4 @@
-"""The documents as a site: it builds without a warning, and its generated pages are the code's."""
+"""The site builds without a warning, and its generated pages agree with the code."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Where the real D4RL samples lie; the tests that need them skip where they are absent."""
+"""The folder of real D4RL samples; the tests that need them skip if they are absent."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Environments as people have them: careless, talkative, broken; all are Reach underneath."""
+"""Environments as users write them: careless, verbose, broken; all are based on Reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.helpers import LIMIT, Reach
 
 
 class Careless(Reach):
-    """Returns one array again and again, and works in the array of the action."""
+    """Returns the same array in every step, and overwrites the array of the action."""
 
     def __init__(self, **how):
         super().__init__(**how)
@@ -26,12 +26,12 @@ class Careless(Reach):
 
 
 class Telling(Reach):
-    """Tells success once the point is near the goal.
+    """Reports success when the point is near the goal.
 
     Args:
-      word: How it calls it.
-      always: Whether it tells of failure too.
-      bound: As Reach's.
+      word: The key of success in the info.
+      always: Whether the info reports failure too.
+      bound: Bound of the actions, as Reach's.
     """
 
     def __init__(self, word: str = "success", always: bool = True, bound: float = 1.0):
@@ -50,12 +50,12 @@ class Telling(Reach):
 
 
 class Returning(Reach):
-    """One of its steps returns what it is told to.
+    """Returns given values in one of its steps.
 
     Args:
-      changes: Of observation, reward, terminated, truncated, info, by position.
-      length: How many of the five it returns.
-      at: The step.
+      changes: Values to return, by position in (observation, reward, terminated, truncated, info).
+      length: How many of the five values to return.
+      at: The number of the step.
     """
 
     def __init__(self, changes: dict | None = None, length: int = 5, at: int = 2):
@@ -72,12 +72,12 @@ class Returning(Reach):
 
 
 def make_telling(word: str = "success", always: bool = True) -> gymnasium.Env:
-    """A function of a module, with arguments and wrappers."""
+    """Make the environment by a function of a module, with arguments and a wrapper."""
     return gymnasium.wrappers.TimeLimit(Telling(word, always), LIMIT)
 
 
 class Fails(Reach):
-    """Cannot be made."""
+    """Raises when it is made."""
 
     def __init__(self):
         raise ZeroDivisionError("no robot\nis connected")

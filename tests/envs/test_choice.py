@@ -1,4 +1,4 @@
-"""Environments as people have them: understood, kept in words, and made again from those."""
+"""Environments as users give them: understood, stored as text, and made again from the text."""
 
 import functools
 import json
@@ -63,7 +63,7 @@ def test_an_env_spec_with_its_own_wrappers_is_kept_whole():
 
 
 class Maker:
-    """Makes them by a method, whose own object nobody can name."""
+    """Makes environments by a method, whose object has no name to store."""
 
     def make(self):
         return Reach()

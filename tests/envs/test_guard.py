@@ -1,4 +1,4 @@
-"""What users' environments return: copied, understood where it is plain, else refused in a line."""
+"""What users' environments return: copied, converted if unambiguous, else refused in one line."""
 
 import contextlib
 from functools import partial
@@ -22,7 +22,7 @@ NAME = r"tests.envs.odd:Returning of seed 7, step 102: "
 
 
 def second_step(changes=None, length=5):
-    """What two steps of seed 7 give, the second as it is told."""
+    """What the second of two steps with seed 7 returns, with the changes given."""
     made = partial(Returning, changes=changes, length=length)
     with contextlib.closing(SeedEnvs(made, [7], SAME)) as envs:
         envs.begin(100)

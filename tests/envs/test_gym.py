@@ -1,4 +1,4 @@
-"""Environments as the loops see them: actions, ends of episodes, start states, evaluation."""
+"""Environments as the loops use them: actions, ends of episodes, start states, evaluation."""
 
 from itertools import pairwise
 
@@ -114,7 +114,7 @@ def test_an_environment_is_made_anew_every_time():
 
 
 def play(env_id: str, seeds, steps: int, number: int = 0):
-    """Steps SeedEnvs with arbitrary actions; what it gave, copied at once."""
+    """Step SeedEnvs with arbitrary actions; return what it gave, and immediate copies of that."""
     envs = SeedEnvs(env_id, seeds, SAME)
     now = envs.begin(number)
     given = [now]
@@ -246,7 +246,7 @@ def test_evaluation_starts_depend_on_seed_and_number_alone():
 
 
 class Listed(Reach):
-    """Its reward is a list of one number, at which Gymnasium's own checker would warn."""
+    """Returns the reward as a list of one number, for which Gymnasium's checker would warn."""
 
     def step(self, action):
         observation, reward, *rest = super().step(action)

@@ -1,4 +1,4 @@
-"""OGBench's environments: refused without the package, and with it equal for equal seeds."""
+"""OGBench's environments: refused without the package; with it, equal for equal seeds."""
 
 import contextlib
 import json

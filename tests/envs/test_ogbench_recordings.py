@@ -1,4 +1,4 @@
-"""Episodes recorded by OGBench's recipes: the planner by hand, and whole episodes with the package."""
+"""Episodes recorded by OGBench's recipes: the planner by hand, whole episodes with the package."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ from enoto_jax.types import InputError
 
 
 class Maze:
-    """A corridor of three cells that turns a corner, four units a cell: (1, 1) to (3, 3)."""
+    """A corridor of cells of four units that turns a corner: from (1, 1) to (3, 3)."""
 
     maze_map = np.array(
         [[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 1, 1, 0, 1], [1] * 5]

@@ -1,4 +1,4 @@
-"""gymnasium-robotics' tasks: what the agent sees of them, and what is refused in one line."""
+"""gymnasium-robotics' tasks: what the agent observes, and what is refused in one line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Spaces that the agents cannot work with are refused in words, before anything is computed."""
+"""Spaces that the agents do not support are refused before anything is computed."""
 
 import gymnasium
 import numpy as np
@@ -97,7 +97,7 @@ def test_the_first_step_is_tried_before_the_run():
 
 
 class NoInfo(Reach):
-    """As the first Gym had it: an observation alone, here of two numbers."""
+    """Its reset returns the observation only, as in early Gym; here of two numbers."""
 
     def reset(self, *, seed=None, options=None):
         return super().reset(seed=seed)[0]

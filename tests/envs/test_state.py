@@ -1,4 +1,4 @@
-"""Captured states go on exactly as the environment itself would have."""
+"""Captured states continue exactly as the environment itself would have."""
 
 import json
 
@@ -23,7 +23,7 @@ IDS = (
 
 
 class Counter(Reach):
-    """Keeps a generator, which is no plain attribute, and says how to save it."""
+    """Keeps an iterator, whose state is not in a plain attribute."""
 
     def reset(self, *, seed=None, options=None):
         self._numbers = iter(range(10**6))
@@ -35,7 +35,7 @@ class Counter(Reach):
 
 
 class Hooked(Counter):
-    """The same with hooks; the environment's random numbers are its own affair."""
+    """The same with get_state and set_state, which also handle the random numbers."""
 
     def get_state(self):
         number = next(self._numbers)
@@ -59,7 +59,7 @@ for _name, _class in (("Counter-v0", Counter), ("Hooked-v0", Hooked)):
 
 
 def play(env, steps: int, seed: int, end: int | None = None) -> list:
-    """Random actions, with a reset whenever an episode ends, and after step `end`."""
+    """Take random actions, with a reset whenever an episode ends and after step `end`."""
     rng, seen = np.random.default_rng(seed), []
     for step in range(steps):
         action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Environments in several processes: the same numbers as in one, and nobody is left behind."""
+"""Environments in several processes: the same numbers as in one, and no process is left over."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ STARTS = np.arange(5)
 
 
 class Breaks(Reach):
-    """Raises at its third step, or ends the process; known to Gymnasium in this module alone."""
+    """Raises at its third step, or ends the process; registered with Gymnasium only in this module."""
 
     def __init__(self, how: str):
         super().__init__()
@@ -42,7 +42,7 @@ for _how in ("raises", "exits"):
 
 @pytest.fixture
 def made():
-    """Makes what is closed after the test."""
+    """made(kind, *arguments) -> an object that is closed after the test."""
     crews = []
 
     def make(kind, *arguments):

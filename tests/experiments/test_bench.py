@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say; how fast it is, no test asks."""
+"""The benchmarks measure what they claim to; no test depends on the speed."""
 
 import csv
 import json

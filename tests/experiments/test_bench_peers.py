@@ -1,4 +1,4 @@
-"""What `experiments.benchmarks.peers` says of scripts whose speed is known: they sleep."""
+"""What `experiments.benchmarks.peers` reports for scripts of known speed, which sleep."""
 
 import json
 import subprocess
@@ -46,7 +46,7 @@ def quick(tmp_path_factory):
 
 @pytest.fixture
 def checkouts(tmp_path, monkeypatch):
-    """Two scripts, one in a repository, and one that is not there."""
+    """Checkouts of scripts: one in a repository, one outside, one that fails, and one missing."""
     monkeypatch.setattr(
         peers,
         "CASES",

@@ -1,4 +1,4 @@
-"""The tables of the study of cheaper ensembles, from rows of which every number is known."""
+"""The tables of the study of cheaper ensembles, from runs with known numbers."""
 
 import json
 
@@ -19,7 +19,7 @@ LAPTOP = with_budget(recipe("enoto_cql"), BUDGETS["laptop"])
 @pytest.fixture
 def write(tmp_path):
     def write(name, offline, online, *, seed=0, width=128, finished=True):
-        """Scores after 10,000, 20,000, ... updates, and after 0, 2,000, 4,000, ... steps."""
+        """Write a run: scores after 10,000, 20,000, ... updates and 0, 2,000, 4,000, ... steps."""
         folder = tmp_path / "halfcheetah-medium" / f"{name}-s{seed}"
         folder.mkdir(parents=True)
         lines = [HEADER]

@@ -1,4 +1,4 @@
-"""Runs that are killed (SIGKILL) and go on, in processes of their own."""
+"""Runs in their own processes that are killed (SIGKILL) and resumed."""
 
 import csv
 import shlex

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer: nothing but acceptance and one-line refusals come out."""
+"""A short run of the fuzzer: the only outcomes are acceptance and one-line refusals."""
 
 import csv
 from collections import Counter

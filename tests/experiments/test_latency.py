@@ -1,4 +1,4 @@
-"""What `experiments.benchmarks.latency` says of a small run's start."""
+"""What `experiments.benchmarks.latency` reports for the start of a small run."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The mutations fit the code, and a test that does not see one is told."""
+"""The mutations fit the code, and one that no test catches is reported."""
 
 import pytest
 

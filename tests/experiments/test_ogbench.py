@@ -1,4 +1,4 @@
-"""The tables of the study on OGBench's point maze, from rows of which every number is known."""
+"""The tables of the study on OGBench's point maze, from runs with known numbers."""
 
 import json
 
@@ -15,7 +15,7 @@ OFFLINE = {"algorithm": {"unit": "fql"}}
 @pytest.fixture
 def write(tmp_path):
     def write(task, method, success, finished=True, restore=None, method_of=None):
-        """success: a list a seed, at 0, 10 and 20 environment steps."""
+        """Write a run; `success` has a list per seed, at 0, 10 and 20 environment steps."""
         folder = tmp_path / task / method
         folder.mkdir(parents=True)
         lines = [HEADER]

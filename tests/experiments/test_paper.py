@@ -1,4 +1,4 @@
-"""The paper's figures: their cells share runs, go on where they were, and are drawn."""
+"""The paper's figures: their cells share runs, resume, and are drawn."""
 
 import copy
 import csv
@@ -71,7 +71,7 @@ def task(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def smaller():
-    """Of figure 1 one line, and one of the offline phases that are measured."""
+    """Reduce figure 1 to one line and one of the measured offline phases."""
     cells, offline_only = fig1.CELLS[1:2], fig1.OFFLINE[1:]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fig1, "OFFLINE", offline_only)
@@ -82,7 +82,7 @@ def smaller():
 
 @pytest.fixture(scope="module")
 def out(task, tmp_path_factory) -> Path:
-    """Figure 1 from the data set on."""
+    """The folder of figure 1, made from the data set on."""
     out = tmp_path_factory.mktemp("figures")
     assert call("fig1", *TINY, f"--task={task}", f"--out={out}") == command.DONE
     return out
@@ -90,7 +90,7 @@ def out(task, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything(out, tmp_path_factory) -> Path:
-    """What the first line's run has written, as if it were every cell's of every figure."""
+    """A folder with the first line's run as the run of every cell of every figure."""
     every = tmp_path_factory.mktemp("every")
     shutil.copytree(out / "reach", every / "reach")
     for figure in figures():

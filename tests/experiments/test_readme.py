@@ -1,4 +1,4 @@
-"""The script of the README's figure and tables: it draws what it is given, and refuses nonsense."""
+"""The script of the README's figure and tables: what it draws, prints and refuses."""
 
 import json
 

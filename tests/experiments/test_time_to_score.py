@@ -1,4 +1,4 @@
-"""What `experiments.benchmarks.time_to_score` says of scripts whose scores are known."""
+"""What `experiments.benchmarks.time_to_score` reports for scripts with known scores."""
 
 import csv
 
@@ -43,7 +43,7 @@ print("what a script prints is not read")
 
 @pytest.fixture
 def contest(tmp_path, monkeypatch):
-    """Two scripts, data of seven rows with a cut after the third, and the command's flags."""
+    """The command's flags, for two scripts and data of seven rows with a time-out after the third."""
     cases = {
         "toy": Case("", 40.0, (Peer("a/s.py", "{seed} 0,41,39,41"), Peer("b/s.py", "{seed} 1"))),
         "bad": Case("", 40.0, (Peer("a/s.py", "broken 1"),)),

@@ -1,4 +1,4 @@
-"""N, or the weight on each critic: the cells are found, cut to one length, and compared."""
+"""N, or the weight per critic: the cells are found, cut to one length, and compared."""
 
 import csv
 
@@ -16,7 +16,7 @@ def call(*arguments) -> int:
 
 
 def write(run, seed, scores, offline=(50.0,)):
-    """A run with evaluations every 10,000 steps, the first of them at the hand-over."""
+    """Write a run with evaluations every 10,000 steps, the first of them at the hand-over."""
     run.mkdir(parents=True)
     rows = [
         *(("offline", 400_000, y) for y in offline),

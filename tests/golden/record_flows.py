@@ -4,10 +4,10 @@ python tests/golden/record_flows.py --fql=CHECKOUT --qc=CHECKOUT
 
 The checkouts are of seohongpark/fql and ColinQiyangLi/qc; the interpreter needs what their agents
 import (jax, flax, optax, distrax, ml_collections). Their agents get weights, a batch and noise from
-here, compute in float64, and take two updates. flows.npz then holds, below the name of a case and
-in our names of networks and layers: "start", "targets" and "batch"; of each update the draws
-"noise", the losses "loss", the "gradient" of their sum, and after it the parameters "params" and the
-targets "lagged"; a network is one vector.
+this script, compute in float64, and take two updates. flows.npz then contains, under the name of a
+case and with our names of networks and layers: "start", "targets" and "batch"; for each update, the
+draws "noise", the losses "loss", the "gradient" of their sum, and afterwards the parameters
+"params" and the targets "lagged". Each network is one vector.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LOSSES = {
 
 
 class Draws:
-    """Stands for jax.random.normal and uniform, and remembers what it gave."""
+    """Replaces jax.random.normal and uniform, and remembers what it returned."""
 
     def __init__(self, seed: int) -> None:
         self._rng, self.given = np.random.default_rng(seed), []
@@ -70,7 +70,7 @@ class Draws:
 
 
 def batch_of(chunk: int | None) -> dict[str, np.ndarray]:
-    """What the agents are given: transitions, or sequences with their sums, masks and validity."""
+    """Return the agents' batch: transitions, or sequences with their sums, masks and validity."""
     rng = np.random.default_rng(1)
 
     def normal(*shape):
@@ -92,13 +92,13 @@ def batch_of(chunk: int | None) -> dict[str, np.ndarray]:
 
 
 def random_tree(tree, seed: int):
-    """Weights like the tree's, of numbers near those of a trained network."""
+    """Return weights of the tree's shapes, with values of the size of a trained network's."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: np.float64(np.float32(0.5 * rng.normal(size=x.shape))), tree)
 
 
 def renamed(tree) -> dict:
-    """A network's parameters, under our names of layers."""
+    """Return a network's parameters under our names of layers."""
     (layers,) = tree.values()
     last = max(name for name in layers if name.startswith("Dense"))
     ours = {"Dense": "layer", "LayerNorm": "norm"}
@@ -111,7 +111,7 @@ def renamed(tree) -> dict:
 
 
 def flat(prefix: str, tree, which) -> dict[str, np.ndarray]:
-    """A vector for each network, in the order of `jax.flatten_util.ravel_pytree`."""
+    """Return a vector for each network, in the order of `jax.flatten_util.ravel_pytree`."""
     return {
         f"{prefix}/{ours}": np.float32(ravel_pytree(renamed(tree[f"modules_{theirs}"]))[0])
         for ours, theirs in which.items()
@@ -119,7 +119,7 @@ def flat(prefix: str, tree, which) -> dict[str, np.ndarray]:
 
 
 def record(module, name: str, options: dict) -> dict[str, np.ndarray]:
-    """A case's arrays."""
+    """Return a case's arrays."""
     config = module.get_config()
     config.update({**SHARED, **options})
     chunked = "horizon_length" in config
@@ -163,7 +163,7 @@ def draws_from(draws: Draws):
 
 
 def agents_of(checkout: Path, name: str):
-    """A checkout's module, with nothing of another's in its way."""
+    """Import a checkout's module, after removing the modules of other checkouts."""
     for loaded in [m for m in sys.modules if m.split(".")[0] in ("agents", "utils")]:
         del sys.modules[loaded]
     sys.path.insert(0, str(checkout))

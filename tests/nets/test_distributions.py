@@ -1,4 +1,4 @@
-"""The tanh-squashed Gaussian against the oracle, and at its edges."""
+"""The tanh-squashed Gaussian against the oracle, and at the edges of its range."""
 
 import jax
 import jax.numpy as jnp

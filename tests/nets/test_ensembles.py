@@ -1,4 +1,4 @@
-"""Ensembles: unstacked copies compute what stacked ones do, and are stacked again exactly."""
+"""Ensembles: unstacked members compute what stacked ones do, and are stacked again exactly."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def drawn(*shape):
 
 
 def alike(function, net, params):
-    """Of the function of parameters: its value and gradient unstacked and stacked."""
+    """Check that a function of parameters has the same value and gradient unstacked and stacked."""
     weights = drawn(*jax.eval_shape(function, params).shape)
     loss = jax.value_and_grad(lambda params: jnp.sum(weights * function(params)))
     (value, gradient), (expected, whole) = loss(unstack._unstack(net, params)), loss(params)

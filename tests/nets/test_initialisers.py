@@ -1,4 +1,4 @@
-"""How layers start: their distributions, per ensemble member."""
+"""Initialisers: the distribution of each layer, per ensemble member."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ WIDE = 300
 
 
 def started(init):
-    """Layers of two critics with one wide hidden layer and a wide input, member axis first."""
+    """Return the layers of two critics with a wide hidden layer and input, member axis first."""
     critics = ensemble(Critic((WIDE,), start=init), 2)
     observation, action = jnp.zeros((1, 9)), jnp.zeros((1, 7))
     params = jax.jit(lambda key: critics.init(key, observation, action))(KEY)["params"]
@@ -25,7 +25,7 @@ def started(init):
 
 
 def is_uniform(values, bound):
-    """Within the bound, near to it, and with a uniform's standard deviation."""
+    """Check that values stay within the bound and have a uniform distribution's deviation and mean."""
     size = values.size
     assert abs(values).max() <= bound
     assert abs(values).max() > bound * (1 - 20 / size)

@@ -1,4 +1,4 @@
-"""Layers: LayerNorm against Flax's, and both ways of writing what a backend is fastest at."""
+"""Layers: LayerNorm against Flax's, and both implementations of what differs by backend."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def drawn(seed, *shape):
 
 
 def gradients(layer, params, x):
-    """The first by parameters and input, and by the parameters that of the input's gradient."""
+    """Return the gradients by parameters and input, and the mixed second derivatives."""
 
     def value(params, x):
         return jnp.sum(jnp.asarray(drawn(9, *shape)) * jnp.square(layer(params, x)))

@@ -79,7 +79,7 @@ def test_the_actor_and_its_clipped_log_std(numbers, draws, double):
 
 
 def head_of(net, numbers, draws, double):
-    """Parameters, the network's output, and what its last layer gives by the oracle."""
+    """Return parameters, the network's output, and the oracle's output of the last layer."""
     params = numbers(jax.eval_shape(net.init, KEY, jnp.zeros((1, D))), 0)
     layers = double(params["params"])
     x = double(draws[0])

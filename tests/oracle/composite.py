@@ -1,4 +1,4 @@
-"""The independent NumPy writing, continued: policies made of parts (BR, PEX, LAPO, SUNRISE's rest).
+"""The independent NumPy oracle, continued: composite policies (BR, PEX, LAPO, rest of SUNRISE).
 
 Same conventions as `tests/oracle/methods.py`. Letters: B transitions, N critics, E members of an
 ensemble of agents, P pairs of critics, A the size of the action, Z that of a latent action.
@@ -31,7 +31,7 @@ def mixture_moments(means, log_stds, low=-20.0, high=2.0):
 
 
 def consecutive_pairs(count):
-    """(0, 1), (2, 3), ...: the two critics of each agent stand beside each other."""
+    """(0, 1), (2, 3), ...: the two critics of each agent are next to each other."""
     return [(i, i + 1) for i in range(0, count, 2)]
 
 
@@ -84,7 +84,7 @@ def density_ratio(tree, observation, action):
 def density_ratio_loss(w_offline, w_online, eps=1e-10):
     """-mean log(2 / (w_off + 1) + eps) - mean log(2 w_on / (w_on + 1) + eps).
 
-    The negative of the variational lower bound of twice the Jensen-Shannon divergence: at least
+    This is the negative of the variational lower bound of twice the Jensen-Shannon divergence: at least
     -2 log 2, and 0 at w = 1. The batches may have different sizes, hence two means.
     """
     offline = rows.mean_of([-np.log(2.0 / (w + 1.0) + eps) for w in w_offline])
@@ -104,7 +104,7 @@ def first_online_priority(offline_size, fraction, steps=1000):
 
 
 def first_above(weights, position):
-    """The first index whose running sum of weights exceeds `position`; the last one if none does."""
+    """The first index whose running sum of weights exceeds `position`; the last index if none does."""
     running = 0.0
     for index, weight in enumerate(weights):
         running += weight

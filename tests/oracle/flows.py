@@ -1,7 +1,7 @@
-"""The independent NumPy writing, continued: ReBRAC and FQL.
+"""The independent NumPy oracle, continued: ReBRAC and FQL.
 
 Same conventions as `tests/oracle/reference.py`: float64, one transition at a time, every random
-draw an argument, no line shared with the package.
+draw an argument, no code shared with the package.
 """
 
 import math
@@ -56,7 +56,7 @@ def critics(tree, observation, action, activation):
 
 
 def squared_distance(one, other):
-    """sum over the action's entries, of one transition."""
+    """The sum over the action's entries, for one transition."""
     return sum((x - y) ** 2 for x, y in zip(one, other))
 
 
@@ -159,7 +159,7 @@ def chunk(reward, terminated, ends, discount, whole=False):
 
 
 def best_flow(flow_tree, critic_tree, observation, noise, steps, rule, activation=gelu):
-    """Of the flows [B, A] of noises [K, B, A] the one whose critics' rule is largest, row by row."""
+    """Per row, the flow [B, A] of noises [K, B, A] whose value by the rule is largest."""
     drawn = [flow(flow_tree, observation, one, steps, activation) for one in noise]
     values = [rule(critics(critic_tree, observation, a, activation)) for a in drawn]
     picked = []

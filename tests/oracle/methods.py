@@ -1,12 +1,12 @@
-"""The independent NumPy writing, continued: rows with one policy (EDAC to TD3+BC, and BC).
+"""The independent NumPy oracle, continued: rows with one policy (EDAC to TD3+BC, and BC).
 
 Same conventions as `tests/oracle/reference.py`, whose functions are used here: float64, one transition at a
-time, every random draw an argument, no line shared with the package. The arithmetic takes values,
-advantages and log densities; the passes through networks stand apart, at the top.
+time, every random draw an argument, no code shared with the package. The arithmetic takes values,
+advantages and log densities; the passes through networks are separate, at the top.
 
 Letters: B transitions, N critics, K candidate actions, T steps of an episode, D and A the sizes of
-observation and action. d is true termination (1.0 or 0.0), never a time limit. Where the sources
-differ, an argument chooses, and the docstring says whose form is whose.
+observation and action. d is true termination (1.0 or 0.0), never a time limit. If the
+sources differ, an argument chooses the form, and the docstring names the source of each.
 """
 
 import numpy as np
@@ -61,7 +61,7 @@ def gaussian_log_prob(mean, log_std, action):
 
 
 def numerical_gradient(function, tree, step=1e-6):
-    """Central differences of a scalar function by every number of a tree of arrays, as such a tree."""
+    """Central differences of a scalar function by every number of a tree of arrays, as a tree."""
     if isinstance(tree, dict):
         gradient = {}
         for name, subtree in tree.items():

@@ -1,13 +1,13 @@
-"""A second, independent writing of the mathematics, in plain NumPy float64.
+"""A second, independent implementation of the mathematics, in plain NumPy float64.
 
-It is written one transition at a time, as the papers state it, and shares no line with the
-package. Nothing here draws a random number: noise, subsets and weights are arguments, so that both
-writings can be given the same draws.
+It is written one transition at a time, as in the papers, and shares no code with the package.
+Nothing here draws a random number: noise, subsets and weights are arguments, so that both
+implementations can be given the same draws.
 
 Letters: B transitions, N critics, K candidate actions, D and A the sizes of observation and action.
 
 A network's parameters are `{"params": {"layer_0": {"kernel": [in, out], "bias": [out]}, ...}}` with
-the heads beside the layers: `mean` and `log_std` for an actor, `out` for a critic. An ensemble of
+the heads next to the layers: `mean` and `log_std` for an actor, `out` for a critic. An ensemble of
 critics is the same tree with a leading axis N on every leaf.
 """
 

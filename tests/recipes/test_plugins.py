@@ -1,4 +1,4 @@
-"""Units and methods of a module of one's own: trained, resumed, evaluated and exported."""
+"""Units and methods of a custom module: trained, resumed, evaluated and exported."""
 
 import json
 import sys
@@ -51,7 +51,7 @@ SMALL = (
 
 
 def forget():
-    """What a new program does not know yet."""
+    """Unregister the module's unit and method, as in a new process."""
     sys.modules.pop("mine", None)
     registry.UNITS.pop("between", None)
     RECIPES.pop("sac_between", None)
@@ -59,7 +59,7 @@ def forget():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """With the module in it."""
+    """A folder that contains the module."""
     found = tmp_path_factory.mktemp("plugin")
     (found / "mine.py").write_text(MODULE)
     return found

@@ -1,7 +1,7 @@
-"""The battery: what must hold for every row of the table, whatever it is made of.
+"""What must hold for every row of the table, whatever its units.
 
-Each row trains three seeds side by side, two of them with the same number: those must agree to the
-last bit, and the third must not.
+Each row trains three seeds together, two of them with the same number. Those two must agree to the
+last bit, and the third must differ.
 """
 
 import math
@@ -49,7 +49,7 @@ DATA, FRESH = transitions(40), transitions(CALLS)
 
 
 def known_to(algorithm: core.Algorithm) -> Transition:
-    """The data set with what the algorithm's batches carry beside the transitions."""
+    """The data set with the extras that the algorithm's batches need."""
     extras = {}
     if algorithm.monte_carlo is not None:
         extras["mc_return"] = returns_to_go(DATA, *algorithm.monte_carlo)
@@ -178,7 +178,7 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
 
 @pytest.fixture(scope="module")
 def offline_of():
-    """Rows that share an offline phase share its compiled program."""
+    """offline_of(recipe) -> its offline phase, compiled and trained once for all rows that share it."""
     done = {}
 
     def get(recipe: Recipe) -> Offline:

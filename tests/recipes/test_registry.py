@@ -24,7 +24,7 @@ def value_at(recipe, path):
 
 
 def differences(old, new):
-    """Of two recipes, phase by phase."""
+    """The differences of two recipes: those of each phase, and of the hand-over."""
     phases = {name: (getattr(old, name), getattr(new, name)) for name in ("offline", "online")}
     lines = [f"{n}.{line}" for n, pair in phases.items() for line in registry.changes(*pair)]
     return lines + registry.changes(old.handover, new.handover)
@@ -143,7 +143,7 @@ def test_a_phase_that_a_row_lacks_has_no_paths():
 
 
 def option_at(path):
-    """The option of a unit, phase or recipe that has this name."""
+    """The option with this name, of a unit, phase or recipe."""
     name = path.rpartition(".")[2]
     for make in (Recipe, Phase, cql, sunrise):
         if name in (known := units.options(make)):

@@ -1,4 +1,4 @@
-"""Units: frozen dataclasses whose options are described, found by path, and written as data."""
+"""Units: frozen dataclasses with described options, found by path and written as JSON."""
 
 import dataclasses
 from typing import Annotated

@@ -30,14 +30,14 @@ def quick():
 
 
 def some_priorities(count, seed=0):
-    """From 0.001 to 1000, every third 0."""
+    """Priorities from 0.001 to 1000; every third is 0."""
     rng = np.random.default_rng(seed)
     found = np.exp(rng.uniform(np.log(0.001), np.log(1000.0), count))
     return np.where(np.arange(count) % 3 == 1, 0.0, found).astype(np.float32)
 
 
 def check_sums(levels, priorities):
-    """Every level against NumPy, in float64."""
+    """Compare every level of the tree with NumPy's sums in float64."""
     expected = np.asarray(priorities, np.float64)
     for level in levels:
         flat = np.ravel(level)

@@ -1,6 +1,6 @@
-"""Chunks against numbers worked out by hand, and where they may lead.
+"""Chunks against numbers worked out by hand, and which rows they may contain.
 
-Rows are marked as in test_replay: the data set's are -8 to -1, the ring's 0 and up. Observation,
+Rows are marked as in test_replay: the data set's from -8 to -1, the ring's from 0. Observation,
 action and reward of a row are its mark; its next observation is the mark + 0.5.
 """
 
@@ -20,7 +20,7 @@ HALF = Chunk(3, 0.5)
 
 
 def steps(rewards, terminated=(), truncated=()):
-    """One chunk's steps [1, h]; the flags are places."""
+    """One chunk's steps [1, h]; the flags are given by their positions."""
     count = len(rewards)
     numbers = np.arange(1.0, count + 1.0, dtype=np.float32)
     flags = [np.isin(np.arange(count), places)[None] for places in (terminated, truncated)]
@@ -40,7 +40,7 @@ def joined(rewards, chunk=HALF, ends=(), **flags):
 
 
 def told(batch):
-    """Reward, terminated, truncated, valid, learns of the only chunk."""
+    """Reward, terminated, truncated, valid and learns of the batch's only chunk."""
     valid, learns = batch.extras["valid"][0].tolist(), float(batch.extras["learns"][0])
     flags = bool(batch.terminated[0]), bool(batch.truncated[0])
     return float(batch.reward[0]), *flags, valid, learns
@@ -153,7 +153,7 @@ def test_without_chunks_rows_are_drawn_as_ever():
 
 
 def written(capacity, inserted, over=()):
-    """A ring after so many inserts, marked by their numbers."""
+    """A ring after `inserted` inserts, which are marked by their numbers."""
     numbers = np.arange(capacity)
     last = inserted - 1 - (inserted - 1 - numbers) % capacity
     return marked(np.where(last >= 0, last, 99), over)

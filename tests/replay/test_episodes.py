@@ -1,6 +1,6 @@
 """`whole_episodes` against a list of episodes in plain NumPy.
 
-The number of a transition, counted from 1, is its first observation: a batch tells its rows.
+A transition's number, counted from 1, is its first observation, which identifies a batch's rows.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ DENSE, FRUITLESS = MonteCarlo(GAMMA), MonteCarlo(GAMMA, SPARSE)
 
 
 def story(seed: int, steps: int = STEPS) -> Transition:
-    """Episodes of random lengths, terminated or cut by a time limit; a third of them fruitless."""
+    """Episodes of random lengths, terminated or truncated; a third have only the sparse reward."""
     rng = np.random.default_rng(seed)
     end = rng.random(steps) < 0.2
     by_limit = rng.random(steps) < 0.5
@@ -37,7 +37,7 @@ def story(seed: int, steps: int = STEPS) -> Transition:
 
 
 class Brute:
-    """Finished episodes and the running one, of which the ring remembers the last rows."""
+    """Finished episodes and the running one; the ring keeps the last rows of all of them."""
 
     def __init__(self, monte_carlo: MonteCarlo | None, capacity: int = CAPACITY):
         self.monte_carlo, self.capacity = monte_carlo, capacity
@@ -52,7 +52,7 @@ class Brute:
         self.finished, self.running = [*self.finished, self.running], []
 
     def returns(self) -> dict[int, float]:
-        """By number, of what may be drawn."""
+        """The return of each number that may be drawn."""
         newest = sum(map(len, [*self.finished, self.running]))
         found = {}
         for episode in filter(None, self.finished):
@@ -65,7 +65,7 @@ class Brute:
 
 
 def known(count: int = 30) -> Transition:
-    """A data set of the numbers -30 to -1, all with the return 7."""
+    """A data set with the numbers -30 to -1, all with the return 7."""
     number = -np.arange(1.0, count + 1, dtype=np.float32)
     flags = np.zeros(count, bool)
     wide = number[:, None]
@@ -83,19 +83,19 @@ def inserting(policy, monte_carlo):
 
 
 def row(given: Transition, number: int) -> Transition:
-    """Transition `number` as the loop brings it: without extras."""
+    """Transition `number` as the loop inserts it: without extras."""
     return jax.tree.map(lambda x: jnp.asarray(x[number - 1]), given._replace(extras={}))
 
 
 def drawn(policy, stored, count: int) -> dict[int, float]:
-    """The return of every number that a large batch has."""
+    """The return of every number in a large batch."""
     batch = policy.sample(stored, known(), KEY, MANY, jnp.int32(count))
     number = np.asarray(batch.observation)[:, 0].astype(int)
     return dict(zip(number.tolist(), np.asarray(batch.extras["mc_return"]).tolist()))
 
 
 def assert_returns(found: dict[int, float], expected: dict[int, float]):
-    """The data set's rows aside: exactly the rows that may be drawn, with their returns."""
+    """Check that exactly the expected rows are drawn, apart from the data's, with their returns."""
     new = {k: v for k, v in found.items() if k > 0}
     assert sorted(new) == sorted(expected)
     for number, value in expected.items():

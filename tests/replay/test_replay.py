@@ -1,6 +1,6 @@
-"""The ring against a NumPy ring, and where the rows of every policy's batches come from.
+"""The ring against a NumPy ring, and the rows that each replay draws.
 
-Every field of row i holds i (the data set's are negative), so that a batch tells its rows.
+Every field of row i is i (negative in the data set), which identifies a batch's rows.
 """
 
 import jax
@@ -17,7 +17,7 @@ MANY = 4000  # rows of a batch, to see how they are distributed
 
 
 def marked(numbers, extras=False):
-    """Transitions whose every number is the row's mark; flags are its parity."""
+    """Transitions whose numbers are all the row's mark, and whose flags are its parity."""
     marks = jnp.float32(numbers)
     wide = marks[..., None] * jnp.ones(3)
     return Transition(
@@ -48,7 +48,7 @@ def draw(policy, storage, data, inserted, size=MANY):
 
 
 def alike(marks, known):
-    """Drawn from exactly the known rows, each alike: chi-square within 5 sd of its mean."""
+    """Check that the rows are drawn equally often: chi-square within 5 sd of its mean."""
     values, counts = np.unique(marks, return_counts=True)
     np.testing.assert_array_equal(values, sorted(known))
     expected, freedom = marks.size / len(known), len(known) - 1

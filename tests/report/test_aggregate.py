@@ -1,4 +1,4 @@
-"""Aggregates against a writing in plain loops, and their intervals against a bootstrap in loops."""
+"""Aggregates and their bootstrap intervals against plain loops."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ POOLED = [x for task in SCORES for x in task]
 
 
 def middle(values):
-    """Sorted, a quarter cut off at each end (rounded down), the rest averaged."""
+    """The mean of the sorted values without a quarter at each end (rounded down)."""
     cut = len(values) // 4
     kept = sorted(values)[cut : len(values) - cut]
     return sum(kept) / len(kept)

@@ -1,4 +1,4 @@
-"""The pictures, by the artists that they are made of."""
+"""The pictures, checked by their artists."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Where a film's camera stands: what it shows is tested in tests/cli/test_render.py."""
+"""The position of a film's camera; tests/cli/test_render.py tests the pictures."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What runs are called: by their method and by what was changed in it."""
+"""The names of runs: their method, and what was changed in it."""
 
 import copy
 import json

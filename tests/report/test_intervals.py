@@ -1,4 +1,4 @@
-"""Intervals against their textbook values, and their coverage against simulation."""
+"""Intervals against textbook values, and their coverage by simulation."""
 
 import numpy as np
 import pytest

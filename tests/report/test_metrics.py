@@ -1,4 +1,4 @@
-"""What metrics.csv holds, read and drawn."""
+"""metrics.csv, read and drawn."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The report: runs found and pooled, and the page in a real browser."""
+"""The report: how runs are found and pooled, and the page in a real browser."""
 
 import base64
 import csv
@@ -92,7 +92,7 @@ def make(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four tasks, one without scores, seeds in several folders, and everything that can be wrong."""
+    """Four tasks, one without scores, seeds in several folders, and every kind of bad folder."""
     top = tmp_path_factory.mktemp("runs")
     for shift, task in enumerate(TASKS):
         make(top / task / "cql-a", "cql", task, (0, 1, 3, 4), shift=shift)

@@ -1,4 +1,4 @@
-"""Differences seed by seed, by hand."""
+"""Differences seed by seed, against values by hand."""
 
 import json
 

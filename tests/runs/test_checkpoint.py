@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, the newest first, and damage is told in one line."""
+"""Checkpoints: what was saved is restored, the newest first; damage is reported in one line."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.helpers import assert_same, largest_file
 
 
 def state(value: float = 1.0):
-    """One of everything that a run saves."""
+    """A state with every kind of array that a run saves."""
     return {
         "params": {"kernel": np.full((2, 3), value, np.float32)},
         "step": np.asarray([7, 8], np.int32),
@@ -134,7 +134,7 @@ def template(record):
 
 
 def newest(folder):
-    """What a new process would go on from."""
+    """The checkpoint that a new process would resume from."""
     checkpoints = Checkpoints(folder)
     try:
         return checkpoints.newest(template)
@@ -143,7 +143,7 @@ def newest(folder):
 
 
 def flip(path):
-    """One bit in the middle."""
+    """Flip one bit in the middle of a file."""
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(bytes(raw))

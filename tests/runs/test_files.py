@@ -1,4 +1,4 @@
-"""What a run writes: nothing lost, nothing half written, nothing unreadable in a log file."""
+"""A run's files: nothing lost, nothing half written, nothing unreadable in a log file."""
 
 import json
 import math
@@ -193,7 +193,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, name, 
 
 
 class Recorder:
-    """Stands in for a library's object: remembers every call."""
+    """Replaces a library's object, and remembers every call."""
 
     def __init__(self):
         self.calls = []

@@ -1,4 +1,4 @@
-"""One run over two processes, gloo between them: the files of one process, also after a loss."""
+"""One run on two processes, connected by gloo: the files of one process, also after a loss."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ SHORT = (
 
 
 def tree(seeds: int) -> dict[str, np.ndarray]:
-    """Whatever bits a state may have."""
+    """Arrays with the unusual values and sizes that a state may have."""
     return {
         "odd": np.tile(np.float32([-0.0, np.nan, 1e-45]), (seeds, 1)) + 0,
         "flags": np.arange(seeds) % 2 == 0,
@@ -40,7 +40,7 @@ def tree(seeds: int) -> dict[str, np.ndarray]:
 
 
 def program(index: int) -> None:
-    """What each of two processes does; who they are, their environment variables say."""
+    """What each of two processes runs; environment variables identify them."""
     exchange.CHUNK = 4096  # several exchanges
     hosts.join(None, None, None)
     assert (hosts.count(), hosts.first()) == (2, index == 0)
@@ -85,7 +85,7 @@ def by_variables(index: int, port: int) -> dict[str, str]:
 
 
 def by_slurm(index: int, port: int) -> dict[str, str]:
-    """What srun sets; the port follows from the number of the job."""
+    """The variables that srun sets; the port follows from the job's number."""
     job = {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     return {**job, "SLURM_PROCID": str(index), "SLURM_LOCALID": "0"}
 
@@ -111,7 +111,7 @@ def test_one_process_is_the_identity():
 
 
 class Left(Exception):
-    """Instead of the end of this process."""
+    """Raised instead of ending this process."""
 
 
 @pytest.mark.parametrize("code", [0, 75, 1])

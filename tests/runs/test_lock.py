@@ -1,4 +1,4 @@
-"""A run's folder belongs to one process; where nothing can be locked, nobody's word is touched."""
+"""A run's folder belongs to one process; if locks do not work, no other process's note is removed."""
 
 import errno
 import fcntl

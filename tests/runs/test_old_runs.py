@@ -1,10 +1,10 @@
-"""A folder that an earlier version left opens: `old_run.zip`, written at commit 84fc389 by
+"""The folder of an earlier version opens: `old_run.zip`, written at commit 84fc389 by
 
     python -m experiments.train --method=enoto_cql --preset=smoke --num_critics=2 \
         --set=algorithm.hidden=8 --offline_steps=40 --online_steps=30 --warmup=10 --eval_every=20 \
         --eval_episodes=1 --batch_size=8 --seeds=2 --out=runs/old
 
-with orbax-checkpoint 0.12.8; without its picture and the older of its checkpoints.
+with orbax-checkpoint 0.12.8. Its picture and its older checkpoint are removed.
 """
 
 import zipfile

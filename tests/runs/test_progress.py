@@ -1,4 +1,4 @@
-"""One line on a terminal, plain lines elsewhere, and how long a run will take."""
+"""One line on a terminal, plain lines elsewhere, and the time that a run will take."""
 
 import io
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def spent(monkeypatch):
-    """The time that a run has spent, by hand; `wall` is what its clock says."""
+    """A run's timing with seconds that tests set, which its clock `wall` returns."""
     timing = Timing()
     timing.seconds = 0.0
     monkeypatch.setattr(timing, "wall", lambda: timing.seconds)
@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 
 
 def screen(out: io.StringIO) -> list[str]:
-    """The lines that a terminal would show: a carriage return begins the line anew."""
+    """The lines that a terminal would show: a carriage return starts the line again."""
     lines = out.getvalue().split("\n")
     return [line.rsplit("\r", 1)[-1].replace("\x1b[K", "") for line in lines]
 

@@ -1,4 +1,4 @@
-"""What config.json says of the program: never wrong, and never a reason to fail."""
+"""What config.json records about the program: never wrong, and never a reason to fail."""
 
 import subprocess
 

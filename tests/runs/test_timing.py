@@ -1,4 +1,4 @@
-"""Seconds and counts go on over a run's starts."""
+"""Seconds and counts continue across a run's starts."""
 
 import json
 

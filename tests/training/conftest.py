@@ -1,4 +1,4 @@
-"""One run from beginning to end, which most tests of a folder look at."""
+"""One run from beginning to end, which most tests of this folder use."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def finished(source, tmp_path_factory) -> Finished:
-    """One run from beginning to end, that most tests look at."""
+    """One run from beginning to end, which most tests use."""
     folder, starts = tmp_path_factory.mktemp("runs") / "whole", []
     plain = online.train
 

@@ -1,4 +1,4 @@
-"""AntMaze from its data set to our own environment, with the domain's constants: short, but whole."""
+"""A short, whole run on AntMaze: its data set, our environment and the domain's constants."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Chunks in whole runs: executed in open loop, dropped at an episode's end, resumed exactly."""
+"""Chunks in whole runs: executed open-loop, dropped at an episode's end, resumed exactly."""
 
 from functools import partial
 

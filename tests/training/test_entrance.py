@@ -1,4 +1,4 @@
-"""`enoto_jax.train` and what it returns: names or objects in; a run, its policies and scores out."""
+"""`enoto_jax.train`: what it takes, names or objects; and its run, with policies and scores."""
 
 import json
 from functools import partial
@@ -27,7 +27,7 @@ def quick(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of two seeds whose environment has actions in [-1, 1] and tells success."""
+    """A run of two seeds whose environment has actions in [-1, 1] and reports success."""
     return enoto_jax.train(
         tiny("enoto_cql"),
         reach_source(reference=REFERENCE),
@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def given(monkeypatch, tmp_path):
-    """given(*arguments, **options) -> what would be trained, from an empty folder."""
+    """given(*arguments, **options) -> what would be trained, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     found = {}
 
@@ -233,7 +233,7 @@ def test_a_recipe_stays_as_it_is(given):
 
 
 class unknown_rule(enoto_jax.targets.TargetRule):
-    """A rule that nobody has registered."""
+    """A rule that is not registered."""
 
     def __call__(self, key, q):
         return q[0]

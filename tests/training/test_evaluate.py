@@ -1,4 +1,4 @@
-"""What an evaluation tells besides returns: success, and episodes that did not end by themselves."""
+"""What an evaluation reports besides returns: success, and episodes that were cut."""
 
 import multiprocessing
 import time
@@ -21,7 +21,7 @@ TELLING = 'tests.envs.odd:make_telling?{"word": "%s", "always": %s}'
 
 
 def evaluated(env, speed: float = 1.0, episodes: int = 3, **how):
-    """Two evaluations of the policy that walks to the goal at a part of the full speed."""
+    """Two evaluations of the policy that walks to the goal at a fraction of the full speed."""
     evaluator = Evaluator(env, episodes, SeedMap([3, 5]), SAME, **how)
     mode = lambda state, seen: np.clip(5.0 * seen[..., 1:], -1, 1) * speed  # noqa: E731
     found = [evaluator(mode, None, number) for number in (0, 1)]

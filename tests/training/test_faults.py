@@ -1,4 +1,4 @@
-"""A world, a disk or a neighbour that fails: one line, the right exit code, nothing lost."""
+"""An environment, a disk or another process that fails: one line, the exit code, nothing lost."""
 
 import re
 import signal

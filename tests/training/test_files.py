@@ -1,4 +1,4 @@
-"""The files of a run, and what its folder refuses."""
+"""The files of a run, and the folders that are refused."""
 
 import dataclasses
 import json

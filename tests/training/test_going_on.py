@@ -1,4 +1,4 @@
-"""A run that was stopped, killed or cut short goes on as if nothing had been."""
+"""A run that was stopped, killed or cut short resumes as if nothing had happened."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""Whether anything is learned, on a task of one dimension, with fixed seeds and wide margins.
+"""Methods learn, on a one-dimensional task, with fixed seeds and wide margins.
 
 Reach-v0: 20 steps to walk from one random place to another. Returns: about -13 for random actions,
 -5 for the data's slow walk (a quarter of the full speed), -2 for the best policy.
@@ -59,7 +59,7 @@ def random_return(episodes: int = 50) -> float:
 
 @pytest.fixture(scope="module")
 def returns(tmp_path_factory):
-    """(phase, step) -> return of each seed, of ENOTO-CQL from 400 transitions of a slow walk."""
+    """(phase, step) -> each seed's return, for ENOTO-CQL on 400 transitions of a slow walk."""
     row = RECIPES["enoto_cql"]
     for path, value in CHANGES.items():
         row = registry.override(row, path, value)
@@ -131,7 +131,7 @@ def noise_data(rows: int = 200) -> Transition:
 
 
 def overestimation(rule) -> np.ndarray:
-    """What each of three seeds comes to believe its policy is worth; it is worth 0."""
+    """What each of three seeds estimates its policy's value to be; the true value is 0."""
     seeds = SeedMap([0, 1, 2])
     algorithm = sac(
         n=2,

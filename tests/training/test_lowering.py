@@ -20,7 +20,7 @@ ROWS = 40
 
 @pytest.fixture(scope="module", autouse=True)
 def as_on_an_accelerator():
-    """The program that an accelerator gets: nothing unstacked, no product in place of a sum."""
+    """Trace the accelerator's programs: nothing unstacked, no product in place of a sum."""
     jax.clear_caches()  # what was traced for a CPU
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu_kernels, "_on_cpu", lambda: False)
@@ -34,7 +34,7 @@ def shape(dtype, *sizes):
 
 
 def batched(tree):
-    """One seed's shapes, with the seeds' axis."""
+    """One seed's shapes with a leading axis of seeds."""
     return jax.tree.map(lambda x: shape(x.dtype, 1, *x.shape), tree)
 
 

@@ -1,4 +1,4 @@
-"""Whole runs of ReBRAC and FQL: the next action offline, evaluations with noise, what resumes."""
+"""Whole runs of ReBRAC and FQL: the next action offline, evaluations with noise, resuming."""
 
 import pytest
 

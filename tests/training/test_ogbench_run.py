@@ -1,4 +1,4 @@
-"""A run in one of OGBench's environments that is stopped or killed goes on to the same bits."""
+"""A run in one of OGBench's environments that is stopped or killed resumes bit for bit."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A run in an environment as its user has it: trained, scored, remembered, and used elsewhere."""
+"""A run in a user's own environment: trained, scored, recorded, and used elsewhere."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""bfloat16 products give nearly float32's losses, and what stays float32; deterministic devices."""
+"""Losses with bfloat16 products are close to float32's; what stays float32; deterministic devices."""
 
 import os
 from functools import partial
@@ -44,7 +44,7 @@ def test_another_precision_is_refused(spec):
 
 @pytest.fixture
 def platform(monkeypatch):
-    """Pretends to be on another platform, in a process where nothing was computed yet."""
+    """platform(name) pretends to be on another platform, before anything was computed."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_foo=1")
     before = jax.config.jax_default_matmul_precision
     yield lambda name: monkeypatch.setattr(jax, "default_backend", lambda: name)

@@ -1,4 +1,4 @@
-"""Runs that begin from another run's hand-over."""
+"""Runs that start from another run's hand-over."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.small_runs import MINE, Killed, contents, table, train
 
 
 def starts_of(patch) -> list:
-    """Keeps what each run's online phase would begin with, and ends the run there."""
+    """Record what each run's online phase would start with, and end the run there."""
     found = []
 
     def capture(phase, algorithm, replay, carried, *rest):

@@ -1,6 +1,6 @@
-"""Seeds side by side, on one device and on several: each computes what it would compute alone.
+"""Seeds trained together, on one device and on several: each computes what it would alone.
 
-Several devices need a process of their own, in which the CPU pretends to be four.
+Several devices need a separate process, in which the CPU acts as four devices.
 """
 
 import os
@@ -43,7 +43,7 @@ def tree() -> dict[str, np.ndarray]:
 
 
 def train(seeds: SeedMap) -> dict:
-    """A few updates of both phases, through the programs that the loops use."""
+    """Do a few updates of both phases with the programs that the loops use; return the results."""
     row = registry.override(
         tiny("enoto_cql", algorithm__hidden=(8,), online__warmup=WARMUP), "online.replay", "append"
     )
@@ -80,7 +80,7 @@ def train(seeds: SeedMap) -> dict:
 
 
 def program(out: Path) -> None:
-    """What the other process does: each result by how the seeds lie on the devices."""
+    """Run in the other process: write each result, by how the seeds are placed on the devices."""
     devices = jax.devices()
     assert len(devices) == 4
     found = {}

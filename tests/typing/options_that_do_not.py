@@ -1,4 +1,4 @@
-"""Mistakes that a type checker sees: mypy warns where an `ignore` has nothing to ignore."""
+"""Mistakes that a type checker sees: mypy warns if an `ignore` has nothing to ignore."""
 
 import enoto_jax as ej
 from enoto_jax import exploration, targets

@@ -1,6 +1,6 @@
-"""The scripts of other libraries that `experiments.benchmarks.peers` runs as they are.
+"""The scripts of other libraries that `experiments.benchmarks.peers` runs unchanged.
 
-A case is a row of ours and the scripts that train the same algorithm with networks, batch and
+A case is one of our rows and the scripts that train the same algorithm with networks, batch and
 candidates of the same sizes. A script's path begins with the name of its repository.
 """
 
@@ -23,8 +23,8 @@ class Peer(NamedTuple):
     """A script of another library.
 
     Attributes:
-      script: Below the folder of checkouts, its repository first.
-      arguments: Of its command line; {updates} is how many it does between two evaluations.
+      script: The script's path in the folder of checkouts, its repository first.
+      arguments: Its command line; {updates} is the number of updates between two evaluations.
       per_step: Critic updates in what the script counts as one.
     """
 
@@ -38,9 +38,9 @@ class Case(NamedTuple):
 
     Attributes:
       method: Our row.
-      sets: Our settings, as in --set, where the scripts' sizes are not the row's.
-      updates: In one measurement.
-      peers: Scripts to compare with.
+      sets: Our settings, as in --set, for sizes in which the scripts differ from the row.
+      updates: The number of updates in one measurement.
+      peers: The scripts to compare with.
     """
 
     method: str
@@ -49,7 +49,7 @@ class Case(NamedTuple):
     peers: tuple[Peer, ...]
 
     def row(self) -> Recipe:
-        """Ours; its batch of 256 is everyone's."""
+        """Return our row; its batch of 256 is everyone's."""
         return plans.with_settings(recipe(self.method), self.sets)
 
 
@@ -148,6 +148,6 @@ CASES = {
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor seconds of a process and its children that have ended, to a clock tick."""
+    """Return the CPU seconds of a process and its ended children, to a clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")

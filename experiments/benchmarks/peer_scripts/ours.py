@@ -1,4 +1,4 @@
-"""Our side of `experiments.benchmarks.peers`: the same turns as script.py's, for a row.
+"""Our side of `experiments.benchmarks.peers`: train a row, with the same turns as script.py.
 
 python -m experiments.benchmarks.peer_scripts.ours METHOD SEEDS UPDATES [PATH=VALUE ...]
 """
@@ -19,10 +19,10 @@ from experiments.benchmarks.peer_scripts import SPEC, script
 
 
 def main(method: str, seeds: int, updates: int, sets: list[str]) -> None:
-    """Train blocks of so many updates, for ever.
+    """Train blocks of `updates` updates, for ever.
 
     Raises:
-      InputError: They are no multiple of what one call of the program does.
+      InputError: `updates` is not a multiple of the updates in one call of the program.
     """
     turns = script.Turns()
     use_cores(seeds)

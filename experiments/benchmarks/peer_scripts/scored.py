@@ -1,11 +1,11 @@
-"""Run another library's training script as it is, on a data file, and write down its scores.
+"""Run another library's training script unchanged, on a data file, and record its scores.
 
 python experiments/benchmarks/peer_scripts/scored.py DATA SCORES SCRIPT ARGUMENTS
 
 The script gets a `d4rl` that reads DATA, an HDF5 file with D4RL's keys; a `gym` that makes
 Gymnasium's HalfCheetah-v4, which steps and resets as the old gym did; and a `wandb` that does
-nothing. All else is its own, evaluations too. Whenever it turns returns into a score, the score is
-a row of SCORES. It needs NumPy, h5py and gymnasium.
+nothing. Everything else is its own, including the evaluations. Whenever it normalises returns, the
+mean score becomes a row of SCORES. This module needs NumPy, h5py and gymnasium.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import script
 
 ENVIRONMENT = "HalfCheetah-v4"
-RANDOM, EXPERT = -280.178953, 12135.0  # D4RL's reference returns, of `d4rl/infos.py`
+RANDOM, EXPERT = -280.178953, 12135.0  # D4RL's reference returns, from `d4rl/infos.py`
 
 
 class Env:
@@ -51,7 +51,7 @@ class Env:
         return self.see(observation), reward, terminated or truncated, info
 
     def see(self, observation: np.ndarray) -> np.ndarray:
-        """What the script sees; `transformed` replaces it."""
+        """Return what the script sees; `transformed` replaces this method."""
         return observation
 
     def close(self) -> None:
@@ -59,13 +59,13 @@ class Env:
 
 
 def transformed(env: Env, change: Callable[[np.ndarray], np.ndarray]) -> Env:
-    """gym.wrappers.TransformObservation."""
+    """Do what gym.wrappers.TransformObservation does."""
     env.see = change
     return env
 
 
 class Several:
-    """gym.vector: environments side by side; one that ends begins anew."""
+    """A gym.vector environment: several side by side, each reset when it ends."""
 
     def __init__(self, envs: list[Env]) -> None:
         self._envs, self.env_fns = envs, [lambda: envs[0]]
@@ -87,7 +87,7 @@ class Several:
 
 
 def transitions(path: str) -> dict[str, np.ndarray]:
-    """What `d4rl.qlearning_dataset` returns: all rows but the last of episodes and of the file."""
+    """Return `d4rl.qlearning_dataset`'s rows: all but those at time-outs and the file's last."""
     with h5py.File(path) as file:
         rows = {name: file[name][:] for name in ("observations", "actions", "rewards")}
         ends, cut = (file[name][:].astype(bool) for name in ("terminals", "timeouts"))
@@ -98,11 +98,11 @@ def transitions(path: str) -> dict[str, np.ndarray]:
 
 
 def main(data: str, scores: Path, arguments: list[str]) -> None:
-    """Run the script; see the head of this module."""
+    """Run the script; see the module's docstring."""
     scores.write_text("score\n")
 
     def score(*given):
-        """Of returns, the last argument: a fraction, as D4RL's."""
+        """Normalise returns, the last argument, to a fraction as D4RL does."""
         normal = (np.asarray(given[-1]) - RANDOM) / (EXPERT - RANDOM)
         with scores.open("a") as file:
             file.write(f"{100.0 * normal.mean()}\n")

@@ -1,12 +1,12 @@
-"""Run another library's training script as it is, and time its updates between evaluations.
+"""Run another library's training script unchanged, and time its updates between evaluations.
 
 python experiments/benchmarks/peer_scripts/script.py SCRIPT ARGUMENTS
 
-The script gets a `d4rl` and an `ogbench` that hold random transitions, a `gym` whose episodes end
-after one step, and a `wandb` and a `robomimic` that do nothing; all else is its own. An evaluation
-begins at the environment's reset: there the seconds since the last evaluation are written to
-stdout, and a line of stdin is awaited, so that whoever compares several can let one run at a time.
-It needs nothing but NumPy, and gymnasium for the scripts that use OGBench.
+The script gets a `d4rl` and an `ogbench` with random transitions, a `gym` whose episodes end after
+one step, and a `wandb` and a `robomimic` that do nothing. Everything else is its own. An evaluation
+begins at the environment's reset. There the seconds since the last evaluation are written to
+stdout, and a line of stdin is awaited, so that a caller can let one of several scripts run at a
+time. This module needs only NumPy, and gymnasium for the scripts that use OGBench.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OBSERVATIONS, ACTIONS, ROWS = 17, 6, 100_000
 
 
 class Turns:
-    """Reports to stdout, and waits; what the script itself prints goes to stderr."""
+    """Reports seconds to stdout and waits for turns; the script's own output goes to stderr."""
 
     def __init__(self) -> None:
         self._reports = os.fdopen(os.dup(1), "w")
@@ -33,22 +33,22 @@ class Turns:
         self._begun = time.perf_counter()
 
     def end(self) -> None:
-        """A block of updates has ended: say how long it took, and await the next turn."""
+        """End a block of updates: report how long it took, and wait for the next turn."""
         jax = sys.modules.get("jax")
         for array in jax.live_arrays() if jax else ():
-            with contextlib.suppress(RuntimeError):  # donated meanwhile
+            with contextlib.suppress(RuntimeError):  # donated in the meantime
                 array.block_until_ready()
         print(time.perf_counter() - self._begun, file=self._reports, flush=True)
         if not sys.stdin.readline():
-            os._exit(0)  # nobody asks any more
+            os._exit(0)  # stdin is closed: no more turns
 
     def begin(self) -> None:
-        """An evaluation has ended."""
+        """Start the clock again after an evaluation."""
         self._begun = time.perf_counter()
 
 
 class Space:
-    """As much of a `gym.spaces.Box` as the scripts ask for."""
+    """The part of a `gym.spaces.Box` that the scripts use."""
 
     def __init__(self, size: int) -> None:
         self.shape = (size,)
@@ -94,7 +94,7 @@ class Env:
 
 
 def ogbench_of(turns: Turns) -> types.ModuleType:
-    """An `ogbench` whose environment is a gymnasium one, and also ends every episode at once."""
+    """Return an `ogbench` with a gymnasium environment whose episodes also last one step."""
     import gymnasium
 
     class Newer(gymnasium.Env):
@@ -121,7 +121,7 @@ def ogbench_of(turns: Turns) -> types.ModuleType:
 
 
 class Nothing:
-    """Takes any call and any attribute."""
+    """Accepts any call and any attribute."""
 
     def __getattr__(self, name: str) -> Nothing:
         return self
@@ -131,7 +131,7 @@ class Nothing:
 
 
 def transitions(*_) -> dict[str, np.ndarray]:
-    """Random ones, the keys of `d4rl.qlearning_dataset`."""
+    """Return random transitions with the keys of `d4rl.qlearning_dataset`."""
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(2, ROWS, OBSERVATIONS)).astype(np.float32)
     return {
@@ -144,7 +144,7 @@ def transitions(*_) -> dict[str, np.ndarray]:
 
 
 def stand_in(d4rl: dict[str, Any], gym: dict[str, Any]) -> None:
-    """Put modules of these attributes, and a `wandb` that does nothing, in their places."""
+    """Install `d4rl` and `gym` modules with these attributes, and a `wandb` that does nothing."""
     calls = ("init", "log", "finish", "save", "config", "define_metric", "Settings")
     pictures = dict.fromkeys(("Image", "Video", "Histogram"), Nothing)
     wandb = {**dict.fromkeys(calls, Nothing()), **pictures, "run": Nothing()}
@@ -155,12 +155,12 @@ def stand_in(d4rl: dict[str, Any], gym: dict[str, Any]) -> None:
     with contextlib.suppress(ImportError):
         import jax
 
-        if not hasattr(jax, "tree_map"):  # the name that older scripts know
+        if not hasattr(jax, "tree_map"):  # the name that older scripts use
             jax.tree_map = jax.tree_util.tree_map
 
 
 def install(turns: Turns) -> None:
-    """Put random transitions and environments of one step in the places of what has real ones."""
+    """Replace the modules of data and environments by random transitions and one-step episodes."""
     stand_in(
         {"qlearning_dataset": transitions, "get_normalized_score": lambda name, returns: returns},
         {
@@ -177,10 +177,10 @@ def install(turns: Turns) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Run a script as its own main: its path, and its arguments."""
+    """Run a script as the main program; `arguments` are its path and its own arguments."""
     sys.argv = [os.path.abspath(arguments[0]), *arguments[1:]]
     sys.path[0] = os.path.dirname(sys.argv[0])
-    os.chdir(sys.path[0])  # some name files of their repository
+    os.chdir(sys.path[0])  # some scripts name files of their repository
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

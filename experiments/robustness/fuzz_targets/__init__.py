@@ -1,4 +1,4 @@
-"""What is fuzzed: good input, the mutations that fit it, and how a user's input gets in."""
+"""What is fuzzed: valid input, the mutations that fit it, and how a user would read it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _no_download(dataset_id: str, folder: Path) -> None:
 
 
 def quiet() -> None:
-    """Warnings are more lines on stderr: none may come. And nothing is fetched."""
+    """Forbid downloads, and make warnings errors, as they would be further lines on stderr."""
     minari._download = _no_download
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", ".*is out of date.*", DeprecationWarning)
@@ -68,14 +68,14 @@ def _rng(seed: int, number: int) -> np.random.Generator:
 
 
 def drawn(seed: int, number: int, targets: Sequence[str]) -> tuple[str, str]:
-    """The target and the mutation of a case."""
+    """Return the target and the mutation of a case."""
     name = targets[number % len(targets)]
     choices = list(TARGETS[name].mutations)
     return name, choices[_rng(seed, number).integers(len(choices))]
 
 
 def make_corpus(folder: Path, targets: Sequence[str]) -> None:
-    """Good input of every target."""
+    """Write valid input of every target."""
     for name in dict.fromkeys(targets):
         (folder / name).mkdir(parents=True)
         TARGETS[name].make(folder / name)
@@ -84,7 +84,11 @@ def make_corpus(folder: Path, targets: Sequence[str]) -> None:
 def make_case(
     corpus: Path, folder: Path, seed: int, number: int, targets: Sequence[str]
 ) -> Callable[[], None]:
-    """Write a case's input to `<folder>/input`, and what it must not reach beside it."""
+    """Write a case's input to `<folder>/input`, and what it must not reach to `<folder>/outside`.
+
+    Returns:
+      A call that reads the input as a user would.
+    """
     name, mutation = drawn(seed, number, targets)
     rng = _rng(seed, number)
     rng.integers(2)
@@ -96,7 +100,7 @@ def make_case(
         paths = sorted(path for path in inside.glob(pattern) if path.is_file())
         try:
             change(paths[rng.integers(len(paths))], rng)
-        except Exception:  # of any library: it does not fit, as after another one
+        except Exception:  # from any library: it does not fit, as after another mutation
             continue
     return partial(TARGETS[name].use, inside)
 
@@ -111,7 +115,7 @@ def _write_outside(folder: Path) -> None:
 
 
 def outside(folder: Path) -> list[tuple[str, int]]:
-    """What lies around a case's input."""
+    """Return what is around a case's input, with times of modification (0 for folders)."""
     paths = (p for p in folder.parent.glob("*") if p == folder)
     around = [*paths, *folder.glob("*"), *(folder / "outside").rglob("*")]
     return sorted((str(p), 0 if p.is_dir() else p.stat().st_mtime_ns) for p in around)

@@ -20,7 +20,7 @@ def _arguments(folder: Path) -> None:
 
 
 def _flag(path: Path, rng: np.random.Generator) -> None:
-    """Any flag of experiments.train, with a value that it does not expect."""
+    """Append a flag of experiments.train, with a value that it does not expect."""
     command.define_only(train)
     names = sorted(f.name for f in flags.FLAGS.flags_by_module_dict()[train.__name__])
     names = [name for name in names if name not in ("out", "dry_run")]
@@ -34,7 +34,7 @@ def _task(path: Path, rng: np.random.Generator) -> None:
 
 
 def _set(path: Path, rng: np.random.Generator) -> None:
-    """Any hyper-parameter of any row."""
+    """Append a hyper-parameter of a random row, with a value that it does not expect."""
     methods = list(RECIPES)
     method = methods[rng.integers(len(methods))]
     known = [p for p, _, _ in units.leaves(RECIPES[method])]
@@ -67,7 +67,7 @@ def _config(folder: Path) -> None:
 
 
 def _use_config(folder: Path) -> None:
-    """The configuration that was changed, or the first one."""
+    """Dry-run the configuration that was changed last."""
     newest = max(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     call(train, f"--config={newest}", f"--out={folder / 'out'}", "--dry_run")
 

@@ -16,7 +16,7 @@ from experiments.robustness.fuzz_targets.target import SECRET, SPEC, Leaked, Tar
 
 
 def data(rows: int = 21, *, with_next: bool = False, kind: str = "f4") -> dict[str, np.ndarray]:
-    """Three episodes of a point that walks: one falls, two are cut."""
+    """Return three episodes of a random walk: one terminates, two are truncated."""
     rng = np.random.default_rng(0)
     observations = np.cumsum(rng.normal(size=(rows, SPEC.observation_size)), axis=0)
     arrays = {
@@ -65,7 +65,7 @@ def _npz(folder: Path) -> None:
 
 
 def _words(folder: Path) -> None:
-    """Names of other libraries, actions in units of their own, and an array that is not read."""
+    """Write other libraries' names, actions in other units, and an array that is not read."""
     arrays = data(with_next=True, kind="f8")
     ends = arrays["terminals"] | arrays.pop("timeouts")
     arrays["obs"], arrays["acts"] = arrays.pop("observations"), 2 * arrays.pop("actions")

@@ -1,4 +1,4 @@
-"""Data sets in folders: Minari of three kinds, and those of robots."""
+"""Data sets in folders: Minari's in three formats, and those of robots."""
 
 from __future__ import annotations
 

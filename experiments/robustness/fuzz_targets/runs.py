@@ -33,7 +33,7 @@ _SEEDS = (0, 1)
 
 
 def _run(folder: Path) -> None:
-    """A finished run's folder, as far as it is read again, without any training."""
+    """Write the files of a finished run that are read again, without any training."""
     tree = {
         "method": "bc",
         "recipe": units.to_json(_ROW),
@@ -86,14 +86,14 @@ def _template(record: Mapping[str, Any]) -> Any:
 
 
 def _use_evaluations(folder: Path) -> None:
-    """What reads the scores of a run again: statistics and pictures."""
+    """Read the scores of a run again, for statistics and pictures."""
     stats.summary(stats.read_evaluations(folder))
     call(compare, f"--runs={folder}", f"--out={folder / 'compare.png'}", "--offline")
     curves.curve(folder, folder / "curve.png")
 
 
 def _use_run(folder: Path) -> None:
-    """What goes on from a run: another one's offline state, then its own record."""
+    """Continue from a run: another run from its offline state, then the run itself."""
     with redirect_stderr(io.StringIO()):
         seeds = SeedMap(_SEEDS)
         resume.offline_state(folder, _algorithm(), seeds)
@@ -106,7 +106,7 @@ def _use_run(folder: Path) -> None:
 
 
 def _lost(path: Path, rng: np.random.Generator) -> None:
-    """A file is gone, or a whole folder."""
+    """Remove a file, or a whole folder."""
     if rng.integers(3):
         path.unlink()
     else:
@@ -114,7 +114,7 @@ def _lost(path: Path, rng: np.random.Generator) -> None:
 
 
 def _hostile_record(path: Path, rng: np.random.Generator) -> None:
-    """A record that nobody's disk has damaged: of an older version, which had no checksums."""
+    """Change a record on purpose, and make it one of the older version without checksums."""
     record = json.loads(path.read_text())
     record = mutations.replaced(record, rng)
     if isinstance(record, dict) and "version" in record:

@@ -1,4 +1,4 @@
-"""What the targets share: what one is, and how commands are called."""
+"""What the targets share: the type of a target, and how commands are called."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from enoto_jax.cli import command
 from enoto_jax.types import InputError, Spec
 from experiments.robustness import mutations
 
-SECRET = 0.40625  # every number outside; exact in all types of numbers with a fraction
+SECRET = 0.40625  # every number outside a case's input; exact in all floating-point types
 SPEC = Spec(2, 1)
 
 
 class Leaked(Exception):
-    """Numbers of a file that the user did not name."""
+    """Numbers were read from a file that the user did not name."""
 
 
 class Target(NamedTuple):
     """One kind of input."""
 
-    make: Callable[[Path], None]  # writes good input into a folder
-    mutations: Mapping[str, tuple[str, mutations.Mutation]]  # name -> which files, what is done
-    use: Callable[[Path], None]  # as a user would
+    make: Callable[[Path], None]  # writes valid input into a folder
+    mutations: Mapping[str, tuple[str, mutations.Mutation]]  # name -> (pattern of files, mutation)
+    use: Callable[[Path], None]  # reads it as a user would
 
 
 def everywhere(table: Mapping[str, mutations.Mutation], pattern: str) -> dict:
@@ -33,7 +33,12 @@ def everywhere(table: Mapping[str, mutations.Mutation], pattern: str) -> dict:
 
 
 def call(program: Any, *arguments: str) -> None:
-    """What the command line does, in this process; its exit code and its lines are the outcome."""
+    """Run a command in this process, and raise what its exit code and its lines mean.
+
+    Raises:
+      InputError: It refused its input.
+      AssertionError: It ended with any other exit code than 0.
+    """
     command.define_only(program)
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):

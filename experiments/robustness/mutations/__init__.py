@@ -1,6 +1,6 @@
-"""What the fuzzer does to good input: to bytes, HDF5 files, npz archives, JSON trees and CSV files.
+"""Mutations of valid input: of bytes, HDF5 files, npz archives, JSON trees and CSV files.
 
-A mutation changes the file at a path in place, and draws what it does from a generator.
+A mutation changes the file at a path in place, with random choices from a generator.
 """
 
 from experiments.robustness.mutations.hdf5 import HDF5

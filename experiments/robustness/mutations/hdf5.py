@@ -1,4 +1,4 @@
-"""Changes of HDF5 files."""
+"""Mutations of HDF5 files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.robustness.mutations.raw import BYTES, ODD, TRILLION, Mutation,
 
 
 def _arrays(group: h5py.Group, depth: int = 2) -> list[str]:
-    """The paths of the arrays; not too deep, as an earlier mutation may have made circles."""
+    """The paths of the arrays, to a limited depth: an earlier mutation may have made cycles."""
     found = []
     for name in group:
         if isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -29,7 +29,7 @@ def _arrays(group: h5py.Group, depth: int = 2) -> list[str]:
 
 
 def _changed(change: Callable[[h5py.File, str, np.random.Generator], None]) -> Mutation:
-    """A change of one or two arrays of an HDF5 file."""
+    """A mutation of one or two arrays of an HDF5 file."""
 
     def mutation(path: Path, rng: np.random.Generator) -> None:
         with h5py.File(path, "a") as file:
@@ -139,7 +139,7 @@ def _attribute(file: h5py.File, key: str, rng: np.random.Generator) -> None:
 
 
 def _claim(file: h5py.File, key: str, rng: np.random.Generator) -> None:
-    """A trillion rows, or as many as some memories hold, of which next to none are there."""
+    """Claim a billion to a trillion rows, almost none of which are stored."""
     rows = int(pick(rng, (TRILLION, 10**10, 10**9)))
     kind = pick(rng, (file[key].dtype, np.int8, np.float64))
     how = pick(rng, ("chunked", "contiguous", "virtual", "huge chunks", "resizable", "filled"))
@@ -163,7 +163,7 @@ def _claim(file: h5py.File, key: str, rng: np.random.Generator) -> None:
 
 
 def _link(path: Path, rng: np.random.Generator) -> None:
-    """Rows that lie outside the file's folder, by every way that HDF5 has."""
+    """Refer to rows outside the file's folder, by one of the ways that HDF5 has."""
     outside = path.resolve().parents[1] / "outside" / "secret.hdf5"
     with h5py.File(path, "a") as file:
         key = pick(rng, _arrays(file) or ["observations"])
@@ -180,7 +180,7 @@ def _link(path: Path, rng: np.random.Generator) -> None:
             file[key] = h5py.SoftLink(f"/door/{inner}")
         elif how == "virtual":
             _virtual(file, key, place, inner, shape, kind)
-        elif how == "nested":  # a good neighbour whose own rows lie elsewhere
+        elif how == "nested":  # a valid neighbour whose own rows are elsewhere
             with h5py.File(path.with_name("neighbour.hdf5"), "w") as neighbour:
                 if rng.integers(2):
                     neighbour[inner] = h5py.ExternalLink(place, f"/{inner}")
@@ -248,7 +248,7 @@ def zeros_compressed(size: int = 2**28) -> bytes:
 
 
 def _bomb(file: h5py.File, key: str, rng: np.random.Generator) -> None:
-    """A chunk that says it holds a few rows and unpacks to 256 MB; or many rows in few bytes."""
+    """Write a chunk that claims a few rows and unpacks to 256 MB, or many rows in few bytes."""
     shape, kind = file[key].shape, file[key].dtype
     del file[key]
     if rng.integers(2):

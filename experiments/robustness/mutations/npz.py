@@ -1,4 +1,4 @@
-"""Changes of npz archives."""
+"""Mutations of npz archives."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _member(change: Callable[[bytes, np.random.Generator, Path], bytes]) -> Mutation:
-    """A change of one array of an archive."""
+    """A mutation of one array of an archive."""
 
     def mutation(path: Path, rng: np.random.Generator) -> None:
         members = _members(path)
@@ -57,7 +57,7 @@ def _pickled(content: bytes, rng: np.random.Generator, path: Path) -> bytes:
     evil = np.full(array.shape, Evil(path.resolve().parents[1] / "outside" / "unpickled"), object)
     if rng.integers(2):
         return _npy(evil)
-    # The header of numbers, the content of objects; and the other way round.
+    # The header of numbers with the content of objects, or the other way round.
     good, bad = content, _npy(evil)
     return good[:128] + bad[128:] if rng.integers(2) else bad[:128] + good[128:]
 

@@ -1,4 +1,4 @@
-"""Changes of bytes, and what all mutations draw from."""
+"""Mutations of bytes, and the odd values that all mutations draw from."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def flipped(path: Path, rng: np.random.Generator) -> None:
 
 
 def extremes(path: Path, rng: np.random.Generator) -> None:
-    """Zeros, or all bits, where a number of 1 to 8 bytes may stand."""
+    """Write bytes 0x00, 0xff or 0x7f where a number of 1 to 8 bytes may be."""
     content, size = bytearray(path.read_bytes()), pick(rng, (1, 2, 4, 8))
     used = len(content.rstrip(b"\0")) or 1
     for _ in range(rng.integers(1, 5)):
@@ -105,7 +105,7 @@ def truncated(path: Path, rng: np.random.Generator) -> None:
 
 
 def spliced(path: Path, rng: np.random.Generator) -> None:
-    """A block is copied to somewhere else: over what is there, or between."""
+    """Copy a block to somewhere else, over what is there or in between."""
     content = path.read_bytes()
     begin, to = rng.integers(len(content), size=2)
     block = content[begin : begin + rng.integers(1, 513)]

@@ -1,4 +1,4 @@
-"""Changes of JSON trees and CSV files."""
+"""Mutations of JSON trees and CSV files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.robustness.mutations.raw import BYTES, Mutation, odd, pick
 
 
 def nodes(tree: Any, path: tuple = ()) -> Iterator[tuple]:
-    """The paths of all that lies below a JSON tree."""
+    """Yield the paths of all nodes below the root of a JSON tree."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
     for key, value in items:
         yield (*path, key)
@@ -22,7 +22,7 @@ def nodes(tree: Any, path: tuple = ()) -> Iterator[tuple]:
 
 
 def replaced(tree: Any, rng: np.random.Generator) -> Any:
-    """One to three values replaced, removed, or added to."""
+    """Return the tree with one to three of its values replaced, removed or renamed."""
     for _ in range(rng.integers(1, 4)):
         paths = list(nodes(tree))
         if not paths:
@@ -46,7 +46,7 @@ def json_values(path: Path, rng: np.random.Generator) -> None:
 
 
 def json_whole(path: Path, rng: np.random.Generator) -> None:
-    """Another document altogether."""
+    """Replace the whole document."""
     texts = (
         "",
         "[]",

@@ -1,4 +1,4 @@
-"""AntMaze's task, and the physics that its model and the locomotion variants are given."""
+"""AntMaze's task, and the physics of its model and of the locomotion variants."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""One-step replay: of real D4RL rows, and of rows recorded here whose answer is known."""
+"""One-step replay of real D4RL rows, and of rows recorded here with a known answer."""
 
 import h5py
 import numpy as np
@@ -48,7 +48,7 @@ def test_stock_physics_differs(samples):
 
 
 def record(path, env_id: str, rows: int, after: bool, **attributes):
-    """A file of random actions in an environment, states kept before or after the step."""
+    """Write a file of random actions in an environment, with states before or after the step."""
     env, rng = make_env(env_id), np.random.default_rng(3)
     data = env.unwrapped.data
     file = {k: [] for k in ("observations", "actions", "rewards", "terminals", "timeouts")}
