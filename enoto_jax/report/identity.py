@@ -56,7 +56,7 @@ def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:
         return {}
     known: dict[str, list[Any]] = {path: [v] for path, v in flat(units.to_json(own)).items()}
     for budget in BUDGETS.values():
-        changes = dict(budget.overrides)
+        changes = {**budget.overrides, **budget.averaged_penalty}
         if budget.ensemble is not None:
             changes["algorithm.n"] = budget.ensemble
         for path, value in changes.items():

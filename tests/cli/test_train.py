@@ -415,7 +415,7 @@ def test_the_bounds_that_actions_were_recorded_with(plan, call, files):
 
 
 def test_the_laptop_budget_keeps_the_papers_regime(plan):
-    """Ten critics that feel 0.5 each of a weight of 5; narrow, and with one candidate a source."""
+    """Ten critics that feel 0.5 each of a weight of 5; narrow, and with one candidate per source."""
     row = plan("--budget=laptop")["recipe"]
     offline, online = row.offline.algorithm, row.online.algorithm
     assert (offline.n, offline.weight, offline.reduction, offline.candidates) == (
@@ -426,10 +426,12 @@ def test_the_laptop_budget_keeps_the_papers_regime(plan):
     )
     assert (online.n, online.hidden, online.target.name) == (10, (128, 128), "weighted_min_pair")
     assert {a.actor_rate for a in (offline, online)} == {3e-4}
+    assert (offline.critic_rate, online.critic_rate) == (1e-3, 3e-4)
     assert row.offline.batch_size == row.online.batch_size == 128
     assert (row.offline.steps, row.online.steps) == (280_000, 20_000)
-    # A method's own weight is left to it.
-    assert plan("--method=cal_ql", "--budget=laptop")["recipe"].offline.algorithm.weight == 10.0
+    # A method's own weight is left to it, and its rate where the penalty is not averaged.
+    other = plan("--method=cal_ql", "--budget=laptop")["recipe"].offline.algorithm
+    assert (other.weight, other.critic_rate) == (10.0, 3e-4)
 
 
 def test_the_budget_that_it_replaces_stays_for_earlier_results(plan):
