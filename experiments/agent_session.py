@@ -30,12 +30,12 @@ ENV = "Pendulum-v1"
 def define() -> None:
     """Define the command's flags."""
     flags.DEFINE_string("run", None, "Folder of a run with an offline phase.", required=True)
-    flags.DEFINE_string("data", None, "What it was trained on.", required=True)
+    flags.DEFINE_string("data", None, "The data set that it was trained on.", required=True)
     flags.DEFINE_list("replays", ["online_only", "append"], "Online replays to compare.")
     flags.DEFINE_multi_string("set", [], "path=value: any other option of the recipe.")
     flags.DEFINE_integer("steps", 2000, "Steps of a session.")
     flags.DEFINE_integer("every", 500, "Steps between evaluations.")
-    flags.DEFINE_integer("episodes", 20, "Episodes of an evaluation; the same starts in each.")
+    flags.DEFINE_integer("episodes", 20, "Episodes per evaluation, always with the same starts.")
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ class Cell(NamedTuple):
 def define() -> None:
     """Define the command's flags."""
     flags.DEFINE_string("runs", str(RESULTS), "The folder of the runs on one data set.")
-    flags.DEFINE_string("figure", None, "The picture; none by default.")
+    flags.DEFINE_string("figure", None, "The image file; none by default.")
 
 
 def main() -> None:

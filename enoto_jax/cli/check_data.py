@@ -34,7 +34,7 @@ def define() -> None:
     for end in ("low", "high"):
         text = f"{end.capitalize()}est action that the data were recorded with; or env, its own."
         flags.DEFINE_string(f"action_{end}", None, text)
-    flags.DEFINE_bool("table", False, "A line of Markdown for each data set, and nothing else.")
+    flags.DEFINE_bool("table", False, "Print only a Markdown row for each data set.")
     flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the plot.")
 
 

@@ -40,7 +40,7 @@ def define() -> None:
     flags.DEFINE_flag(Which("Which policies."))
     flags.DEFINE_string("env", None, "Gymnasium id. Default: the run's own.")
     flags.DEFINE_integer("episodes", None, "Episodes of each seed. Default: the run's own number.")
-    flags.DEFINE_string("out", None, "A new CSV file for a row of each seed.")
+    flags.DEFINE_string("out", None, "A new CSV file with a row for each seed.")
     flags.DEFINE_integer("eval_processes", 1, "Processes that step the environments.")
     flags.DEFINE_integer("eval_max_steps", None, "Cut an episode here. Default: as in the run.")
 

@@ -43,7 +43,7 @@ def define() -> None:
     """Define the command's flags."""
     rows = ["sac_n", "cql", "td3_bc", "iql", "enoto_cql"]
     updates.define_rows(rows, seeds=["1", "4"], rounds=3, seconds=0.5)
-    flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16; of the updates.")
+    flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16: of the updates.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id, for the online loop.")
     flags.DEFINE_string("out", "runs/bench_all", "Folder; what is there already is kept.")
     flags.DEFINE_float("minutes", None, "Stop after so many; the same command goes on.", 0.0)

@@ -49,7 +49,7 @@ print(json.dumps({
 def define() -> None:
     """Define the command's flags."""
     flags.DEFINE_string("task", None, "As in experiments.train; may be given without the flag.")
-    flags.DEFINE_integer("rows", None, "Repeat a file's rows up to that many.")
+    flags.DEFINE_integer("rows", None, "Repeat a file's rows up to this many.")
 
 
 def main() -> None:

@@ -37,8 +37,10 @@ def define() -> None:
     updates.define_rows(["iql"], rounds=3)
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id.")
-    flags.DEFINE_integer("eval_episodes", 10, "Episodes per seed, side by side.")
-    flags.DEFINE_list("processes", ["1", "2"], "That step the environments; the first is 1.")
+    flags.DEFINE_integer("eval_episodes", 10, "Parallel episodes per seed.")
+    flags.DEFINE_list(
+        "processes", ["1", "2"], "Numbers of processes that step environments; the first is 1."
+    )
 
 
 def main() -> None:

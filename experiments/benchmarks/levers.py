@@ -63,7 +63,7 @@ def define() -> None:
     flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
     flags.DEFINE_float("seconds", 0.5, "Least length of one measurement.")
     flags.DEFINE_enum("clock", "wall", [*rates.CLOCKS], "wall, or cpu: this process's own seconds.")
-    flags.DEFINE_list("only", [], "Names of levers, beside the base; all by default.")
+    flags.DEFINE_list("only", [], "Names of levers to time with the base; all by default.")
     flags.DEFINE_bool("widths", False, "Find narrower critics of equal arithmetic; time nothing.")
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
 

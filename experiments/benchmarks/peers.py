@@ -43,7 +43,9 @@ def define() -> None:
     flags.DEFINE_string("python", sys.executable, "Interpreter for their scripts.")
     flags.DEFINE_multi_string("case", list(CASES), "What to compare; repeatable. Default: all.")
     flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians are reported.")
-    flags.DEFINE_enum("clock", "wall", list(rates.CLOCKS), "cpu: a process's own, of all threads.")
+    flags.DEFINE_enum(
+        "clock", "wall", list(rates.CLOCKS), "wall, or cpu: the process's own seconds, all threads."
+    )
     flags.DEFINE_bool("json", False, "JSON lines instead of a table.")
 
 

@@ -34,8 +34,8 @@ def define() -> None:
     """Define the command's flags."""
     flags.DEFINE_string("run", None, "Folder of a run; may be given without the flag.")
     flags.DEFINE_float("hz", 50.0, "Ticks per second.")
-    flags.DEFINE_integer("steps", 1_000, "Ticks.")
-    flags.DEFINE_float("budget_ms", None, "That act and observe may take; one tick by default.")
+    flags.DEFINE_integer("steps", 1_000, "How many ticks.")
+    flags.DEFINE_float("budget_ms", None, "Budget of act and observe; one tick by default.")
     flags.DEFINE_bool("blocking", False, "Learn inside act, without a budget.")
     flags.DEFINE_multi_string("set", [], "path=value of the recipe, as in experiments.train.")
     flags.DEFINE_string("out", None, "A folder to save in, every --save_every ticks.")

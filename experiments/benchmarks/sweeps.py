@@ -43,9 +43,9 @@ COLUMNS = ("what", "workers", "repeat", "runs", "seconds", "runs_per_minute", "c
 def define() -> None:
     """Define the sweep's flags, and three more."""
     sweep.define()
-    flags.DEFINE_list("workers", ["1", "2", "4"], "How many runs at once.")
-    flags.DEFINE_integer("rounds", 2, "How many runs each worker does, of each kind.")
-    flags.DEFINE_integer("repeats", 3, "How often everything is measured.")
+    flags.DEFINE_list("workers", ["1", "2", "4"], "Numbers of concurrent runs.")
+    flags.DEFINE_integer("rounds", 2, "Runs of each kind per worker.")
+    flags.DEFINE_integer("repeats", 3, "How often to measure everything.")
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def define_rows(
     flags.DEFINE_list("method", list(method), "Rows of the table.")
     flags.DEFINE_list("num_critics", [], "N; the row's own by default.")
     flags.DEFINE_list("batch_size", ["256"], "Transitions per update.")
-    flags.DEFINE_list("seeds", list(seeds), "Seeds side by side.")
+    flags.DEFINE_list("seeds", list(seeds), "How many seeds train together.")
     flags.DEFINE_multi_string("set", [], "path=value, as in experiments.train.")
     flags.DEFINE_integer("rounds", rounds, "Interleaved rounds; medians are reported.")
     flags.DEFINE_float("seconds", seconds, "Least length of one measurement.")

@@ -115,7 +115,7 @@ def define(rows: Sequence[str] = ()) -> None:
     """
     train.define()
     if rows:
-        flags.DEFINE_list("rows", list(rows), "Rows of the table, a line each.")
+        flags.DEFINE_list("rows", list(rows), "Methods to draw, one line each.")
     flags.DEFINE_bool("draw_only", False, "Draw from the runs that are there; train nothing.")
     flags.DEFINE_string("published", None, "CSV file of published scores to lay over the curves.")
 

@@ -61,8 +61,8 @@ PRELOAD = (  # what each process would otherwise import itself
 
 def define() -> None:
     """Define the command's flags."""
-    flags.DEFINE_integer("kills", 20, "How many in all.")
-    flags.DEFINE_integer("seed", 0, "Of the moments.")
+    flags.DEFINE_integer("kills", 20, "How many kills in all.")
+    flags.DEFINE_integer("seed", 0, "Seed of the moments of the kills.")
     flags.DEFINE_string("out", "runs/crashtest", "Folder of the runs; must be new.")
 
 

@@ -52,10 +52,10 @@ class Result(NamedTuple):
 
 def define() -> None:
     """Define the command's flags."""
-    flags.DEFINE_integer("cases", 5000, "How many.")
-    flags.DEFINE_integer("seed", 0, "Of all that is drawn.")
-    flags.DEFINE_integer("workers", 1, "Processes side by side.")
-    flags.DEFINE_float("limit_s", 60.0, "A case that computes for longer has hung.")
+    flags.DEFINE_integer("cases", 5000, "How many inputs.")
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.")
+    flags.DEFINE_integer("workers", 1, "How many processes.")
+    flags.DEFINE_float("limit_s", 60.0, "A case that takes longer counts as hung.")
     flags.DEFINE_list("targets", list(fuzz_targets.TURNS), "Loaders and commands, in turn.")
     flags.DEFINE_string("out", "runs/fuzz", "Folder of counts and findings; must be new.")
 

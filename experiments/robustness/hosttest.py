@@ -76,9 +76,9 @@ class Blow(NamedTuple):
 def define() -> None:
     """Define the command's flags."""
     flags.DEFINE_integer("kills", 4, "How many runs lose a host.")
-    flags.DEFINE_integer("freezes", 2, "How many runs have a host that stands still.")
+    flags.DEFINE_integer("freezes", 2, "How many runs have a frozen host.")
     flags.DEFINE_integer("stops", 6, "How many runs are told to stop.")
-    flags.DEFINE_integer("seed", 0, "Of the moments.")
+    flags.DEFINE_integer("seed", 0, "Seed of the moments.")
     flags.DEFINE_string("out", "runs/hosttest", "Folder of the runs; must be new.")
 
 
