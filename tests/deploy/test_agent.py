@@ -396,7 +396,7 @@ def test_other_data_of_the_same_size_are_refused(trained, source, tmp_path):
 def test_a_closed_agent_says_that_it_learns_no_more(hurried):
     hurried.act(np.zeros(2))
     hurried.close()
-    with pytest.raises(RunError, match="the agent is closed"):
+    with pytest.raises(InputError, match="observe: this agent is closed"):
         hurried.observe(GOOD)
 
 
