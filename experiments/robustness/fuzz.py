@@ -56,7 +56,7 @@ def define() -> None:
     flags.DEFINE_integer("seed", 0, "Seed of everything random.")
     flags.DEFINE_integer("workers", 1, "How many processes.")
     flags.DEFINE_float("limit_s", 60.0, "A case that takes longer counts as hung.")
-    flags.DEFINE_list("targets", list(fuzz_targets.TURNS), "Loaders and commands, in turn.")
+    flags.DEFINE_list("targets", None, "Loaders and commands, in turn. Default: all of them.")
     flags.DEFINE_string("out", "runs/fuzz", "Folder of counts and findings; must be new.")
 
 
@@ -65,10 +65,11 @@ def main() -> None:
     out = command.new_folder(FLAGS.out)
     if FLAGS.cases < 1 or FLAGS.workers < 1 or FLAGS.limit_s <= 0:
         raise InputError("--cases and --workers must be at least 1, --limit_s above 0")
-    if unknown := set(FLAGS.targets) - set(fuzz_targets.TARGETS):
+    targets = FLAGS.targets or list(fuzz_targets.TURNS)
+    if unknown := set(targets) - set(fuzz_targets.TARGETS):
         known = ", ".join(fuzz_targets.TARGETS)
         raise InputError(f"--targets: no {', '.join(sorted(unknown))}; known: {known}")
-    results = fuzz(out, FLAGS.cases, FLAGS.seed, FLAGS.targets, FLAGS.workers, FLAGS.limit_s)
+    results = fuzz(out, FLAGS.cases, FLAGS.seed, targets, FLAGS.workers, FLAGS.limit_s)
     totals = Counter(r.outcome for r in results)
     print("\n".join(f"{n:6,} {outcome}" for outcome, n in totals.most_common()))
     if bad := sum(n for outcome, n in totals.items() if outcome not in (ACCEPTED, REFUSED)):
