@@ -17,7 +17,7 @@ from enoto_jax.data import notes, succession, words
 from enoto_jax.data.loading import from_place
 from enoto_jax.data.notes import Finding
 from enoto_jax.data.places import locate
-from enoto_jax.data.source import Dataset, Source, scaled
+from enoto_jax.data.source import Dataset, Source, content_hash, scaled
 from enoto_jax.data.tasks import completed
 from enoto_jax.envs.gym import make_env, spec_of
 from enoto_jax.types import InputError, plural
@@ -99,7 +99,7 @@ def inspect(
                 *notes.counted(clean, source.max_episode_steps),
             )
             transitions = succession.to_transitions(clean, source.max_episode_steps, place.path)
-            dataset = Dataset(transitions, succession.content_hash(transitions), rows, noticed)
+            dataset = Dataset(transitions, content_hash(transitions), rows, noticed)
     except InputError as error:
         errors.append(str(error).removeprefix(f"{place.path}: "))
     findings = [Finding(True, text) for text in errors]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -50,6 +51,15 @@ class Dataset:
         return np.add.reduceat(self.transitions.reward.astype(np.float64), starts)
 
 
+def content_hash(transitions: Transition) -> str:
+    """Hash the arrays' names, types, shapes and bytes, as `sha256:<hex digits>`."""
+    digest = hashlib.sha256()
+    for name, array in zip(Transition._fields[:6], transitions[:6], strict=True):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return f"sha256:{digest.hexdigest()}"
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A data set, and what is known of its task before it is read."""
@@ -82,7 +92,7 @@ class Source:
     @cached_property
     def _dataset(self) -> Dataset:
         found = self._read()
-        return Dataset(found.transitions, succession.content_hash(found.transitions), *found[1:])
+        return Dataset(found.transitions, content_hash(found.transitions), *found[1:])
 
     def sample(self, count: int) -> Transition | None:
         """Draw `count` transitions, the same every time; all of a smaller set, None without data.

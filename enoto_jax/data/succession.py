@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -81,15 +80,6 @@ def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
         block = rows[start : start + BLOCK]
         array[start : start + len(block)] = array[block]
     return array[: len(rows)]
-
-
-def content_hash(transitions: Transition) -> str:
-    """Hash the arrays' names, types, shapes and bytes, as `sha256:<hex digits>`."""
-    digest = hashlib.sha256()
-    for name, array in zip(Transition._fields[:6], transitions[:6], strict=True):
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return f"sha256:{digest.hexdigest()}"
 
 
 def breaks(observation: np.ndarray, following: np.ndarray) -> np.ndarray:

@@ -42,11 +42,8 @@ class Background:
         """Queue a job; it is called with whether other jobs already wait behind it.
 
         Raises:
-          RunError: An earlier job has failed or this queue is closed, so nothing is learned any
-            more.
+          RunError: An earlier job has failed, so nothing is learned any more.
         """
-        if self._closed:
-            raise RunError("learning has ended: the agent is closed")
         if self._failed is not None:
             raise RunError(f"learning has stopped: {self._failed}") from self._failed
         self._jobs.put(job)

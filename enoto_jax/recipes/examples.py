@@ -39,10 +39,12 @@ def data(spec: Spec, algorithm: core.Algorithm, count: int) -> Transition:
     return found._replace(extras={**found.extras, "ends": jnp.zeros(count, bool)})
 
 
-def stored(spec: Spec, algorithm: core.Algorithm, rule: replay.Replay) -> replay.Stored:
-    """Return what a replay holds before the first transition, next to a data set of one row."""
+def stored(
+    spec: Spec, algorithm: core.Algorithm, rule: replay.Replay, count: int = 1
+) -> replay.Stored:
+    """Return what a replay holds before the first transition, for a data set of `count` rows."""
     ring = replay.ring.empty(transition(spec, algorithm), rule.capacity)
-    return replay.Stored(ring, rule.start(1))
+    return replay.Stored(ring, rule.start(count))
 
 
 def rows(spec: Spec, algorithm: core.Algorithm, count: int) -> Transition:

@@ -19,7 +19,7 @@ from enoto_jax.envs.pool import PoolEnvs
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.recipes import examples
 from enoto_jax.recipes.recipe import Phase
-from enoto_jax.replay import Replay, Stored, ring
+from enoto_jax.replay import Replay
 from enoto_jax.runs.progress import Clock, Progress, at
 from enoto_jax.runs.saving import Place
 from enoto_jax.runs.streams import stream
@@ -40,12 +40,11 @@ def begin(
     update = jax.jit(partial(core.update, algorithm))  # traced once, however often `start` runs
 
     def start(train: core.TrainState, seed: Array) -> Online:
-        example = examples.transition(spec, algorithm)
         batch = examples.batch(spec, algorithm, replay, batch_size)
         _, metrics = jax.eval_shape(update, train, batch, jax.random.key(0))
         return Online(
             train=train,
-            storage=Stored(ring.empty(example, replay.capacity), replay.start(rows)),
+            storage=examples.stored(spec, algorithm, replay, rows),
             memory=_memory(algorithm, spec, stream(seed, "act")),
             totals=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics),
             count=jnp.int32(0),

@@ -14,8 +14,8 @@ from enoto_jax.data import (
     load_source,
     places,
     scores,
-    succession,
 )
+from enoto_jax.data.source import content_hash
 from enoto_jax.types import InputError, Spec
 from tests import helpers  # noqa: F401  registers ReachShort-v0
 from tests.helpers import refused_in_a_line
@@ -166,7 +166,7 @@ def test_hash_tells_shapes_apart(tiny):
     wide = {key: np.hstack([tiny[key]] * 2) for key in ("observations", "next_observations")}
     transitions = from_arrays(**(tiny | wide), name="wide").load().transitions
     reshaped = transitions._replace(observation=transitions.observation.reshape(-1, 1))
-    assert succession.content_hash(reshaped) != succession.content_hash(transitions)
+    assert content_hash(reshaped) != content_hash(transitions)
 
 
 def test_source_survives_copying_as_by_other_processes(write, tiny):

@@ -43,11 +43,11 @@ def test_a_cell_is_cut_to_the_shortest(tmp_path, capsys):
     assert (tmp_path / "weights.png").exists()
     lines = capsys.readouterr().out.splitlines()
     assert lines[2:4] == [
-        "| N = 2, 0.5 a critic | 1 | 48.0 | 20.0 | 30.0 | nan |",
-        "| N = 10, 0.5 a critic | 2 | 51.0 (50, 52) | 55.5 (60, 51) | 66.0 (70, 62) | 1.5 |",
+        "| N = 2, 0.5 per critic | 1 | 48.0 | 20.0 | 30.0 | nan |",
+        "| N = 10, 0.5 per critic | 2 | 51.0 (50, 52) | 55.5 (60, 51) | 66.0 (70, 62) | 1.5 |",
     ]
-    assert not any("2.5 a critic" in line for line in lines)
-    shared, own = weights.read(tmp_path)["N = 10, 0.5 a critic"]
+    assert not any("2.5 per critic" in line for line in lines)
+    shared, own = weights.read(tmp_path)["N = 10, 0.5 per critic"]
     assert [row["score"] for row in shared.rows if row["phase"] == "offline"] == [45.0]
     assert [row["score"] for row in own.rows if row["phase"] == "offline"] == [50.0]
 
@@ -62,4 +62,4 @@ def test_a_label_says_the_weight_that_its_runs_have(label, pattern):
     """Weight divided by N: the penalty is averaged over critics."""
     weight = float(pattern.split("-w")[1].split("-")[0]) if "-w" in pattern else 5.0
     n = 10 if "sac_n" in pattern else 2
-    assert label == f"N = {n}, {weight / n:g} a critic"
+    assert label == f"N = {n}, {weight / n:g} per critic"
