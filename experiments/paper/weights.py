@@ -28,10 +28,10 @@ FLAGS = flags.FLAGS
 PLACE = Path(__file__).resolve().parents[1] / "results" / "paper" / "halfcheetah-medium"
 # label -> the folders of its runs, one per seed
 CELLS = {
-    "N = 2, 0.5 a critic": "weights/cql_to_sac-w1-s*",
-    "N = 10, 0.5 a critic": "cql_n_to_sac_n-s*",
-    "N = 2, 2.5 a critic": "cql_to_sac-s*",
-    "N = 10, 2.5 a critic": "weights/cql_n_to_sac_n-w25-s*",
+    "N = 2, 0.5 per critic": "weights/cql_to_sac-w1-s*",
+    "N = 10, 0.5 per critic": "cql_n_to_sac_n-s*",
+    "N = 2, 2.5 per critic": "cql_to_sac-s*",
+    "N = 10, 2.5 per critic": "weights/cql_n_to_sac_n-w25-s*",
 }
 STEPS = 20_000  # online steps of every cell that are used
 SHOWN = {
