@@ -68,6 +68,14 @@ def test_the_help_of_a_command(name, columns, monkeypatch, capsys):
     assert columns == "40" or len(lines) <= 62
 
 
+def test_help_keeps_an_indented_list():
+    doc = "Compare two things.\n\n  env     one step\n  update  from the call\n\nThe rest\nwraps."
+    assert command._head(doc, 80) == [
+        *("Compare two things.", "", "  env     one step", "  update  from the call", ""),
+        "The rest wraps.",
+    ]
+
+
 @pytest.mark.parametrize("name", main.COMMANDS)
 def test_every_flag_is_in_a_group(name):
     if name == "sweep":
