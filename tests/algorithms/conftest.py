@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.algorithms.test_losses import KEY, B, close, loss_of
+from tests.algorithms.losses import KEY, B, close, loss_of
 from tests.helpers import quick_compiling
 
 GOLDEN = Path(__file__).parents[1] / "golden"

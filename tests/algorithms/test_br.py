@@ -27,7 +27,7 @@ from enoto_jax.recipes.table import RECIPES
 from enoto_jax.replay import balanced
 from enoto_jax.training import run
 from enoto_jax.types import InputError, Transition
-from tests.algorithms.test_losses import KEY, A, B, D, close, loss_of, noise
+from tests.algorithms.losses import KEY, A, B, D, close, loss_of, noise
 from tests.helpers import assert_same, differ, reach_source, tiny
 from tests.oracle import composite as composite
 from tests.oracle import reference

@@ -1,6 +1,6 @@
 """Cal-QL's and WSRL's terms and RLPD's losses against the oracle, with the same draws.
 
-The shapes, the policies and the draws are those of tests/algorithms/test_losses.py.
+The shapes, the policies and the draws are those of tests/algorithms/losses.py.
 """
 
 import jax
@@ -13,7 +13,7 @@ from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.types import InputError, MonteCarlo
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     GAMMA,
     KEY,
     RULES,

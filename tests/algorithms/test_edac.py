@@ -12,7 +12,7 @@ from enoto_jax.recipes import building, examples, registry, table
 from enoto_jax.recipes.units import children
 from enoto_jax.types import InputError
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     RULES,
     N,

@@ -18,7 +18,7 @@ from enoto_jax.training.evaluate import acting
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, Spec, Transition
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,

@@ -19,7 +19,7 @@ from enoto_jax.recipes.building import build
 from enoto_jax.recipes.registry import override
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import InputError, Spec
-from tests.algorithms.test_losses import KEY, A, B, D, K, N, along, close, loss_of, noise, reads
+from tests.algorithms.losses import KEY, A, B, D, K, N, along, close, loss_of, noise, reads
 from tests.oracle import composite as composite
 from tests.oracle import methods as rows
 from tests.oracle import reference

@@ -15,7 +15,7 @@ from enoto_jax.training import offline
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,

@@ -17,7 +17,7 @@ from enoto_jax.nets.ensembles import Drawn, Noisy, PerCopy, SharedTrunk, ensembl
 from enoto_jax.nets.networks import Critic, Features
 from enoto_jax.training.unstack import restack, unstack
 from enoto_jax.types import InputError
-from tests.algorithms.test_losses import KEY, A, B, D, N, close
+from tests.algorithms.losses import KEY, A, B, D, N, close
 from tests.helpers import assert_same, differ
 from tests.oracle import reference
 

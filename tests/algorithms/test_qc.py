@@ -16,7 +16,7 @@ from enoto_jax.recipes.building import build
 from enoto_jax.replay import chunks
 from enoto_jax.types import Chunk, InputError, Spec, Transition
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,

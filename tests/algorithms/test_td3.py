@@ -13,7 +13,7 @@ from enoto_jax.exploration import sunrise
 from enoto_jax.recipes import building, registry, table
 from enoto_jax.types import InputError
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,

@@ -9,7 +9,7 @@ from flax import linen as nn
 from enoto_jax.nets import cpu_kernels, cvae, initialisers, networks
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.networks import LayerNorm, Linear
-from tests.algorithms.test_losses import close
+from tests.algorithms.losses import close
 
 KEY = jax.random.key(0)
 B, I, O = 6, 5, 4  # noqa: E741
