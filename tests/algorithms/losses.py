@@ -1,4 +1,4 @@
-"""What tests of losses share: sizes, comparisons, and the oracle's losses with draws from keys."""
+"""Shared by the loss tests: sizes, comparisons, and the oracle's losses with draws from keys."""
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ def along(exact, name, loss, direction, step=1e-6):
 
 
 def reads(algorithm, state, name, batch):
-    """The networks of the state on which the loss depends, apart from its own parameters."""
+    """The state's networks that the loss depends on, apart from its own parameters."""
 
     def value(params, targets, frozen):
         moved = state.replace(params=params, targets=targets, frozen=frozen)
@@ -77,7 +77,7 @@ def pair(key):
     return np.asarray(jax.random.choice(key, N, (2,), replace=False))
 
 
-# rule -> the oracle's (key, q)
+# Name -> our rule, and the oracle's as a function of (key, q).
 RULES = {
     "min_q": (targets.min_q(), lambda key, q: reference.min_q(q)),
     "mean_q": (targets.mean_q(), lambda key, q: reference.mean_q(q)),
@@ -156,7 +156,7 @@ def penalty_inputs(exact, data, key):
 
 
 def oracle_cql_loss(exact, data, weight, **options):
-    """The critics' loss of cql with its deterministic backup, and the critics' gaps."""
+    """CQL's critic loss with its deterministic backup, each critic's gap, and the TD loss."""
     backup_key, _, term_key = jax.random.split(KEY, 3)
     y = deterministic_target(exact, data, backup_key, RULES["min_q"][1])
     penalty, gaps = reference.cql_penalty(**penalty_inputs(exact, data, term_key), **options)

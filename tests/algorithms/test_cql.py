@@ -1,4 +1,4 @@
-"""CQL's critic loss and its learned multiplier against the oracle, with draws from the same keys."""
+"""CQL's critic loss and its learned multiplier against the oracle, drawn from the same keys."""
 
 import jax
 import numpy as np
@@ -76,7 +76,7 @@ def test_cql_penalty_beside_another_backup(evaluate, batch, data):
 @pytest.mark.parametrize("logarithm", [None, 20.0], ids=["small", "clamped"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_cql_with_a_learned_multiplier(evaluate, batch, data, reduction, logarithm):
-    """d3rlpy's form is the mean, with threshold weight * lagrange; CORL's the sum."""
+    """d3rlpy uses the mean, with threshold weight * lagrange; CORL uses the sum."""
     weight, gap_wanted = 1.7, 0.6
     algorithm, state, exact = evaluate(
         cql, weight=weight, candidates=K, reduction=reduction, lagrange=gap_wanted

@@ -1,4 +1,4 @@
-"""Losses (float32) against the oracle (float64), with the draws of the same keys.
+"""Losses (float32) against the oracle (float64), with draws from the same keys.
 
 The golden numbers in tests/golden/losses.json pin every loss and metric for fixed parameters and
 keys. After a change that is meant to move them:
@@ -78,7 +78,7 @@ def test_critic_loss_with_a_deterministic_backup(evaluate, batch, data, rule):
 
 @pytest.mark.parametrize("rule", ["min_q", "mean_q", "independent"])
 def test_critic_loss_with_the_best_of_k_actions(evaluate, batch, data, rule):
-    """And SUNRISE's weight is of the action that the smallest critic likes best."""
+    """SUNRISE's weight is taken at the action with the largest minimum over critics."""
     algorithm, state, exact = evaluate(
         target=RULES[rule][0], backup=bellman.best_of(k=K), exploration=sunrise(temperature=1.0)
     )
@@ -127,7 +127,7 @@ def test_critic_loss_with_a_weight_per_batch(evaluate, batch, data):
 def test_critic_loss_with_masks(evaluate, batch, data):
     algorithm, state, exact = evaluate(exploration=sunrise(temperature=3.0, mask=0.5))
     mask = np.random.default_rng(0).integers(0, 2, (B, N))
-    mask[:, 2] = 0  # a critic that learns from nothing in this batch
+    mask[:, 2] = 0  # this critic learns nothing from the batch
     masked = batch._replace(extras={"mask": jnp.float32(mask)})
     y, next_q = soft_target(
         exact, data, jax.random.split(KEY)[0], RULES["min_q"][1], alpha_of(exact)
@@ -179,7 +179,7 @@ def test_temperature_loss(evaluate, batch, data, form):
     close(metrics["value"], alpha_of(exact))
 
 
-# Gradients: what a loss is differentiated by, and what it only reads.
+# Gradients, and the networks that a loss reads.
 
 
 ORACLES = {
@@ -191,7 +191,7 @@ ORACLES = {
 
 @pytest.mark.parametrize("name", ORACLES)
 def test_gradients_against_finite_differences(evaluate, numbers, batch, data, double, name):
-    """In the critics' the target is a constant: the oracle's does not read the critics moved."""
+    """The critics' target is a constant: the oracle's does not read the moved critics."""
     algorithm, state, exact = evaluate(cql, candidates=K)
     gradient = jax.grad(lambda p: algorithm.losses[name](p, state, batch, KEY)[0])(
         state.params[name]
@@ -228,7 +228,7 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
     ids=["sac", "cql"],
 )
 def test_a_loss_reads_only_the_networks_it_should(evaluate, batch, make, options, expected):
-    """Never its own but by the first argument, the critics' targets and not the actor's, ..."""
+    """Its own network enters only as the first argument; only the critics' targets are read."""
     algorithm, state, _ = evaluate(make, **options)
     found = {name: reads(algorithm, state, name, batch) for name in algorithm.losses}
     assert found == expected

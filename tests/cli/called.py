@@ -1,4 +1,4 @@
-"""The command under test, and what a call of it returns."""
+"""The command under test, and the result of calling it."""
 
 from typing import NamedTuple
 

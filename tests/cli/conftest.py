@@ -18,7 +18,7 @@ from tests.helpers import reach_data
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, capsys):
-    """call(*arguments) runs the command in an empty folder; an error if training begins."""
+    """call(*arguments) runs the command in an empty folder and fails if training begins."""
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -27,7 +27,7 @@ def call(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(offline, "compile_blocks", begins)
     monkeypatch.setattr(online, "compile_step", begins)
-    monkeypatch.setattr(compiled, "keep", lambda given: None)  # this process has its own
+    monkeypatch.setattr(compiled, "keep", lambda given: None)  # this process has its own cache
 
     def call(*arguments) -> Called:
         arguments = [MODULE, *map(str, arguments)]
@@ -62,7 +62,7 @@ def plan(monkeypatch, call):
 
 
 def write(path, **attributes):
-    """Write Reach's data to a file; an attribute with the name of an array replaces the array."""
+    """Write Reach's data to a file; an attribute named like an array replaces that array."""
     with h5py.File(path, "w") as file:
         for key, array in reach_data(episodes=2).items():
             file[key] = attributes.pop(key, array)
@@ -72,7 +72,7 @@ def write(path, **attributes):
 
 @pytest.fixture
 def files(tmp_path_factory):
-    """Invalid data sets and a valid one, and folders that are not runs."""
+    """Invalid data sets and a valid one, invalid configurations, and folders that are not runs."""
     folder, arrays = tmp_path_factory.mktemp("files"), reach_data(episodes=2)
     write(folder / "good.hdf5")
     whole = (folder / "good.hdf5").read_bytes()

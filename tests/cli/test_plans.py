@@ -59,7 +59,7 @@ def test_flags_change_what_they_say(plan):
     assert found["online.algorithm.target"].name == "mean_q"
     assert found["online.algorithm.exploration"].name == "oac"
     assert found["online.replay"].name == "mixed"
-    assert found["offline.algorithm.target"].name == "min_q"  # the offline phase keeps its own
+    assert found["offline.algorithm.target"].name == "min_q"  # the offline phase keeps its own rule
 
 
 def test_several_files_are_one_task(plan, files):
@@ -88,7 +88,7 @@ def test_an_online_row_needs_no_data(plan):
 
 
 def test_the_budget_that_fits_the_device(plan, call, monkeypatch):
-    """A bare command on a CPU never begins the paper's million updates, and says so."""
+    """On a CPU, the command without flags announces the laptop budget, not the paper's."""
     given = plan()
     assert given["recipe"].offline.steps == 280_000 and given["seeds"] == (0,)
     assert "budget laptop, which fits a CPU: " in given["announce"]
@@ -118,7 +118,7 @@ def test_the_bounds_that_actions_were_recorded_with(plan, call, files):
 
 
 def test_the_laptop_budget_keeps_the_papers_regime(plan):
-    """Ten critics that feel 0.5 each of a weight of 5; narrow, and with one candidate per source."""
+    """Ten narrow critics share a weight of 5 (0.5 each), with one candidate per source."""
     row = plan("--budget=laptop")["recipe"]
     offline, online = row.offline.algorithm, row.online.algorithm
     assert (offline.n, offline.weight, offline.reduction, offline.candidates) == (
@@ -132,7 +132,7 @@ def test_the_laptop_budget_keeps_the_papers_regime(plan):
     assert (offline.critic_rate, online.critic_rate) == (1e-3, 3e-4)
     assert row.offline.batch_size == row.online.batch_size == 128
     assert (row.offline.steps, row.online.steps) == (280_000, 20_000)
-    # A method's own weight is left to it, and its rate where the penalty is not averaged.
+    # Other methods keep their weight, and their rate unless the penalty is averaged over critics.
     other = plan("--method=cal_ql", "--budget=laptop")["recipe"].offline.algorithm
     assert (other.weight, other.critic_rate) == (10.0, 3e-4)
 

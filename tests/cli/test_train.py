@@ -104,10 +104,10 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input(call, files, tmp_path, what):
-    """Exit code 2, one line that names what is wrong, and nothing is written."""
+    """Exit code 2, one line that names the mistake, and no files written."""
     arguments, words = BAD[what]
     arguments = [argument.format(files=files) for argument in arguments]
-    # A folder of its own, and numbers that compile nothing large if all goes wrong.
+    # A new folder, and a small budget in case training begins after all.
     called = call(
         "--preset=smoke", *(() if what == "output is a file" else ("--out=new",)), *arguments
     )
@@ -135,7 +135,7 @@ def test_dry_run(call, tmp_path):
     assert "online.algorithm.exploration.ucb = 10.0" in called.out
     assert "offline.steps = 2000" in called.out
     assert "parameters" in called.out and "MiB" in called.out
-    assert "cql -> sac" in called.out  # what the switch changes
+    assert "cql -> sac" in called.out  # what the hand-over changes
     assert not list(tmp_path.iterdir())
 
 
@@ -157,7 +157,7 @@ def test_explain(call):
 
 
 def test_everything_can_be_explained(call):
-    """Every hyper-parameter of the default row has a line on what it is."""
+    """Every hyper-parameter of the default method has a line of explanation."""
     for path, _, _ in units.leaves(RECIPES["enoto_cql"]):
         called = call(f"--explain={path}")
         assert called.code == 0, called.err
@@ -167,7 +167,7 @@ def test_everything_can_be_explained(call):
 
 
 def test_help(call):
-    """The first thing that anybody types."""
+    """Users type this first."""
     called = call("--help")
     assert called.code == 0
     assert "--method" in called.out and "see enoto methods" in called.out

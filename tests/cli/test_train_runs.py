@@ -40,7 +40,7 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """start(*arguments) -> a process, with a shared compilation cache; and a finished run's folder."""
+    """start(*arguments) -> a process with a shared compilation cache; a finished run; its output."""
     folder = tmp_path_factory.mktemp("smoke")
     environment = {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
@@ -149,7 +149,7 @@ def test_config_gives_the_same_run(smoke, plan, call, monkeypatch):
     for name in same[1:]:
         assert theirs[name] == ours[name], name
     assert units.to_json(theirs["recipe"]) == units.to_json(ours["recipe"])
-    # Flags still count.
+    # Flags still override the configuration.
     assert plan(f"--config={folder / 'config.json'}", "--utd=3")["recipe"].online.utd == 3
 
 
@@ -167,7 +167,7 @@ def test_config_keeps_the_seeds_themselves(smoke, plan, tmp_path):
 
 
 def test_config_keeps_the_run_that_was_restored(smoke, plan, tmp_path):
-    """Else the offline phase, which that run had left out, would be trained after all."""
+    """Otherwise it would train the offline phase that the restored run had skipped."""
     _, folder, _ = smoke
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "other.json").write_text(json.dumps({**config, "restore": str(folder)}))
@@ -196,7 +196,7 @@ def test_stopped_by_a_signal_and_started_again(smoke, tmp_path, phase):
     _, err = process.communicate(timeout=400)
     assert process.returncode == 75, err
     assert f"stopped at {phase} {progress.UNITS[phase]} " in err and "Traceback" not in err
-    # A stop at online step 0 leaves the hand-over, which is the offline phase's end.
+    # After a stop at online step 0, the newest checkpoint is the end of the offline phase.
     resumed = "offline" if re.search(r"stopped at online step 0\b", err) else phase
     assert not (folder / "summary.json").exists()
     stopped = rows(folder)

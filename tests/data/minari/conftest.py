@@ -1,4 +1,4 @@
-"""Fixtures of the Minari tests: a root folder, three short episodes, and a writer of HDF5 data sets."""
+"""Fixtures for the Minari tests: a root folder, three short episodes and a writer of data sets."""
 
 import json
 
@@ -17,7 +17,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def episodes(tiny):
-    """The seven rows of TINY as three episodes: a termination, a time-out, and one that just stops."""
+    """TINY's seven rows as three episodes: a termination, a time-out, and one with no end."""
     result = []
     for rows in (slice(0, 3), slice(3, 6), slice(6, 7)):
         last = tiny["next_observations"][rows][-1:]

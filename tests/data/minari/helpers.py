@@ -1,4 +1,4 @@
-"""What the Minari tests share: metadata, and loading a data set by its id."""
+"""Shared by the Minari tests: metadata, and loading a data set by its id."""
 
 import json
 

@@ -13,7 +13,7 @@ from tests.data.minari.helpers import BOX, ENV, ID, load, refused
 def test_same_transitions_as_from_d4rls_layout(write, episodes, tiny):
     write(episodes)
     flat = from_arrays(**tiny, name="flat").load()
-    assert load().content_hash == flat.content_hash  # which covers all arrays
+    assert load().content_hash == flat.content_hash  # the hash covers all arrays
     np.testing.assert_array_equal(load().transitions.next_observation, tiny["next_observations"])
     np.testing.assert_array_equal(load().transitions.truncated, [0, 0, 0, 0, 0, 1, 1])
 
@@ -38,7 +38,7 @@ def test_evaluation_environment_comes_first_and_arguments_are_noted(write, episo
     assert source.env_kwargs == {"maze": 1}
     assert concatenate([source, source]).env_kwargs == {"maze": 1}
     assert completed(source, "Acrobot-v1").env_kwargs == {"maze": 1}
-    assert completed(source, "CartPole-v1").env_kwargs == {}  # another environment's
+    assert completed(source, "CartPole-v1").env_kwargs == {}  # a different environment
 
 
 def test_arguments_that_only_draw_are_none(write, episodes):
@@ -117,7 +117,7 @@ def test_whole_numbers_are_no_actions(write, episodes):
 
 
 def test_unbounded_actions_have_to_fit(write, episodes):
-    # As json writes infinity.
+    # json writes infinity as Infinity.
     write(episodes, action_space=json.dumps(BOX | {"low": [-np.inf], "high": [np.inf]}))
     np.testing.assert_allclose(load().transitions.action.max(), 0.6)
     scaled = load_source(f"minari:{ID}", action_low=-0.6, action_high=0.6).load()
@@ -125,7 +125,7 @@ def test_unbounded_actions_have_to_fit(write, episodes):
 
 
 def dictionary(episodes):
-    """Episodes with observation x, achieved goal 2 x, and a desired goal of two numbers."""
+    """Replace observations by dictionaries: x, achieved goal 2 x, desired goal x + 5 and x + 6."""
     for episode in episodes:
         x = episode.pop("observations")
         episode["observations/observation"] = x
@@ -152,7 +152,7 @@ def test_other_dictionaries_are_flattened_as_gymnasium_does(write, episodes, tin
 
 
 def test_terminations_stay_where_they_are(write, episodes):
-    episodes[1]["terminations"] = np.array([0, 1, 0], bool)  # the episode goes on
+    episodes[1]["terminations"] = np.array([0, 1, 0], bool)  # the episode continues
     write(episodes)
     found = load().transitions
     np.testing.assert_array_equal(found.terminated, [0, 0, 1, 0, 1, 0, 0])

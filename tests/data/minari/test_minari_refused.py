@@ -159,7 +159,7 @@ def test_trillion_rows_are_refused_before_they_are_allocated(write, episodes):
             group.create_dataset(key, shape, np.float32, chunks=(1000, 1)[: len(shape)])
         assert (folder / "main_data.hdf5").stat().st_size < 10**6
     refused("not all were written")
-    with h5py.File(folder / "main_data.hdf5", "a") as file:  # compact storage hides that
+    with h5py.File(folder / "main_data.hdf5", "a") as file:  # a virtual data set hides this
         for key in list(file["episode_0"]):
             shape = file["episode_0"][key].shape
             del file["episode_0"][key]
