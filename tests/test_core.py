@@ -55,8 +55,11 @@ def last_change(rate, *gradients):
 
 
 def two_updates_by_hand(algorithm, state, batch, keys, order, double):
-    """Two updates with the oracle's Adam and Polyak and the losses' own gradients: each at the
-    current state, or, if `simultaneous`, all at the state before, which the targets then follow."""
+    """Take two updates with the oracle's Adam and Polyak averaging, and the losses' gradients.
+
+    Gradients are taken at the current state or, if the algorithm is `simultaneous`, all at the
+    state before the update, which the targets then follow.
+    """
     gradients = {name: [] for name in order}
     for key in keys:
         before = state
@@ -78,7 +81,7 @@ def two_updates_by_hand(algorithm, state, batch, keys, order, double):
 @pytest.mark.parametrize("simultaneous", [False, True])
 @pytest.mark.parametrize("order", ["temperature,critic,actor", "temperature,actor,critic"])
 def test_two_updates_against_the_oracle(enoto, spec, start, batch, double, order, simultaneous):
-    """Order, keys, Adam's moments over two steps, and the targets that follow at the end."""
+    """This covers order, keys, Adam's moments over two steps, and the targets' final update."""
     names = order.split(",")
     losses = {name: enoto.losses[name] for name in names}
     algorithm = enoto._replace(losses=losses, simultaneous=simultaneous)
@@ -104,7 +107,7 @@ def test_the_default_order_is_d3rlpys(spec):
 
 
 def test_with_a_delay_the_actor_moves_once_and_sees_the_last_critic(spec, batch, state_of):
-    """Four updates per environment step: three of the critics alone, then everything."""
+    """Of four updates per environment step, three train only the critics, the last everything."""
     algorithm = sac(actor_delay=4, order="critic,actor,temperature", **OPTIONS).build(spec)
     assert algorithm.delays == {"actor": 4, "temperature": 4}
     state, update = state_of(algorithm), jax.jit(partial(core.update, algorithm))
@@ -122,7 +125,7 @@ def test_with_a_delay_the_actor_moves_once_and_sees_the_last_critic(spec, batch,
     expected, alone = core.update(algorithm._replace(delays={}), before, batch, KEY)
     for name in ("critic", "actor", "temperature"):
         assert differ(expected.params[name], before.params[name])
-        factor = 1 if name == "critic" else 4  # so that its mean over updates is right
+        factor = 1 if name == "critic" else 4  # makes the mean over updates right
         np.testing.assert_allclose(metrics[name]["loss"], factor * alone[name]["loss"], rtol=1e-5)
     for part in ("params", "targets"):
         found, wanted = flat(getattr(state, part)), flat(getattr(expected, part))
@@ -142,7 +145,7 @@ def jitted(enoto):
 
 @pytest.fixture(scope="module")
 def updated(jitted, start, batch):
-    """A copy of the state before, and the results of one compiled update."""
+    """A copy of the state before one compiled update, and the update's results."""
     before = jax.tree.map(np.array, start)
     return before, *jitted(start, batch, KEY)
 
@@ -168,7 +171,7 @@ def test_the_same_key_gives_the_same_state_and_another_a_different_one(
     assert_same(found, again)
     assert_same(metrics, metrics_again)
     other, _ = jitted(start, batch, jax.random.key(6))
-    for name in ("actor", "critic"):  # Adam's first step of one number is its rate, either way
+    for name in ("actor", "critic"):  # a scalar's first Adam step is always its rate
         assert differ(found.params[name], other.params[name])
 
 
@@ -202,7 +205,7 @@ def test_the_multiplier_rises_while_the_gap_is_above_the_wanted_one(
     assert loss == pytest.approx(-np.exp(before) * 5.0 * (gap - 1.5), rel=1e-5)
 
 
-# The rules of the update alone: networks of one number, losses that report what they are given.
+# The update rules in isolation, with scalar networks and losses that report their inputs.
 
 
 def probe(names=("a", "b", "c"), **changes):
@@ -243,12 +246,12 @@ def values(trees):
 
 
 def test_an_update_by_hand(batch):
-    """a=1, b=2, c=3, target b=2; a loss x (1 + the others + target), gradient descent at 0.5."""
+    """a=1, b=2, c=3, target b=2; each loss is x (1 + others + target), with SGD at rate 0.5."""
     algorithm = probe()
     state, metrics = core.update(algorithm, core.init(algorithm, KEY), batch, KEY)
     # a: 1 - (1 + 5 + 2) / 2 = -3; b: 2 - (1 - 3 + 3 + 2) / 2 = 0.5; c: 3 - (1 - 2.5 + 2) / 2.
     assert values(state.params) == {"a": -3.0, "b": 0.5, "c": 2.75}
-    # The target follows b at its end: 0.75 * 2 + 0.25 * 0.5.
+    # The target follows the updated b: 0.75 * 2 + 0.25 * 0.5.
     assert values(state.targets) == {"b": 1.625}
     assert {name: float(about["loss"]) for name, about in metrics.items()} == {
         "a": 8.0,  # 1 * 8
@@ -325,7 +328,7 @@ def test_keys_of_another_kind_are_refused(batch, key):
 
 
 def run(algorithm, batch, count):
-    """The states before and after each of `count` updates, and their metrics."""
+    """Return the states before and after each of `count` updates, and the metrics."""
     states, metrics = [core.init(algorithm, KEY)], []
     for _ in range(count):
         state, about = core.update(algorithm, states[-1], batch, KEY)
@@ -335,7 +338,7 @@ def run(algorithm, batch, count):
 
 
 def moves(states, part, name):
-    """Whether each update changes a network's numbers."""
+    """Return whether each update changes a network's values."""
     trees = [getattr(state, part)[name] for state in states]
     return [differ(one, two) for one, two in pairwise(trees)]
 
@@ -348,7 +351,7 @@ def test_a_delayed_network_moves_in_the_last_of_every_so_many_updates(batch):
     for part in ("params", "opt_states"):
         assert moves(states, part, "a") == moves(states, part, "c") == every
         assert moves(states, part, "b") == third
-    # The target of b: in the second, when it equals b still, fourth and sixth.
+    # b's target follows in updates 2 (when it still equals b), 4 and 6.
     assert moves(states, "targets", "b") == [False, False, False, True, False, True, False]
     assert [int(state.step) for state in states] == list(range(8))
 
@@ -363,13 +366,13 @@ def test_a_delayed_step_is_the_step_itself(batch):
 
 
 def test_metrics_of_a_delayed_network_are_right_in_the_mean(batch):
-    """Over whole periods: as if only the updates that it takes part in were counted."""
+    """Over whole periods, the mean equals the mean over the network's own updates."""
     algorithm = probe(delays={"b": 3})
     states, metrics = run(algorithm, batch, 6)
     mean = sum(float(about["b"]["loss"]) for about in metrics) / 6
     losses = []
     for before in (2, 5):
-        # The loss of b in that update, at the state that a has left.
+        # b's loss in that update, after a has moved.
         only, _ = core.update(algorithm, states[before].replace(step=0), batch, KEY)
         only = only.replace(
             params={**only.params, "c": states[before].params["c"]}, targets=states[before].targets
@@ -399,7 +402,7 @@ def test_a_coasting_network_follows_its_momentum_through_skipped_updates(batch):
     adam = {name: optax.adam(0.1) for name in ("a", "b", "c")}
     algorithm = probe(optimisers=adam, delays={"b": 3}, coasting=("b",))
     states, metrics = run(algorithm, batch, 5)
-    # Adam has seen nothing before its first gradient, in the third update; then it moves on.
+    # Adam gets its first gradient in update 3, and its momentum continues after that.
     assert moves(states, "params", "b") == [False, False, True, True, True]
     before, after = states[3], states[4]
     changes, _ = adam["b"].update(
@@ -429,7 +432,7 @@ def test_a_network_without_an_optimiser_is_frozen(batch):
     assert set(state.params) == set(state.opt_states) == {"a"} and state.targets == {}
     after, metrics = core.update(algorithm, state, batch, KEY)
     assert_same(after.frozen, state.frozen)
-    # Read by the loss, 1 * 4, and a step down its slope: 1 - 0.5 * 4.
+    # The loss reads it, 1 * 4, and one step of gradient descent gives 1 - 0.5 * 4.
     assert metrics["a"]["loss"] == 4.0 and values(after.params) == {"a": -1.0}
 
 
@@ -447,7 +450,7 @@ def test_init(batch):
     assert list(state.targets) == ["b"] and state.frozen == {} and state.step == 0
     assert_same(state.targets["b"], state.params["b"])
     leaves = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
-    assert len(set(leaves)) == len(leaves)  # no buffer twice, so the state can be donated
+    assert len(set(leaves)) == len(leaves)  # all buffers differ, so the state can be donated
     drawn = [np.asarray(p["params"]["value"]) for p in state.params.values()]
     assert differ(drawn[0], drawn[1]) and differ(drawn[1], drawn[2])
     for name, opt_state in state.opt_states.items():
@@ -477,7 +480,7 @@ def test_sac_refuses_what_it_cannot_be(spec, options, message):
 
 
 def test_acting(enoto, start, batch):
-    """Shapes of what an algorithm offers beside its losses."""
+    """Check the shapes returned by an algorithm's other functions."""
     observation = batch.observation
     assert enoto.act(start, KEY, observation[0], K).shape == (K, 2)
     assert enoto.mode(start, observation).shape == (6, 2)

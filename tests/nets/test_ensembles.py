@@ -1,4 +1,4 @@
-"""Ensembles: unstacked members compute what stacked ones do, and are stacked again exactly."""
+"""Ensembles: unstacked members compute the same as stacked ones, and restack exactly."""
 
 import jax
 import jax.numpy as jnp
