@@ -50,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Draws:
-    """Return the draws of the authors' code in order; our losses draw in the same order."""
+    """Replacement for JAX's draws: the authors' draws in order, which is our losses' order too."""
 
     def __init__(self, prefix):
         drawn = sorted(k for k in FOUND.files if k.startswith(f"{prefix}/noise/"))

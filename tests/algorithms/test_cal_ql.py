@@ -190,7 +190,7 @@ def test_only_calibration_asks_for_returns(spec):
 
 
 def test_rlpds_losses(spec, state_of, batch, data, double):
-    """The target uses a random pair, the actor the mean of all critics, and half the entropy.
+    """The target uses a random pair, the actor the mean of all critics; the entropy is halved.
 
     The authors average the loss over critics. Adam is invariant to that factor of N.
     """

@@ -203,7 +203,7 @@ def test_weighted_min_pair_reduces_in_both_places(evaluate, batch, data):
     again, mean, log_var = reconstruction(exact, data)
     weight = composite.lapo_weight(expected(data))
     close(loss, composite.lapo_cvae_loss(again, data.action, mean, log_var, weight))
-    assert (weight != composite.lapo_weight(advantage(exact, data))).any()  # min_q's
+    assert (weight != composite.lapo_weight(advantage(exact, data))).any()  # not min_q's weight
 
 
 @pytest.mark.parametrize(("k", "options"), [(1.0, {}), (0.7, {"expectile": 0.6, "kl_weight": 0.3})])
