@@ -183,7 +183,7 @@ def calql_penalty(
 ):
     """`reference.cql_penalty` on calibrated values of the policy's actions: scalar and gaps [N].
 
-    Values at actions of pi(s) and pi(s2) are calibrated before log densities are subtracted. The data
+    Values at actions of pi(s) and pi(s2) are calibrated before subtracting log densities. The data
     set's never are, and uniform ones only with `calibrate_random` (WSRL's option, also off there).
     Options go to `cql_penalty`.
     """
@@ -289,7 +289,7 @@ def redq_target(
 ):
     """y = r + g (1 - d) (min over the drawn subset of Qt_i - alpha log pi(a2|s2)), [B].
 
-    `members` holds the subset's indices. Without `entropy_backup` (RLPD's AntMaze) the entropy is left out.
+    `members` holds the subset's indices. Without `entropy_backup` (RLPD's AntMaze) there is no entropy.
     """
     value = reference.random_min(next_q, members)
     alpha = alpha if entropy_backup else 0.0
