@@ -118,7 +118,7 @@ GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
         ({"observation": np.zeros(3)}, r"observation has shape \[3\], \[2\] is needed"),
         ({"action": 0.5}, r"action has shape \[\], \[1\] is needed"),
         ({"reward": np.nan}, "reward holds NaN"),
-        ({"reward": 1e300}, "reward holds NaN or infinity"),  # infinite in float32
+        ({"reward": 1e300}, "reward holds NaN or infinity"),  # in float32
         ({"next_observation": np.float32([np.inf, 0])}, "next_observation holds NaN or infinity"),
         ({"observation": {"a": 0.0}}, "observation is of type dict, numbers are needed"),
         ({"observation": [[0.0], 1.0]}, "observation is of type list, numbers are needed"),
