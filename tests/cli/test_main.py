@@ -51,7 +51,7 @@ def test_no_such_command(enoto, given, words):
 @pytest.mark.parametrize("columns", ["80", "40"])
 @pytest.mark.parametrize("name", main.COMMANDS)
 def test_the_help_of_a_command(name, columns, monkeypatch, capsys):
-    """Three examples, its own flags alone, and at most a screen and a half at 80 columns."""
+    """Three examples, only its own flags, and at most a screen and a half at 80 columns."""
     if name == "sweep":
         pytest.importorskip("ray")
     monkeypatch.setenv("COLUMNS", columns)
