@@ -109,6 +109,29 @@ def test_append_is_uniform_over_the_union(inserted):
     assert policy.needs_data
 
 
+@pytest.mark.parametrize("inserted", [3, 20, 47])
+def test_append_counts_the_data_set_as_given(inserted):
+    """The data set's 30 rows count as 10: of 10 + new rows, as many as there are new ones."""
+    policy = replay.append(capacity=CAPACITY, counts_as=10)
+    marks, new = draw(policy, NEW, OLD, inserted), min(inserted, CAPACITY)
+    share = new / (new + 10)
+    assert abs((marks >= 0).mean() - share) < 5 * (share * (1 - share) / MANY) ** 0.5
+    alike(marks[marks < 0], range(-30, 0))
+    alike(marks[marks >= 0], range(new))
+
+
+def test_append_as_the_data_set_is():
+    """With its own number of rows, the data set counts as it does without the option."""
+    marks = draw(replay.append(capacity=CAPACITY, counts_as=30), NEW, OLD, 20)
+    alike(marks, [*range(-30, 0), *range(20)])
+
+
+@pytest.mark.parametrize("counts_as", [0, -1, (1 << 30) + 1])
+def test_append_refuses_to_count_as_nothing(counts_as):
+    with pytest.raises(InputError, match=f"append: counts_as is {counts_as}; it must be 1 to"):
+        replay.append(counts_as=counts_as)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize("inserted", [3, 47])
 def test_mixed_draws_exact_counts(fraction, inserted):
