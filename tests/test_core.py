@@ -308,16 +308,16 @@ def test_batches_of_other_shapes_are_refused(batch, name, change):
 
 @pytest.mark.parametrize("change", [lambda b: b._replace(action=b.action[:, :1]), swapped])
 def test_a_batch_of_other_sizes_is_refused(enoto, start, batch, change):
-    with refused_in_a_line("a network whose inputs have . numbers got ."):
+    with refused_in_a_line("a network built for inputs of size . was given ."):
         jax.eval_shape(lambda: core.update(enoto, start, change(batch), KEY))
 
 
 @pytest.mark.parametrize("key", [jax.random.PRNGKey(0), 0])
 def test_keys_of_another_kind_are_refused(batch, key):
     algorithm = probe()
-    with refused_in_a_line("key: a key of jax.random.key"):
+    with refused_in_a_line("key: give a key made by jax.random.key"):
         core.init(algorithm, key)
-    with refused_in_a_line("key: a key of jax.random.key"):
+    with refused_in_a_line("key: give a key made by jax.random.key"):
         core.update(algorithm, core.init(algorithm, KEY), batch, key)
 
 

@@ -40,7 +40,7 @@ def test_an_algorithm_that_keeps_its_promises_passes():
         ({"q": lambda params, s, a: s}, "q has 'critic', which losses and duals lacks"),
         ({"delays": {"critic": 2}}, "delays has 'critic'"),
         ({"delays": {"actor": 0}}, "delays has 0 for actor"),
-        ({"tau": 5.0}, "tau is 5.0; it lies between 0 and 1"),
+        ({"tau": 5.0}, "tau is 5.0; it must lie between 0 and 1"),
         ({"exploration": policy}, "exploration is <class .*policy'>; give a rule"),
         ({"act": lambda s, k, o, n: jnp.zeros(2)}, r"act.* returns float32\[2\]; float32\[3, 2\]"),
         ({"mode": lambda s, o: jnp.zeros(2)}, r"mode .* returns float32\[2\]; float32\[2, 2\]"),
@@ -104,12 +104,21 @@ def row(rule: Exploration = policy(), kept: Replay = online_only(), hand: Handov
 @pytest.mark.parametrize(
     "recipe, message",
     [
-        (row(odd_rule(what="act")), r"odd_rule.act returns float32\[1\]; float32\[2\] is needed"),
-        (row(odd_rule(what="mask")), r"draw_mask returns float32\[1\]; float32\[0\] is needed"),
+        (
+            row(odd_rule(what="act")),
+            r"odd_rule.act returns float32\[1\]; it must return float32\[2\]",
+        ),
+        (
+            row(odd_rule(what="mask")),
+            r"draw_mask returns float32\[1\]; it must return float32\[0\]",
+        ),
         (row(odd_rule(what="needs")), "odd_rule: needs is 'critics'; choose q or moments"),
         (row(kept=odd_replay(what="sample")), r"odd_replay.sample returns rewards \[4\]; .* of 8"),
-        (row(kept=odd_replay(what="insert")), "odd_replay.insert changes what is stored"),
-        (row(hand=odd_handover()), "odd_handover does not return the online state: dict"),
+        (
+            row(kept=odd_replay(what="insert")),
+            "odd_replay.insert changes the structure of what is stored",
+        ),
+        (row(hand=odd_handover()), "odd_handover must return the online algorithm's state: dict"),
     ],
 )
 def test_odd_units_are_refused_when_a_recipe_is_built(recipe, message):
@@ -140,10 +149,10 @@ def test_arguments_of_another_kind_are_refused(recipe, spec, message):
     [
         ({"target": min_q}, r"sac: target is <class .*; give a unit, such as min_q\(\)"),
         ({"target": "min_q"}, "sac: target is 'min_q'; give a unit"),
-        ({"discount": 99.0}, "sac: discount is 99.0; it lies between 0 and 1"),
+        ({"discount": 99.0}, "sac: discount is 99.0; it must lie between 0 and 1"),
         ({"discount": float("nan")}, "sac: discount is nan"),
         ({"tau": 5.0}, "sac: tau is 5.0"),
-        ({"actor_rate": -3e-4}, "sac: actor_rate is -0.0003; a learning rate is 0 or more"),
+        ({"actor_rate": -3e-4}, "sac: actor_rate is -0.0003; a learning rate must be 0 or more"),
         ({"log_std_range": (2.0, -5.0)}, "sac: log_std_range is"),
         ({"initial_temperature": 0.0}, "initial_temperature 0.0; give"),
         ({"policies": 0}, "policies is 0"),
@@ -163,7 +172,9 @@ class counting(TargetRule):
 
 def test_a_target_rule_that_returns_indices_is_refused():
     online = Phase(sac(hidden=(4,), target=counting()), steps=10, batch_size=8)
-    with refused_in_a_line("--target: counting returns int32; a rule returns values of q"):
+    with refused_in_a_line(
+        "--target: counting returns int32; a rule must return floating-point values"
+    ):
         build(Recipe("own rule", None, fresh(), online), SPEC)
 
 
