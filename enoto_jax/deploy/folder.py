@@ -51,4 +51,4 @@ def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
         if name == "recipe" and registry.settings(old[name]) == registry.settings(value):
             continue
         what = {"data_hash": "data", "action_bounds": "action bounds"}.get(name, name)
-        raise InputError(f"out: {out} {other}, with other {what}; give another folder")
+        raise InputError(f"out: {out} {other}, with different {what}; give another folder")

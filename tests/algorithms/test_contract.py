@@ -32,18 +32,24 @@ def test_an_algorithm_that_keeps_its_promises_passes():
     "changes, message",
     [
         ({"losses": {"actor": LOSS, "acter": LOSS}}, "losses and duals has 'acter', which nets"),
-        ({"inputs": {}}, "nets has 'actor', which inputs lacks"),
-        ({"optimisers": {}}, "losses and duals has 'actor', which optimisers lacks"),
-        ({"losses": {}}, "optimisers has 'actor', which losses and duals lacks"),
+        ({"inputs": {}}, "nets has 'actor', which is not in inputs"),
+        ({"optimisers": {}}, "losses and duals has 'actor', which is not in optimisers"),
+        ({"losses": {}}, "optimisers has 'actor', which is not in losses and duals"),
         ({"losses": {}, "optimisers": {}}, "losses is empty"),
         ({"tracked": ("critic",)}, "tracked has 'critic'"),
-        ({"q": lambda params, s, a: s}, "q has 'critic', which losses and duals lacks"),
+        ({"q": lambda params, s, a: s}, "q has 'critic', which is not in losses and duals"),
         ({"delays": {"critic": 2}}, "delays has 'critic'"),
         ({"delays": {"actor": 0}}, "delays has 0 for actor"),
         ({"tau": 5.0}, "tau is 5.0; it must lie between 0 and 1"),
         ({"exploration": policy}, "exploration is <class .*policy'>; give a rule"),
-        ({"act": lambda s, k, o, n: jnp.zeros(2)}, r"act.* returns float32\[2\]; float32\[3, 2\]"),
-        ({"mode": lambda s, o: jnp.zeros(2)}, r"mode .* returns float32\[2\]; float32\[2, 2\]"),
+        (
+            {"act": lambda s, k, o, n: jnp.zeros(2)},
+            r"act.* returns float32\[2\]; it must return float32\[3, 2\]",
+        ),
+        (
+            {"mode": lambda s, o: jnp.zeros(2)},
+            r"mode .* returns float32\[2\]; it must return float32\[2, 2\]",
+        ),
         ({"mode": lambda s, o: o[..., :2] > 0}, "mode .* returns bool"),
         ({"mode": lambda s, o: None}, "mode .* returns a NoneType"),
         ({"evaluates": lambda s, k, o: o}, "evaluates .* returns"),
@@ -56,7 +62,7 @@ def test_a_broken_promise_is_named(changes, message):
 
 def test_critics_of_another_number_are_refused():
     algorithm = sac(n=2, hidden=(4,)).build(SPEC)._replace(critics=3)
-    with refused_in_a_line(r"q of 2 rows returns float32\[2, 2\]; float32\[3, 2\]"):
+    with refused_in_a_line(r"q of 2 rows returns float32\[2, 2\]; it must return float32\[3, 2\]"):
         contract.check("own", algorithm, SPEC)
 
 
@@ -183,5 +189,5 @@ def test_a_frozen_network_needs_no_loss():
     inputs = dict.fromkeys(two, PLAIN.inputs["actor"])
     contract.check("own", PLAIN._replace(nets=two, inputs=inputs), SPEC)
     learned = {"actor": optax.adam(1e-3), "kept": optax.adam(1e-3)}
-    with refused_in_a_line("optimisers has 'kept', which losses and duals lacks"):
+    with refused_in_a_line("optimisers has 'kept', which is not in losses and duals"):
         contract.check("own", PLAIN._replace(nets=two, inputs=inputs, optimisers=learned), SPEC)

@@ -248,7 +248,7 @@ def test_iqls_order_decides_which_v_actor_and_critics_read(evaluate, batch, data
 
 def test_oac_on_iql_is_refused_for_its_reason():
     row = override(RECIPES["iql"], "online.algorithm.exploration", oac())
-    with pytest.raises(InputError, match="needs the Gaussian before tanh .* algorithm, iql,"):
+    with pytest.raises(InputError, match="Gaussian before tanh, which iql does not have"):
         build(row, Spec(D, A))
     squashed = override(row, "algorithm.squashed", True)
     assert build(squashed, Spec(D, A)).online.moments is not None

@@ -121,7 +121,7 @@ BAD = {
     "two arguments": (["good.hdf5", "bad.hdf5"], "'bad.hdf5' is not a flag"),
     "both": (["good.hdf5", "--task=good.hdf5"], "'good.hdf5' is not a flag"),
     "unknown id": (["hoper-medium-v2"], "did you mean hopper-medium-v2"),
-    "empty": (["--task="], "names no data set"),
+    "empty": (["--task="], "does not name a data set"),
     "a folder": (["."], "is a folder; give one of its files (bad.hdf5, good.hdf5, plain.npz)"),
     "an environment": (["CartPole-v1"], "is an environment; give it as --env"),
     "no Minari id": (["minari:../x"], "is not a Minari id"),

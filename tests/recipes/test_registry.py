@@ -314,7 +314,7 @@ def test_configurations_of_other_types_are_refused(path, value):
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    with pytest.raises(InputError, match=f"--config: {path[-1]} of .* does not fit"):
+    with pytest.raises(InputError, match=f"--config: {path[-1]} of .*; it should be "):
         registry.from_json(tree)
 
 

@@ -74,7 +74,7 @@ def test_csv_writes_the_header_once(tmp_path, rest):
 
 def test_csv_refuses_a_file_with_other_columns(tmp_path):
     (tmp_path / "a.csv").write_text("step,value\n1,2\n")
-    with pytest.raises(InputError, match=r"a\.csv: has other columns than step,name,value"):
+    with pytest.raises(InputError, match=r"a\.csv: its columns are not step,name,value"):
         files.CsvLog(tmp_path / "a.csv", COLUMNS)
     assert (tmp_path / "a.csv").read_text() == "step,value\n1,2\n"
 
