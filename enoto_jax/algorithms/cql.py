@@ -70,7 +70,7 @@ class _Penalty(Unit):
     ] = None
     calibrate: Annotated[
         bool,
-        "replace Q_i(s, a) by max(Q_i(s, a), return-to-go of s) for the policy's candidates; where "
+        "replace Q_i(s, a) by max(Q_i(s, a), return-to-go of s) for the policy's candidates; if "
         "the return is larger, nothing is pushed down (Cal-QL).",
     ] = False
     calibrate_random: Annotated[
@@ -176,7 +176,7 @@ class cql(_Penalty, sac):
     initial_multiplier: Annotated[float, "the multiplier at the start."] = 1.0
     sparse_reward: Annotated[
         float | None,
-        "reward of a step without success, after the transform, where rewards are sparse; episodes "
+        "reward of a step without success, after the transform, if rewards are sparse; episodes "
         "with no other reward count as infinitely long.",
     ] = None
     backup: Annotated[Backup, "value of the next state."] = bellman.deterministic()  # d3rlpy's

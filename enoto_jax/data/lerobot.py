@@ -109,8 +109,8 @@ def _columns_problem(frames: Frames, observed: Sequence[str], invented: bool) ->
         return f"has rewards ({_REWARD}); leave out {PREFIX}"
     if _REWARD not in frames.types and not invented:
         return (
-            f"no rewards (columns found: {listed}); where every episode is a success, "
-            f"{PREFIX}{frames.folder} gives 1 for its last frame, else add a column {_REWARD}"
+            f"no rewards (columns found: {listed}); if every episode is a success, "
+            f"{PREFIX}{frames.folder} gives 1 for its last frame; otherwise add a column {_REWARD}"
         )
     if frames.rows != frames.info["total_frames"]:
         found, told = plural(frames.rows, "frame"), f"{frames.info['total_frames']!r:.20}"

@@ -130,7 +130,7 @@ class Agent:
         """
         if not explore and self._chunks:
             raise InputError(
-                "act: this method chooses several actions at once, by its exploration rule alone; "
+                "act: this method chooses several actions at once, always by its exploration rule; "
                 "call act(observation), or load_policy(folder).actions(observation)"
             )
         row = self._world.observation(observation)

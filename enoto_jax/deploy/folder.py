@@ -36,7 +36,7 @@ def hold(out: Path, config: Mapping[str, Any]) -> ExitStack:
         except OSError as error:
             raise InputError(f"out: cannot write to {out}: {error.strerror}") from error
         except InputError as error:
-            raise InputError(f"{error}; an Agent holds its folder until its close()") from error
+            raise InputError(f"{error}; an Agent locks its folder until its close()") from error
         return stack.pop_all()
 
 

@@ -173,7 +173,7 @@ def twice(runs: Iterable[Run]) -> list[tuple[Run, Run]]:
 def counted_twice(run: Run, other: Run) -> str:
     """Return the message on a seed that two runs share."""
     seeds = ", ".join(map(str, sorted(other.seeds & run.seeds)))
-    return f"{run.folder}: the same row, task and seed ({seeds}) as {other.folder}"
+    return f"{run.folder}: the same method, task and seed ({seeds}) as {other.folder}"
 
 
 def _without_duplicates(runs: list[Run], problems: list[str]) -> list[Run]:

@@ -31,7 +31,10 @@ def test_an_algorithm_that_keeps_its_promises_passes():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"losses": {"actor": LOSS, "acter": LOSS}}, "losses and duals has 'acter', which is not in nets"),
+        (
+            {"losses": {"actor": LOSS, "acter": LOSS}},
+            "losses and duals has 'acter', which is not in nets",
+        ),
         ({"inputs": {}}, "nets has 'actor', which is not in inputs"),
         ({"optimisers": {}}, "losses and duals has 'actor', which is not in optimisers"),
         ({"losses": {}}, "optimisers has 'actor', which is not in losses and duals"),

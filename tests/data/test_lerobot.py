@@ -151,7 +151,7 @@ def test_rewards_are_invented_only_on_request(write, columns):
     for name in ("next.reward", "next.done", "next.success"):
         del columns[name]
     folder = write(columns)
-    refused("no rewards .*demonstrations:/.* gives 1 for its last frame, else add", folder)
+    refused("no rewards .*demonstrations:/.* gives 1 for its last frame; otherwise add", folder)
     source = load_source(f"demonstrations:{folder}")
     data = source.load()
     assert source.name == "arm" and data.episode_lengths.tolist() == LENGTHS
@@ -297,7 +297,7 @@ def test_damaged_files_are_refused_in_a_line(write, columns):
     pq.write_table(table.set_column(2, "action", pa.array(["x"] * 15)), path)
     refused("action has type string; expected real numbers", folder)
     path.unlink()
-    refused("hold 20 frames, meta/info.json says 35", folder)
+    refused("contain 20 frames, but meta/info.json declares 35", folder)
     (path.parent / "file-002.parquet").unlink()
     refused("no data/chunk", folder)
 

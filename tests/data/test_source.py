@@ -438,7 +438,7 @@ def test_bundled_data_set_is_the_default(write, tiny, tmp_path, monkeypatch):
     write(tiny, "bundled.hdf5")
     assert load_source().name == "bundled"
     write(tiny, "second.hdf5")
-    refused("holds 2 .hdf5 files", None)
+    refused("contains 2 .hdf5 files", None)
 
 
 REGENERATED = {  # mean return and score as the data's own README gives them

@@ -352,7 +352,7 @@ def test_bounds_need_not_be_symmetric(trained, source):
 
 def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):
     with Agent(ROW, source, trained[0], tmp_path, seed=SEED) as agent:
-        with pytest.raises(InputError, match="is using .*; an Agent holds its folder until"):
+        with pytest.raises(InputError, match="is using .*; an Agent locks its folder until"):
             Agent(ROW, source, trained[0], tmp_path, seed=SEED)
         agent.act(np.zeros(2))
         agent.observe(GOOD)
