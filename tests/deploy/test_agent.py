@@ -117,7 +117,7 @@ GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
     [
         ({"observation": np.zeros(3)}, r"observation has shape \[3\]; expected \[2\]"),
         ({"action": 0.5}, r"action has shape \[\]; expected \[1\]"),
-        ({"reward": np.nan}, "reward holds NaN"),
+        ({"reward": np.nan}, "reward contains NaN"),
         ({"reward": 1e300}, "reward contains NaN or infinity"),  # in float32
         (
             {"next_observation": np.float32([np.inf, 0])},
@@ -269,8 +269,14 @@ def test_a_budget_is_above_zero(source):
         ({"seed": -1}, "seed: -1"),
         ({"seed": True}, "seed: True"),
         ({"action_low": -1.0}, "give both or neither"),
-        ({"action_low": [0.0, 0.0], "action_high": 1.0}, r"action_low has shape \[2\], \[1\]"),
-        ({"action_low": [[1], [2, 3]], "action_high": 1.0}, "action_low is of type list, numbers"),
+        (
+            {"action_low": [0.0, 0.0], "action_high": 1.0},
+            r"action_low has shape \[2\]; expected \[1\]",
+        ),
+        (
+            {"action_low": [[1], [2, 3]], "action_high": 1.0},
+            "action_low is of type list; expected numbers",
+        ),
         ({"action_low": 1.0, "action_high": 1.0}, "action 0 has the bounds 1 and 1"),
         ({"action_low": -np.inf, "action_high": 1.0}, "action_low contains NaN or infinity"),
         ({"env": "Reach-v0", "action_low": 0.0}, "give the environment or the bounds"),

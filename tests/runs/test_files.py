@@ -115,7 +115,8 @@ def test_cut_back_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot be read"), ("a,b\n1,2\n3\n", "line 3: 1 cells .* has 2")]
+    ("text", "message"),
+    [(None, "cannot be read"), ("a,b\n1,2\n3\n", "line 3: 1 cells, but the header has 2")],
 )
 def test_read_csv_refusals_are_one_line(tmp_path, text, message):
     if text is not None:
