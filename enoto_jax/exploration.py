@@ -92,7 +92,7 @@ class _Masked(Exploration):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 < self.mask <= 1.0:
-            raise InputError(f"mask is {self.mask}; it must be above 0 and at most 1")
+            raise InputError(f"mask is {self.mask}; it must be a probability above 0")
 
     @property
     def masks(self) -> bool:
