@@ -1,7 +1,8 @@
-"""What the unit tests share: a tiny problem, also as arrays for tests/oracle/reference.py.
+"""Fixtures for the unit tests: a tiny problem, also as arrays for tests/oracle/reference.py.
 
-All sizes differ, so that no axis can be taken for another. All modules use the same sizes, so that
-a module reuses what an earlier one has compiled."""
+All sizes differ, so that no axis can be mistaken for another. All modules use the same sizes, so
+that a module reuses what an earlier one has compiled.
+"""
 
 import os
 
@@ -15,12 +16,12 @@ from enoto_jax.types import Spec, Transition
 
 B, N, K, D, A = 6, 4, 5, 3, 2
 
-# Whichever test is the first to ask for devices: all run on one.
+# All tests run on one device, whichever test asks for devices first.
 jax.config.update("jax_num_cpu_devices", 1)
 
-# XLA's older generator of CPU code compiles these small programs in half the time. jax 0.12 has it
-# no more, and XLA aborts at flags that it does not know. Processes that tests start inherit them;
-# XLA reads its flags at the first computation.
+# XLA's older CPU code generator compiles these small programs in half the time. jax 0.12 has
+# removed it, and XLA aborts on unknown flags. Processes that tests start inherit the flags, which
+# XLA reads at its first computation.
 QUICK = ["--xla_cpu_parallel_codegen_split_count=1"]
 if jax.__version_info__ < (0, 11):
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
@@ -40,13 +41,13 @@ def spec():
 
 @pytest.fixture(scope="session")
 def double():
-    """A tree of arrays in float64, for the oracle."""
+    """double(tree) -> the tree in float64, for the oracle."""
     return lambda tree: jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
 
 @pytest.fixture(scope="session")
 def batch():
-    """A batch. Row 1 terminates, row 2 is cut by a time limit; action 3 is exactly on the bounds."""
+    """A batch: row 1 terminates, row 2 hits a time limit, and action 3 is exactly on the bounds."""
     rng = np.random.default_rng(0)
     action = rng.uniform(-1, 1, (B, A)).astype(np.float32)
     action[3] = [-1.0, 1.0]
@@ -64,7 +65,7 @@ def batch():
 
 @pytest.fixture(scope="session")
 def numbers():
-    """(tree of shapes, seed) -> the tree filled with NumPy's numbers, without compiling."""
+    """(tree of shapes, seed) -> the tree filled with NumPy's random numbers; compiles nothing."""
 
     def fill(tree, seed):
         rng = np.random.default_rng(seed)
@@ -83,7 +84,7 @@ def numbers():
 
 @pytest.fixture(scope="session")
 def state_of(numbers):
-    """algorithm -> a state whose parts all differ: targets from parameters, and member from member."""
+    """algorithm -> a random state: targets differ from parameters, and members from each other."""
 
     def make(algorithm, seed=0):
         shapes = jax.eval_shape(lambda key: core.init(algorithm, key), jax.random.key(0))
@@ -102,7 +103,7 @@ def data(batch, double):
 def evaluate(request, spec, state_of, double):
     """(make, options) -> the algorithm, a state of it, and that state in float64.
 
-    By default it builds the module's MAKE. The options extend or replace those in the module's SHAPE.
+    It builds the module's MAKE by default; options extend or replace those in its SHAPE.
     """
 
     def evaluate(make=request.module.MAKE, **options):

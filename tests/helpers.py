@@ -1,4 +1,4 @@
-"""Helpers of the integration tests: a tiny environment, data from it, and rows cut to its size."""
+"""Helpers for the integration tests: a tiny environment, its data, and methods cut to its size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import InputError, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEED = 0.2  # how far the largest action of Reach-v0 moves the point
+SPEED = 0.2  # the distance that Reach-v0's largest action moves the point
 LIMIT = 20
 REACH = Spec(2, 1)
 
@@ -82,11 +82,11 @@ if "ReachDrawn-v0" not in gymnasium.registry:
 
 for _id, _limit, _options in (
     ("Reach-v0", LIMIT, {}),
-    ("ReachShort-v0", 5, {}),  # time limits within a test's few steps
-    ("ReachWide-v0", 5, {"bound": 3.0}),  # actions to be rescaled
-    ("ReachEnds-v0", 5, {"ends_after": 3}),  # terminates, before the time limit
-    ("ReachGoal-v0", LIMIT, {"ends_within": 0.1}),  # terminates, sooner or later
-    ("ReachBoth-v0", 5, {"ends_after": 5}),  # terminates at the very step of the time limit
+    ("ReachShort-v0", 5, {}),  # reaches its time limit within a test's few steps
+    ("ReachWide-v0", 5, {"bound": 3.0}),  # actions that need rescaling
+    ("ReachEnds-v0", 5, {"ends_after": 3}),  # terminates before the time limit
+    ("ReachGoal-v0", LIMIT, {"ends_within": 0.1}),  # terminates at the goal
+    ("ReachBoth-v0", 5, {"ends_after": 5}),  # terminates exactly at the time limit
 ):
     if _id not in gymnasium.registry:
         gymnasium.register(_id, Reach, max_episode_steps=_limit, kwargs=_options)
@@ -100,7 +100,7 @@ def successor(observation: np.ndarray, action: np.ndarray, bound: float = 1.0) -
 
 
 def reach_data(episodes: int = 10, speed: float = 0.25, noise: float = 0.2, seed: int = 0) -> dict:
-    """Return D4RL's arrays of a policy that walks to the goal at a fraction of the full speed."""
+    """Return D4RL's arrays from a policy that walks to the goal at a fraction of full speed."""
     rng, env = np.random.default_rng(seed), Reach()
     rows: dict[str, list] = {
         k: [] for k in ("observations", "actions", "rewards", "next_observations")
@@ -120,24 +120,24 @@ def reach_data(episodes: int = 10, speed: float = 0.25, noise: float = 0.2, seed
 
 
 def reach_source(env_id: str | None = "Reach-v0", reference=None, **how) -> Source:
-    """Return the same data as a source, with the environment for evaluations."""
+    """Return `reach_data` as a source, with an environment for evaluations."""
     return from_arrays(**reach_data(**how), name="reach", env_id=env_id, reference=reference)
 
 
 def tiny(name: str, layers: int = 1, **changes) -> Recipe:
-    """Return a row of the table, cut to a few steps of tiny networks.
+    """Return a method of the table, reduced to tiny networks and a few steps.
 
     Args:
-      name: The row's name.
-      layers: Hidden layers of every network; each takes a sixth of a row's compile time.
-      changes: Further hyper-parameters; `__` stands for the dot of a path.
+      name: The method's name.
+      layers: Hidden layers per network; each takes a sixth of the compile time.
+      changes: Further hyper-parameters; `__` stands for the dot in a path.
     """
     row = RECIPES[name]
     phases = [phase for phase in ("offline", "online") if getattr(row, phase) is not None]
     for phase in phases:
         row = registry.override(row, f"{phase}.batch_size", 8)
         known = {path: value for path, value, _ in units.leaves(getattr(row, phase).algorithm)}
-        # A decoder with 8 ReLUs does not react to its latent everywhere.
+        # A decoder with only 8 ReLUs may ignore its latent.
         width = 16 if "latent_noise" in known else 8
         row = registry.override(row, f"{phase}.algorithm.hidden", (width,) * layers)
         if known.get("n", 0) > 2:
@@ -181,7 +181,7 @@ def differ(one, two) -> bool:
 
 @contextmanager
 def refused_in_a_line(message: str):
-    """Expect an InputError of one line in the block, in which the pattern is found."""
+    """Expect the block to raise an InputError of one line that matches the pattern."""
     with pytest.raises(InputError, match=message) as caught:
         yield
     assert "\n" not in str(caught.value)
@@ -189,7 +189,7 @@ def refused_in_a_line(message: str):
 
 @contextmanager
 def quick_compiling(cache: Path | None = None):
-    """Compile in half the time, to slower code; with a folder, each program only once."""
+    """Compile in half the time to slower code; with a cache folder, compile each program once."""
     changes = {"jax_disable_most_optimizations": True}
     if cache is not None:
         changes |= {
@@ -200,7 +200,7 @@ def quick_compiling(cache: Path | None = None):
     before = {name: jax.config.values[name] for name in changes}
     for name, value in changes.items():
         jax.config.update(name, value)
-    compilation_cache.reset_cache()  # else the folder at the first compilation holds for ever
+    compilation_cache.reset_cache()  # else the first compilation's folder stays in use
     try:
         yield
     finally:
@@ -221,7 +221,7 @@ def largest_file(size: int):
 
 
 def parse_shell(line: str) -> tuple[str, str | None, list[str]]:
-    """Return module, positional flag and arguments of a document's line that starts our program."""
+    """Return the module, positional flag and arguments of a documented command line."""
     first, *rest = shlex.split(line)
     if first == "enoto":
         return main.module(rest[0]), main.COMMANDS[rest[0]][1], rest[1:]
@@ -230,7 +230,7 @@ def parse_shell(line: str) -> tuple[str, str | None, list[str]]:
 
 
 def python(*arguments: str, **options) -> subprocess.Popen:
-    """Start Python in the repository's root, with its own environment variables and pipes."""
+    """Start Python on a CPU in the repository's root, with pipes; `env` adds variables."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", **options.pop("env", {})}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],

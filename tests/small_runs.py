@@ -1,4 +1,4 @@
-"""Helpers for tests on runs of a tiny task, whole or cut off."""
+"""Helpers for tests with runs of a tiny task, whole or interrupted."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from enoto_jax.training.record import Record
 from tests.helpers import REACH, assert_same, tiny
 
 # Offline: 20 updates, evaluated at 10 and 20. Online: 12 steps, evaluated at 0, 4, 8 and 12; the
-# first update after step 4. One call is 5 updates or 1 step; `watched` counts both as "update".
+# first update is after step 4. A call is 5 updates or 1 step; `watched` counts both as "update".
 SEEDS, EPISODES = (3, 5), 2
 WARMUP, UTD, STEPS = 3, 2, 12
 MINE = {"online__utd": UTD, "online__algorithm__exploration__mask": 0.7}
@@ -30,14 +30,14 @@ EVALUATED = [("offline", 10), ("offline", 20), *(("online", step) for step in (0
 
 
 class Killed(BaseException):
-    """Ends a run as SIGKILL does: nothing is saved."""
+    """Raised to end a run as SIGKILL does: nothing is saved."""
 
 
 class Finished(NamedTuple):
     folder: Any
     summary: dict
     start: Online  # of the online phase
-    calls: dict[str, int]  # how often each kind of work was done
+    calls: dict[str, int]  # kind of work -> how often it was done
 
 
 def train(source, folder, row: Recipe = ROW, **changes):
@@ -47,7 +47,7 @@ def train(source, folder, row: Recipe = ROW, **changes):
 
 @contextmanager
 def watched(at: tuple[str, int] | None = None, kill: bool = False):
-    """Count a run's pieces of work by kind; stop or kill the run after the n-th of a kind."""
+    """Count a run's calls by kind; stop or kill it after the n-th call of a kind."""
     calls: dict[str, int] = {}
     records: list[Record] = []
     timed, begin = Timing.timed, Record.__init__
@@ -59,7 +59,7 @@ def watched(at: tuple[str, int] | None = None, kill: bool = False):
         calls[what] = calls.get(what, 0) + 1
         if at == (what, calls[what]):
             if kill:
-                # In one process the threads that write would live on.
+                # The writing threads would survive, because no process ends here.
                 records[-1].saving.checkpoints.wait()
                 raise Killed
             records[-1].signals.stop = True
@@ -97,7 +97,7 @@ def kept_handover(folder, row: Recipe = ROW, seeds: int = 2) -> core.TrainState:
 
 
 def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> Online:
-    """Return the newest checkpoint, which is of the online phase."""
+    """Return the newest checkpoint, which must be from the online phase."""
     built = build(row, REACH)
     begin = online.begin(built.online, built.replay, REACH, row.online.batch_size)
     shapes = jax.eval_shape(lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0)))
@@ -120,7 +120,7 @@ def contents(folder) -> dict[str, bytes]:
 
 
 def assert_goes_on_as_uninterrupted(folder, finished):
-    """Assert equality to the last bit: rows, parameters, optimisers, replay, counters; not clocks."""
+    """Assert that rows, states, replay and counters are bit-for-bit equal; clocks may differ."""
     assert_same(kept_handover(folder), kept_handover(finished.folder))
     assert_same(last_state(folder), last_state(finished.folder))
     mine, whole = (table(f / "evaluations.csv") for f in (folder, finished.folder))

@@ -1,4 +1,4 @@
-"""A file is replaced completely, or stays as it was."""
+"""A file is replaced completely or not at all."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""One dialect of docstrings: Google's sections, two spaces deep, each item capitalised."""
+"""Docstrings have one style: Google's sections, indented by two spaces, with capitalised items."""
 
 import ast
 import re
@@ -8,12 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):")
 ITEM = re.compile(r"( *)(?P<names>\w+(?:, \w+)*): (?P<text>.*)")
-WORD = re.compile(r"(a|[a-z]{2,})(?= (?!->))")  # code and `key -> value` may begin small
+WORD = re.compile(r"(a|[a-z]{2,})(?= (?!->))")  # code and `key -> value` may be lower case
 KINDS = ast.Module | ast.ClassDef | ast.FunctionDef
 
 
 def faults(docstring: str) -> Iterator[str]:
-    """Items of its sections with another indent, or with a small first letter."""
+    """Yield section items with a wrong indent or a lower-case first letter."""
     section = ""
     for line in docstring.splitlines():
         if found := SECTION.fullmatch(line):

@@ -1,4 +1,4 @@
-"""The examples run, on budgets of seconds, and use only public names."""
+"""The examples run on budgets of seconds and use only public names."""
 
 import re
 import runpy

@@ -1,4 +1,4 @@
-"""Exploration: each hook against the oracle, with the draws of the same keys."""
+"""Exploration: each hook against the oracle, with draws from the same keys."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def act(algorithm, state, observation):
 
 @pytest.fixture(scope="module")
 def candidates(algorithm, state, observation, double):
-    """candidates(count) -> the policy's samples for all keys, and the oracle's values of them."""
+    """candidates(count) -> the policy's samples for all keys, and their values by the oracle."""
 
     def candidates(count):
         actions = [algorithm.act(state, key, observation, count) for key in KEYS]
@@ -72,7 +72,7 @@ def plain(act):
 
 @pytest.fixture(scope="module")
 def moments(state, observation, double):
-    """Mean and standard deviation before tanh, and every key's noise, in float64."""
+    """Mean and standard deviation before tanh, and each key's noise, in float64."""
     mean, log_std = reference.mlp_actor(double(state.params["actor"]), double(observation)[None])
     noise = np.stack([double(jax.random.normal(key, (A,))) for key in KEYS])
     return mean[0], np.exp(log_std[0]), noise
@@ -126,7 +126,7 @@ def test_ucb_default_is_enotos_10(act):
 
 
 def test_ucb_takes_the_unbiased_deviation(algorithm, state, observation):
-    """Means 1 and 0; deviations 0 and sqrt(2), or 1 were it the population's."""
+    """Means 1 and 0, deviations 0 and sqrt(2); the population deviation would be 1."""
     two = algorithm._replace(
         act=lambda state, key, observation, k: jnp.float32([[0.1, 0.1], [0.2, 0.2]]),
         q=lambda params, observation, actions: jnp.float32([[1, -1], [1, 1]]),
@@ -172,11 +172,11 @@ def test_a_relative_weight_does_not_see_the_scale_of_rewards(next_q, double):
     close(rule.td_weight(KEY, 1e3 * next_q, no_draw), weight)
     by_hand = rule.td_weight(KEY, jnp.float32([[0, 5, 1], [0, 7, 1]]), no_draw)  # std 0, 1, 0
     close(by_hand, [1.0, 1 / (1 + np.exp(4.5)) + 0.5, 1.0])
-    close(rule.td_weight(KEY, jnp.ones((3, 4)), no_draw), np.ones(4))  # critics that agree
+    close(rule.td_weight(KEY, jnp.ones((3, 4)), no_draw), np.ones(4))  # all critics agree
 
 
 def test_one_weight_for_a_batch(next_q, double):
-    """N fresh draws, from N keys; the values at the backup's action do not matter."""
+    """It uses N fresh draws from N keys, not the values at the backup's action."""
     fresh = lambda key: 0.5 * jax.random.normal(key, (N, B))  # noqa: E731
     rule = exploration.sunrise(temperature=2.0, scope="batch")
     weight = rule.td_weight(KEY, next_q, fresh)
@@ -239,7 +239,7 @@ def test_bootstrapped_draws_every_head_alike():
 
 
 def test_a_head_is_kept_for_a_whole_episode(spec, batch):
-    """Through the online loop's own step, with an algorithm that acts with its memory alone."""
+    """Run the online loop's own step with an algorithm whose action is its memory."""
 
     class shows_memory(exploration.bootstrapped):
         def act(self, key, algorithm, state, memory, observation):
@@ -258,7 +258,7 @@ def test_a_head_is_kept_for_a_whole_episode(spec, batch):
     transition = jax.tree.map(lambda x: jnp.stack([x[0]] * 2), batch)
     heads = []
     for t in range(9):
-        # Seed 0 starts at 0, 4 and 6, seed 1 at 0 alone.
+        # Episodes start at 0, 4 and 6 for seed 0, and only at 0 for seed 1.
         starts = jnp.asarray([t in (0, 4, 6), t == 0])
         carried, action = step(
             carried,
@@ -280,7 +280,7 @@ def test_a_head_is_kept_for_a_whole_episode(spec, batch):
 
 
 def oac_gradient(state, observation, mean, upper, double, step=1e-6):
-    """The upper bound's gradient at tanh(mean) by the mean, by finite differences in float64."""
+    """The gradient of the bound at tanh(mean) by the mean: finite differences in float64."""
     critic, observed = double(state.params["critic"]), double(observation)[None]
 
     def bound(mean):
@@ -331,7 +331,7 @@ def test_masks_are_bernoulli_and_never_all_zero(make, p, n):
     assert masks.shape == (4000, n) and masks.dtype == np.float32
     assert set(np.unique(masks)) <= {0.0, 1.0}
     assert masks.any(axis=1).all()
-    # All zero, with probability (1 - p)^n, becomes one random critic.
+    # A mask of zeros, with probability (1 - p)^n, is replaced by one random critic.
     mean = p + (1 - p) ** n / n
     close(masks.mean(axis=0), np.full(n, mean), 4 * (mean * (1 - mean) / 4000) ** 0.5 + 1e-9)
 
@@ -343,7 +343,7 @@ def test_a_mask_that_is_no_probability_is_refused(make, p):
         make(mask=p)
 
 
-# One critic has no unbiased standard deviation.
+# A single critic has no unbiased standard deviation.
 
 
 def test_oac_refuses_one_critic_or_still_gives_numbers(spec, state_of, observation):

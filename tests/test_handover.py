@@ -1,4 +1,4 @@
-"""Hand-overs: what the online phase keeps of the offline one, bit for bit, and what it refuses."""
+"""Hand-overs: what the online phase keeps from the offline one, bit for bit, and refusals."""
 
 import csv
 
@@ -31,7 +31,7 @@ SHAPE = {"n": 4, "hidden": (8, 7)}
 
 @pytest.fixture(scope="module")
 def offline(spec, state_of):
-    """The end of an offline phase that learnt a multiplier and kept a frozen policy."""
+    """The final state of an offline phase with a learned multiplier and a frozen policy."""
     state = state_of(cql(lagrange=1.0, **SHAPE).build(spec))
     return state.replace(frozen={"actor": state.params["actor"]}, step=np.int32(70))
 
@@ -143,7 +143,7 @@ def team(spec, state_of):
 
 @pytest.fixture(scope="module")
 def merged(spec, team):
-    """The online state, and a fresh state of the same key."""
+    """The online state, and a fresh state from the same key."""
     online = br(policies=3, **AGENTS).build(spec)
 
     def both(team):
@@ -158,7 +158,7 @@ def test_merged_actors_are_the_members_and_the_critics_one_ensemble(team, merged
     members = state.params["actor"]["params"]["members"]
     assert_same(members, team.params["actor"]["params"])
     pairs = jax.tree.map(lambda x: np.concatenate(list(x)), team.params["critic"])
-    assert_same(state.params["critic"], pairs)  # an agent's two critics stay side by side
+    assert_same(state.params["critic"], pairs)  # an agent's two critics stay adjacent
     assert_same(state.targets, {"critic": pairs})  # not the agents' own targets
     assert_same(state.opt_states, fresh.opt_states)
     for name in ("temperature", "ratio"):
@@ -190,10 +190,10 @@ def test_merging_what_does_not_fit_is_refused(spec, team, offline):
         with pytest.raises(InputError, match="merge_actors: the offline agents do not fit .*: par"):
             jax.eval_shape(lambda online=online: merge(KEY, team, online))
     with pytest.raises(InputError, match="merge_actors: the offline agents do not fit"):
-        jax.eval_shape(lambda: merge(KEY, offline, online))  # not agents, but one
+        jax.eval_shape(lambda: merge(KEY, offline, online))  # one policy, not several agents
 
 
-# Fresh, and the words for differences.
+# `fresh`, and descriptions of differences.
 
 
 def test_fresh_starts_anew_whatever_came_before(offline):
@@ -261,7 +261,7 @@ def test_expand_policy_starts_a_new_policy_and_new_optimisers(spec, expanded):
     start = core.init(pex(**SHAPE).build(spec), KEY)
     assert_same(state.params["actor"], start.params["actor"])
     assert_same(state.opt_states, start.opt_states)
-    assert offline.opt_states["critic"][0].count == 3  # which the new ones do not continue
+    assert offline.opt_states["critic"][0].count == 3  # the new optimisers do not continue it
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_three_values_by_hand():
 
 @pytest.fixture(scope="module")
 def distilled(spec, state_of, batch):
-    """Teachers, and two wider students after a short fit on a few rows."""
+    """Teachers, and two wider students after a short fit to a few rows."""
     before, online, learned = teachers_and_students(spec, state_of, 2)
     learned = learned._replace(data=batch)
     fit = handover.distil(steps=1_500, batch_size=16, rate=3e-3)
@@ -369,7 +369,7 @@ def test_all_but_the_critics_is_kept_and_targets_are_copies(distilled):
     fresh = jax.eval_shape(lambda: core.init(online, KEY))
     assert handover.differences(fresh, state) == "" and state.step == 0
     moments = jax.tree.leaves(state.opt_states["critic"])
-    assert not any(np.any(x) for x in moments)  # Adam anew
+    assert not any(np.any(x) for x in moments)  # fresh Adam
 
 
 def test_distil_refuses_what_it_cannot_learn_from(spec, state_of, batch):
@@ -392,9 +392,9 @@ def test_distil_refuses_what_it_cannot_learn_from(spec, state_of, batch):
 
 
 def test_a_row_with_a_distilled_ensemble_runs_from_its_data_and_is_restored(tmp_path, monkeypatch):
-    """N critics offline, two online; from another run's hand-over alike, which then needs data.
+    """N critics offline, two online. Restoring from another run's hand-over gives the same run.
 
-    What the hand-over does is looked at also between evaluations, here after the second update.
+    The probe also measures between evaluations, here after the second update.
     """
     monkeypatch.setattr(probe, "AFTER", (2,))
     row = tiny("enoto_cql", online__algorithm__n=2)

@@ -1,4 +1,4 @@
-"""The layout's rules: imports go down, never up or in a circle; no room outgrows the others."""
+"""The layout's rules: imports go down, never up or in a cycle; no package is too large."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# From the ground up. A room imports from floors below its own; rooms of one floor know nothing of
-# each other.
+# From the bottom up. A subpackage imports only from the floors below its own, never from others on
+# the same floor.
 FLOORS = (
     {"types", "atomic"},
     {"targets", "exploration", "transforms", "nets", "replay"},
@@ -23,7 +23,7 @@ FLOORS = (
     {"cli"},
 )
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
-# Unstacked ensembles are a trick of one backend.
+# Unstacked ensembles are an optimisation for one backend.
 UNSTACKING = {"enoto_jax.nets.cpu_kernels", "enoto_jax.training.unstack"}
 KNOW_UNSTACKING = {
     "enoto_jax.nets.ensembles",
@@ -36,7 +36,7 @@ FILES = {"csv", "h5py", "io", "json", "os", "pathlib", "shutil", "tempfile"}
 
 
 def modules() -> dict[str, ast.Module]:
-    """Module name -> its syntax tree."""
+    """Return module name -> syntax tree."""
     paths = sorted((ROOT / "enoto_jax").rglob("*.py"))
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
@@ -50,7 +50,7 @@ MODULES = modules()
 
 
 def imported(tree: ast.AST, known: set[str]) -> set[str]:
-    """The modules that a syntax tree imports, those within functions included."""
+    """Return the modules that a syntax tree imports, including imports inside functions."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -69,7 +69,7 @@ def room(module: str) -> str:
 
 
 def upward(edges: dict[str, set[str]]) -> list[str]:
-    """The imports that do not go down, as text."""
+    """Return the imports that do not go down, as text."""
     return [
         f"{module} imports {other}"
         for module, others in edges.items()
@@ -79,7 +79,7 @@ def upward(edges: dict[str, set[str]]) -> list[str]:
 
 
 def own_edges() -> dict[str, set[str]]:
-    """Module -> the modules of the package that it imports; the package itself is left out."""
+    """Return module -> the package's modules that it imports, without the package itself."""
     known = set(MODULES)
     return {
         module: {m for m in imported(tree, known) if m.startswith("enoto_jax.")}

@@ -1,6 +1,6 @@
-"""No source of this project unpickles, or runs text as code that could come from a data file.
+"""No source of this project unpickles, or runs text as code that a data file could supply.
 
-The tests of the documents run the documents' own code.
+Only the tests of the documents run text: the documents' own code.
 """
 
 import ast
@@ -29,7 +29,7 @@ RUN_BY_TESTS = {
 
 
 def dangers(source: str) -> set[str]:
-    """The names by which a source unpickles, or runs text."""
+    """Return the names with which a source unpickles or runs text."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The public names: all exist, none hides a module, and every docstring is complete."""
+"""The public names all exist, none hides a module, and every docstring is complete."""
 
 import dataclasses
 import importlib
@@ -13,7 +13,7 @@ from enoto_jax.types import Unit
 
 CALLABLES = {name: getattr(enoto_jax, name) for name in enoto_jax.__all__}
 CALLABLES = {name: found for name, found in CALLABLES.items() if callable(found)}
-# Of the standard library, or nothing to say beyond the name of the exception.
+# From the standard library, or exceptions whose name says everything.
 PLAIN = (Exception,)
 
 
@@ -35,7 +35,7 @@ def documented():
 
 
 def _inherits(cls: type, key: str) -> bool:
-    """Whether a base class, which documents the method, has it too."""
+    """Return whether a base class has the method; the documentation is then there."""
     return any(key in vars(base) for base in cls.__mro__[1:] if own(base))
 
 

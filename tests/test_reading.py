@@ -1,4 +1,4 @@
-"""How much of the package one update uses: what a reader has to open to follow it."""
+"""The files that one update uses, which a reader must open to follow it."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from enoto_jax.types import Spec, Transition
 
 PACKAGE = Path(core.__file__).parent
 SPEC = Spec(3, 2)
-# The CPU's products are not part of an algorithm.
+# The CPU kernels are not listed, because they are not part of an algorithm.
 READ = {
     "core.py",
     "algorithms/bellman.py",
@@ -26,7 +26,7 @@ READ = {
 
 
 def traced(algorithm) -> set[str]:
-    """The package's files whose code runs while an update is traced."""
+    """Return the package's files whose code runs while an update is traced."""
     batch = Transition(
         observation=jnp.zeros((4, 3)),
         action=jnp.zeros((4, 2)),

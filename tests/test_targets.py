@@ -17,7 +17,7 @@ Q = np.array([[1.0, 6.0], [4.0, 2.0], [2.5, 5.0]], np.float32)
 TABLE = {
     "min_q": (targets.min_q(), [1, 2]),
     "mean_q": (targets.mean_q(), [7.5 / 3, 13 / 3]),
-    # Pairs' minima: 1, 1, 2.5 and 2, 5, 2.
+    # Minima of the pairs: 1, 1, 2.5 and 2, 5, 2.
     "weighted_min_pair": (targets.weighted_min_pair(), [4.5 / 3, 9 / 3]),
     "all_of_random_min": (targets.random_min_pair(m=3), [1, 2]),
     "independent": (targets.independent(), Q),
@@ -34,7 +34,7 @@ def draw(*shape, seed=0):
 
 
 def many(rule, q):
-    """The rule's values for one table and 2000 keys."""
+    """The rule's values of q for 2000 keys."""
     return double(jax.vmap(rule, (0, None))(KEYS, q))
 
 
@@ -108,7 +108,7 @@ def test_weighted_min_pair_keeps_ties():
     close(targets.weighted_min_pair()(KEY, jnp.full((5, 2), 3.0)), [3, 3])
 
 
-# The random rules. An identity matrix as q makes a rule's draw visible.
+# The random rules. With an identity matrix as q, a rule's values show its draw.
 
 
 def test_rem_weights_are_one_convex_combination_a_batch():
@@ -132,13 +132,13 @@ def test_rem_per_sample_draws_for_every_transition():
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_rem_weighs_all_critics_alike_on_average(per_sample):
     weights = many(targets.rem(per_sample=per_sample), jnp.eye(5))
-    # sd of a weight is about 0.1 / sqrt(2000) = 0.0025.
+    # The sd of a mean weight is about 0.1 / sqrt(2000) = 0.0025.
     close(np.mean(weights, axis=0), np.full(5, 0.2), 0.01)
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 5])
 def test_random_min_pair_draws_m_distinct_critics_for_the_whole_batch(m):
-    # Column b is 0 for critic b alone, so its minimum is 0 exactly where b was drawn.
+    # Column b is 0 only for critic b, so its minimum is 0 exactly if b was drawn.
     drawn = many(targets.random_min_pair(m=m), 1 - jnp.eye(5)) == 0
     np.testing.assert_array_equal(drawn.sum(axis=1), np.full(2000, m))
     close(drawn.mean(axis=0), np.full(5, m / 5), 0.045)  # 4 sd
@@ -181,7 +181,7 @@ def test_a_number_below_one_is_refused(make):
 @pytest.mark.parametrize(
     ("rule", "n"),
     [
-        (targets.weighted_min_pair(), 1),  # there is no pair
+        (targets.weighted_min_pair(), 1),  # no pair exists
         (targets.random_min_pair(m=3), 2),
         (targets.independent(group=2), 3),
     ],

@@ -1,4 +1,4 @@
-"""Transforms against arithmetic on a data set of five rows, two episodes."""
+"""Transforms against arithmetic on a data set with five rows in two episodes."""
 
 import json
 

@@ -153,13 +153,15 @@ def _own_flags() -> dict[str, list[flags.Flag]]:
 
 
 def _head(doc: str, width: int) -> list[str]:
-    """Wrap a docstring's paragraphs; leave its examples as they are, indented."""
+    """Wrap a docstring's paragraphs; leave its examples and indented lists as they are."""
     lines: list[str] = []
     for paragraph in doc.strip().split("\n\n"):
         rows = [row.strip() for row in paragraph.splitlines()]
         if lines:
             lines.append("")
-        if rows[0].startswith(("enoto ", "python ", "MUJOCO_GL")):
+        if all(row.startswith("  ") for row in paragraph.splitlines()):
+            lines += paragraph.splitlines()
+        elif rows[0].startswith(("enoto ", "python ", "MUJOCO_GL")):
             lines += [f"  {row}" for row in rows]
         else:
             lines += textwrap.wrap(" ".join(rows), width)

@@ -3,7 +3,7 @@
 python -m experiments.benchmarks.step_parts --method=enoto_cql,iql --env=HalfCheetah-v4
 
 Every round measures in turn: the environments alone; the update alone, with its inputs already on
-the device; the loop itself, as experiments.train runs it; and the loop with --overlap. Medians are
+the device; the loop itself, as `enoto train` runs it; and the loop with --overlap. Medians are
 reported, in milliseconds per environment step of all seeds:
 
   env       one step of every environment

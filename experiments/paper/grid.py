@@ -63,8 +63,8 @@ class Cell(NamedTuple):
       row: The method's row of the table.
       label: The line's label in the legend.
       offline: The row whose offline phase it starts from; None for its own.
-      both: Flags of experiments.train that change both phases: name -> value.
-      online: Flags of experiments.train that change only the online phase.
+      both: Flags of `enoto train` that change both phases: name -> value.
+      online: Flags of `enoto train` that change only the online phase.
     """
 
     row: str
@@ -108,7 +108,7 @@ class Figure(NamedTuple):
 
 
 def define(rows: Sequence[str] = ()) -> None:
-    """Define experiments.train's flags, which every run is given, and the figures' own.
+    """Define enoto train's flags, which every run is given, and the figures' own.
 
     Args:
       rows: The default of --rows, for a figure with a line per row; others have no such flag.
@@ -159,7 +159,7 @@ def make(figure: Figure) -> None:
 
 
 def runs(figure: Figure, task: str, place: Path) -> Iterator[list[str]]:
-    """Yield experiments.train's arguments for every run of a task, offline phases first."""
+    """Yield enoto train's arguments for every run of a task, offline phases first."""
     given = [f"--task={task}", *_given()]
     cells = [*figure.offline_only, *figure.cells]
     starts = {cell.start: cell for cell in reversed(cells) if cell.start}
@@ -215,7 +215,7 @@ def _flags(changes: Mapping[str, object]) -> list[str]:
 
 
 def _given() -> list[str]:
-    """The user's flags for experiments.train, except those that differ from run to run."""
+    """The user's flags for `enoto train`, except those that differ from run to run."""
     found = []
     for flag in FLAGS.get_flags_for_module(train.__name__):
         if flag.present and flag.name not in ("task", "out"):
@@ -224,7 +224,7 @@ def _given() -> list[str]:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    """Do what experiments.train does with these arguments."""
+    """Do what `enoto train` does with these arguments."""
     print("enoto train", *arguments, file=sys.stderr)
     given = flags.FlagValues()
     for flag in FLAGS.get_flags_for_module(train.__name__):

@@ -1,4 +1,4 @@
-"""Fixtures of the algorithms' tests: quick compilation, and pinned numbers."""
+"""Fixtures for the algorithms' tests: quick compilation and golden numbers."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.algorithms.test_losses import KEY, B, close, loss_of
+from tests.algorithms.losses import KEY, B, close, loss_of
 from tests.helpers import quick_compiling
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -29,7 +29,7 @@ def pinned_on(batch):
 def golden(request, evaluate, pinned_on):
     """golden(case) compares every network's loss and metrics with tests/golden/<module>.json.
 
-    The module's CASES are case -> (make, options).
+    The module's CASES map each case to (make, options).
     """
     path = GOLDEN / f"{request.path.stem.removeprefix('test_')}.json"
     cases = request.module.CASES

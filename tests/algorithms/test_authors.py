@@ -50,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Draws:
-    """Returns the draws of the authors' code, in its order, which is also that of our losses."""
+    """Replacement for JAX's draws: the authors' draws in order, which is our losses' order too."""
 
     def __init__(self, prefix):
         drawn = sorted(k for k in FOUND.files if k.startswith(f"{prefix}/noise/"))
@@ -58,21 +58,21 @@ class Draws:
 
     def __call__(self, key, shape):
         drawn = self._left.pop(0)
-        if drawn.shape != shape:  # theirs of K candidates are [B, K, A]
+        if drawn.shape != shape:  # the authors' K candidates are [B, K, A]
             drawn = np.swapaxes(drawn, 0, 1)
         assert drawn.shape == shape
         return jnp.asarray(drawn)
 
 
 def batch_of(case):
-    """The authors' batch in the form of our losses; their sequences are summed already."""
+    """The authors' batch in our losses' format; its rewards are already summed over sequences."""
     names = ("observations", "actions", "rewards", "masks", "next_observations")
     seen, action, reward, mask, after = (FOUND[f"{case}/batch/{name}"] for name in names)
     extras = {}
     if f"{case}/batch/valid" in FOUND:
         valid = FOUND[f"{case}/batch/valid"]
         extras = {"valid": valid, "learns": valid[:, -1]}
-        if CASES[case][1].get("returns", 1) > 1:  # of the first action alone
+        if CASES[case][1].get("returns", 1) > 1:  # returns belong to the first action alone
             action, extras = action[:, 0], {"learns": valid[:, -1]}
         reward, mask, after = reward[:, -1], mask[:, -1], after[:, -1]
     numbers = (seen, action.reshape(len(seen), -1), reward, after, extras)
@@ -86,7 +86,7 @@ def case(request, spec):
     """(name, algorithm, its state at the authors' weights, batch)."""
     make, options = CASES[request.param]
     algorithm = make(**SHARED, **options).build(spec)
-    # Theirs averages the loss over critics, so that Adam's epsilon is N times as large beside it.
+    # The authors average the loss over critics, so Adam's epsilon is N times larger relative to it.
     sums = optax.adam(RATE, eps=1e-8 * algorithm.critics)
     algorithm = algorithm._replace(optimisers={**algorithm.optimisers, "critic": sums})
     state = core.init(algorithm, jax.random.key(0))
@@ -115,7 +115,7 @@ def test_losses_and_gradients(case, monkeypatch):
     drawing(monkeypatch, f"{name}/1")
     values, about = {}, {}
     for network, loss in algorithm.losses.items():
-        # Theirs is the mean over critics, ours the sum.
+        # The authors' loss is the mean over critics, ours the sum.
         share = 1 / algorithm.critics if network == "critic" else 1.0
 
         def shared(params, loss=loss, share=share):
@@ -136,7 +136,7 @@ def test_losses_and_gradients(case, monkeypatch):
 
 
 def test_two_updates(case, monkeypatch):
-    """Adam's moments, and targets that follow the critics of before; a step is of up to 1e-2."""
+    """Two Adam steps of up to 1e-2; the targets follow the critics from before each update."""
     name, algorithm, state, batch = case
     for number in (1, 2):
         drawing(monkeypatch, f"{name}/{number}")
@@ -149,7 +149,7 @@ def test_two_updates(case, monkeypatch):
 
 
 def test_in_turn_the_numbers_differ_by_less_than_a_step(case, monkeypatch):
-    """What a later loss sees, and what the targets follow, is one of Adam's steps further."""
+    """Later losses and the targets then see parameters that are one Adam step newer."""
     name, algorithm, state, batch = case
     turns = algorithm._replace(simultaneous=False)
     for number in (1, 2):
@@ -160,7 +160,7 @@ def test_in_turn_the_numbers_differ_by_less_than_a_step(case, monkeypatch):
         for network, params in state.params.items():
             moved = ravel_pytree(params)[0] - FOUND[f"{name}/{number}/params/{network}"]
             assert abs(moved).max() < 2 * number * RATE
-            # The first of the first update differs in nothing; the flow never sees the others.
+            # The first network of the first update is identical; the flow reads no other network.
             if (network, number) == ("critic", 1) or network == "flow":
                 assert abs(moved).max() < 1e-3 * RATE
             elif number == 2:

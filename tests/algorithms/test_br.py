@@ -27,7 +27,7 @@ from enoto_jax.recipes.table import RECIPES
 from enoto_jax.replay import balanced
 from enoto_jax.training import run
 from enoto_jax.types import InputError, Transition
-from tests.algorithms.test_losses import KEY, A, B, D, close, loss_of, noise
+from tests.algorithms.losses import KEY, A, B, D, close, loss_of, noise
 from tests.helpers import assert_same, differ, reach_source, tiny
 from tests.oracle import composite as composite
 from tests.oracle import reference
@@ -100,12 +100,12 @@ def test_the_deviation_is_clipped_after_the_matching():
     params = net.init(KEY, jnp.zeros(D))
     params["params"]["members"]["mean"]["bias"] = jnp.float32([[5.0] * A, [-5.0] * A])
     mean, log_std = net.apply(params, jnp.zeros(D))
-    assert (log_std == -2.0).all()  # two far modes, each narrow
+    assert (log_std == -2.0).all()  # two distant, narrow modes
     assert (jnp.abs(mean) < 1.0).all()
 
 
 def test_equal_narrow_members_give_no_nan():
-    """Their means' squares would cancel in the textbook's difference."""
+    """The textbook formula subtracts nearly equal squares, which would cancel."""
     mean, log_std = jnp.full((5, A), 1234.567), jnp.full((5, A), -20.0)
 
     def total(mean, log_std):
@@ -154,7 +154,7 @@ def ratios(exact, data):
 
 def test_ratio_loss(algorithm, state, exact, full, data):
     _, w_old, w_new = ratios(exact, data)
-    assert {0.0} < set(w_old) | set(w_new)  # the output's relu is met on both its sides
+    assert {0.0} < set(w_old) | set(w_new)  # both sides of the output ReLU are covered
     loss, metrics = loss_of(algorithm, "ratio", state, full)
     close(loss, composite.density_ratio_loss(w_old, w_new))
     close(metrics["offline"], w_old.mean())
@@ -170,7 +170,7 @@ def test_priorities(spec, state, exact, full, data, temperature):
 
 @pytest.mark.parametrize("bias", [-1e4, -1.0, 0.0, 1e6])
 def test_priorities_are_never_nan(algorithm, state, full, bias):
-    """Also where the ratio is 0 or huge everywhere."""
+    """Not even if the ratio is 0 or huge everywhere."""
     ratio = jax.tree.map(jnp.asarray, state.params["ratio"])
     ratio["params"]["out"]["bias"] = jnp.float32([bias])
     changed = state.replace(params={**state.params, "ratio": ratio})
@@ -183,7 +183,7 @@ def test_priorities_are_never_nan(algorithm, state, full, bias):
 
 
 def test_the_ratio_starts_about_1_and_finds_the_true_one(algorithm):
-    """Two kinds of rows, drawn 3 : 1 from the data set and 1 : 3 new: ratios 1/3 and 3."""
+    """Two kinds of rows, 3 : 1 in the data set and 1 : 3 in new data: the ratios are 1/3 and 3."""
     net, loss = algorithm.nets["ratio"], algorithm.losses["ratio"]
     params = net.init(KEY, *algorithm.inputs["ratio"])
     kinds = jnp.float32([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -284,7 +284,7 @@ def team(spec):
 
 
 def agent(tree, k):
-    """One agent of a state."""
+    """The state of agent k alone."""
     parts = {
         name: jax.tree.map(lambda x: x[k], getattr(tree, name))
         for name in ("params", "targets", "opt_states", "frozen")
@@ -293,7 +293,7 @@ def agent(tree, k):
 
 
 def keyed(algorithm, k):
-    """The algorithm, with losses that use the keys of one agent of a team."""
+    """The algorithm, with losses that use the keys of the team's agent k."""
 
     def of(loss):
         return lambda params, state, batch, key: loss(
@@ -304,7 +304,7 @@ def keyed(algorithm, k):
 
 
 def test_agents_are_the_same_as_each_alone(spec, team, numbers, batch):
-    """Own part of the batch, own noise, own multiplier; to the last digits that vmap leaves."""
+    """Each has its own part of the batch, noise and multiplier; vmap may change the last digits."""
     alone = cql(**AGENT).build(spec)
     before = jax.jit(lambda key: core.init(team, key))(KEY)
     many = numbers(jax.tree.map(lambda x: np.concatenate([x] * COUNT), batch), 9)
@@ -352,7 +352,7 @@ def test_fewer_than_two_agents_are_refused(spec):
         agents(cql(n=2, hidden=(8,)).build(spec), 1)
 
 
-# The whole row.
+# The whole method.
 
 
 def test_mean_of_mins():
@@ -369,7 +369,7 @@ def test_mean_of_mins():
 
 
 def test_a_run_catches_up_once(tmp_path):
-    """20 offline updates, then steps 4 to 6 learn, the first of them 2 x 3 times more."""
+    """20 offline updates; then steps 4 to 6 learn, and step 4 adds 2 x 3 updates to catch up."""
     recipe = tiny("br", online__catch_up=2, online__steps=6, online__eval_every=6)
     source = reach_source()
     run.train(recipe, source, tmp_path / "run", eval_episodes=1)

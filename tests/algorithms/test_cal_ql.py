@@ -1,6 +1,6 @@
 """Cal-QL's and WSRL's terms and RLPD's losses against the oracle, with the same draws.
 
-The shapes, the policies and the draws are those of tests/algorithms/test_losses.py.
+The shapes, the policies and the draws are those of tests/algorithms/losses.py.
 """
 
 import jax
@@ -13,7 +13,7 @@ from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.types import InputError, MonteCarlo
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     GAMMA,
     KEY,
     RULES,
@@ -94,7 +94,7 @@ def test_loss(evaluate, returns_batch, data, reduction, importance_sampling, cal
     sources = ["q_random"] * calibrate_random + ["q_current", "q_next"]
     q = np.concatenate([found[name] for name in sources], axis=1)
     _, wins = methods.calibrated(q, np.float64(RETURNS))
-    assert 0.1 < wins.mean() < 0.9  # or the test would not tell the two from another
+    assert 0.1 < wins.mean() < 0.9  # otherwise the test could not distinguish the two cases
     close(metrics["bound_rate"], 1.0 - wins.mean())
 
 
@@ -130,7 +130,7 @@ def test_a_return_below_all_values_is_cql_and_one_above_all_pushes_nothing_down(
     found = gradient(calibrated, bounded)
     if returns < 0:
         expected = gradient(plain, batch)
-    else:  # only the data's own values are left, and they are pulled up
+    else:  # only the data's own values remain, and the penalty raises them
 
         def pulled(params):
             td = calibrated.losses["critic"](params, state, bounded, KEY)[1]["td_loss"]
@@ -147,7 +147,7 @@ def test_a_return_below_all_values_is_cql_and_one_above_all_pushes_nothing_down(
 def test_a_subset_of_the_critics_carries_the_whole_term(
     evaluate, returns_batch, data, reduction, calibrate
 ):
-    """On average over draws it is the term on all critics."""
+    """Its mean over draws is the term on all critics."""
     algorithm, state, exact = evaluate(subset=2, reduction=reduction, calibrate=calibrate)
     loss, metrics = loss_of(algorithm, "critic", state, returns_batch)
     returns = RETURNS if calibrate else np.full(B, -1e6)
@@ -190,9 +190,9 @@ def test_only_calibration_asks_for_returns(spec):
 
 
 def test_rlpds_losses(spec, state_of, batch, data, double):
-    """A pair drawn for the target, the mean of all critics for the actor, half the entropy.
+    """The target uses a random pair, the actor the mean of all critics; the entropy is halved.
 
-    The authors average the critics' loss over critics: N times less, which Adam does not see.
+    The authors average the loss over critics. Adam is invariant to that factor of N.
     """
     algorithm = sac(
         **SHAPE,
@@ -228,7 +228,7 @@ def test_rlpds_losses(spec, state_of, batch, data, double):
 
 
 def test_wsrls_offline_target_is_the_best_action_of_the_drawn_pair(evaluate, batch, data):
-    """One pair for all candidate actions of a batch."""
+    """The same pair is used for all candidate actions of a batch."""
     algorithm, state, exact = evaluate(
         target=targets.random_min_pair(), backup=bellman.best_of(k=K), subset=2, reduction="sum"
     )

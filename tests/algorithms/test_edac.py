@@ -12,7 +12,7 @@ from enoto_jax.recipes import building, examples, registry, table
 from enoto_jax.recipes.units import children
 from enoto_jax.types import InputError
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     RULES,
     N,
@@ -56,7 +56,7 @@ def test_eta_is_1_by_default(evaluate, batch, data):
 
 
 def test_gradient_against_finite_differences(evaluate, numbers, batch, data, double):
-    """Through the actions' gradient: second derivatives."""
+    """The term differentiates by actions, so its gradient takes second derivatives."""
     algorithm, state, exact = evaluate(eta=30.0)  # the term outweighs the rest
     gradient = jax.grad(lambda p: algorithm.losses["critic"](p, state, batch, KEY)[0])(
         state.params["critic"]
@@ -84,7 +84,7 @@ def test_critics_that_agree_score_n_and_opposite_pairs_less_than_none(evaluate, 
         return loss_of(algorithm, "critic", changed, batch)[1]["similarity"]
 
     close(score(same), N)
-    # Two against two: of 12 ordered pairs 4 agree and 8 disagree.
+    # Two against two: 4 of the 12 ordered pairs agree and 8 disagree.
     head = np.asarray(same["params"]["out"]["kernel"]) * np.array([1, 1, -1, -1])[:, None, None]
     opposite = {"params": {**same["params"], "out": {**same["params"]["out"], "kernel": head}}}
     close(score(opposite), (4 - 8) / 3)
@@ -111,7 +111,7 @@ def test_it_reads_what_sac_n_reads(evaluate, batch):
 
 
 def test_all_critics_gradients_take_one_pass(spec):
-    """Against SAC-N the term adds a backward pass and its own gradient, not N or N^2 of them."""
+    """Compared with SAC-N, the term adds one backward pass and its gradient, not N or N^2."""
 
     def flops(make):
         algorithm = make(n=12, hidden=(32, 32, 32)).build(spec)
@@ -124,8 +124,8 @@ def test_all_critics_gradients_take_one_pass(spec):
 
         return jax.jit(gradient).lower(state).compile().cost_analysis()["flops"]
 
-    # Per critic SAC-N needs 4 passes here (target, forward, two backward) and EDAC 3 more, or 4
-    # if the forward pass were not q_data's own.
+    # SAC-N takes 4 passes per critic here (target, forward, two backward). EDAC takes 3 more; it
+    # would take 4 if it did not share q_data's forward pass.
     assert flops(edac) / flops(sac) < 1.8
 
 
@@ -172,6 +172,6 @@ def test_golden_numbers(golden, case):
 
 
 def test_operations_by_hand(spec):
-    """Three more passes per critic without the observation's part: here 3 * (2*2*4 + 2*4) each."""
+    """Three more passes per critic, without the observation: here 3 * (2*2*4 + 2*4) each."""
     one, two = (flops.per_update(make(hidden=(4,)), spec, 10) for make in (sac, edac))
     assert two - one == 10 * 2 * 3 * (2 * 2 * 4 + 2 * 4)

@@ -18,7 +18,7 @@ from enoto_jax.training.evaluate import acting
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, Spec, Transition
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,
@@ -148,7 +148,7 @@ def test_actor_loss(evaluate, batch, data, rule, normalise):
     algorithm, state, exact = evaluate(actor_value=getattr(targets, rule)(), normalise=normalise)
     loss, metrics = loss_of(algorithm, "actor", state, batch)
     action, wanted, q = policy_at(exact, data)
-    assert (abs(action) > 1.0).any()  # so that clipping it matters
+    assert (abs(action) > 1.0).any()  # so clipping matters
     close(loss, oracle_actor_loss(exact, data, getattr(reference, rule), normalise))
     close(metrics["bc"], np.mean((action - wanted) ** 2))
     close(metrics["lambda"], 1.0 / abs(getattr(reference, rule)(q)).mean() if normalise else 1.0)
@@ -178,7 +178,7 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
 
 
 def test_the_policys_gradient_against_finite_differences(evaluate, numbers, batch, data, double):
-    """Smaller parameters, so that no action lies near a bound, where the clip has a kink."""
+    """Small parameters keep actions away from the bounds, where clipping has a kink."""
     algorithm, state, _ = evaluate()
     small = jax.tree.map(lambda x: 0.3 * x, state.params["actor"])
     state = state.replace(params={**state.params, "actor": small})
@@ -191,7 +191,7 @@ def test_the_policys_gradient_against_finite_differences(evaluate, numbers, batc
 
 
 def test_a_loss_reads_only_the_networks_it_should(evaluate, batch):
-    """The flow's action is a constant: no gradient reaches the flow, and none the critics."""
+    """The flow's action is a constant: no gradient reaches the flow through it."""
     algorithm, state, _ = evaluate(exploration=sunrise())
     found = {name: reads(algorithm, state, name, batch) for name in algorithm.losses}
     assert found == {
@@ -202,7 +202,7 @@ def test_a_loss_reads_only_the_networks_it_should(evaluate, batch):
 
 
 def test_losses_by_hand(spec):
-    """The flow stands still, mu says 2, every critic 5: distances to the noise and to the bound."""
+    """The flow's velocity is 0, mu is 2 and every critic is 5."""
     algorithm = fql(**SHAPE).build(spec)
     shapes = jax.eval_shape(lambda key: core.init(algorithm, key), KEY)
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
@@ -255,7 +255,7 @@ def test_samples_are_what_the_policy_makes_of_noise(evaluate, batch, double):
 
 
 def test_an_evaluation_draws_noise_anew_in_every_step(evaluate, batch):
-    """The same at the same step of the same evaluation, whatever other seeds are beside it."""
+    """The noise depends on the seed, the evaluation and the step, not on the other seeds."""
     algorithm, state, _ = evaluate()
     seen = np.tile(batch.observation[:1], (2, 3, 1))  # [S, E, D]
     states = jax.tree.map(lambda x: np.stack([x, x]), state)
@@ -288,7 +288,7 @@ def test_ucb_chooses_among_the_policys_samples(evaluate, batch, double):
 
 
 def test_a_flow_keeps_both_modes_where_a_gaussian_has_neither():
-    """Actions +-0.7 at random: the flow's samples lie near them, a Gaussian's policy between."""
+    """Actions are +-0.7 at random: the flow samples near both, a Gaussian lies in between."""
     rng, rows = np.random.default_rng(0), 512
     action = (0.7 * rng.choice([-1.0, 1.0], (rows, 1)) + 0.05 * rng.normal(size=(rows, 1))).astype(
         np.float32
@@ -324,10 +324,10 @@ def test_a_flow_keeps_both_modes_where_a_gaussian_has_neither():
     share = np.mean(samples > 0)
     assert near.mean() > 0.85, near.mean()
     assert 0.35 < share < 0.65, share
-    assert abs(float(mean[0, 0])) < 0.2  # which no action of the data is near
+    assert abs(float(mean[0, 0])) < 0.2  # far from every action in the data
 
 
-# Rows.
+# Methods.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Behaviour cloning, AWAC, IQL and PEX against the oracle, fed with the draws of the same keys.
+"""Behaviour cloning, AWAC, IQL and PEX against the oracle, with draws from the same keys.
 
 The golden numbers in tests/golden/in_sample.json pin every loss and metric. After a change that is
 meant to move them: `python -m pytest tests/algorithms/test_in_sample.py -k golden --regenerate-golden`.
@@ -19,17 +19,17 @@ from enoto_jax.recipes.building import build
 from enoto_jax.recipes.registry import override
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.types import InputError, Spec
-from tests.algorithms.test_losses import KEY, A, B, D, K, N, along, close, loss_of, noise, reads
+from tests.algorithms.losses import KEY, A, B, D, K, N, along, close, loss_of, noise, reads
 from tests.oracle import composite as composite
 from tests.oracle import methods as rows
 from tests.oracle import reference
 
 GAMMA = 0.9
 SHAPE = {"n": N, "hidden": (8, 7), "discount": GAMMA}
-# Bounds of the log standard deviation that bind, expectile and beta that are no default.
+# Bounds on the log standard deviation that bind; expectile and beta differ from the defaults.
 IQL = {**SHAPE, "expectile": 0.8, "beta": 2.0, "cap": 3.0, "log_std_range": (-0.3, 0.2)}
 AWAC = {**SHAPE, "lam": 0.4, "cap": 3.0, "log_std_range": (-0.3, 0.2)}
-SEED = 13  # of states where IQL's advantages have both signs and the cap binds
+SEED = 13  # gives IQL advantages of both signs, and a cap that binds
 WEIGHTED = {"target": targets.weighted_min_pair(), "exploration": sunrise(temperature=2.0)}
 
 
@@ -72,7 +72,7 @@ def advantage(state, data, action=None, rule=reference.min_q):
 
 
 def next_q(state, data, key, bounded=True):
-    """Values of the target critics at the next observation and a sampled next action."""
+    """The target critics' values at the next observation and a sampled next action."""
     action = sampled(state.params["actor"], data.next_observation, key, bounded)
     return q_of(state.targets["critic"], data.next_observation, action)
 
@@ -116,7 +116,7 @@ def test_awac_critic_loss_with_enotos_target_weight_and_masks(evaluate, batch, d
 
 
 def awac_actor_loss(exact, data, rule=reference.min_q, weights_of=None):
-    """AWAC's loss and advantage; `weights_of` is the state whose policy's action the weights use."""
+    """AWAC's loss and advantage; the weights use an action of the policy in `weights_of`."""
     fixed = weights_of or exact
     action = sampled(fixed.params["actor"], data.observation, jax.random.split(KEY)[0], False)
     q_policy = q_of(exact.params["critic"], data.observation, action)
@@ -133,7 +133,7 @@ def test_awac_actor_loss(evaluate, batch, data, rule):
     oracle = {"min": reference.min_q, "mean": reference.mean_q}[rule]
     expected, gap = awac_actor_loss(exact, data, oracle)
     weight = rows.exponential_weight(gap, 1 / 0.4, 3.0)
-    assert weight.max() == 3.0 > weight.min()  # the cap binds somewhere, not everywhere
+    assert weight.max() == 3.0 > weight.min()  # the cap binds for some rows only
     loss, metrics = loss_of(algorithm, "actor", state, batch)
     close(loss, expected)
     close(metrics["weight"], weight.mean())
@@ -186,7 +186,7 @@ def test_iql_actor_loss(evaluate, batch, data, rule):
 
 def test_iql_with_d3rlpys_squashed_policy(evaluate, batch, data):
     algorithm, state, exact = evaluate(iql, **IQL, squashed=True)
-    # Off the bounds, where float32 cannot resolve the inverse of tanh.
+    # Away from the bounds, where float32 cannot resolve the inverse of tanh.
     batch, data = (x._replace(action=0.9 * x.action) for x in (batch, data))
     mean, log_std = moments(exact.params["actor"], data.observation, bounded=False)
     log_prob = reference.tanh_normal_log_prob(mean, log_std, data.action)
@@ -209,7 +209,7 @@ def test_iql_critic_loss(evaluate, batch, data):
 
 
 def test_sunrise_weighs_by_the_targets_at_the_policys_next_action(evaluate, batch, data):
-    """IQL bootstraps from V, which has no spread: the weight must not be constant for that."""
+    """IQL bootstraps from V, which has no spread, but the weight must still vary."""
     algorithm, state, exact = evaluate(iql, **IQL, **WEIGHTED)
     weight = reference.sunrise_weight(next_q(exact, data, jax.random.split(KEY)[0]), 2.0)
     assert np.ptp(weight) > 0.05
@@ -220,7 +220,7 @@ def test_sunrise_weighs_by_the_targets_at_the_policys_next_action(evaluate, batc
 
 def test_the_weight_of_the_enoto_iql_row_varies_from_transition_to_transition(batch, state_of):
     row = override(RECIPES["enoto_iql"], "algorithm.hidden", (8, 7))
-    # The critics of a random state are too far apart for the row's own 10.
+    # A random state's critics are too far apart for the method's own temperature, 10.
     row = override(row, "online.algorithm.exploration.temperature", 0.5)
     algorithm = build(row, Spec(D, A)).online
     state, critic = state_of(algorithm, SEED), algorithm.losses["critic"]
@@ -272,7 +272,7 @@ def test_impossible_options_are_refused(spec, make, options, message):
 
 
 def test_the_actors_rate_decays_to_zero_along_a_cosine(spec):
-    """Adam's first steps on a constant gradient are as long as its rate."""
+    """On a constant gradient, the length of Adam's steps equals its rate."""
     algorithm = iql(hidden=(4,), actor_rate=0.1, decay_steps=4).build(spec)
     rates = {"constant": iql(hidden=(4,), actor_rate=0.1).build(spec), "cosine": algorithm}
     for name, algorithm in rates.items():
@@ -332,7 +332,7 @@ def test_pex_chooses_between_the_frozen_and_the_new_policy(evaluate, batch, data
 
 def test_pex_draws_as_often_as_the_values_say(evaluate, batch, data):
     algorithm, state, exact = evaluate(pex, **IQL, inv_temperature=1.0)
-    # With no spread the new policy's action is its mean: one of two actions.
+    # Without spread, the new policy returns its mean, so there are only two possible actions.
     still = {"params": {**state.params["actor"]["params"], "log_std": jnp.full(A, -1e9)}}
     spec = Spec(D, A)
     algorithm = pex(**{**IQL, "log_std_range": (-30.0, 2.0)}, inv_temperature=1.0).build(spec)
@@ -405,7 +405,7 @@ def iql_value_oracle(e, _, data):
     return rows.iql_value_loss(advantage(e, data) + v, v, 0.8)
 
 
-# (make, options, network) -> loss of the moved state, of the one that constants are read from
+# (algorithm, network) -> the loss as a function of (moved state, state of constants, data)
 ORACLES = {
     ("awac", "actor"): lambda e, fixed, data: awac_actor_loss(e, data, weights_of=fixed)[0],
     ("iql", "value"): iql_value_oracle,
@@ -420,9 +420,9 @@ MAKES = {"awac": (awac, AWAC), "iql": (iql, IQL), "pex": (pex, IQL)}
 def test_gradients_against_finite_differences(
     evaluate, numbers, batch, data, double, algorithm, name
 ):
-    """Weights, targets and the actions that a policy has drawn are constants in them."""
+    """Weights, targets and sampled actions are constants."""
     make, options = MAKES[algorithm]
-    # Bounds that do not bind: at a clipped deviation the derivative has a corner.
+    # Bounds that do not bind: clipping the deviation would give the loss a kink.
     options = {**options, "log_std_range": (-20.0, 20.0)} if name == "critic" else options
     built, state, exact = evaluate(make, **options)
     gradient = jax.grad(lambda p: built.losses[name](p, state, batch, KEY)[0])(state.params[name])
@@ -438,7 +438,7 @@ def test_gradients_against_finite_differences(
     ("make", "options", "expected"),
     [
         (bc, {"hidden": (8, 7)}, {"actor": set()}),
-        # AWAC's and IQL's weights carry no gradient at all.
+        # AWAC's and IQL's weights carry no gradient.
         (awac, AWAC, {"critic": {"params.actor", "targets.critic"}, "actor": set()}),
         (
             iql,
@@ -462,7 +462,7 @@ def test_gradients_against_finite_differences(
     ],
 )
 def test_a_loss_reads_only_the_networks_it_should(evaluate, batch, make, options, expected):
-    """Never its own but by the first argument, the critics' targets and not the actor's, ..."""
+    """Its own network enters only as the first argument; only the critics' targets are read."""
     algorithm, state, _ = evaluate(make, **options)
     assert {name: reads(algorithm, state, name, batch) for name in algorithm.losses} == expected
     assert list(algorithm.losses) == list(expected)  # the order of the updates

@@ -1,4 +1,4 @@
-"""LAPO: losses against the oracle, what they read, acting, refusals, and that it learns."""
+"""LAPO: losses against the oracle, the networks they read, acting, refusals and learning."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from enoto_jax.training import offline
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,
@@ -102,7 +102,7 @@ def both_signs(batch, data, advantages):
 
 
 def reconstruction(exact, data):
-    """Decoded action, mean and log variance, by the trained (not the target) parameters."""
+    """Decoded action, mean and log variance from the trained (not the target) parameters."""
     encoder = part(exact.params["cvae"], "encoder")
     inputs = np.concatenate([data.observation, data.action], axis=-1)
     mean, log_var = (rows.mlp(encoder, inputs, head) for head in ("mean", "log_var"))
@@ -127,7 +127,7 @@ def oracle_actor_loss(exact, data, critic=0):
 
 
 def test_critic_loss(evaluate, batch, data):
-    """Bootstraps from the online V; without SUNRISE all transitions weigh the same."""
+    """It bootstraps from the online V; without SUNRISE all transitions have weight 1."""
     algorithm, state, exact = evaluate()
     loss, metrics = loss_of(algorithm, "critic", state, batch)
     close(loss, oracle_critic_loss(exact, data))
@@ -136,7 +136,7 @@ def test_critic_loss(evaluate, batch, data):
 
 
 def test_sunrises_weight_is_of_the_critics_though_the_bootstrap_is_v(evaluate, batch, data):
-    """And varies from transition to transition: V alone would give all of them the weight 1."""
+    """The weight varies between transitions; from V alone it would always be 1."""
     algorithm, state, exact = evaluate(exploration=sunrise(temperature=1.0))
     weight = reference.sunrise_weight(target_q(exact, data.next_observation), 1.0)
     assert np.ptp(weight) > 0.05 and len(np.unique(weight.round(6))) == B
@@ -168,7 +168,7 @@ def test_critic_loss_with_masks(evaluate, batch, data):
 
 @pytest.mark.parametrize("k", [1.0, 0.7])
 def test_value_loss(evaluate, batch, data, k):
-    """Within its range, of the clipped noise: some of the draws are."""
+    """The latent noise is clipped, and some draws exceed the limit."""
     algorithm, state, exact = evaluate(target=targets.mix(k=k))
     loss, metrics = loss_of(algorithm, "value", state, batch)
     close(loss, oracle_value_loss(exact, data, k))
@@ -186,7 +186,7 @@ def test_value_loss_within_a_range(evaluate, batch, data):
 
 
 def test_weighted_min_pair_reduces_in_both_places(evaluate, batch, data):
-    """In V's target and in the advantage."""
+    """Both places are V's target and the advantage."""
     rule = reference.weighted_min_pair
     algorithm, state, exact = evaluate(target=targets.weighted_min_pair())
     q = rule(target_q(exact, data.observation, noise(jax.random.split(KEY)[0], B, Z)))
@@ -203,7 +203,7 @@ def test_weighted_min_pair_reduces_in_both_places(evaluate, batch, data):
     again, mean, log_var = reconstruction(exact, data)
     weight = composite.lapo_weight(expected(data))
     close(loss, composite.lapo_cvae_loss(again, data.action, mean, log_var, weight))
-    assert (weight != composite.lapo_weight(advantage(exact, data))).any()  # min_q's
+    assert (weight != composite.lapo_weight(advantage(exact, data))).any()  # not min_q's weight
 
 
 @pytest.mark.parametrize(("k", "options"), [(1.0, {}), (0.7, {"expectile": 0.6, "kl_weight": 0.3})])
@@ -222,7 +222,7 @@ def test_cvae_loss(evaluate, batch, data, k, options):
 
 @pytest.mark.parametrize(("rule", "critic"), [(targets.first_q(), 0), (targets.min_q(), None)])
 def test_actor_loss(evaluate, batch, data, rule, critic):
-    """The first critic's value, as the authors', or the least of N."""
+    """The first critic's value, as in the authors' code, or the minimum over N."""
     algorithm, state, exact = evaluate(actor_value=rule)
     loss, metrics = loss_of(algorithm, "actor", state, batch)
     close(loss, oracle_actor_loss(exact, data, critic))
@@ -252,7 +252,7 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
 
 
 def test_a_loss_reads_only_the_networks_it_should(evaluate, batch):
-    """By gradients: the CVAE's weight is a step, so its loss shows none."""
+    """Dependence is measured by gradients; the CVAE's weight is a step function and shows none."""
     targets_of_policy = {"targets.actor", "targets.cvae", "targets.critic"}
     expected = {
         "critic": {"params.value"},
@@ -268,7 +268,7 @@ def test_a_loss_reads_only_the_networks_it_should(evaluate, batch):
 
 
 def test_a_step_moves_each_network_by_its_own_loss_alone(evaluate, batch):
-    """And the authors' order: critics and V as if together, then the CVAE, then the actor."""
+    """The order is the authors': critics and V, then the CVAE, then the actor."""
     algorithm, state, _ = evaluate()
     assert list(algorithm.losses) == ["critic", "value", "cvae", "actor"]
     for name in algorithm.losses:
@@ -283,7 +283,7 @@ def test_a_step_moves_each_network_by_its_own_loss_alone(evaluate, batch):
 
 
 def test_v_is_not_averaged(evaluate):
-    """Nothing would read its target: the critics bootstrap from V itself."""
+    """V has no target network, because the critics bootstrap from V itself."""
     _, state, _ = evaluate()
     assert set(state.targets) == {"actor", "critic", "cvae"}
 
@@ -345,11 +345,11 @@ def test_units_that_do_not_fit_are_refused(spec, path, unit, message):
         building.build(row, spec)
 
 
-# The rows.
+# The methods.
 
 
 def test_the_rows_differ_as_the_table_says():
-    """N critics and their least value; online ENOTO's target and exploration, and nothing else."""
+    """N critics and their minimum; then ENOTO's target and exploration online, nothing else."""
     same = {"n", "target", "exploration", "actor_value"}
     pairs, lapo_n, enoto = (RECIPES[name] for name in ("lapo", "lapo_n", "enoto_lapo"))
     assert pairs.offline.algorithm == pairs.online.algorithm
@@ -386,7 +386,7 @@ def test_golden_numbers(golden, case):
 
 
 def test_lapo_beats_its_data():
-    """Reach-v0 from a slow, noisy walk: it returns -7, the best policy -2.
+    """Data from a slow, noisy walk on Reach-v0 return -7; the best policy returns -2.
 
     At kl_weight 1 the latent would be ignored, and the weighted clone returns -2.4 to -3.8.
     """

@@ -1,4 +1,4 @@
-"""Levers that make ensembles cheaper: each against the oracle or by hand, and without effect if off."""
+"""Options that make ensembles cheaper: against the oracle or by hand, without effect if off."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from enoto_jax.nets.ensembles import Drawn, Noisy, PerCopy, SharedTrunk, ensembl
 from enoto_jax.nets.networks import Critic, Features
 from enoto_jax.training.unstack import restack, unstack
 from enoto_jax.types import InputError
-from tests.algorithms.test_losses import KEY, A, B, D, N, close
+from tests.algorithms.losses import KEY, A, B, D, N, close
 from tests.helpers import assert_same, differ
 from tests.oracle import reference
 
@@ -30,11 +30,11 @@ def critic_loss(algorithm, state, batch, key=KEY):
     return loss(state.params["critic"], state, batch, key)
 
 
-# The conservative term on a part of the batch.
+# The conservative term on part of the batch.
 
 
 def test_a_term_on_drawn_rows_is_the_term_of_those_rows(spec, state_of, batch):
-    """Its candidates are drawn for the drawn rows alone, from the same key."""
+    """Candidates are drawn for these rows only, from the same key."""
     part, whole = cql(candidates=2, penalty_rows=2, **SHAPE), cql(candidates=2, **SHAPE)
     term_key = jax.random.split(KEY, 3)[2]
     rows = np.asarray(jax.random.permutation(jax.random.fold_in(term_key, 4), B)[:2])
@@ -48,7 +48,7 @@ def test_a_term_on_drawn_rows_is_the_term_of_those_rows(spec, state_of, batch):
 
 
 def test_every_row_is_drawn_equally_often():
-    """So the mean of the term over draws is the whole batch's."""
+    """The term's mean over draws is therefore the term on the whole batch."""
     unit = cql_penalty(penalty_rows=2)
     keys = jax.random.split(KEY, 600)
     draws = np.asarray(jax.vmap(lambda key: unit._rows(key, B))(keys))
@@ -82,7 +82,7 @@ def test_more_rows_than_a_batch_has_are_refused(spec, state_of, batch):
 
 
 def drawn_at(algorithm, key):
-    """The critics that an update with this key draws."""
+    """The indices of the critics that an update with this key draws."""
     keys = jax.random.split(key, len(algorithm.losses))
     own = jax.random.fold_in(keys[list(algorithm.losses).index("critic")], 1)
     return sorted(np.asarray(jax.random.permutation(own, N)[: algorithm.learners["critic"]]))
@@ -93,7 +93,7 @@ def drawn_at(algorithm, key):
 def test_drawn_critics_take_the_step_that_they_take_when_all_learn(
     make, reduction, spec, state_of, batch
 ):
-    """EDAC's term compares the drawn critics alone, so there only the others are checked."""
+    """EDAC's term compares only the drawn critics, so only its other critics are checked."""
     options = dict(SHAPE)
     if make is cql:
         options |= {"candidates": 2, "reduction": reduction}
@@ -101,7 +101,7 @@ def test_drawn_critics_take_the_step_that_they_take_when_all_learn(
         pytest.skip("has no reduction")
     part, whole = make(learners=2, **options).build(spec), make(**options).build(spec)
     before = state_of(whole)
-    # Every critic's Adam has a count of its own.
+    # Each critic has its own Adam count.
     adam, rest = before.opt_states["critic"]
     own = adam._replace(count=jnp.full(N, 3, jnp.int32))
     start = before.replace(opt_states={**before.opt_states, "critic": (own, rest)})
@@ -126,7 +126,7 @@ def test_drawn_critics_take_the_step_that_they_take_when_all_learn(
 
 
 def test_critics_that_rest_cost_no_product_of_their_own(spec, state_of, batch):
-    """The compiler counts the operations: those of the critics' loss fall with K."""
+    """By the compiler's count, the operations of the critics' loss fall with K."""
 
     def cost(learners):
         algorithm = cql(n=8, hidden=(32, 32), learners=learners).build(spec)
@@ -163,7 +163,7 @@ def test_drawn_critics_have_their_own_targets_and_masks(spec, state_of, batch):
 
 
 def _only(batch, i):
-    """The batch with a mask by which only critic i learns."""
+    """The batch with a mask that lets only critic i learn."""
     mask = batch.extras.get("mask", jnp.ones((B, N)))
     return batch._replace(extras={"mask": mask * jax.nn.one_hot(i, N)})
 
@@ -195,7 +195,7 @@ def test_independent_agents_and_shared_trunks_learn_whole(spec):
 
 
 def whole_critics(params, shared):
-    """The same critics without sharing: each with a copy of the trunk (for the oracle)."""
+    """The same critics without sharing, each with its own copy of the trunk, for the oracle."""
     heads = params["heads"]["params"]
     layers = {k: np.stack([v] * N) for k, v in _flat(params["trunk"]["params"]).items()}
     tree = {"params": {}}
@@ -282,7 +282,7 @@ def test_critics_below_a_shared_head_are_critics_with_equal_output_layers(
 
 
 def test_a_shared_head_learns_from_every_critic(spec, state_of, batch):
-    """Its gradient is the sum of those that N heads of the same values get."""
+    """Its gradient is the sum of the gradients of N equal, separate heads."""
     shared, apart = (sac(shared_head=x, **SHAPE).build(spec) for x in (True, False))
     state = state_of(shared)
     parts = state.params["critic"], state.targets["critic"]
@@ -333,10 +333,10 @@ def test_a_shared_head_alone(others, spec):
 
 
 def test_dropout_is_before_the_norm_and_keeps_the_mean():
-    """By hand: units that are all 1 become 0 (a quarter of them) or 4 / 3, of variance 1 / 3.
+    """By hand: units equal to 1 become 0 (a quarter of them) or 4 / 3, with variance 1 / 3.
 
-    Normalised they are -sqrt(3) or sqrt(3) / 3, and ReLU leaves the latter. After the norm, which
-    makes equal units 0, dropout would leave nothing.
+    Normalised, they are -sqrt(3) or sqrt(3) / 3, and ReLU keeps the latter. Dropout after the norm
+    would leave nothing, because the norm maps equal units to 0.
     """
     wide = 4_000
     observation, action = jnp.ones((1, D)), jnp.ones((1, A))
@@ -361,7 +361,7 @@ def test_critics_drop_apart_and_keys_make_the_masks():
     critics = ensemble(net, n)
     observation, action = jnp.ones((B, D)), jnp.ones((B, A))
     one = net.init(KEY, observation, action)
-    params = jax.tree.map(lambda x: jnp.stack([x] * n), one)  # critics that are equal
+    params = jax.tree.map(lambda x: jnp.stack([x] * n), one)  # equal critics
     noisy = critics.apply(Noisy(params, KEY), observation, action)
     assert noisy.shape == (n, B) and len(np.unique(np.round(noisy, 6))) > n * B / 2
     close(critics.apply(Noisy(params, KEY), observation, action), noisy)
@@ -400,7 +400,7 @@ def test_losses_drop_units_and_what_acts_does_not(options, spec, state_of, batch
 
 
 def test_dropout_works_unstacked(spec, state_of, batch):
-    """What the copies compute is compared above; here that a whole update takes them."""
+    """The values are compared above; here a whole update accepts the unstacked copies."""
     algorithm = cql(dropout=0.3, layer_norm=True, candidates=2, **SHAPE).build(spec)
     parts = unstack(algorithm, state_of(algorithm))
     after = jax.eval_shape(lambda state: core.update(algorithm, state, batch, KEY)[0], parts)
@@ -418,5 +418,5 @@ def test_a_trunk_of_its_own_has_dropout_too():
     observation, action = jnp.ones((B, D)), jnp.ones((B, A))
     params = net.init(KEY, observation, action)
     noisy = net.apply(Noisy(params, KEY), observation, action)
-    assert len(np.unique(np.round(noisy[0], 6))) > 1  # rows that are equal, dropped apart
+    assert len(np.unique(np.round(noisy[0], 6))) > 1  # equal rows get different masks
     assert len(np.unique(np.round(net.apply(params, observation, action)[0], 6))) == 1

@@ -1,4 +1,4 @@
-"""Losses (float32) against the oracle (float64), with the draws of the same keys.
+"""Losses (float32) against the oracle (float64), with draws from the same keys.
 
 The golden numbers in tests/golden/losses.json pin every loss and metric for fixed parameters and
 keys. After a change that is meant to move them:
@@ -15,101 +15,31 @@ from enoto_jax.algorithms import bellman
 from enoto_jax.algorithms.cql import cql
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.exploration import sunrise
-from enoto_jax.types import InputError
+from tests.algorithms import losses
+from tests.algorithms.losses import (
+    GAMMA,
+    KEY,
+    RULES,
+    B,
+    K,
+    N,
+    along,
+    alpha_of,
+    close,
+    deterministic_target,
+    each_candidate,
+    loss_of,
+    oracle_actor_loss,
+    oracle_cql_loss,
+    oracle_temperature_loss,
+    policy_sample,
+    q_data,
+    reads,
+    soft_target,
+)
 from tests.oracle import reference
 
-KEY = jax.random.key(11)
-B, N, K, D, A = 6, 4, 5, 3, 2
-MAKE, SHAPE = sac, {"n": N, "hidden": (8, 7), "discount": 0.9}
-GAMMA = SHAPE["discount"]
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=1e-6)
-
-
-def loss_of(algorithm, name, state, batch, key=KEY, seen=None):
-    if name in algorithm.duals:
-        return algorithm.duals[name](state.params[name], seen)
-    return algorithm.losses[name](state.params[name], state, batch, key)
-
-
-# The oracle's side: policies, rules and backups from float64 states and from keys.
-
-
-def alpha_of(state):
-    return np.exp(state.params["temperature"]["params"]["value"])
-
-
-def noise(key, *shape):
-    return np.asarray(jax.random.normal(key, shape), np.float64)
-
-
-def policy_sample(state, observation, key, lead=()):
-    mean, log_std = reference.mlp_actor(state.params["actor"], observation)
-    return reference.tanh_normal(mean, log_std, noise(key, *lead, B, A))
-
-
-def each_candidate(tree, observation, actions):
-    """Values [N, K, B] of K candidates [K, B, A]."""
-    return np.stack([reference.critics(tree, observation, a) for a in actions], axis=1)
-
-
-def uniform(key, *shape):
-    return np.asarray(jax.random.uniform(key, shape), np.float64)
-
-
-def pair(key):
-    return np.asarray(jax.random.choice(key, N, (2,), replace=False))
-
-
-# rule -> the oracle's (key, q)
-RULES = {
-    "min_q": (targets.min_q(), lambda key, q: reference.min_q(q)),
-    "mean_q": (targets.mean_q(), lambda key, q: reference.mean_q(q)),
-    "rem": (targets.rem(), lambda key, q: reference.rem(q, uniform(key, N, 1)[:, 0])),
-    "rem_per_sample": (
-        targets.rem(per_sample=True),
-        lambda key, q: reference.rem(q, uniform(key, *q.shape)),
-    ),
-    "random_min_pair": (
-        targets.random_min_pair(),
-        lambda key, q: reference.random_min(q, pair(key)),
-    ),
-    "weighted_min_pair": (
-        targets.weighted_min_pair(),
-        lambda key, q: reference.weighted_min_pair(q),
-    ),
-    "independent": (targets.independent(), lambda key, q: reference.independent(q, 1)),
-    "pairs": (targets.independent(group=2), lambda key, q: reference.independent(q, 2)),
-    "mix": (targets.mix(k=0.6), lambda key, q: reference.mix(q, 0.6)),
-}
-
-
-def soft_target(state, data, key, rule, alpha):
-    """y and the target critics' values at the sampled next action."""
-    sample_key, rule_key = jax.random.split(key)
-    action, log_prob = policy_sample(state, data.next_observation, sample_key)
-    next_q = reference.critics(state.targets["critic"], data.next_observation, action)
-    value = rule(rule_key, next_q)
-    y = reference.sac_target(data.reward, data.terminated, GAMMA, value, alpha, log_prob)
-    return y, next_q
-
-
-def deterministic_target(state, data, key, rule):
-    return reference.deterministic_backup(
-        state.params["actor"],
-        state.targets["critic"],
-        data.reward,
-        data.terminated,
-        GAMMA,
-        data.next_observation,
-        lambda q: rule(key, q),
-    )
-
-
-def q_data(state, data):
-    return reference.critics(state.params["critic"], data.observation, data.action)
+MAKE, SHAPE = sac, losses.SHAPE
 
 
 # The critics' temporal difference.
@@ -148,7 +78,7 @@ def test_critic_loss_with_a_deterministic_backup(evaluate, batch, data, rule):
 
 @pytest.mark.parametrize("rule", ["min_q", "mean_q", "independent"])
 def test_critic_loss_with_the_best_of_k_actions(evaluate, batch, data, rule):
-    """And SUNRISE's weight is of the action that the smallest critic likes best."""
+    """SUNRISE's weight is taken at the action with the largest minimum over critics."""
     algorithm, state, exact = evaluate(
         target=RULES[rule][0], backup=bellman.best_of(k=K), exploration=sunrise(temperature=1.0)
     )
@@ -197,7 +127,7 @@ def test_critic_loss_with_a_weight_per_batch(evaluate, batch, data):
 def test_critic_loss_with_masks(evaluate, batch, data):
     algorithm, state, exact = evaluate(exploration=sunrise(temperature=3.0, mask=0.5))
     mask = np.random.default_rng(0).integers(0, 2, (B, N))
-    mask[:, 2] = 0  # a critic that learns from nothing in this batch
+    mask[:, 2] = 0  # this critic learns nothing from the batch
     masked = batch._replace(extras={"mask": jnp.float32(mask)})
     y, next_q = soft_target(
         exact, data, jax.random.split(KEY)[0], RULES["min_q"][1], alpha_of(exact)
@@ -239,12 +169,6 @@ def test_actor_loss(evaluate, batch, data, reduce):
     close(metrics["std"], std.mean())
 
 
-def oracle_actor_loss(exact, data, reduce="min"):
-    action, log_prob = policy_sample(exact, data.observation, jax.random.split(KEY)[0])
-    q = reference.critics(exact.params["critic"], data.observation, action)
-    return reference.actor_loss(alpha_of(exact), log_prob, q, reduce)
-
-
 @pytest.mark.parametrize("form", ["exp", "log"])
 def test_temperature_loss(evaluate, batch, data, form):
     algorithm, state, exact = evaluate(
@@ -255,132 +179,7 @@ def test_temperature_loss(evaluate, batch, data, form):
     close(metrics["value"], alpha_of(exact))
 
 
-def oracle_temperature_loss(exact, data, form, per_action):
-    _, log_prob = policy_sample(exact, data.observation, KEY)
-    value = exact.params["temperature"]["params"]["value"]
-    return reference.temperature_loss(value, log_prob, per_action * A, form)
-
-
-# Conservative Q-learning.
-
-
-def penalty_inputs(exact, data, key):
-    """Values and log densities of the candidates, drawn with the term's key."""
-    uniform_key, current_key, next_key = jax.random.split(key, 3)
-    draws = jax.random.uniform(uniform_key, (K, B, A), minval=-1.0, maxval=1.0)
-    critic = exact.params["critic"]
-    found = {"q_data": q_data(exact, data), "action_size": A}
-    found["q_random"] = each_candidate(critic, data.observation, np.asarray(draws, np.float64))
-    for name, source_key, observation in (
-        ("current", current_key, data.observation),
-        ("next", next_key, data.next_observation),
-    ):
-        actions, log_prob = policy_sample(exact, observation, source_key, (K,))
-        found[f"q_{name}"] = each_candidate(critic, data.observation, actions)
-        found[f"log_prob_{name}"] = log_prob
-    return found
-
-
-def oracle_cql_loss(exact, data, weight, **options):
-    """The critics' loss of cql with its deterministic backup, and the critics' gaps."""
-    backup_key, _, term_key = jax.random.split(KEY, 3)
-    y = deterministic_target(exact, data, backup_key, RULES["min_q"][1])
-    penalty, gaps = reference.cql_penalty(**penalty_inputs(exact, data, term_key), **options)
-    td_loss = reference.critic_loss(q_data(exact, data), y)
-    return td_loss + weight * penalty, gaps, td_loss
-
-
-@pytest.mark.parametrize("clip", [None, (3.2, 4.2)])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("importance_sampling", [True, False])
-def test_cql_loss(evaluate, batch, data, importance_sampling, reduction, clip):
-    algorithm, state, exact = evaluate(
-        cql,
-        weight=1.7,
-        candidates=K,
-        importance_sampling=importance_sampling,
-        reduction=reduction,
-        clip=clip,
-    )
-    loss, metrics = loss_of(algorithm, "critic", state, batch)
-    expected, gaps, td_loss = oracle_cql_loss(
-        exact,
-        data,
-        1.7,
-        importance_sampling=importance_sampling,
-        reduction=reduction,
-        **({} if clip is None else {"clip": clip}),
-    )
-    close(loss, expected)
-    close(metrics["td_loss"], td_loss)
-    close(metrics["gap"], gaps.mean())
-    if clip is not None:  # both bounds bind
-        for bounds in ((clip[0], np.inf), (-np.inf, clip[1])):
-            _, one_sided, _ = oracle_cql_loss(
-                exact, data, 1.7, importance_sampling=importance_sampling, clip=bounds
-            )
-            assert (abs(one_sided - gaps) > 1e-3).any()
-
-
-def test_cql_defaults_are_enotos(evaluate, batch, data):
-    """Weight 5, importance sampling, mean over critics, deterministic backup, fixed multiplier."""
-    algorithm, state, exact = evaluate(cql, candidates=K)
-    close(loss_of(algorithm, "critic", state, batch)[0], oracle_cql_loss(exact, data, 5.0)[0])
-    assert "multiplier" not in algorithm.losses
-
-
-def test_cql_penalty_beside_another_backup(evaluate, batch, data):
-    algorithm, state, exact = evaluate(cql, candidates=K, backup=bellman.soft())
-    backup_key, _, term_key = jax.random.split(KEY, 3)
-    y, _ = soft_target(exact, data, backup_key, RULES["min_q"][1], alpha_of(exact))
-    penalty, _ = reference.cql_penalty(**penalty_inputs(exact, data, term_key))
-    expected = reference.critic_loss(q_data(exact, data), y) + 5.0 * penalty
-    close(loss_of(algorithm, "critic", state, batch)[0], expected)
-
-
-@pytest.mark.parametrize("logarithm", [None, 20.0], ids=["small", "clamped"])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_cql_with_a_learned_multiplier(evaluate, batch, data, reduction, logarithm):
-    """d3rlpy's form is the mean, with threshold weight * lagrange; CORL's the sum."""
-    weight, gap_wanted = 1.7, 0.6
-    algorithm, state, exact = evaluate(
-        cql, weight=weight, candidates=K, reduction=reduction, lagrange=gap_wanted
-    )
-    if logarithm is not None:
-        value = {"params": {"value": np.float32(logarithm)}}
-        state = state.replace(params={**state.params, "multiplier": value})
-    else:
-        logarithm = float(state.params["multiplier"]["params"]["value"])
-    _, gaps, td_loss = oracle_cql_loss(exact, data, weight)
-    if reduction == "mean":
-        term, multiplier_loss = reference.cql_lagrange_d3rlpy(
-            logarithm, gaps.mean(), weight, weight * gap_wanted
-        )
-    else:
-        term, multiplier_loss = reference.cql_lagrange_corl(logarithm, gaps, weight, gap_wanted)
-    loss, metrics = loss_of(algorithm, "critic", state, batch)
-    close(loss, td_loss + term)
-    found, about = loss_of(algorithm, "multiplier", state, batch, seen={"critic": metrics})
-    close(found, multiplier_loss)
-    close(about["value"], reference.multiplier(logarithm))
-
-
-def test_an_unknown_reduction_is_refused(spec):
-    with pytest.raises(InputError, match="reduction is 'max'; choose mean or sum"):
-        cql(reduction="max").build(spec)
-
-
-# Gradients: what a loss is differentiated by, and what it only reads.
-
-
-def along(exact, name, loss, direction, step=1e-6):
-    """The oracle's derivative along a direction of one network's parameters."""
-
-    def at(sign):
-        moved = jax.tree.map(lambda x, d: x + sign * step * d, exact.params[name], direction)
-        return loss(exact.replace(params={**exact.params, name: moved}))
-
-    return (at(1) - at(-1)) / (2 * step)
+# Gradients, and the networks that a loss reads.
 
 
 ORACLES = {
@@ -392,7 +191,7 @@ ORACLES = {
 
 @pytest.mark.parametrize("name", ORACLES)
 def test_gradients_against_finite_differences(evaluate, numbers, batch, data, double, name):
-    """In the critics' the target is a constant: the oracle's does not read the critics moved."""
+    """The critics' target is a constant: the oracle's does not read the moved critics."""
     algorithm, state, exact = evaluate(cql, candidates=K)
     gradient = jax.grad(lambda p: algorithm.losses[name](p, state, batch, KEY)[0])(
         state.params[name]
@@ -402,22 +201,6 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
         products = jax.tree.map(lambda g, d: np.sum(g * d), double(gradient), direction)
         expected = along(exact, name, lambda e: ORACLES[name](e, data), direction)
         close(sum(jax.tree.leaves(products)), expected, 1e-4)
-
-
-def reads(algorithm, state, name, batch):
-    """The networks of the state on which the loss depends, apart from its own parameters."""
-
-    def value(params, targets, frozen):
-        moved = state.replace(params=params, targets=targets, frozen=frozen)
-        return algorithm.losses[name](state.params[name], moved, batch, KEY)[0]
-
-    parts = jax.grad(value, (0, 1, 2))(state.params, state.targets, state.frozen)
-    named = {
-        f"{part}.{k}": v
-        for part, tree in zip(("params", "targets", "frozen"), parts)
-        for k, v in tree.items()
-    }
-    return {k for k, v in named.items() if any(np.any(leaf) for leaf in jax.tree.leaves(v))}
 
 
 @pytest.mark.parametrize(
@@ -445,7 +228,7 @@ def reads(algorithm, state, name, batch):
     ids=["sac", "cql"],
 )
 def test_a_loss_reads_only_the_networks_it_should(evaluate, batch, make, options, expected):
-    """Never its own but by the first argument, the critics' targets and not the actor's, ..."""
+    """Its own network enters only as the first argument; only the critics' targets are read."""
     algorithm, state, _ = evaluate(make, **options)
     found = {name: reads(algorithm, state, name, batch) for name in algorithm.losses}
     assert found == expected

@@ -16,7 +16,7 @@ from enoto_jax.recipes.building import build
 from enoto_jax.replay import chunks
 from enoto_jax.types import Chunk, InputError, Spec, Transition
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,
@@ -48,9 +48,11 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 @pytest.fixture(scope="module")
 def steps():
-    """[B, H] steps, and which end the recording. Chunk 1 terminates at its last row, chunk 2 is
-    truncated at its first, chunk 3 terminates in the middle, and in chunk 4 the recording continues
-    after a terminal row."""
+    """Steps [B, H], and flags of those that end the recording.
+
+    Chunk 1 terminates at its last row, chunk 2 is truncated at its first, chunk 3 terminates in the
+    middle, and in chunk 4 the recording continues after a terminal row.
+    """
     rng = np.random.default_rng(5)
     terminated, truncated = np.zeros((B, H), bool), np.zeros((B, H), bool)
     terminated[1, 2] = terminated[3, 1] = terminated[4, 0] = truncated[2, 0] = True
@@ -69,7 +71,7 @@ def steps():
 
 @pytest.fixture(scope="module")
 def chunked(steps):
-    """chunked(whole) -> the batch that losses get, and the oracle's version of it."""
+    """chunked(whole) -> the batch that the losses get, and the oracle's version of it."""
 
     def make(whole=False):
         rows, ends = steps
@@ -119,7 +121,7 @@ def q_of(tree, observation, action):
 
 
 def best(exact, observation, key, rule=reference.mean_q):
-    """The policy's action: the best of K flows by the online critics."""
+    """The policy's action: the best of K flow samples according to the online critics."""
     drawn = noise(jax.random.split(key)[0], K, len(observation), H * A)
     trees = exact.params["flow"], exact.params["critic"]
     return flows.best_flow(*trees, observation, drawn, STEPS, rule)
@@ -224,7 +226,7 @@ def test_flow_loss_counts_valid_steps(evaluate, state_of, double, spec, chunked,
 
 
 def test_n_step_returns_are_of_the_first_action(steps, chunked, state_of, double, spec):
-    """The same rewards, ends and next observation as of a chunk, for an action of one step."""
+    """Rewards, ends and next observations equal a chunk's; the action is that of one step."""
     rows, ends = steps
     chunk, exact = chunked()
     batch = chunks.joined(rows, ends, Chunk(H, GAMMA, single=True))
@@ -252,7 +254,7 @@ def test_n_step_returns_are_of_the_first_action(steps, chunked, state_of, double
 
 
 def test_by_hand(spec):
-    """All critics say 5 and the flow stands still: y = R + 0.729 (1 - d) 5, and no more."""
+    """Every critic is 5 and the flow's velocity is 0, so y = R + 0.729 (1 - d) 5."""
     algorithm = qc(**SHAPE).build(spec)
     shapes = jax.eval_shape(lambda key: core.init(algorithm, key), KEY)
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
@@ -271,7 +273,7 @@ def test_by_hand(spec):
 
 @pytest.mark.parametrize("name", ["critic", "flow"])
 def test_gradients_against_finite_differences(evaluate, numbers, chunked, double, name):
-    """Those of the critics' loss are of Q(s, chunk) alone: the choice is no way to them."""
+    """The critics' gradient flows through Q(s, chunk) only, not through the choice of action."""
     batch, data = chunked()
     algorithm, state, exact = evaluate()
     gradient = jax.grad(lambda p: algorithm.losses[name](p, state, batch, KEY)[0])(
@@ -291,7 +293,7 @@ def test_gradients_against_finite_differences(evaluate, numbers, chunked, double
 
 
 def test_a_loss_reads_only_the_networks_it_should(evaluate, chunked):
-    """The critics' values choose, and no gradient goes through a choice."""
+    """The critics only choose an action, and no gradient passes through the choice."""
     algorithm, state, _ = evaluate(exploration=sunrise())
     found = {name: reads(algorithm, state, name, chunked()[0]) for name in algorithm.losses}
     assert found == {"critic": {"params.flow", "targets.critic"}, "flow": set()}
@@ -416,7 +418,7 @@ def test_enoto_qc_keeps_the_flow_and_changes_the_rules():
 def test_operations_by_hand(spec):
     """D = 3, A = 2, h = 2, one hidden layer of 4, N = 2, K = 3; a product of [m, k], [k, n] is 2mkn."""
     critic, flow = 2 * 7 * 4 + 2 * 4, 2 * 8 * 4 + 2 * 4 * 4
-    seen = 2 * 3 * 4  # what the observation's part of a first layer costs
+    seen = 2 * 3 * 4  # the cost of a first layer's observation part
     euler = 3 * 10 * (flow - seen) + seen
     choice = 2 * (3 * (critic - seen) + seen)
     learn = 2 * (3 * critic - 2 * 7 * 4) + (3 * flow - 2 * 8 * 4)

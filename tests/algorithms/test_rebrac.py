@@ -1,4 +1,4 @@
-"""ReBRAC and ENOTO with it: losses against the oracle and by hand, next actions, fading cloning."""
+"""ReBRAC and ENOTO with it: losses against the oracle and by hand, next actions, cloning decay."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from enoto_jax.exploration import sunrise
 from enoto_jax.recipes import building, domains, registry, table
 from enoto_jax.types import InputError, Transition
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,
@@ -84,7 +84,7 @@ def test_without_a_coefficient_no_next_action_is_read(evaluate, batch, data, fol
 
 
 def test_an_end_of_the_data_has_no_penalty(evaluate, known):
-    """Neither where the time limit cut (no next action is known) nor where the task ended."""
+    """There is none at a time limit (no next action is known) nor at a termination."""
     algorithm, state, _ = evaluate()
     other = jnp.where((known.truncated | known.terminated)[:, None], 9.0, 0.0)
     moved = known._replace(extras={"next_action": known.extras["next_action"] + other})
@@ -95,7 +95,7 @@ def test_an_end_of_the_data_has_no_penalty(evaluate, known):
 
 
 def test_targets_by_hand(spec, numbers):
-    """A critic that says 5 everywhere, an actor that says 0: y = r + 0.9 (5 - 0.4 |a2_data|^2)."""
+    """With every critic 5 and the actor 0, y = r + 0.9 (5 - 0.4 |a2_data|^2)."""
     algorithm = rebrac(**{**SHAPE, "n": 2, "policy_noise": 0.0}).build(spec)
     shapes = jax.eval_shape(lambda key: core.init(algorithm, key), KEY)
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
@@ -163,7 +163,7 @@ def test_the_actors_weight_falls_to_its_floor(evaluate, batch, data, step, share
 def test_gradients_against_finite_differences(
     evaluate, numbers, known, data, following, double, name
 ):
-    """Neither the targets nor lambda move with the parameters."""
+    """The targets and lambda are constants."""
     algorithm, state, exact = evaluate()
     scale = abs(oracle_actor_loss(exact, data)[1]).mean()
     oracle = {
@@ -206,7 +206,7 @@ def test_golden_numbers(golden, case):
     golden(case)
 
 
-# The algorithm, and its rows.
+# The algorithm, and its methods.
 
 
 def test_actor_and_targets_move_in_every_second_update(evaluate, known):

@@ -119,7 +119,7 @@ def test_min_mean_mix():
 def test_rem():
     # Weights (1, 1, 2) / 4: 0.25 + 0.5 + 2; 1.5 + 0.5 + 2.
     close(reference.rem(Q, np.array([1.0, 1.0, 2.0])), [2.75, 4.0])
-    # One vector a transition: (1, 1, 2) / 4 for the first, (0, 1, 0) for the second.
+    # One vector per transition: (1, 1, 2) / 4 for the first, (0, 1, 0) for the second.
     close(reference.rem(Q, np.array([[1.0, 0.0], [1.0, 5.0], [2.0, 0.0]])), [2.75, 2.0])
 
 
@@ -136,7 +136,7 @@ def test_weighted_min_pair():
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
 def test_weighted_min_pair_closed_form(count):
-    """Sorted ascending, the k-th of N values (k = 1..N) is the least of N - k pairs."""
+    """Sorted ascending, the k-th of N values (k = 1..N) is the minimum of N - k pairs."""
     q = np.random.default_rng(count).normal(size=(count, 7))
     weights = np.arange(count - 1, -1, -1) / (count * (count - 1) / 2)
     close(weights.sum(), 1.0)
@@ -223,7 +223,7 @@ def test_oac_mean():
     shift = np.array([6.0, 16.0]) / 5.00001
     mean, std, g = np.array([0.5, -1.0]), np.array([1.0, 2.0]), np.array([3.0, 2.0])
     close(reference.oac_mean(mean, std, g, 2.0), mean + shift)
-    # A batch of it, beside a state without a gradient, which stays.
+    # The same in a batch, next to a state without a gradient, which does not move.
     batch = reference.oac_mean(
         np.array([mean, mean]), np.array([std, std]), np.array([g, np.zeros(2)]), 2.0
     )
@@ -411,5 +411,5 @@ def test_adam():
     first, second = reference.adam([np.array([1.0, 0.0]), np.array([-1.0, 0.0])], 0.1)
     close(first, [-0.1 / (1.0 + 1e-8), 0.0])
     close(second, [0.1 * (0.01 / 0.19) / (1.0 + 1e-8), 0.0])
-    # The scale of the gradient hardly matters, but eps stands outside the root: 1e-8 halves the step.
+    # The gradient's scale hardly matters, but eps is outside the root: 1e-8 halves the step.
     close(reference.adam([np.array([1e-8])], 0.1)[0], [-0.05])

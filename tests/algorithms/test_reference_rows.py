@@ -1,4 +1,4 @@
-"""Tests of the NumPy oracle for the rows with one policy, against values worked out by hand."""
+"""Tests of the NumPy oracle for methods with one policy, against values worked out by hand."""
 
 import numpy as np
 import pytest
@@ -165,7 +165,7 @@ def test_returns_to_go_of_sparse_rewards():
         close(rows.returns_to_go(reached, zeros, 0.5, sparse, -5.0), [-6.25, -2.5, 5.0])
     # Without the rule: -5; -5 - 2.5; -5 - 3.75.
     close(rows.returns_to_go(failed, zeros, 0.5), [-8.75, -7.5, -5.0])
-    # The two rules part where only the last reward is the negative one: 5 - 3.75, or -5 / 0.5.
+    # The two rules differ if only the last reward is the negative one: 5 - 3.75, or -5 / 0.5.
     close(rows.returns_to_go(left, zeros, 0.5, "all", -5.0), [1.25, -7.5, -5.0])
     close(rows.returns_to_go(left, zeros, 0.5, "last", -5.0), [-10.0] * 3)
 
@@ -339,7 +339,7 @@ def test_td3_bc_actor_loss():
     q = np.array([1.0, -3.0])
     policy_action = np.array([[1.0, 2.0], [0.0, -3.0]])
     close(rows.td3_bc_actor_loss(q, policy_action, np.zeros((2, 2))), 4.75)
-    # The scale of Q drops out, and a fixed scale does not follow it.
+    # The scale of Q cancels; a fixed scale does not follow it.
     close(rows.td3_bc_actor_loss(7.0 * q, policy_action, np.zeros((2, 2))), 4.75)
     close(rows.td3_bc_actor_loss(7.0 * q, policy_action, np.zeros((2, 2)), scale=2.0), 12.25)
     close(rows.td3_bc_actor_loss(q, policy_action, policy_action, alpha=4.0), 2.0)

@@ -1,4 +1,4 @@
-"""Tests of the NumPy oracle for BR, PEX, LAPO and the rest of SUNRISE, against values by hand."""
+"""Tests of the NumPy oracle for BR, PEX, LAPO and the rest of SUNRISE, by hand."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_mixture_moments():
     )
     close(mean, [[2.0]])
     close(np.exp(log_std), [[3.5**0.5]])
-    # Means far apart: std 1000 clamped to e^2. Members that agree: their own.
+    # Distant means: std 1000 is clamped to e^2. Members that agree keep their own std.
     apart = composite.mixture_moments(np.array([[[-1e3]], [[1e3]]]), np.zeros((2, 1, 1)))
     close(apart[1], [[2.0]])
     same = composite.mixture_moments(np.full((5, 2, 3), 0.7), np.full((5, 2, 3), -1.0))
@@ -53,7 +53,7 @@ def test_pairs():
     assert composite.stacked_pairs(4) == [(0, 2), (1, 3)]
     close(composite.pair_minima(Q), [[1.0, 2.0], [3.0, 0.0]])
     close(composite.pair_minima(Q, composite.stacked_pairs(4)), [[1.0, 4.0], [2.0, 0.0]])
-    # Two critics: the minimum itself; `independent` says the same of consecutive pairs.
+    # Two critics: the minimum itself; `independent` gives the same for consecutive pairs.
     close(composite.pair_minima(Q[:2])[0], reference.min_q(Q[:2]))
     close(np.repeat(composite.pair_minima(Q), 2, axis=0), reference.independent(Q, 2))
 
@@ -110,7 +110,7 @@ def test_priorities():
     # T = 2: roots (2, 3, 0) over the mean of (1, 3), 2; 0 is clipped from below.
     w = np.array([4.0, 9.0, 0.0])
     close(composite.balanced_priorities(w, np.array([1.0, 9.0]), 2.0), [1.0, 1.5, 0.001], 1e-9)
-    # 32^(1/5) = 2 over 1^(1/5). Nothing offline: 2e10, clipped.
+    # 32^(1/5) = 2 over 1^(1/5). Offline ratio 0: 2e10, clipped.
     close(composite.balanced_priorities(np.array([32.0]), np.ones(2)), [2.0], 1e-9)
     close(composite.balanced_priorities(np.array([32.0]), np.zeros(2)), [1000.0])
 
@@ -124,7 +124,7 @@ def test_first_online_priority():
 def test_stratified_choice():
     # Total 8: draws at (0 + 0.5) * 4 = 2 and (1 + 0.75) * 4 = 7; running sums 1, 6, 8.
     assert composite.stratified_choice([1.0, 5.0, 2.0], [0.5, 0.75]).tolist() == [1, 2]
-    # The edge belongs to the next one; the last draw of all stays inside.
+    # An edge belongs to the next index; the very last draw stays in range.
     assert composite.stratified_choice([4.0, 4.0], [0.0, 0.0]).tolist() == [0, 1]
     assert composite.stratified_choice([1.0, 1.0], [0.0, 1.0]).tolist() == [0, 1]
     uniforms = np.random.default_rng(0).uniform(size=8000)
@@ -139,7 +139,7 @@ def test_pex_logits():
     # [N, K, B] = [2, 2, 1]: minima 1 (of 1, 4) and 2 (of 5, 2), times 10.
     q = np.array([[[1.0], [5.0]], [[4.0], [2.0]]])
     close(composite.pex_logits(q), [[10.0, 20.0]])
-    # Another state whose values are all one less.
+    # Another state with all values smaller by 1.
     close(composite.pex_logits(np.concatenate([q, q - 1.0], axis=2), 1.0), [[1.0, 2.0], [0.0, 1.0]])
 
 
@@ -148,7 +148,7 @@ def test_choices():
     logits = np.array([[0.0, LOG3]] * 3)
     close(composite.softmax(logits[0]), [0.25, 0.75])
     assert composite.choose_by_uniform(logits, [0.0, 0.24, 0.26]).tolist() == [0, 0, 1]
-    # log 3 = 1.0986: noise that falls short, that overtakes it, none.
+    # log 3 = 1.0986: noise below it, above it, and none.
     gumbel = np.array([[1.0, 0.0], [1.2, 0.0], [0.0, 0.0]])
     assert composite.choose_by_gumbel(logits, gumbel).tolist() == [1, 0, 1]
     # u 0.05 < 0.1: the sampled one.
@@ -186,7 +186,7 @@ def test_latent_action():
     close(composite.latent_action(latent), np.ones((3, 1)))
     noisy = composite.latent_action(latent, np.array([[1.0], [5.0], [-5.0]]))
     close(noisy, [[1.1], [1.2], [0.8]])
-    # The bound holds before the noise, not after it.
+    # The bound applies before the noise, not after it.
     close(composite.latent_action(np.array([[50.0]]), np.array([[9.0]])), [[2.2]])
 
 

@@ -74,7 +74,7 @@ def test_pessimism_against_loops(spec, state_of, batch):
 
 
 def test_pessimisms_gradient_lowers_every_critic(spec, state_of, batch):
-    """2 weight k std on each value, which no critic pays back by agreeing."""
+    """Each value's gradient is 2 weight k std; critics cannot lower it by agreeing."""
     term = q_pessimism(epsilon=0.0, noises=1, weight=1.0, spread=0.5, spread_fall=0.0)
     algorithm = sac(**SHAPE).build(spec)
     state = state_of(algorithm)
@@ -82,7 +82,7 @@ def test_pessimisms_gradient_lowers_every_critic(spec, state_of, batch):
     def policy(params, observation):
         return TanhNormal(*algorithm.nets["actor"].apply(params, observation))
 
-    def shifted(shift):  # every critic's values moved by a number of its own
+    def shifted(shift):  # shifts each critic's values by its own number
         def q(params, observation, action):
             return algorithm.q(params, observation, action) + shift.reshape(N, 1, 1)
 

@@ -13,7 +13,7 @@ from enoto_jax.exploration import sunrise
 from enoto_jax.recipes import building, registry, table
 from enoto_jax.types import InputError
 from experiments.benchmarks import flops
-from tests.algorithms.test_losses import (
+from tests.algorithms.losses import (
     KEY,
     A,
     B,
@@ -68,7 +68,7 @@ def test_the_noise_is_clipped_where_it_is_told_to(evaluate, batch, data):
 
 
 def test_critic_loss_of_enoto(evaluate, batch, data):
-    """Its target rule, and its weight at the very action that the target bootstraps from."""
+    """ENOTO's target rule, and a weight at the action that the target bootstraps from."""
     algorithm, state, exact = evaluate(
         target=targets.weighted_min_pair(), exploration=sunrise(temperature=3.0)
     )
@@ -129,7 +129,7 @@ def test_without_cloning_the_actor_only_climbs(evaluate, batch, data):
 
 @pytest.mark.parametrize("name", ["critic", "actor"])
 def test_gradients_against_finite_differences(evaluate, numbers, batch, data, double, name):
-    """Neither the targets nor lambda move with the parameters."""
+    """The targets and lambda are constants."""
     algorithm, state, exact = evaluate(td3_bc)
     scale = abs(oracle_actor_loss(exact, data)[1]).mean()
     oracle = {
@@ -146,7 +146,7 @@ def test_gradients_against_finite_differences(evaluate, numbers, batch, data, do
 
 
 def test_a_loss_reads_only_the_networks_it_should(evaluate, batch):
-    """The target actor in the critics' target, and the actor nowhere but in its own loss."""
+    """The critics' target reads the target actor; only the actor's own loss reads the actor."""
     algorithm, state, _ = evaluate(td3_bc, exploration=sunrise())
     found = {name: reads(algorithm, state, name, batch) for name in algorithm.losses}
     assert found == {"critic": {"targets.actor", "targets.critic"}, "actor": {"params.critic"}}
@@ -196,7 +196,7 @@ def test_actor_and_targets_move_in_every_second_update(evaluate, batch):
         for name in ("actor", "critic"):
             assert differ(before.targets[name], after.targets[name]) == second
         assert (metrics[number]["actor"]["bc"] == 0.0) == (not second)
-    # The mean over updates is that of the steps that are taken: here the first of two.
+    # Over two updates, the metric's mean is its value in the one step that the actor takes.
     half = (metrics[0]["actor"]["bc"] + metrics[1]["actor"]["bc"]) / 2
     close(half, loss_of(algorithm, "actor", states[1], batch)[1]["bc"])
 
@@ -220,7 +220,7 @@ def test_candidates_are_clipped_noise_around_the_mode(evaluate, batch):
     assert actions.shape == (500, A) and (abs(actions) <= 1.0).all()
     expected = np.clip(mode + 0.1 * np.asarray(jax.random.normal(KEY, (500, A))), -1.0, 1.0)
     close(actions, expected)
-    # So that one candidate is TD3's own exploration.
+    # One candidate is therefore TD3's own exploration.
     plain = algorithm.exploration.act(KEY, algorithm, state, 0, observation)
     close(plain, np.clip(mode + 0.1 * np.asarray(jax.random.normal(KEY, (A,))), -1.0, 1.0))
 
@@ -247,7 +247,7 @@ def test_td3_refuses_what_it_cannot_be(spec, options, message):
         td3(**options).build(spec)
 
 
-# The rows.
+# The methods.
 
 
 def test_sunrises_weight_varies_on_enoto_td3_bc(spec, batch, state_of):

@@ -1,4 +1,4 @@
-"""`enoto_jax.cli.collect` from nothing to data sets, on a task that takes seconds."""
+"""`enoto_jax.cli.collect` from training to data sets, on a task that takes seconds."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_every_set_loads_and_names_its_task(folder):
 
 
 def test_the_behaviour_policy_gave_the_stored_actions_their_density(folder):
-    """The file's own weights, read as torch's, against its log-probabilities."""
+    """The weights in the file, applied as in torch, reproduce its log-probabilities."""
     with h5py.File(folder / "expert.hdf5") as file:
         x, actions = file["observations"][:].astype(np.float64), file["actions"][:]
         log_probs, policy = file["infos/action_log_probs"][:], file["metadata/policy"]
@@ -82,7 +82,7 @@ def test_positions_are_those_before_the_step(folder):
 
 
 def test_a_second_start_makes_only_what_is_missing(folder):
-    """Reproducible from its seed: the removed file comes back with the same bytes of data."""
+    """The seed makes it reproducible: the removed file returns with identical data."""
     path, other = folder / "medium.hdf5", folder / "expert.hdf5"
     with h5py.File(path) as file:
         before = {key: file[key][:] for key in ("observations", "actions", "infos/qpos")}
@@ -96,11 +96,11 @@ def test_a_second_start_makes_only_what_is_missing(folder):
 
 
 def test_the_same_sets_for_minari(folder, tmp_path, monkeypatch):
-    """Written by the minari package, read by ours: the same transitions, and ENOTO trains on them."""
+    """The minari package writes them; our reader returns the same transitions, and ENOTO trains."""
     pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     how = ("--medium=0.5", f"--out={folder}", "--kinds=medium,random", "--minari=mine/pendulum")
-    for _ in range(2):  # the second time everything is there
+    for _ in range(2):  # the second time everything exists already
         assert call(*ARGUMENTS, *how) == command.DONE
     source = load_source("minari:mine/pendulum/medium-v0")
     assert (source.env_id, source.scored) == ("InvertedPendulum-v5", True)

@@ -1,4 +1,4 @@
-"""The command that compares runs: what it groups, prints and refuses."""
+"""`enoto compare`: what it groups, prints and refuses."""
 
 import pytest
 

@@ -11,7 +11,7 @@ from enoto_jax.types import InputError
 
 @pytest.fixture(autouse=True)
 def nowhere_yet(monkeypatch):
-    """JAX's settings as in a new process; returns a dictionary of what they are set to."""
+    """Imitate JAX's settings in a new process; return a dictionary of the settings made."""
     told = {}
     monkeypatch.setattr(jax.config, "update", told.__setitem__)
     before = jax.config.jax_compilation_cache_dir

@@ -1,4 +1,4 @@
-"""The doctor names what is missing and how to fix it."""
+"""`enoto doctor` names what is missing and how to fix it."""
 
 import jax
 import pytest
@@ -16,7 +16,7 @@ def call(capsys) -> tuple[int, dict[str, list[str]]]:
 
 @pytest.fixture(autouse=True)
 def only_one_renderer(monkeypatch):
-    """Try one renderer, as each takes a process; a name unknown to MuJoCo must break nothing."""
+    """Try one renderer, because each starts a process; MuJoCo does not know its name."""
     monkeypatch.setattr(doctor, "RENDERERS", {"nonsense": "buy a display"})
 
 
@@ -31,7 +31,7 @@ def test_this_machine_can_train(capsys, monkeypatch, tmp_path):
             doctor.Extra("numpy", "numbers", ("numpy", "no_such_module"), "pip install more"),
         ),
     )
-    monkeypatch.setattr(doctor, "packages", lambda: iter(()))  # they are another test's
+    monkeypatch.setattr(doctor, "packages", lambda: iter(()))  # another test checks them
     code, found = call(capsys)
     assert code == command.DONE and "MISSING" not in found
     names = {line.split(":")[0] for line in found["OK"]}

@@ -1,4 +1,4 @@
-"""Names that are nearly right, or right elsewhere: one line with a hint."""
+"""Names that are misspelt, or that belong elsewhere, give one line with a hint."""
 
 import json
 
@@ -26,7 +26,7 @@ def said(monkeypatch, tmp_path, capsys):
     return said
 
 
-# What is given, and what the one line has to say.
+# The arguments, and what the one line must contain.
 MISTAKES = {
     "a learning rate": (
         ["--learning_rate=1e-3"],

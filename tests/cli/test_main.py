@@ -54,7 +54,7 @@ def test_no_such_command(enoto, given, words):
 @pytest.mark.parametrize("columns", ["80", "40"])
 @pytest.mark.parametrize("name", main.COMMANDS)
 def test_the_help_of_a_command(name, columns, monkeypatch, capsys):
-    """Three examples, its own flags alone, and at most a screen and a half at 80 columns."""
+    """Three examples, only its own flags, and at most a screen and a half at 80 columns."""
     if name == "sweep":
         pytest.importorskip("ray")
     monkeypatch.setenv("COLUMNS", columns)
@@ -69,6 +69,14 @@ def test_the_help_of_a_command(name, columns, monkeypatch, capsys):
     lines = [line for line in out.splitlines() if line not in examples]
     assert max(map(len, lines)) <= int(columns)
     assert columns == "40" or len(lines) <= 62
+
+
+def test_help_keeps_an_indented_list():
+    doc = "Compare two things.\n\n  env     one step\n  update  from the call\n\nThe rest\nwraps."
+    assert command._head(doc, 80) == [
+        *("Compare two things.", "", "  env     one step", "  update  from the call", ""),
+        "The rest wraps.",
+    ]
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)

@@ -1,4 +1,4 @@
-"""Films of a run, and what dashboards get at its end."""
+"""Films of a run, and what dashboards receive at its end."""
 
 import signal
 import sys
@@ -25,7 +25,7 @@ from tests.helpers import REACH, quick_compiling, reach_source, tiny
 
 SEEDS = (3, 5)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-BEFORE = [signal.getsignal(number) for number in SIGNALS]  # SIGINT is ignored in the background
+BEFORE = [signal.getsignal(number) for number in SIGNALS]  # a background process ignores SIGINT
 ROW = tiny("cql_to_sac")
 
 
@@ -107,11 +107,11 @@ def test_a_film_shows_both_episodes(finished, tmp_path, capsys):
     assert capsys.readouterr().out == f"{out}\n"
     assert [path.name for path in out.parent.iterdir()] == ["film.gif"]
     pictures = imageio.imread(out)
-    # Every other of the steps 0 to 20, because the world has 50 a second.
+    # Every second one of steps 0 to 20, because the environment has 50 steps a second.
     assert pictures.shape[0] == 11 and pictures.shape[2] == 2 * 201 + film.MARGIN
     below = pictures[:, -5].mean(axis=-1)
     left, right = below[:, :201], below[:, -201:]
-    assert (left.argmax(axis=1)[0]) == right.argmax(axis=1)[0]  # from the same start
+    assert (left.argmax(axis=1)[0]) == right.argmax(axis=1)[0]  # the same start
     assert all(len(np.unique(side.argmax(axis=1))) > 1 for side in (left, right))  # it moves
 
 
@@ -123,7 +123,7 @@ def test_dashboards_have_the_curve_and_the_film(finished):
     assert (folder / "film.gif").read_bytes() in found
 
 
-@pytest.mark.filterwarnings("ignore")  # its own
+@pytest.mark.filterwarnings("ignore")  # wandb's own warnings
 def test_wandb_offline_keeps_scalars_curve_and_film(finished, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -137,7 +137,7 @@ def test_wandb_offline_keeps_scalars_curve_and_film(finished, tmp_path, monkeypa
     kept = {path.suffix for path in (tmp_path / "wandb").rglob("media/*/*")}
     assert kept == {".png", ".gif"}
     (log,) = (tmp_path / "wandb").rglob("*.wandb")
-    ends = time.monotonic() + 60.0  # its own process writes, sooner or later
+    ends = time.monotonic() + 60.0  # wandb writes from a process of its own
     while b"offline/critic/loss" not in log.read_bytes():
         assert time.monotonic() < ends
         time.sleep(0.1)

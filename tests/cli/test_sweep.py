@@ -1,4 +1,4 @@
-"""Sweeps: which runs a grid has, what they share, and how Ray runs them."""
+"""Sweeps: which runs a grid contains, what they share, and how Ray executes them."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from enoto_jax.runs import files
 from enoto_jax.types import InputError
 from tests.helpers import ROOT
 
-# Ray starts its processes by fork, from a process in which other tests have used JAX.
+# Ray forks from a process in which other tests have used JAX.
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 
 SMALL = (
@@ -66,7 +66,7 @@ def test_a_grid(cells):
         "sac-pendulum-replay-utd=2-s0",
         "sac-pendulum-replay-utd=2-s3",
     ]
-    assert len(found) == 8 and not any(c.after for c in found)  # they have no offline phase
+    assert len(found) == 8 and not any(c.after for c in found)  # no method has an offline phase
     assert [c.plan.recipe.online.utd for c in found[:4]] == [1, 1, 2, 2]
     assert [c.plan.seeds for c in found[:2]] == [(0, 1, 2), (3, 4, 5)]
     assert [c.plan.method for c in found[::4]] == ["sac", "rlpd"]
@@ -75,7 +75,7 @@ def test_a_grid(cells):
 
 
 def test_equal_offline_phases_are_trained_once(cells, tmp_path):
-    """Rows of other names, equal offline; a third row's differs, and so does another seed's."""
+    """Two methods have the same offline phase; a third method and another seed do not."""
     found = cells("--method=cql_n_to_sac_n,enoto_cql,td3_bc", "--seed_groups=2")
     shared = [c for c in found if c.name.startswith("offline-cql-")]
     assert found[:2] == shared and [c.plan.seeds for c in shared] == [(0,), (1,)]
@@ -85,13 +85,13 @@ def test_equal_offline_phases_are_trained_once(cells, tmp_path):
         assert cell.after == one
         assert cell.plan.restore == (one and tmp_path / "out" / one)
         assert (f"--restore={tmp_path / 'out' / one}" in cell.arguments) if one else True
-    # A transform or a batch of their own is another offline phase.
+    # A different transform or batch size makes a different offline phase.
     found = cells("--method=cql_n_to_sac_n,enoto_cql", "--vary=offline.batch_size=8|16")
     assert [c.after for c in found[2:]] == [found[0].name, found[1].name] * 2
 
 
 def test_the_budget_is_settled_where_the_sweep_begins(tmp_path, monkeypatch):
-    """A worker on an accelerator must not take another one than this machine has planned."""
+    """A worker on an accelerator must use the budget that this machine has planned."""
     define_only(sweep)
     sweep.FLAGS(["enoto_jax.cli.sweep", *SMALL[1:]])
     monkeypatch.setattr(grid.budgets, "fitting", lambda: "demo")
@@ -113,7 +113,7 @@ def test_a_grid_from_a_file(cells, tmp_path):
     found = grid.cells(tmp_path / "out")
     assert len(found) == 8
     assert found[0].name == "sac-pendulum-replay-utd=1-hidden=8,8-s0"
-    assert found[0].plan.seeds == (0,)  # the command line's
+    assert found[0].plan.seeds == (0,)  # from the command line
     assert "--set=online.algorithm.discount=0.9" in found[0].arguments
 
 
@@ -155,7 +155,7 @@ def test_dry_run(call, tmp_path):
     assert "3 runs, 2 from a shared offline phase" in told
 
 
-# --- On Ray: one local cluster for all, and work that costs little.
+# On Ray: one local cluster for all tests, and cheap work.
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_a_finished_run_is_to_do_again_with_more_online_steps(cells, tmp_path):
 
 @pytest.fixture(scope="module")
 def done(ray, tmp_path_factory):
-    """Two rows and the offline phase that they share, trained."""
+    """Two trained runs and the offline phase that they share."""
     out = tmp_path_factory.mktemp("sweep") / "out"
     define_only(sweep)
     arguments = ["enoto_jax.cli.sweep", *SMALL, "--method=bc", "--vary=utd=1|2", f"--out={out}"]
@@ -206,7 +206,7 @@ def test_every_run_is_trained_once(done):
         assert phases == ({"offline", "online"} if run == runs[2] else {"online"})
     first = [files.read_csv(out / run / "evaluations.csv")[0]["return_mean"] for run in runs[:2]]
     end = [r for r in files.read_csv(out / runs[2] / "evaluations.csv") if r["phase"] == "online"]
-    assert first == [end[0]["return_mean"]] * 2  # they begin where the offline phase ended
+    assert first == [end[0]["return_mean"]] * 2  # they start from the end of the offline phase
 
 
 def test_a_finished_sweep_starts_nothing(done, monkeypatch):
@@ -224,7 +224,7 @@ def test_a_folder_of_another_run_is_refused(done, capsys):
 
 
 def work(arguments, folder, token, gpus, after=0):
-    """Behave as a run in one of several situations, by the seed in the folder's name."""
+    """Behave as a run in one of several situations, chosen by the seed in the folder's name."""
     if after:
         return after
     folder.mkdir(exist_ok=True)
@@ -244,7 +244,7 @@ def work(arguments, folder, token, gpus, after=0):
 
 
 def patient(arguments, folder, token, gpus, after=0):
-    """A run that waits for SIGINT, and then ends as if it had saved."""
+    """Wait for SIGINT, then end as a run that has saved."""
     told = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: told.set())
     (folder.parent / "running").touch()
@@ -278,6 +278,6 @@ def test_a_signal_stops_every_run(ray, tmp_path):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    found = run(tmp_path, patient, "--seed_groups=2")  # one runs, or both; or one still waits
+    found = run(tmp_path, patient, "--seed_groups=2")  # both may run, or one may still wait
     thread.join()
     assert set(found.codes.values()) == {command.STOPPED}

@@ -40,7 +40,7 @@ def run(tmp_path_factory):
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     arguments = ["enoto train", *ARGUMENTS, f"--task={folder / 'reach.hdf5'}"]
     with quick_compiling(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "keep", lambda given: None)  # this process has its own
+        patch.setattr(compiled, "keep", lambda given: None)  # this process has its own cache
         define_only(train)
         code = command.execute(train.main, [*arguments, f"--out={folder / 'out'}"])
     for number, handler in handlers.items():
@@ -66,7 +66,7 @@ def test_it_is_evaluated_in_both_phases(returns):
 
 
 def test_the_hand_over_is_judged_from_the_same_start_states(returns):
-    """It carries the policy, so before and after it the returns are equal, seed by seed."""
+    """It keeps the policy, so each seed has the same returns before and after it."""
     np.testing.assert_array_equal(returns["offline", 20], returns["online", 0])
     assert (returns["offline", 10] != returns["offline", 20]).all()
 

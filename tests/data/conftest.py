@@ -1,4 +1,4 @@
-"""Fixtures of the data tests: tiny files in D4RL's layout, and real ones if present."""
+"""Fixtures for the data tests: tiny files in D4RL's layout, and real ones if present."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-# Two episodes: rows 0 to 2 end in a fall, rows 3 to 5 in a time-out; row 6 begins a third.
+# Rows 0 to 2 are an episode that ends in a fall, rows 3 to 5 one that ends in a time-out, and
+# row 6 begins a third.
 TINY = {
     "observations": np.array([[0], [1], [2], [10], [11], [12], [20]], np.float32),
     "actions": np.array([[0.0], [0.1], [0.2], [0.3], [0.4], [0.5], [0.6]], np.float32),
@@ -26,7 +27,7 @@ def tiny():
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes arrays and root attributes, and returns the path of the HDF5 file."""
+    """write(arrays, name, **attributes) -> the path of an HDF5 file with these arrays."""
 
     def write(arrays, name="tiny.hdf5", **attributes):
         with h5py.File(tmp_path / name, "w") as file:

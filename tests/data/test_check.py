@@ -33,7 +33,7 @@ def texts(report, error=None):
 
 
 def has(report, words, error):
-    """Check that exactly one finding has these words, and that it is of this kind."""
+    """Check that exactly one finding contains the words, and that its kind is `error`."""
     kinds = [f.error for f in report.findings if words in f.text]
     assert kinds == [error], report.findings
     assert report.usable != any(f.error for f in report.findings)
@@ -47,7 +47,7 @@ def test_sound_data_have_no_findings(found, reach):
     assert "transitions: 200 (of 200 rows)" in lines
     assert "episodes: 10, 0 end in a terminal state, 10 are cut" in lines
     assert "lengths: 20 to 20" in lines and report.dataset.content_hash in lines
-    # 2 + 2 numbers observed, action and reward in four bytes each, two flags
+    # 2 + 2 observed numbers, action and reward at four bytes each, and two flags.
     assert f"memory: {200 * 26 / 1e6:.1f} MB" in lines
 
 
@@ -89,7 +89,7 @@ def test_observations_of_another_shape_hide_nothing_else():
 def test_terminals_that_are_timeouts(found, reach):
     reach["terminals"] = reach.pop("timeouts")
     has(found(reach), f"10 of 10 terminals are at step {LIMIT}, the time limit", True)
-    # Where the limit is unknown it is only odd.
+    # If the limit is unknown, this is only a note.
     has(found(reach, env_id=""), "terminals are at step 20, always the same", False)
 
 
@@ -104,7 +104,7 @@ def test_unmarked_ends_with_stored_successors(found, reach):
 
 
 def test_unmarked_ends_without_stored_successors(found):
-    # Steps of at most 0.2, and a reset of about 100 after row 39 that no flag marks.
+    # Steps of at most 0.2, and a jump of about 100 after row 39: a reset without a flag.
     rows = np.arange(200)
     arrays = {
         "observations": (np.sin(rows / 10)[:, None] + 100 * (rows[:, None] >= 40)).astype("f4"),
@@ -166,7 +166,7 @@ def test_environment_of_other_sizes(found, reach):
 
 
 def test_environment_that_cannot_be_made(found, reach):
-    # The data's own is no fault of the data; one that was asked for is a mistake.
+    # An environment named by the data is only noted; one that the user asks for is an error.
     has(found(reach, env_id="NoSuch-v0"), "cannot make 'NoSuch-v0'", False)
 
 

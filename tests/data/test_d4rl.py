@@ -84,7 +84,7 @@ def test_without_timeouts_or_limit_only_terminals_end_episodes(write, tiny):
 def test_gap_in_stored_successors_ends_an_episode(write, tiny):
     del tiny["timeouts"]
     check(transitions(write(tiny), max_episode_steps=1000), **WITH_NEXT)
-    tiny["next_observations"][0] += 1e-7  # rounding is no gap
+    tiny["next_observations"][0] += 1e-7  # a rounding error, not a gap
     assert not transitions(write(tiny, "rounded.hdf5")).truncated[0]
 
 
@@ -114,7 +114,7 @@ def test_terminal_last_row_is_kept(write, tiny):
 
 def test_antmaze_goal_rows_are_terminal_one_by_one(write, tiny):
     del tiny["next_observations"]
-    tiny["terminals"][:] = [0, 1, 1, 0, 0, 0, 0]  # the trajectory goes on to row 5
+    tiny["terminals"][:] = [0, 1, 1, 0, 0, 0, 0]  # the trajectory continues to row 5
     tiny["rewards"] = tiny["rewards"].astype(np.float64)
     found = transitions(write(tiny))
     np.testing.assert_array_equal(found.terminated, [F, T, T, F, F])
@@ -300,7 +300,7 @@ def test_rows_that_were_never_written_are_refused(write, tiny, chunks):
 
 @pytest.fixture
 def valid_bytes(write, tiny):
-    attributes = {"env_id": "Hopper-v4", "ref_min_score": 0.0}  # its text lies in a heap
+    attributes = {"env_id": "Hopper-v4", "ref_min_score": 0.0}  # the text is stored in a heap
     path = write({key: tiny[key] for key in tiny if key != "rewards"}, **attributes)
     with h5py.File(path, "a") as file:
         file.create_dataset("rewards", data=tiny["rewards"], compression="gzip", shuffle=True)
@@ -366,5 +366,5 @@ def test_real_samples(shared_data, name):
         kept = np.flatnonzero(~found.terminated)
         if "antmaze" not in name:
             np.testing.assert_array_equal(found.next_observation, stored.astype(np.float32))
-        elif truncated:  # the dropped time-out's own observation follows its predecessor
+        elif truncated:  # the dropped row's observation is its predecessor's successor
             np.testing.assert_array_equal(found.next_observation[kept[-1]], stored[-1])

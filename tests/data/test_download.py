@@ -18,7 +18,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `server.content`, at most `server.limit` bytes a connection."""
+    """Serve `server.content`, at most `server.limit` bytes per connection."""
 
     def do_GET(self):
         server, start = self.server, 0
@@ -131,7 +131,7 @@ def test_missing_page(server):
 
 def test_no_network(server, monkeypatch):
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound but not listening: nobody else can answer
+        unused.bind(("127.0.0.1", 0))  # bound but not listening, so nothing can answer
         use(monkeypatch, f"http://127.0.0.1:{unused.getsockname()[1]}/tiny.hdf5")
         refused(
             r"cannot be downloaded \(.*refused.*\); fetch http://127.0.0.1:\d+/tiny.hdf5 and put it"
@@ -139,8 +139,8 @@ def test_no_network(server, monkeypatch):
 
 
 def test_two_processes_fetch_it_once(server):
-    server.limit = 50_000  # several connections, so that they would interleave
-    with ThreadPoolExecutor(2) as pool:  # the lock also keeps apart two threads
+    server.limit = 50_000  # several connections, which could interleave
+    with ThreadPoolExecutor(2) as pool:  # the lock also excludes threads
         paths = list(pool.map(download.resolve, ["tiny-v2", "tiny-v2"]))
     assert paths[0].read_bytes() == CONTENT
     assert len(server.requests) == 6
@@ -162,7 +162,7 @@ def test_a_killed_download_neither_locks_the_next_out_nor_loses_what_it_had(serv
     sha = hashlib.sha256(CONTENT).hexdigest()
     other = python("-c", FETCH, url, str(len(CONTENT)), sha)
     deadline = time.monotonic() + 60
-    while len(server.requests) < 2 and time.monotonic() < deadline:  # the second one waits
+    while len(server.requests) < 2 and time.monotonic() < deadline:  # the second is held
         time.sleep(0.02)
     assert "tiny.hdf5.lock" in names(tmp_path / "cache")
     other.kill()
@@ -188,7 +188,7 @@ def test_users_own_copy_is_verified_once(server, tmp_path, monkeypatch):
     download.resolve("tiny-v2")
     download.resolve("tiny-v2")
     assert hashed == [path] and server.requests == []
-    path.write_bytes(b"?" + CONTENT[1:])  # changed since: same size, newer than the record
+    path.write_bytes(b"?" + CONTENT[1:])  # changed later: same size, newer than the record
     os.utime(path, ns=(2**62, 2**62))
     refused("tiny.hdf5: has SHA-256 .* D4RL's tiny-v2 has .*; remove it, then fetch")
 

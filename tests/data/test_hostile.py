@@ -1,4 +1,4 @@
-"""Hostile files: those that point out of their folder, crash HDF5, or exhaust memory."""
+"""Hostile files: they point outside their folder, crash HDF5 or exhaust memory."""
 
 import io
 import os
@@ -162,7 +162,7 @@ def test_objects_are_never_unpickled(tmp_path, tiny, disguised):
     file = io.BytesIO()
     np.save(file, np.full(7, Evil(trap), object))
     content = file.getvalue()
-    if disguised:  # numbers, says the header
+    if disguised:  # the header claims numbers
         content = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (7,)}", content[128:])
     del tiny["rewards"]
     np.savez(path, **tiny)
@@ -201,7 +201,7 @@ def test_a_header_that_python_2_wrote_is_read_without_a_word(tmp_path, tiny):
 
 
 def heap_of(path):
-    """The bytes of a file, and where its single global heap begins."""
+    """The bytes of a file, and the offset of its only global heap."""
     content = bytearray(path.read_bytes())
     (heap,) = [i for i in range(len(content)) if content[i : i + 8] == b"GCOL\1\0\0\0"]
     return content, heap
@@ -212,7 +212,7 @@ def first_object(content, heap, number, length):
     content[heap + 24 : heap + 32] = length.to_bytes(8, "little")
 
 
-# What libhdf5 adds to its place in the heap is then nothing: it looks at the same object for ever.
+# These lengths make libhdf5 advance by 0 bytes, so it reads the same object forever.
 STUCK = {"free space of no length": (0, 0), "a length that wraps round": (1, 2**64 - 16)}
 
 

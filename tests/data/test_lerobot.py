@@ -14,7 +14,7 @@ from tests.helpers import refused_in_a_line
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
-LENGTHS = [3] * 11 + [2]  # 35 frames; number 4 fails, the last one too
+LENGTHS = [3] * 11 + [2]  # 35 frames; episodes 4 and 11 fail
 FAILED = (4, 11)
 LOW, HIGH = np.array([-30.0, 0.0]), np.array([30.0, 2.0])
 
@@ -32,7 +32,7 @@ def columns():
         "observation.environment_state": (mark[:, None] + 0.3).astype(np.float32),
         "action": (middle + half * np.sin(mark)[:, None]).astype(np.float32),
         "next.reward": (last & ~np.isin(episode, FAILED)).astype(np.float32),
-        "next.done": last,  # at every end, as LeRobot's own recordings have it
+        "next.done": last,  # set at every end, as in LeRobot's own recordings
         "next.success": last & ~np.isin(episode, FAILED),
         "timestamp": (step / 10).astype(np.float32),
         "frame_index": step,
@@ -49,14 +49,14 @@ def table(columns, rows):
         if values.ndim == 2 and values.shape[1] > 1:
             flat = pa.array(values.reshape(-1))
             arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-        else:  # a vector of one number is stored as a number
+        else:  # LeRobot stores vectors of length 1 as numbers
             arrays[name] = pa.array(values.reshape(-1))
     return pa.table(arrays)
 
 
 @pytest.fixture
 def write(tmp_path):
-    """write(columns, **info) -> the folder; its second file begins within an episode."""
+    """write(columns, **info) -> the folder; its second file starts inside an episode."""
 
     def write(columns, name="arm", cut=20, **changes):
         folder = tmp_path / name
@@ -93,7 +93,7 @@ def test_transitions(write, columns):
     data = source.load()
     found = data.transitions
     assert (source.name, source.spec, source.env_id) == ("arm", Spec(4, 2), None)
-    # Failures end in a frame that nothing follows: it is dropped, and the one before it cut.
+    # A failure's last frame has no successor: it is dropped, and the frame before it is truncated.
     lengths = [3 - (i == 4) for i in range(11)] + [1]
     assert data.episode_lengths.tolist() == lengths
     mark = np.concatenate([10.0 * i + np.arange(n) for i, n in enumerate(lengths)])
@@ -102,7 +102,7 @@ def test_transitions(write, columns):
     success = np.isin(np.arange(len(mark)), ends) & ~failed
     shift = np.array([0, 0.1, 0.2, 0.3])
     np.testing.assert_allclose(found.observation, mark[:, None] + shift, rtol=1e-6)
-    following = np.where(success, mark, mark + 1)  # of a terminal frame it is never used
+    following = np.where(success, mark, mark + 1)  # never used for a terminal frame
     np.testing.assert_allclose(found.next_observation, following[:, None] + shift, rtol=1e-6)
     np.testing.assert_allclose(found.action, np.sin(mark)[:, None] * [1, 1], atol=1e-5)
     np.testing.assert_array_equal(found.reward, success)
@@ -309,13 +309,13 @@ def test_names_that_are_no_printable_text_are_refused(write, columns):
 
 def test_rows_that_a_file_claims_and_does_not_have(write, columns, monkeypatch):
     folder, counted = write(columns), reader.count
-    wrong = {"file-002.parquet": 1, "file-010.parquet": -1}  # the sum is right
+    wrong = {"file-002.parquet": 1, "file-010.parquet": -1}  # the total is right
     monkeypatch.setattr(reader, "count", lambda path: counted(path) + wrong.get(path.name, 0))
     refused("episode_index has 20 rows, but the file claims 21; it is damaged", folder)
 
 
 def test_lists_of_any_length_are_vectors_too(write, columns):
-    """As older versions of the libraries wrote them."""
+    """Older versions of the libraries wrote such lists."""
     folder = write(columns)
     hashed = load_source(folder).load().content_hash
     for path in (folder / "data" / "chunk-000").iterdir():

@@ -49,7 +49,7 @@ def test_transitions_of_a_task(write, point):
     np.testing.assert_array_equal(data.observation, point["observations"][[0, 1, 2, 4, 5]])
     np.testing.assert_array_equal(data.next_observation, point["observations"][[1, 2, 3, 5, 6]])
     np.testing.assert_array_equal(data.action[:, 0], np.float32([0.1, 0.2, 0.3, 0.4, 0.5]))
-    # The reward is that of the state before the action; a success in mid-episode ends no recording.
+    # Rewards belong to the state before the action; success does not end a recording.
     assert data.reward.tolist() == [-1, 0, -1, -1, 0]
     assert data.terminated.tolist() == [False, True, False, False, True]
     assert data.truncated.tolist() == [False, False, True, False, False]
@@ -86,7 +86,7 @@ def test_another_task_is_another_goal_and_the_default_is_the_environments(write,
     [("task5", [0, -9, -3], {}), ("task5-sparse", [0, -1, -1], {"sparse": True})],
 )
 def test_subtasks_are_counted(write, name, rewards, arguments):
-    """Of puzzle-3x3's nine buttons task 5 wants 101/101/101; sparse, all of them count as one."""
+    """Task 5 of puzzle-3x3 wants the buttons at 101/101/101; sparse rewards count them as one."""
     wanted = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1])
     states = np.stack([wanted, 1 - wanted, np.ones(9, int), wanted])
     rows = np.zeros((4, 3), np.float32)
@@ -134,7 +134,7 @@ def test_a_file_without_a_task_is_told_what_it_is(write, point):
     path = folder / "pointmaze-medium-navigate-v0.npz"
     refused("is an OGBench file, which has no rewards: name a task, such as ogbench:/", str(path))
     own = point | {"rewards": np.zeros(7), "actions": np.zeros((7, 1))}
-    np.savez(path, **own)  # somebody's own, complete in D4RL's layout
+    np.savez(path, **own)  # a user's own file, complete in D4RL's layout
     assert len(load_source(str(path)).load()) == 7
 
 
@@ -164,7 +164,7 @@ def test_a_file_that_is_no_archive_is_refused(write):
     refused("cannot be read")
 
 
-SUCCESSES = {  # of the generated files in the shared data, by their README
+SUCCESSES = {  # of the generated files, from their README
     "pointmaze-medium-navigate": (1926, 3069, 968, 972, 2092),
     "pointmaze-large-navigate": (317, 304, 284, 200, 200),
     "cube-single-play": (2465, 2406, 1776, 2645, 2378),
@@ -183,11 +183,11 @@ def test_rows_at_the_goal_of_real_recordings(shared_data, name):
         assert (data.transitions.reward[data.transitions.terminated] == 0).all()
 
 
-# Against the package, where it is installed.
+# Against the package, if it is installed.
 
 
 def near(task, rng, rows=400):
-    """Simulator states, some of which are at the task's goal in each part."""
+    """Simulator states; some parts of them are at the task's goal."""
     qpos = rng.uniform(-1, 1, (rows, 80)).astype(np.float32)
     places, at = np.asarray(task.numbers), rng.random((rows, 80)) < 0.7
     if "maze" in task.environment or "soccer" in task.environment:
@@ -206,10 +206,10 @@ def near(task, rng, rows=400):
     return qpos, np.where(flips, 1 - buttons, buttons)
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium's, of spaces in float64
+@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 @pytest.mark.parametrize(
     "task",
-    [task for task in TASKS if task.number in (1, 5)],  # making one takes a second
+    [task for task in TASKS if task.number in (1, 5)],  # creating one takes a second
     ids=lambda task: f"{task.environment}-{task.number}",
 )
 def test_rewards_and_masks_are_the_packages(task):

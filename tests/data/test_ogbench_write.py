@@ -12,7 +12,7 @@ TASK = "pointmaze-medium-navigate-singletask-task1-v0"
 
 
 class Recorder:
-    """Episodes of two steps, with the episode's number as the place; fails at episode `fails_at`."""
+    """Episodes of two steps whose position is the episode's number; episode `fails_at` fails."""
 
     fails_at: int | None = None
     asked: list[int]
@@ -50,7 +50,7 @@ def test_a_stopped_recording_goes_on_and_is_no_file_of_ogbench(recorder, tmp_pat
     assert not list(tmp_path.glob("*.npz")) and told == []
     recorder.fails_at = None
     ogbench_write.record(NAME, tmp_path, 4, 2, 7, told.append)
-    assert recorder.asked == [0, 1, 2, 3, 1_000_000, 1_000_001]  # none of them twice
+    assert recorder.asked == [0, 1, 2, 3, 1_000_000, 1_000_001]  # none is recorded twice
     assert sorted(x.name for x in tmp_path.iterdir()) == [f"{NAME}-val.npz", f"{NAME}.npz"]
     assert all("not OGBench's own file" in line for line in told) and len(told) == 2
     source = load_source(f"ogbench:{tmp_path}/{TASK}")
@@ -82,9 +82,9 @@ def test_what_cannot_be_recorded_is_refused_in_a_line(arguments, message, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium's, of spaces in float64
+@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 def test_the_command_records_what_the_shared_data_hold(shared_data, tmp_path):
-    """The same seeds as there; the last digits may differ with the machine."""
+    """The seeds are the same; the last digits depend on the machine."""
     package = pytest.importorskip("ogbench")
     arguments = ("--episodes=2", "--validation=1", f"--out={tmp_path}")
     assert call(f"--recipe=ogbench:{NAME}", *arguments) == command.DONE

@@ -38,7 +38,7 @@ def test_against_the_definition():
 
 
 def test_sparse_rule_holds_for_fruitless_episodes_alone():
-    # AntMaze with 10 r - 5: no success; success at the end; a last episode without.
+    # AntMaze with 10 r - 5: an episode without success, one with success, one without.
     given = transitions([-5, -5, -5, -5, 5, -5, -5], terminated=[4], truncated=[1, 6])
     found = returns_to_go(given, 0.99, sparse=-5.0)
     np.testing.assert_allclose(found[[0, 1, 5, 6]], -500.0)

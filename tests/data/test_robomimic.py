@@ -20,7 +20,7 @@ WIDTHS = {
 
 
 def demonstration(number, steps=3, success=True):
-    """A demonstration with images; each observed number identifies demonstration, row and key."""
+    """A demonstration with images; observed numbers identify demonstration, row and key."""
     marks = 10.0 * number + np.arange(steps + 1)
     found = {}
     for i, (key, width) in enumerate(WIDTHS.items()):
@@ -33,7 +33,7 @@ def demonstration(number, steps=3, success=True):
         "actions": np.full((steps, 2), number / 100),
         "states": np.zeros((steps, 9)),
         "rewards": (last & success).astype(np.float64),
-        "dones": last.astype(np.int64),  # also where it failed
+        "dones": last.astype(np.int64),  # set for failures too
     }
 
 

@@ -1,4 +1,4 @@
-"""Sources: facts about a task, scores, episodes, and arrays passed in memory."""
+"""Sources: facts about a task, scores, episodes, and arrays in memory."""
 
 import copy
 import re
@@ -25,7 +25,7 @@ HOPPER = (-20.272305, 3234.3)
 
 @pytest.fixture
 def hopper():
-    """Ten rows of the hopper's sizes; rows 4 and 9 are time-outs."""
+    """Ten rows with the hopper's sizes; rows 4 and 9 are time-outs."""
     rng = np.random.default_rng(0)
     return {
         "observations": rng.normal(size=(10, 11)).astype(np.float32),
@@ -111,7 +111,7 @@ def test_raw_return_where_no_reference_exists(write, tiny):
 
 @pytest.mark.parametrize(
     "name, spec, returns, score",
-    [  # published by D4RL: 0 is random, 100 the expert; the medium return of our own halfcheetah
+    [  # published by D4RL (0 is random, 100 the expert); HalfCheetah-v4: our own medium return
         ("hopper-medium-v2", Spec(11, 3), 3234.3, 100.0),
         ("HalfCheetah-v4", Spec(17, 6), 4769.0, 40.669),
         ("walker_mixed", Spec(17, 6), 1.629008, 0.0),
@@ -253,7 +253,7 @@ def test_dropping_rows_leaves_the_users_arrays_alone(tiny):
     assert other.load().content_hash == source.load().content_hash
     for key, array in before.items():
         np.testing.assert_array_equal(tiny[key], array)
-        tiny[key][:] = 1  # and they may be written again
+        tiny[key][:] = 1  # the arrays must stay writable
 
 
 @pytest.mark.parametrize("following", [True, False])
@@ -277,7 +277,7 @@ def test_same_batches_through_every_format(write, tiny, tmp_path, following):
     assert len({source.load().content_hash for source in sources}) == 1
 
 
-# What an environment completes.
+# What an environment adds to a source.
 
 
 def test_an_environment_completes_what_a_file_does_not_say(write, hopper):
@@ -305,13 +305,13 @@ def test_completing_counts_time_outs_in_every_part(write, hopper):
     del hopper["timeouts"]
     part = load_source(write(hopper, "mine.hdf5"))
     assert part.load().notes == ()
-    found = completed(concatenate([part, part]), "ReachShort-v0").load()  # limit 5
+    found = completed(concatenate([part, part]), "ReachShort-v0").load()  # time limit 5
     np.testing.assert_array_equal(found.episode_lengths, [4, 4, 4, 4])
     words = "no time-outs are marked: every 5 steps, the time limit, an episode is cut"
     assert found.notes == (f"mine: {words}",) * 2 and found.rows == 20
 
 
-# Several in a row.
+# Several sources concatenated.
 
 
 def test_concatenated_sources_keep_their_order_and_episodes(write, tiny):
@@ -421,7 +421,7 @@ def test_folders_and_other_files_are_told_apart(write, tiny, tmp_path, monkeypat
         (tmp_path / name).mkdir(parents=True)
         refused(words, tmp_path / name.split("/")[0])
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "hopper-medium-v2").mkdir()  # such as runs of it: the id comes first
+    (tmp_path / "hopper-medium-v2").mkdir()  # a folder of that name; the id takes precedence
     refused("hopper-medium-v2: not in the cache", "hopper-medium-v2", download=False)
     refused("is an environment; give it as --env", "CartPole-v1")
     refused("empty: is a folder", f"{path}+{tmp_path / 'empty'}")
@@ -441,7 +441,7 @@ def test_bundled_data_set_is_the_default(write, tiny, tmp_path, monkeypatch):
     refused("contains 2 .hdf5 files", None)
 
 
-REGENERATED = {  # mean return and score as the data's own README gives them
+REGENERATED = {  # mean return and score from the data's README
     "hopper-medium": (1253.9, 39.2),
     "halfcheetah-expert": (11450.2, 94.5),
     "hopper-medium-expert": (1912.5, 59.4),  # virtual rows in two other files

@@ -19,7 +19,7 @@ from tests.helpers import reach_data
 
 @pytest.fixture(params=["from_arrays", "hdf5", "npz"])
 def opened(request, tmp_path):
-    """opened(arrays, **bounds) -> the source, loaded in one of the ways."""
+    """opened(arrays, **bounds) -> the source, loaded in one of three ways."""
 
     def opened(arrays, **bounds):
         if request.param == "from_arrays":
@@ -36,7 +36,7 @@ def opened(request, tmp_path):
     return opened
 
 
-UNITS = {  # low, high, the array of what is recorded for actions in [-1, 1]
+UNITS = {  # low, high, and the recorded values of actions in [-1, 1]
     "from 0 to 1": (0.0, 1.0, lambda action: (action + 1) / 2),
     "wider": (-2.0, 2.0, lambda action: 2 * action),
     "one per action": ([-3.0], [5.0], lambda action: 1 + 4 * action),
@@ -61,7 +61,7 @@ def test_what_leaves_the_bounds_is_refused(opened, tiny):
         opened(tiny).load()
     with pytest.raises(InputError, match=r"outside the given \[-2, 2\] in row 3; give wider"):
         opened(tiny, action_low=-2, action_high=2).load()
-    tiny["actions"][3] = 2.0001  # rounding
+    tiny["actions"][3] = 2.0001  # rounding error
     found = opened(tiny, action_low=-2, action_high=2).load().transitions.action
     assert found.max() == 1.0
 
@@ -133,11 +133,11 @@ def test_parts_are_scaled_each(tiny):
     both = concatenate([from_arrays(**half, name="a"), from_arrays(**half, name="b")])
     found = scaled(both, -0.5, 0.5).load().transitions.action
     np.testing.assert_allclose(found, np.concatenate([tiny["actions"]] * 2), atol=1e-6)
-    assert both.load().transitions.action.max() == np.float32(0.3)  # the given one is as it was
+    assert both.load().transitions.action.max() == np.float32(0.3)  # the original is unchanged
 
 
 RNG = np.random.default_rng(0)
-VERDICTS = {  # actions, low, high -> scaled, environments
+VERDICTS = {  # actions, low, high, and the expected `scaled` and `environments`
     "as needed": (RNG.uniform(-1, 1, (99, 2)), -2, 2, True, False),
     "the same box": (RNG.uniform(-1, 1, (99, 2)), -1, 1, True, False),
     "from 0 to 1": (RNG.uniform(0, 1, (99, 2)), 0, 1, True, True),
@@ -166,7 +166,7 @@ def test_units_are_noted_by_check_data_and_at_the_start_of_a_run(write):
     assert report.findings[0].error and "action_low" in report.findings[0].text
     assert "fit the environment's own bounds [-3, 3] better" in report.findings[-1].text
     report = check.inspect(path, env_id="ReachWide-v0", action_low="env", action_high="env")
-    assert report.verdict == "usable, 1 note"  # on the time limit
+    assert report.verdict == "usable, 1 note"  # the note is about the time limit
     assert "actions: scaled from [-3, 3] to [-1, 1]" in contents.lines(report)
     narrow = from_arrays(**arrays | {"actions": arrays["actions"] * 0.4}, name="narrow")
     lines = contents.opening_lines(narrow, narrow.load(), (np.float32([-0.4]), np.float32([0.4])))

@@ -1,4 +1,4 @@
-"""Names of other libraries, and contradictions among them, for every way to load data."""
+"""Other libraries' names, and contradictions among them, for every way to load data."""
 
 import h5py
 import numpy as np
@@ -7,13 +7,13 @@ import pytest
 from enoto_jax.data import check, contents, from_arrays, load_source
 from enoto_jax.types import InputError
 
-ENDS = np.array([0, 0, 1, 0, 0, 1, 1])  # of TINY's episodes, however they end
+ENDS = np.array([0, 0, 1, 0, 0, 1, 1])  # ends of TINY's episodes, of any kind
 FALLS = np.array([0, 0, 1, 0, 0, 0, 0])
 
 
 @pytest.fixture(params=["from_arrays", "hdf5", "npz"])
 def opened(request, tmp_path):
-    """opened(arrays) -> the source of these arrays, loaded in one of the ways."""
+    """opened(arrays) -> the source of these arrays, loaded in one of three ways."""
 
     def opened(arrays):
         if request.param == "from_arrays":
@@ -62,7 +62,7 @@ def test_names_with_one_meaning_are_understood(opened, tiny, library):
 @pytest.mark.parametrize("following", [True, False])
 def test_ends_of_any_kind_cut_where_nothing_terminates(opened, tiny, name, following):
     del tiny["timeouts"]
-    if following:  # as a log that takes every next row, also across resets
+    if following:  # a log may store every following row, even across resets
         tiny["next_observations"] = np.roll(tiny["observations"], -1, axis=0)
     else:
         del tiny["next_observations"]
@@ -72,7 +72,7 @@ def test_ends_of_any_kind_cut_where_nothing_terminates(opened, tiny, name, follo
     np.testing.assert_array_equal(np.flatnonzero(found.transitions.terminated), terminated)
     inside = ~(found.transitions.terminated | found.transitions.truncated)
     steps = found.transitions.next_observation - found.transitions.observation
-    assert (steps[inside] == 1).all()  # none leads across a reset
+    assert (steps[inside] == 1).all()  # no transition crosses a reset
     assert found.notes == ()
 
 
@@ -107,7 +107,7 @@ CONTRADICTIONS = {
     ),
     "sizes": ({"obs": np.zeros((7, 2), np.float32)}, "observations and obs .* different sizes"),
     "masks": (
-        {"masks": 1 - ENDS},  # 0 at time-outs too
+        {"masks": 1 - ENDS},  # also 0 at time-outs
         "masks must be 0 where terminals is 1, .*not in 2 rows, first in row 5; .*timeouts",
     ),
     "ends without the fall": (

@@ -1,4 +1,4 @@
-"""The push interface: with the loop's own environments it must do what the loop does."""
+"""The push interface must do what the training loop does in the same environments."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def trained(source, tmp_path_factory):
-    """A whole run's folder, and its online state at the end."""
+    """The folder of a whole run, and its online state at the end."""
     folder, ends, plain = tmp_path_factory.mktemp("run"), [], online.train
 
     def train(*arguments):
@@ -48,7 +48,7 @@ def trained(source, tmp_path_factory):
 
 
 def worlds():
-    """The run's environment, without a transform: episodes of 5 steps."""
+    """The run's environment without a transform, in episodes of 5 steps."""
     return SeedEnvs("ReachShort-v0", [SEED], transform()(REACH, None))
 
 
@@ -66,7 +66,7 @@ def test_it_does_what_the_loop_does(trained, source):
     now = drive(agent, envs, envs.begin(), STEPS)
     agent.act(now.observation[0])
     found = jax.tree.map(np.asarray, agent._learner.state)
-    # The run's last evaluation has set its sums back; nothing else may differ.
+    # The run's last evaluation resets the metric sums; nothing else may differ.
     assert_same(found.train, expected.train)
     assert_same(found.storage, expected.storage)
     assert agent.steps == STEPS and found.train.step == STEPS - ROW.online.warmup
@@ -158,21 +158,21 @@ def test_a_row_with_an_offline_phase_needs_its_run(source):
 
 @pytest.fixture
 def hurried(trained, source, tmp_path):
-    """An agent with a budget that is never exceeded here, and a folder to save in."""
+    """An agent with a budget that these tests never exceed, and a folder to save in."""
     agent = Agent(ROW, source, trained[0], tmp_path / "out", seed=SEED, budget_s=60.0)
     yield agent
-    with suppress(RunError):  # where learning has failed
+    with suppress(RunError):  # if learning has failed
         agent.close()
 
 
 def test_with_a_budget_it_learns_what_the_loop_learns(hurried, trained, source, tmp_path):
-    """Given time, from the same transitions; actions may be older, so they are handed in."""
+    """It gets time to learn, and the plain agent's actions, because its own may be older."""
     plain, envs = Agent(ROW, source, trained[0], seed=SEED), worlds()
     now = envs.begin()
     for _ in range(STEPS):
         action = plain.act(now.observation[0])
         told = hurried.act(now.observation[0])
-        if plain.steps <= ROW.online.warmup:  # the same parameters so far
+        if plain.steps <= ROW.online.warmup:  # parameters are still the same
             np.testing.assert_allclose(told, action, rtol=0, atol=1e-6)
         now = envs.step(action[None])
         moved = jax.tree.map(lambda x: x[0], now.transition)
@@ -184,7 +184,7 @@ def test_with_a_budget_it_learns_what_the_loop_learns(hurried, trained, source, 
     assert_same(one.train, two.train)
     assert_same(one.storage, two.storage)
     assert (hurried.updates, hurried.skipped, hurried.late) == (plain.updates, 0, 0)
-    for seen in now.observation:  # what acts is the newest that was learned
+    for seen in now.observation:  # it acts with the newest parameters
         np.testing.assert_array_equal(
             hurried.act(seen, explore=False), plain.act(seen, explore=False)
         )
@@ -200,11 +200,11 @@ def test_updates_that_there_is_no_time_for_are_skipped_and_nothing_is_lost(hurri
     hurried._learner._background.put(lambda behind: gate.wait())  # a long update
     for step in range(6):
         hurried.act(np.zeros(2))
-        hurried.observe(GOOD._replace(reward=float(step)))  # none of these waits
+        hurried.observe(GOOD._replace(reward=float(step)))  # none of these calls blocks
     assert hurried.updates == 0 and hurried.steps == 6
     gate.set()
     hurried.settle()
-    # Behind the fourth and the fifth others waited, behind the sixth none did.
+    # Transitions 4 and 5 have others waiting behind them, so their updates are skipped.
     assert (hurried.skipped, hurried.updates) == (2, 1) and ROW.online.warmup == 3
     stored = np.asarray(hurried._learner.state.storage.ring.reward)[0, :6]
     np.testing.assert_allclose(stored, 10.0 * np.arange(6))
@@ -300,7 +300,7 @@ def test_names_in_place_of_objects_are_refused_in_a_line(source):
 
 @pytest.mark.parametrize("budget_s", [None, 60.0])
 def test_a_caller_may_reuse_its_arrays(trained, source, budget_s):
-    """One buffer for everything, overwritten as soon as a call returns."""
+    """Each buffer is overwritten as soon as a call returns."""
     agent, envs = Agent(ROW, source, trained[0], seed=SEED, budget_s=budget_s), worlds()
     seen, following, action = np.zeros(2, np.float32), np.zeros(2, np.float32), np.zeros(1, "f")
     now, expected = envs.begin(), []
@@ -333,7 +333,7 @@ def test_an_action_that_the_caller_changes_is_not_what_is_held(hurried):
 
 @pytest.mark.parametrize("how", ["numbers", "environment"])
 def test_with_bounds_both_sides_speak_the_worlds_units(trained, source, how):
-    """ReachWide-v0 has actions in [-3, 3]; what is stored is in [-1, 1]."""
+    """ReachWide-v0 has actions in [-3, 3]; stored actions are in [-1, 1]."""
     bounds = {"env": "ReachWide-v0"} if how == "environment" else dict(action_low=-3, action_high=3)
     plain = Agent(ROW, source, trained[0], seed=SEED)
     wide = Agent(ROW, source, trained[0], seed=SEED, **bounds)
@@ -368,10 +368,10 @@ def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):
         agent.save()
     with pytest.raises(InputError, match="observe: this agent is closed; make a new one"):
         agent.observe(GOOD)
-    agent.close()  # nothing more to do
+    agent.close()  # closing again does nothing
     again = Agent(ROW, source, trained[0], tmp_path, seed=SEED)
     assert again.steps == 1
-    del again  # nobody can close it any more
+    del again  # it was never closed
     Agent(ROW, source, trained[0], tmp_path, seed=SEED).close()
 
 
@@ -395,7 +395,7 @@ def test_other_data_of_the_same_size_are_refused(trained, source, tmp_path):
     bounds = {"action_low": -2, "action_high": 2}
     with pytest.raises(InputError, match="with different action bounds"):
         Agent(row, source, trained[0], tmp_path, seed=SEED, **bounds)
-    # What an agent of an earlier version wrote.
+    # Files that an earlier version's agent wrote.
     config = json.loads((tmp_path / "config.json").read_text())
     older = {name: config[name] for name in ("recipe", "seeds")}
     (tmp_path / "config.json").write_text(json.dumps(older))

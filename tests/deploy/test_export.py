@@ -1,4 +1,4 @@
-"""A bundle acts as the trained policy does: by StableHLO, in NumPy, and without our code."""
+"""A bundle acts as the trained policy does: in StableHLO, in NumPy, and without our code."""
 
 import io
 import json
@@ -38,9 +38,9 @@ TRANSFORM = Transform(
 )
 ROW = tiny("enoto_cql", layers=2, transform__observations=True)
 SEEN = np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32)
-# Offline most rows act through the networks that they act through online; these do not.
+# Most methods act through the same networks offline and online; these two do not.
 PHASES = [*((row, "online") for row in RECIPES), ("br", "offline"), ("pex", "offline")]
-# These integrate a flow when they act, in a loop.
+# These methods integrate a flow in a loop to act.
 LOOPING = ("qc", "bfn", "enoto_qc")
 
 
@@ -76,7 +76,7 @@ def test_every_row_acts_from_its_bundle(row, phase, spec, state_of, tmp_path):
     found = untrained(algorithm, state)
     folder = write(tmp_path / "bundle", export.files(found, {}, LOW, HIGH, onnx=False))
     wanted = expected(found, SEEN)
-    assert np.ptp(wanted, axis=0).max() > 0.01  # the actions do depend on what is seen
+    assert np.ptp(wanted, axis=0).max() > 0.01  # actions depend on the observation
     two = numpy_runtime.load_stablehlo(folder)
     np.testing.assert_allclose(two.actions(SEEN), wanted, rtol=0, atol=2e-6)
     length = 1 if algorithm.chunk is None else algorithm.chunk.length
@@ -132,7 +132,7 @@ def test_onnx(row, spec, state_of):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder of a tiny run with two seeds, in an environment with other action bounds."""
+    """The folder of a tiny run with two seeds, in an environment with actions in [-3, 3]."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     source = reach_source(env_id="ReachWide-v0", reference=(-50.0, -1.0))
     run.train(ROW, source, folder, seeds=[0, 5], eval_episodes=1, about={"method": "enoto_cql"})
@@ -208,7 +208,7 @@ def test_every_kind_of_checkpoint(trained):
 
 
 def _flipped(data: bytes, member: str) -> bytes:
-    """The archive with one bit of a member's content flipped."""
+    """The archive with one bit flipped in a member's content."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         info = archive.getinfo(member)
     at = info.header_offset + 30 + len(member) + info.compress_size // 2
@@ -351,14 +351,14 @@ def test_an_observation_that_cannot_be_used(bundle, seen):
 
 
 def test_what_the_page_shows_runs(trained, bundle, tmp_path, monkeypatch, capsys):
-    """Its commands on the tiny run, its Python on the bundle."""
+    """The page's commands run on the tiny run, its Python on the bundle."""
     text = (Path(export.__file__).parents[2] / "docs" / "deploy.md").read_text()
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "hopper").symlink_to(trained)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         doctor, "RENDERERS", {}
-    )  # each is a process; tests/cli/test_doctor.py has one
+    )  # each starts a process; tests/cli/test_doctor.py tries one
     shown = [line for block in _blocks(text, "sh") for line in block.splitlines()]
     assert len(shown) == 4
     for line in shown:

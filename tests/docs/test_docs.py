@@ -1,4 +1,4 @@
-"""Every block of the first pages runs, and what the pages say about the code is true."""
+"""Every block of the first pages runs, and their statements about the code are true."""
 
 import os
 import re
@@ -19,13 +19,13 @@ from tests.helpers import parse_shell, quick_compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "WORKSPACE.md", "docs/index.md"]
-# Budgets and files that a test cannot afford, and what stands in for them.
+# Budgets and files that a test cannot afford, and their replacements.
 STAND_INS = {
     "--budget=paper": "--budget=smoke",
     "--budget=cpu": "--budget=smoke",
     "--rows=10000": "--rows=30",
 }
-# A gigabyte from the network; without it a command takes the data set in the package.
+# A gigabyte from the network; without it, a command uses the bundled data set.
 LEFT_OUT = ("--task=hopper-medium-v2", "hopper-medium-v2")
 TINY = {
     "enoto_jax.cli.train": (
@@ -59,21 +59,21 @@ TINY_OVERRIDES = {
 
 
 def blocks(document: str) -> Iterator[tuple[str, str]]:
-    """Return language and text of every block of shell or Python."""
+    """Return the language and text of every shell or Python block."""
     return re.findall(r"```(sh|python)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
 def run_shell(line: str) -> None:
     """Run one line of a shell block, with the stand-ins above."""
     if line.startswith("make "):
-        assert make(line.split()[1])  # itself installs from the network
+        assert make(line.split()[1])  # running it would install from the network
     elif line.startswith("source "):
         folder = line.removeprefix("source ").removesuffix("/bin/activate")
         assert f"VENV := {folder}\n" in (ROOT / "Makefile").read_text()
     else:
-        module, positional, arguments = parse_shell(line)  # refuses any other program
+        module, positional, arguments = parse_shell(line)  # fails for any other program
         arguments = [STAND_INS.get(a, a) for a in arguments if a not in LEFT_OUT]
-        scratch = "--method=sac" in arguments  # has no offline phase
+        scratch = "--method=sac" in arguments  # sac has no offline phase
         extra = TINY.get(module, ())
         extra = [a for a in extra if not (scratch and a.startswith("--offline_steps"))]
         assert call(module, positional, [*arguments, *extra]) == command.DONE, line
@@ -106,7 +106,7 @@ def run_python(text: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_block_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "UNITS", dict(registry.UNITS))  # a page registers its own
+    monkeypatch.setattr(registry, "UNITS", dict(registry.UNITS))  # pages register their own units
     found = list(blocks(document))
     assert found, f"{document} shows no block"
     with quick_compiling(tmp_path / "compiled"):
@@ -119,7 +119,7 @@ def test_every_block_runs(document, tmp_path, monkeypatch):
 
 
 def test_blocks_are_in_languages_that_run():
-    """No block of the first pages escapes the test above by another name of its language."""
+    """No block escapes the test above under another language name."""
     for document in DOCUMENTS:
         fences = re.findall(r"^```(\w*)$", (ROOT / document).read_text(), re.MULTILINE)
         assert set(fences[::2]) <= {"sh", "python", "bibtex"}, document
@@ -184,12 +184,12 @@ def test_every_room_is_on_the_map():
 
 
 def room(path: str) -> str | None:
-    """The entry of the map that a file belongs to: the longest match."""
+    """The map's entry for a file: the longest match."""
     return max((w for w in MAP if path == w or path.startswith(w)), key=len, default=None)
 
 
 def test_the_shell_of_the_page_on_long_runs(tmp_path):
-    """Its loop starts again on 75 alone; its Slurm job is put back in the queue on 75 alone."""
+    """Only exit code 75 restarts the loop, and only 75 requeues the Slurm job."""
     stand_in = """#!/bin/sh
 echo "$(basename "$0") $*" >> called
 [ "$(basename "$0")" = scontrol ] && exit 0

@@ -1,4 +1,4 @@
-"""The page on clusters: its commands run, or the programs accept them."""
+"""The page on clusters: its commands run, or the programs accept their arguments."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 
 def calls(language: str, program: str) -> list[list[str]]:
-    """Arguments of every line that starts one of our programs, whatever else is on the line."""
+    """The arguments of every line that starts the program, ignoring the rest of the line."""
     found = []
     for line in "".join(blocks(language)).splitlines():
         if match := re.search(rf"{re.escape(program)} ([^\"#]*(\"[^\"]*\"[^\"#]*)*)", line):
@@ -65,7 +65,7 @@ def test_runs_over_hosts(monkeypatch, tmp_path):
     lines = calls("sh", "enoto train") + calls("bash", "enoto train")
     for arguments in lines:
         define_only(train)
-        arguments = [a for a in arguments if not a.startswith("--task=")]  # from the network
+        arguments = [a for a in arguments if not a.startswith("--task=")]  # a download
         arguments = ["experiments.train", *arguments, "--preset=smoke", "--dry_run"]
         assert command.execute(train.main, arguments) == command.DONE
     by_hand = [("127.0.0.1:9876", 2, 0), ("127.0.0.1:9876", 2, 1)]

@@ -36,7 +36,7 @@ def run(line: str) -> int:
 
 
 def test_own_data(tmp_path, monkeypatch):
-    """The Python block writes the file that the commands after it read."""
+    """The Python block writes the file that the following commands read."""
     monkeypatch.chdir(tmp_path)
     code, pushed = blocks("own_data.md", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 22
@@ -63,7 +63,7 @@ def test_links_exist(page):
 
 
 def test_rows_of_walker2d_take_little_more_than_their_size(tmp_path):
-    """The figure of docs/data.md, on fewer made-up rows, every one of which ends an episode."""
+    """The number in docs/data.md, on fewer synthetic rows that each end an episode."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("peaks are measured on Linux alone")
     import h5py

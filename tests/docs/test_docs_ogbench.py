@@ -1,4 +1,4 @@
-"""The commands of docs/ogbench.md in order: executed if ogbench is installed, else parsed."""
+"""The commands of docs/ogbench.md in order, executed if ogbench is installed, else parsed."""
 
 import re
 from importlib import import_module, util
@@ -28,12 +28,12 @@ TINY = {
 
 
 def commands() -> list[str]:
-    """The commands of the page's one block, without the installation."""
+    """The commands of the page's only block, without the installation."""
     (block,) = re.findall(r"^```sh\n(.*?)^```", (DOCS / "ogbench.md").read_text(), re.S | re.M)
     return [line for line in block.splitlines() if not line.startswith("pip ")]
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium's, of spaces in float64
+@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 def test_the_commands_of_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(commands()) == 4
@@ -42,7 +42,7 @@ def test_the_commands_of_the_page(tmp_path, monkeypatch):
         program, arguments = import_module(module), [module, *arguments]
         define_only(program)
         if util.find_spec("ogbench") is None or module == "enoto_jax.cli.render":
-            rest = flags.FLAGS(arguments)  # a film of two whole episodes takes minutes
+            rest = flags.FLAGS(arguments)  # filming two whole episodes takes minutes
             assert len(rest) == 1 + bool(positional and len(rest) > 1)
             continue
         with quick_compiling(tmp_path / "compiled"):

@@ -1,4 +1,4 @@
-"""Every block of Python and shell on the pages is executed, here or in the tests that EXECUTED names."""
+"""Every Python and shell block of the pages runs, here or in a test named in EXECUTED."""
 
 import re
 import sys
@@ -19,7 +19,7 @@ from tests.helpers import parse_shell, quick_compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-# Where the blocks of a page are executed that the first tests below do not run in order.
+# The tests of pages whose blocks do not simply run in order.
 EXECUTED = {
     "clusters.md": "tests/docs/test_docs_clusters.py",
     "deploy.md": "tests/deploy/test_export.py",
@@ -53,7 +53,7 @@ TINY = {"enoto_jax.cli.train": TINY_TRAIN, "enoto_jax.cli.evaluate": ("--episode
 
 
 def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
-    """(language, text) of a page's blocks, in order."""
+    """Return (language, text) of a page's blocks, in order."""
     found = re.findall(r"^```(\w*)\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
     return [(language, text) for language, text in found if language in languages or not languages]
 
@@ -63,10 +63,10 @@ def lines(text: str) -> list[str]:
 
 
 def run(line: str) -> None:
-    """Run a command of a page with a tiny budget."""
+    """Run a page's command with a tiny budget."""
     module, positional, arguments = parse_shell(line)
     extra = TINY.get(module, ())
-    if "--method=sac" in arguments:  # it has no offline phase
+    if "--method=sac" in arguments:  # sac has no offline phase
         extra = [a for a in extra if not a.startswith("--offline_steps")]
     program = import_module(module)
     define_only(program)
@@ -74,7 +74,7 @@ def run(line: str) -> None:
 
 
 def parsed(line: str) -> flags.FlagValues:
-    """Check that a program accepts a command that is too slow to run; return its flags."""
+    """Check that a program accepts a command too slow to run; return its flags."""
     module, _, arguments = parse_shell(line)
     define_only(import_module(module))
     assert flags.FLAGS([module, *arguments]) == [module], line
@@ -83,7 +83,7 @@ def parsed(line: str) -> flags.FlagValues:
 
 @pytest.fixture
 def own_units(monkeypatch):
-    """Undo what a page registers and imports after its test."""
+    """After the test, undo what the page has registered and imported."""
     monkeypatch.setattr(registry, "UNITS", dict(registry.UNITS))
     methods, modules = dict(RECIPES), set(sys.modules)
     yield
@@ -101,7 +101,7 @@ def test_no_page_is_forgotten():
     assert shown == {*EXECUTED, *IN_ORDER, *HERE}
     for page, where in EXECUTED.items():
         assert page in (ROOT / where).read_text(), where
-    # A block in no language would escape all of them.
+    # A block without a language would escape all of these tests.
     languages = {language for page in pages for language, _ in found[page]}
     assert languages <= {"bash", "math", "python", "sh", "text", "yaml"}
 
@@ -158,7 +158,7 @@ def test_the_commands_of_the_page_on_results(tmp_path, monkeypatch, capsys):
 
 
 def test_the_commands_of_the_page_on_measuring(tmp_path, monkeypatch, capsys):
-    """The first runs on tiny networks; tests/experiments runs the programs of the others."""
+    """The first command runs on tiny networks; tests/experiments runs the other programs."""
     monkeypatch.chdir(tmp_path)
     shown = [line for _, text in blocks("measuring.md", "sh") for line in lines(text)]
     tiny = "--phase=offline --rounds=1 --seconds=0.01 --set=algorithm.hidden=8,8"
@@ -186,7 +186,7 @@ def test_the_page_on_a_runs_folder_names_what_there_is():
 
 
 def test_paths_on_the_pages_of_methods_exist():
-    """Every hyper-parameter that a method's page names is one of its methods'."""
+    """Every hyper-parameter named on a method's page belongs to one of its methods."""
     for path in sorted((DOCS / "methods").glob("*.md")):
         text = path.read_text()
         methods = [name for name in RECIPES if f"`{name}`" in text.partition("\n")[0]]
@@ -199,7 +199,7 @@ def test_paths_on_the_pages_of_methods_exist():
 
 
 def test_commands_in_the_text_exist():
-    """`enoto COMMAND` and `python -m MODULE`, wherever a page names them."""
+    """Check every `enoto COMMAND`, `python -m MODULE` and path that a page names."""
     from enoto_jax.cli.main import COMMANDS
 
     for page in sorted(DOCS.rglob("*.md")):

@@ -15,7 +15,7 @@ def read(name: str) -> str:
 
 
 def versions() -> list[str]:
-    """The versions of Python that the package declares."""
+    """The Python versions that the package declares."""
     return re.findall(r"Python :: (3\.\d+)", read("setup.cfg"))
 
 

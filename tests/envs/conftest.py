@@ -1,4 +1,4 @@
-"""The folder of real D4RL samples; the tests that need them skip if they are absent."""
+"""The folder of real D4RL samples; tests that need them skip if they are absent."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Environments as users write them: careless, verbose, broken; all are based on Reach."""
+"""Environments as users write them (careless, verbose, broken), all based on Reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.helpers import LIMIT, Reach
 
 
 class Careless(Reach):
-    """Returns the same array in every step, and overwrites the array of the action."""
+    """Reach that returns the same array in every step and overwrites the action's array."""
 
     def __init__(self, **how):
         super().__init__(**how)
@@ -26,12 +26,12 @@ class Careless(Reach):
 
 
 class Telling(Reach):
-    """Reports success when the point is near the goal.
+    """Reach that reports success when the point is near the goal.
 
     Args:
       word: The key of success in the info.
       always: Whether the info reports failure too.
-      bound: Bound of the actions, as Reach's.
+      bound: Actions are in [-bound, bound], in units of SPEED.
     """
 
     def __init__(self, word: str = "success", always: bool = True, bound: float = 1.0):
@@ -50,12 +50,12 @@ class Telling(Reach):
 
 
 class Returning(Reach):
-    """Returns given values in one of its steps.
+    """Reach that returns given values in one of its steps.
 
     Args:
       changes: Values to return, by position in (observation, reward, terminated, truncated, info).
       length: How many of the five values to return.
-      at: The number of the step.
+      at: The step that returns them.
     """
 
     def __init__(self, changes: dict | None = None, length: int = 5, at: int = 2):
@@ -72,12 +72,12 @@ class Returning(Reach):
 
 
 def make_telling(word: str = "success", always: bool = True) -> gymnasium.Env:
-    """Make the environment by a function of a module, with arguments and a wrapper."""
+    """Make the environment in a module-level function, with arguments and a wrapper."""
     return gymnasium.wrappers.TimeLimit(Telling(word, always), LIMIT)
 
 
 class Fails(Reach):
-    """Raises when it is made."""
+    """Reach that raises when it is created."""
 
     def __init__(self):
         raise ZeroDivisionError("no robot\nis connected")

@@ -1,4 +1,4 @@
-"""Environments as users give them: understood, stored as text, and made again from the text."""
+"""Environments as users give them: parsed, stored as text, and created again from the text."""
 
 import functools
 import json
@@ -63,7 +63,7 @@ def test_an_env_spec_with_its_own_wrappers_is_kept_whole():
 
 
 class Maker:
-    """Makes environments by a method, whose object has no name to store."""
+    """Creates environments in a method; its object has no name that could be stored."""
 
     def make(self):
         return Reach()
@@ -84,7 +84,7 @@ def test_what_has_no_name_works_here_and_is_refused_where_it_must_be_made_again(
     assert isinstance(make_env(choice).unwrapped, Reach)
     assert choice.text.endswith(" (not rebuildable)") and not choice.rebuildable
     again = env_choice(choice.text)
-    assert again.text == choice.text  # a resume compares them
+    assert again.text == choice.text  # resuming compares the texts
     with pytest.raises(
         InputError, match=r"^--env: .* was given as a function .* give --env"
     ) as one:

@@ -1,4 +1,4 @@
-"""What users' environments return: copied, converted if unambiguous, else refused in one line."""
+"""Users' return values are copied, converted if unambiguous, or refused in one line."""
 
 import contextlib
 from functools import partial
@@ -22,7 +22,7 @@ NAME = r"tests.envs.odd:Returning of seed 7, step 102: "
 
 
 def second_step(changes=None, length=5):
-    """What the second of two steps with seed 7 returns, with the changes given."""
+    """The result of the second of two steps with seed 7, with the given changes."""
     made = partial(Returning, changes=changes, length=length)
     with contextlib.closing(SeedEnvs(made, [7], SAME)) as envs:
         envs.begin(100)
@@ -121,7 +121,7 @@ def test_a_close_that_fails_is_told_and_loses_nothing(capsys):
 
 
 def test_training_keeps_no_array_of_the_environments():
-    """It returns one buffer, also across a reset, and writes into the action."""
+    """The environment reuses one buffer, even across resets, and writes into the action."""
     careless, plain = (
         SeedEnvs(partial(kind, ends_after=3), [0, 1], SAME) for kind in (Careless, Reach)
     )

@@ -1,4 +1,4 @@
-"""Environments as the loops use them: actions, ends of episodes, start states, evaluation."""
+"""Environments as the loops use them: actions, episode ends, start states, evaluation."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ SAME = transform()(REACH, None)
 
 
 class Odd(Reach):
-    """Spaces that the agents cannot work with."""
+    """An environment with spaces that agents do not support."""
 
     def __init__(self, **spaces):
         super().__init__()
@@ -27,7 +27,7 @@ class Odd(Reach):
 
 
 class Parts(Reach):
-    """Observes a dictionary."""
+    """Reach with a dictionary of observations."""
 
     def __init__(self):
         super().__init__()
@@ -81,7 +81,7 @@ def test_actions_are_rescaled_to_their_own_bounds(env_id, bound):
 
 
 def test_mujoco_task_of_d4rl_with_wide_actions():
-    """-v4 without Gymnasium's warning (an error here), actions of +-3 as [-1, 1]."""
+    """Make -v4 without Gymnasium's warning (an error here); map actions of +-3 to [-1, 1]."""
     env = make_env("InvertedPendulum-v4")
     assert spec_of(env) == Spec(4, 1)
     assert env.action_space == BOX(-1.0, 1.0, (1,), np.float32)
@@ -114,7 +114,7 @@ def test_an_environment_is_made_anew_every_time():
 
 
 def play(env_id: str, seeds, steps: int, number: int = 0):
-    """Step SeedEnvs with arbitrary actions; return what it gave, and immediate copies of that."""
+    """Step SeedEnvs with arbitrary actions; return its results, and copies made at once."""
     envs = SeedEnvs(env_id, seeds, SAME)
     now = envs.begin(number)
     given = [now]
@@ -128,7 +128,7 @@ def play(env_id: str, seeds, steps: int, number: int = 0):
 
 
 def test_a_transform_changes_what_the_agent_sees_and_not_what_happens():
-    """The agent's numbers are affine in the world's; a clipped action is stored as clipped."""
+    """The agent's numbers are affine in the environment's; actions are stored after clipping."""
     double = SAME._replace(
         observation_shift=np.float32([0.5, -0.5]),
         observation_scale=np.float32([2.0, 4.0]),
@@ -140,7 +140,7 @@ def test_a_transform_changes_what_the_agent_sees_and_not_what_happens():
     before, after = plain.begin(), seen.begin()
     for action in ([0.9, -0.4], [0.1, 1.0]):
         world = np.float32(action)[:, None]
-        # Twice as large for the agent; the second seed's last one is beyond the bound.
+        # The agent's actions are twice as large; the second seed's last one exceeds the bound.
         agent = 2.0 * world + np.float32([[0.0], [0.5 * (action[1] == 1.0)]])
         np.testing.assert_allclose(after.observation, double.observation(before.observation))
         before, after = plain.step(world), seen.step(agent)
@@ -165,7 +165,7 @@ def test_the_first_step_begins_episodes():
     [("ReachEnds-v0", 3, True), ("ReachShort-v0", 5, False), ("ReachBoth-v0", 5, True)],
 )
 def test_the_end_of_an_episode(env_id, length, terminated):
-    """The successor is stored, the next episode has begun, and only one flag is set."""
+    """The successor is stored, the next episode has started, and only one flag is set."""
     steps, _ = play(env_id, [0, 1], 2 * length)
     for step, (before, now) in enumerate(pairwise(steps), start=1):
         kept, ends = now.transition, step % length == 0
@@ -199,7 +199,7 @@ def test_a_seed_sees_the_same_whoever_runs_beside_it():
 
 
 class Watching:
-    """A policy that walks straight to the goal and remembers what it saw."""
+    """A policy that walks straight to the goal and records its observations."""
 
     def __init__(self):
         self.seen = []
@@ -246,7 +246,7 @@ def test_evaluation_starts_depend_on_seed_and_number_alone():
 
 
 class Listed(Reach):
-    """Returns the reward as a list of one number, for which Gymnasium's checker would warn."""
+    """Reach with rewards as lists of one number; Gymnasium's checker would warn."""
 
     def step(self, action):
         observation, reward, *rest = super().step(action)

@@ -1,4 +1,4 @@
-"""OGBench's environments: refused without the package; with it, equal for equal seeds."""
+"""OGBench's environments: refused without the package, deterministic per seed with it."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ POINT = "pointmaze-medium-singletask-task3-v0"
 
 
 class Draws(gymnasium.Env):
-    """Draws from the global generator and from its action space."""
+    """An environment that draws from the global generator and from its action space."""
 
     observation_space = gymnasium.spaces.Box(-10.0, 10.0, (3,), np.float64)
 
@@ -74,7 +74,7 @@ def test_other_ids_are_not_its(name):
     assert not register(name)
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium's, of spaces in float64
+@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 def test_a_point_maze_begins_alike_for_equal_seeds_and_tells_success():
     pytest.importorskip("ogbench")
     left = set(Path(tempfile.gettempdir()).glob("*.xml"))
@@ -103,8 +103,10 @@ def test_a_point_maze_begins_alike_for_equal_seeds_and_tells_success():
     ],
 )
 def test_a_captured_state_goes_on_to_the_same_bits(name):
-    """In the middle of an episode, into an environment that is elsewhere, and past the next reset:
-    MuJoCo's state and all three generators are captured."""
+    """The state is captured in mid-episode and restored into another environment.
+
+    It includes MuJoCo's state and all three generators, so the next reset is identical too.
+    """
     pytest.importorskip("ogbench")
     one, other = make_env(name), make_env(name)
     one.reset(seed=3)
@@ -116,7 +118,7 @@ def test_a_captured_state_goes_on_to_the_same_bits(name):
     other.step(actions[0])
     found = state.capture(one)
     assert found is not None
-    saved = {  # as a checkpoint holds it
+    saved = {  # as in a checkpoint
         key: value if isinstance(value, np.ndarray) else json.loads(json.dumps(value))
         for key, value in found.items()
     }
@@ -137,10 +139,10 @@ def test_sparse_rewards_are_minus_one_until_all_is_done():
     for env, before in ((plain, -8.0), (sparse, -1.0)):
         env.reset(seed=0)
         inner = env.unwrapped
-        assert env.step(np.zeros(5, np.float32))[1] == before  # one of nine buttons is right
+        assert env.step(np.zeros(5, np.float32))[1] == before  # one of nine buttons is correct
         inner.set_state(inner.data.qpos.copy(), inner.data.qvel.copy(), inner._target_button_states)
         assert env.step(np.zeros(5, np.float32))[1] == 0.0
-        # The package tells of success one step later: of the state before the action.
+        # The package reports success one step late, for the state before the action.
         _, reward, terminated, _, info = env.step(np.zeros(5, np.float32))
         assert reward == 0.0 and terminated and info["success"]
     found = state.capture(sparse)

@@ -1,4 +1,4 @@
-"""Episodes recorded by OGBench's recipes: the planner by hand, whole episodes with the package."""
+"""Episodes recorded by OGBench's recipes: the planner by hand, whole episodes with ogbench."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ from enoto_jax.types import InputError
 
 
 class Maze:
-    """A corridor of cells of four units that turns a corner: from (1, 1) to (3, 3)."""
+    """A corridor with a corner, from cell (1, 1) to (3, 3); cells are four units wide."""
 
     maze_map = np.array(
         [[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 1, 1, 0, 1], [1] * 5]
@@ -58,7 +58,7 @@ def test_unknown_recipes_and_a_missing_package_are_told():
         Recorder("cube-single-play-v0", 0)
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium's, of spaces in float64
+@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 @pytest.mark.parametrize(
     "name", ["pointmaze-medium-navigate-v0", "cube-single-play-v0", "puzzle-3x3-play-v0"]
 )
@@ -74,7 +74,7 @@ def test_an_episode_depends_on_its_seed_and_number_alone(name):
     assert {len(values) for values in first.values()} == {rows}
     assert first["terminals"].nonzero()[0].tolist() == [rows - 1]
     assert abs(first["actions"]).max() <= 1.0
-    if "maze" not in name:  # more of them take seconds
+    if "maze" not in name:  # more episodes would take seconds
         return
     np.testing.assert_array_equal(first["observations"], first["qpos"])
     again = Recorder(name, 0)

@@ -1,4 +1,4 @@
-"""envpool steps as Gymnasium does: physics, ends of episodes, seeds; and refusals."""
+"""envpool steps as Gymnasium does (physics, episode ends, seeds), and refusals."""
 
 from itertools import pairwise
 
@@ -32,7 +32,7 @@ def test_gymnasium_needs_nothing():
 
 @pytest.fixture(scope="module")
 def steps():
-    """Random steps of two seeds together over some episodes, and of the second seed alone."""
+    """Random steps over some episodes: of two seeds together, and of the second seed alone."""
     pytest.importorskip("envpool")
     spec = spec_of(make_env(ENV))
     actions = np.random.default_rng(0).uniform(-1, 1, (80, 2, spec.action_size)).astype(np.float32)

@@ -40,7 +40,7 @@ def test_adroit_has_d4rls_sizes(name, sizes):
 
 
 def test_the_kitchen_works_or_says_why_not():
-    """Its joints' utilities fail with MuJoCo 4 as of gymnasium-robotics 1.4.2."""
+    """The joint utilities of gymnasium-robotics 1.4.2 fail with MuJoCo 4."""
     pytest.importorskip("gymnasium_robotics")
     try:
         env = make_env("FrankaKitchen-v1")

@@ -96,11 +96,11 @@ def test_the_first_step_is_tried_before_the_run():
         check_spec(lambda: NoInfo(), REACH, "reach")
     with pytest.raises(InputError, match="ZeroDivisionError: no robot is connected"):
         check_spec(Fails, REACH, "reach")
-    check_spec(lambda: Returning({1: None}), REACH, "reach")  # its second step is another matter
+    check_spec(lambda: Returning({1: None}), REACH, "reach")  # only the first step is tried
 
 
 class NoInfo(Reach):
-    """Its reset returns the observation only, as in early Gym; here of two numbers."""
+    """Reach whose reset returns only the observation, as in early Gym."""
 
     def reset(self, *, seed=None, options=None):
         return super().reset(seed=seed)[0]

@@ -23,7 +23,7 @@ IDS = (
 
 
 class Counter(Reach):
-    """Keeps an iterator, whose state is not in a plain attribute."""
+    """Reach with an iterator, whose state is not in a plain attribute."""
 
     def reset(self, *, seed=None, options=None):
         self._numbers = iter(range(10**6))
@@ -35,7 +35,7 @@ class Counter(Reach):
 
 
 class Hooked(Counter):
-    """The same with get_state and set_state, which also handle the random numbers."""
+    """Counter with get_state and set_state, which include the random numbers."""
 
     def get_state(self):
         number = next(self._numbers)
@@ -59,7 +59,7 @@ for _name, _class in (("Counter-v0", Counter), ("Hooked-v0", Hooked)):
 
 
 def play(env, steps: int, seed: int, end: int | None = None) -> list:
-    """Take random actions, with a reset whenever an episode ends and after step `end`."""
+    """Take random actions; reset whenever an episode ends, and after step `end`."""
     rng, seen = np.random.default_rng(seed), []
     for step in range(steps):
         action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Environments in several processes: the same numbers as in one, and no process is left over."""
+"""Environments in several processes: the same numbers as in one, and no leftover process."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ STARTS = np.arange(5)
 
 
 class Breaks(Reach):
-    """Raises at its third step, or ends the process; registered with Gymnasium only in this module."""
+    """Reach that raises or exits at step 3; registered only in this module."""
 
     def __init__(self, how: str):
         super().__init__()
@@ -60,7 +60,7 @@ def names(count: int) -> list[str]:
 
 @pytest.mark.parametrize("processes, used", [(1, 1), (2, 2), (9, 5)])
 def test_any_number_of_processes_shows_the_same(processes, used, made):
-    """Episodes of several lengths, so that some have ended while others go on."""
+    """Episodes have several lengths, so some end while others continue."""
     one, crew = (
         made(Part, "ReachGoal-v0", names(5)),
         made(Crew, "ReachGoal-v0", names(5), processes),
@@ -99,7 +99,7 @@ def test_what_has_ended_stays_as_it_was(made):
     ],
 )
 def test_what_fails_in_another_process_is_told_in_a_line(how, words, made):
-    """Whose point is right of the middle breaks: of these, the second, in the other process."""
+    """An environment breaks if its point starts on the right: the second, in the other process."""
     crew = made(Crew, f"CrewBreaks-{how}-v0", names(2), 2)
     seeds = [next(s for s in range(99) if (Reach().reset(seed=s)[0][0] > 0) == x) for x in (0, 1)]
     crew.reset(np.asarray(seeds))

@@ -113,7 +113,7 @@ def test_the_plain_loop_trains(monkeypatch):
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_the_loop_that_is_measured_is_the_loop(overlap, monkeypatch):
-    """Each of its steps steps the environment, and learns."""
+    """Every step of the measured loop steps the environment and learns."""
     row, seeds = _row("sac"), SeedMap([0, 1], jax.devices()[:1])
     given, train = [], online.train
 
@@ -127,7 +127,7 @@ def test_the_loop_that_is_measured_is_the_loop(overlap, monkeypatch):
     assert [phase.overlap for phase in given] == [overlap]
     assert np.asarray(loop._online.train.step).tolist() == [5, 5]
     stored = np.asarray(loop._online.storage.ring.observation)[:, :5]
-    assert len(np.unique(stored[:, :, 0])) == 10  # of a world that moves, not the same for both
+    assert len(np.unique(stored[:, :, 0])) == 10  # observations change, and differ between seeds
 
 
 def test_a_step_and_its_parts(capsys):
@@ -170,7 +170,7 @@ def test_a_table_and_a_picture_of_what_more_costs(tmp_path):
     assert [(r["axis"], r["value"]) for r in rows] == [*varied, ("rows", "50")]
     assert all(0 < float(r["arithmetic_ms"]) < float(r["ms"]) for r in rows)
     assert (tmp_path / "scale" / "scale.png").stat().st_size > 10_000
-    assert command.execute(scaling.main, arguments) == command.BAD_INPUT  # it is there
+    assert command.execute(scaling.main, arguments) == command.BAD_INPUT  # it exists already
 
 
 def _row(method: str):
@@ -183,7 +183,7 @@ def _row(method: str):
 
 def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
     out = tmp_path / "all"
-    (out / "scale").mkdir(parents=True)  # as if it were measured
+    (out / "scale").mkdir(parents=True)  # as if already measured
     flags = ("--method=bc", "--seeds=1", "--precision=float32", f"--out={out}")
     assert run(whole, *flags, "--env=Nothing-v0") == command.FAILED
     assert "experiments.benchmarks.step_parts has failed" in capfd.readouterr().err
@@ -207,7 +207,7 @@ def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
 
 
 def test_a_lease_ends_and_the_next_goes_on(tmp_path, capfd, monkeypatch):
-    """A part that the end cuts off leaves nothing that counts, be it a file or a folder."""
+    """A measurement cut off by the end leaves no file or folder that counts as done."""
     out, given = tmp_path / "all", []
 
     def measure(arguments, stdout, timeout, **_):

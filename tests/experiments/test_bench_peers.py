@@ -95,7 +95,7 @@ def test_every_contender_has_a_line(checkouts, capsys):
 
 
 def test_processor_seconds_are_those_in_which_it_works(checkouts, capsys):
-    """The scripts sleep: by that clock they are faster than sleep lets them be."""
+    """The scripts mostly sleep, so by processor time they are faster than by the clock."""
     assert run(f"--peers={checkouts}", "--rounds=1", "--json", "--clock=cpu") == command.DONE
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     sleeper = next(line for line in lines if line["who"] == "sleeper/a/train.py")

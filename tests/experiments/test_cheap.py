@@ -55,7 +55,7 @@ def test_every_number_of_a_row_and_the_difference_from_its_control(write):
     place = write("w94", [0.0, 50.0, 40.0], [38.0, 42.0, 40.0, 30.0, 46.0], width=64)
     found, left = cheap.read(place)
     page = cheap.page(found)
-    # The drop is the base's 50 - 44: 40 comes after 5,000 steps. Its area is
+    # The base's drop is 50 - 44, because 40 comes after 5,000 steps. Its area is
     # (50 + 44) / 8 + (44 + 60) / 8 + (60 + 40) / 8 + (40 + 70) / 8 = 51.
     (line,) = rows(page, "`base`", "| base |")
     assert line == "| `base` | base | 1 | 1.00 |  | 20,000 | 1.00 | 50.0 | 6.0 | 51.0 | 70.0 |"

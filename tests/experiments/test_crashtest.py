@@ -8,7 +8,7 @@ from enoto_jax.runs import files
 from experiments.robustness import crashtest
 from tests.docs.test_docs import blocks, call
 
-# A row whose programs are soon traced: every life begins with that. What compiles is kept.
+# A method that is quick to trace, because every start traces again. Compiled programs are cached.
 SHORT = (
     "--method=bc",
     "--preset=smoke",
@@ -24,7 +24,7 @@ KILLS = 20
 
 
 def test_killed_and_started_again(tmp_path, monkeypatch):
-    """The command of the page on long runs, with 20 kills."""
+    """The command from the page on long runs, with 20 kills."""
     text = "".join(text for _, text in blocks("docs/long_runs.md"))
     (line,) = (line for line in text.splitlines() if line.startswith("python -m"))
     _, _, module, kills, out = shlex.split(line)
@@ -45,7 +45,7 @@ def test_killed_and_started_again(tmp_path, monkeypatch):
     assert len({row["died_in"] for row in rows}) > 3
     for phase in ("offline", "online"):
         assert any(row["resumed_from"].startswith(phase) for row in rows)
-    # And the comparison sees what differs.
+    # The comparison also detects differences.
     one, two = folder / "peace", folder / "run-1"
     with open(two / "metrics.csv", "a") as file:
         file.write("1,0,online/critic/loss,0.0\n")

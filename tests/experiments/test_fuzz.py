@@ -15,7 +15,7 @@ ROUNDS = 20
 
 
 def test_data_sets_and_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(fuzz_targets, "quiet", None)  # warnings are errors here already
+    monkeypatch.setattr(fuzz_targets, "quiet", None)  # pytest already turns warnings into errors
     fuzz_targets.make_corpus(tmp_path / "corpus", QUICK)
     results = [fuzz.run(tmp_path, 1, i, QUICK) for i in range(ROUNDS * len(QUICK))]
     bad = [result for result in results if result.outcome not in (fuzz.ACCEPTED, fuzz.REFUSED)]
@@ -45,7 +45,7 @@ def test_the_command_counts(tmp_path, monkeypatch, capsys):
 
 
 def test_findings_are_seen(tmp_path, monkeypatch):
-    """A loader that fails, reads outside, or takes more lines than one."""
+    """Loaders that fail, refuse in two lines, or read or write outside their folder."""
     fuzz_targets.make_corpus(tmp_path / "corpus", ["npz"])
 
     def found(use):

@@ -1,4 +1,4 @@
-"""The levers on an ensemble's cost: each can be built, and widths of equal arithmetic."""
+"""Options that change an ensemble's cost: each can be built, and widths of equal arithmetic."""
 
 import json
 
@@ -23,4 +23,4 @@ def test_the_width_of_narrower_critics_is_found(capsys):
     assert command.execute(levers.main, arguments) == command.DONE
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert line["width"] == 64 and line["width_arithmetic"] == line["arithmetic"]
-    assert 0.25 < line["arithmetic"] < 0.5  # the actor stays as wide as it was
+    assert 0.25 < line["arithmetic"] < 0.5  # the actor keeps its width

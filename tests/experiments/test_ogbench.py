@@ -15,7 +15,7 @@ OFFLINE = {"algorithm": {"unit": "fql"}}
 @pytest.fixture
 def write(tmp_path):
     def write(task, method, success, finished=True, restore=None, method_of=None):
-        """Write a run; `success` has a list per seed, at 0, 10 and 20 environment steps."""
+        """Write a run; `success` has a list per seed, for 0, 10 and 20 environment steps."""
         folder = tmp_path / task / method
         folder.mkdir(parents=True)
         lines = [HEADER]

@@ -82,7 +82,7 @@ def smaller():
 
 @pytest.fixture(scope="module")
 def out(task, tmp_path_factory) -> Path:
-    """The folder of figure 1, made from the data set on."""
+    """The folder of figure 1, made from the data set."""
     out = tmp_path_factory.mktemp("figures")
     assert call("fig1", *TINY, f"--task={task}", f"--out={out}") == command.DONE
     return out
@@ -90,7 +90,7 @@ def out(task, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything(out, tmp_path_factory) -> Path:
-    """A folder with the first line's run as the run of every cell of every figure."""
+    """A folder in which one run stands in for every cell of every figure."""
     every = tmp_path_factory.mktemp("every")
     shutil.copytree(out / "reach", every / "reach")
     for figure in figures():
@@ -100,7 +100,7 @@ def everything(out, tmp_path_factory) -> Path:
     return every
 
 
-# Before the fixtures make it smaller.
+# Before the fixtures reduce it.
 FIG1 = fig1.FIGURE
 
 
@@ -139,7 +139,7 @@ def test_from_the_data_set_to_the_pictures(out):
 
 
 def test_the_commands_of_the_page(out, everything, task, monkeypatch, capsys):
-    """Figure 1's is given a second time here: it goes on, and trains nothing twice."""
+    """Figure 1's command runs a second time here and trains nothing again."""
     monkeypatch.setattr(offline, "compile_blocks", training_begins)
     monkeypatch.setattr(online, "compile_step", training_begins)
     monkeypatch.chdir(everything)
@@ -155,7 +155,7 @@ def test_the_commands_of_the_page(out, everything, task, monkeypatch, capsys):
         ]
         if "--budget=smoke" in arguments:
             arguments += TINY
-        if name == train.__name__:  # as far as its beginning
+        if name == train.__name__:  # resolved only
             arguments = [a.replace("off_enoto_cql", "off_cql") for a in arguments] + ["--dry_run"]
         arguments += [f"--task={task}"] if not name.endswith("render") else []
         define_only(program := import_module(name))
@@ -165,7 +165,7 @@ def test_the_commands_of_the_page(out, everything, task, monkeypatch, capsys):
     assert called == ["fig1", "fig3", "train", "render"]
     assert (everything / "film.gif").stat().st_size > 1_000
     assert (out / "reach" / "cql_to_sac" / "summary.json").stat().st_mtime_ns == before
-    # Another budget in the same folders is refused, not mixed in.
+    # A different budget in the same folders is refused.
     assert call("fig1", *TINY, "--batch_size=4", f"--task={task}", f"--out={out}") == 2
     assert "holds another run" in capsys.readouterr().err
 
@@ -205,7 +205,7 @@ def test_what_is_not_there_is_named_and_left_out(out, tmp_path, task, capsys):
     assert "no run of this figure" in capsys.readouterr().err
     shutil.copytree(out / "reach" / "cql_to_sac", tmp_path / "reach" / "enoto_cql")
     shutil.copytree(out / "reach" / "off_cql", tmp_path / "reach" / "enoto_cql-oac")
-    cut = tmp_path / "reach" / "enoto_cql-oac" / "evaluations.csv"  # has only just begun
+    cut = tmp_path / "reach" / "enoto_cql-oac" / "evaluations.csv"  # a run that has just started
     cut.write_text(cut.read_text().split("\n")[0] + "\n")
     assert call("fig4", "--draw_only", f"--task={task}", f"--out={tmp_path}") == command.DONE
     said = capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_what_is_not_there_is_named_and_left_out(out, tmp_path, task, capsys):
 
 
 def test_cells_that_share_a_folder_are_the_same_run(task):
-    """And an offline phase is that of every row which starts from it."""
+    """Every run that starts from an offline phase also has that phase in its recipe."""
     recipes, phases = {}, {}
     for figure in figures():
         for arguments in grid.runs(figure, str(task), Path("out")):
@@ -258,7 +258,7 @@ def test_tasks_of_a_figure_have_folders_of_their_own():
 
 
 def test_seeds_that_were_trained_one_by_one(out, tmp_path):
-    """Their folders are a cell's runs; others with a similar name, or without a curve, are not."""
+    """Folders per seed belong to the cell; similar names and runs without a curve do not."""
     place = tmp_path / "reach"
     for seed in (0, 1):
         place.joinpath(f"cql_to_sac-s{seed}").mkdir(parents=True)
@@ -281,7 +281,7 @@ def test_seeds_that_were_trained_one_by_one(out, tmp_path):
 
 
 def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):
-    """Seed by seed; a task that lacks a line does not count."""
+    """The mean is taken per seed; tasks that lack a line are left out."""
     curves = {
         ("a", "x"): [([0, 2], [0.0, 10.0]), ([0, 2], [4.0, 4.0])],
         ("b", "x"): [([0, 1, 2], [2.0, 2.0, 2.0]), ([0, 2], [0.0, 2.0])],

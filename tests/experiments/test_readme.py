@@ -1,4 +1,4 @@
-"""The script of the README's figure and tables: what it draws, prints and refuses."""
+"""The script for the README's figure and tables: what it draws, prints and refuses."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_it_draws(tmp_path):
     with Image.open(out) as picture:
         assert picture.width == 1440
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    for colour in readme.curves.COLOURS[:2]:  # a line of each method
+    for colour in readme.curves.COLOURS[:2]:  # one line per method
         assert (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=1).sum() > 500
 
 

@@ -43,7 +43,7 @@ print("what a script prints is not read")
 
 @pytest.fixture
 def contest(tmp_path, monkeypatch):
-    """The command's flags, for two scripts and data of seven rows with a time-out after the third."""
+    """The command's flags, for two scripts and seven rows of data with a time-out in the third."""
     cases = {
         "toy": Case("", 40.0, (Peer("a/s.py", "{seed} 0,41,39,41"), Peer("b/s.py", "{seed} 1"))),
         "bad": Case("", 40.0, (Peer("a/s.py", "broken 1"),)),

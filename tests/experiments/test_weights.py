@@ -1,4 +1,4 @@
-"""N, or the weight per critic: the cells are found, cut to one length, and compared."""
+"""N against the weight per critic: cells are found, cut to one length, and compared."""
 
 import csv
 
@@ -33,7 +33,7 @@ def write(run, seed, scores, offline=(50.0,)):
 def test_a_cell_is_cut_to_the_shortest(tmp_path, capsys):
     write(tmp_path / "weights" / "cql_to_sac-w1-s0", 0, (48, 20, 30))
     write(tmp_path / "enoto_cql-s0", 0, (50, 99), offline=(45.0,))
-    write(tmp_path / "cql_n_to_sac_n-s0", 0, (50, 60, 70, 10), offline=())  # from enoto_cql's
+    write(tmp_path / "cql_n_to_sac_n-s0", 0, (50, 60, 70, 10), offline=())  # from enoto_cql
     write(tmp_path / "cql_n_to_sac_n-s1", 1, (52, 51, 62, 80))
     write(tmp_path / "cql_to_sac-s0", 0, (40, 5))  # unfinished
     for run, spread in (("enoto_cql-s0", 1.0), ("cql_n_to_sac_n-s1", 2.0)):
@@ -59,7 +59,7 @@ def test_no_run(tmp_path, capsys):
 
 @pytest.mark.parametrize("label, pattern", weights.CELLS.items())
 def test_a_label_says_the_weight_that_its_runs_have(label, pattern):
-    """Weight divided by N: the penalty is averaged over critics."""
+    """It is the weight divided by N, because the penalty is averaged over critics."""
     weight = float(pattern.split("-w")[1].split("-")[0]) if "-w" in pattern else 5.0
     n = 10 if "sac_n" in pattern else 2
     assert label == f"N = {n}, {weight / n:g} per critic"

@@ -1,4 +1,4 @@
-"""Record what the authors' code of FQL and Q-chunking computes, for tests/algorithms/test_authors.py.
+"""Record what the authors' FQL and Q-chunking code computes, for tests/algorithms/test_authors.py.
 
 python tests/golden/record_flows.py --fql=CHECKOUT --qc=CHECKOUT
 
@@ -53,7 +53,7 @@ LOSSES = {
 
 
 class Draws:
-    """Replaces jax.random.normal and uniform, and remembers what it returned."""
+    """Replacement for jax.random.normal and uniform that records what it returns."""
 
     def __init__(self, seed: int) -> None:
         self._rng, self.given = np.random.default_rng(seed), []
@@ -92,13 +92,13 @@ def batch_of(chunk: int | None) -> dict[str, np.ndarray]:
 
 
 def random_tree(tree, seed: int):
-    """Return weights of the tree's shapes, with values of the size of a trained network's."""
+    """Return random weights in the tree's shapes, as large as a trained network's."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: np.float64(np.float32(0.5 * rng.normal(size=x.shape))), tree)
 
 
 def renamed(tree) -> dict:
-    """Return a network's parameters under our names of layers."""
+    """Return a network's parameters under our layer names."""
     (layers,) = tree.values()
     last = max(name for name in layers if name.startswith("Dense"))
     ours = {"Dense": "layer", "LayerNorm": "norm"}

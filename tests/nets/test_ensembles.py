@@ -1,4 +1,4 @@
-"""Ensembles: unstacked members compute what stacked ones do, and are stacked again exactly."""
+"""Ensembles: unstacked members compute the same as stacked ones, and restack exactly."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from enoto_jax.recipes import building
 from enoto_jax.recipes.table import RECIPES
 from enoto_jax.training import unstack
 from enoto_jax.training.unstack import restack
-from tests.algorithms.test_losses import close
+from tests.algorithms.losses import close
 from tests.helpers import assert_same, quick_compiling, tiny
 from tests.oracle import reference
 

@@ -17,7 +17,7 @@ WIDE = 300
 
 
 def started(init):
-    """Return the layers of two critics with a wide hidden layer and input, member axis first."""
+    """Return the layers of two critics with a wide hidden layer and input; members come first."""
     critics = ensemble(Critic((WIDE,), start=init), 2)
     observation, action = jnp.zeros((1, 9)), jnp.zeros((1, 7))
     params = jax.jit(lambda key: critics.init(key, observation, action))(KEY)["params"]
@@ -25,7 +25,7 @@ def started(init):
 
 
 def is_uniform(values, bound):
-    """Check that values stay within the bound and have a uniform distribution's deviation and mean."""
+    """Check that values are within the bound, with a uniform distribution's deviation and mean."""
     size = values.size
     assert abs(values).max() <= bound
     assert abs(values).max() > bound * (1 - 20 / size)
@@ -40,7 +40,7 @@ def torch():
 
 def test_torch_starts_uniform_by_fan_in(torch):
     hidden, head = torch
-    assert hidden["kernel"].shape == (2, 16, WIDE)  # fan-in 9 + 7, not N * 16 nor one part's
+    assert hidden["kernel"].shape == (2, 16, WIDE)  # fan-in is 9 + 7, not N * 16 or one part
     is_uniform(hidden["kernel"], 16**-0.5)
     is_uniform(hidden["bias"], 16**-0.5)
     is_uniform(head["kernel"], WIDE**-0.5)
@@ -71,7 +71,7 @@ def test_orthogonal_starts_orthogonal():
 
 @pytest.mark.parametrize("shape", [(23, 64), (64, 64), (64, 1), (1, 3), (64, 12)])
 def test_orthogonal_is_flaxs_without_lapack(shape):
-    """Several QRs side by side can wait for each other for ever, in any program on two cores."""
+    """LAPACK's QRs can deadlock when several run in parallel on two cores."""
     key, init = jax.random.key(3), initialisers.orthogonal_init().kernel
     flaxs = nn.initializers.orthogonal(2**0.5)(key, shape)
     np.testing.assert_allclose(init(key, shape[0], shape), flaxs, atol=1e-5)
@@ -88,7 +88,7 @@ def test_xavier_starts_uniform_by_both_fans():
 
 @pytest.mark.parametrize("init", list(named("init").values()))
 def test_parameters_are_not_weakly_typed(init):
-    """Else a restored state is not what the program was compiled for, and it compiles again."""
+    """Otherwise a restored state has other types than the compiled program, which recompiles."""
     actor = TanhGaussian(A, (8,), start=init())
     shapes = jax.eval_shape(actor.init, KEY, jnp.zeros((1, D)))
     assert not any(x.weak_type for x in jax.tree.leaves(shapes))

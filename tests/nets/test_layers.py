@@ -1,4 +1,4 @@
-"""Layers: LayerNorm against Flax's, and both implementations of what differs by backend."""
+"""Layers: LayerNorm against Flax's, and both implementations of backend-specific layers."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import linen as nn
 from enoto_jax.nets import cpu_kernels, cvae, initialisers, networks
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.networks import LayerNorm, Linear
-from tests.algorithms.test_losses import close
+from tests.algorithms.losses import close
 
 KEY = jax.random.key(0)
 B, I, O = 6, 5, 4  # noqa: E741
@@ -18,7 +18,7 @@ LINEAR = Linear(O, initialisers.torch_init())
 
 @pytest.fixture(params=["as on a CPU", "as elsewhere"])
 def backend(request, monkeypatch):
-    jax.clear_caches()  # a layer's form is traced once
+    jax.clear_caches()  # layers choose their implementation when traced
     monkeypatch.setattr(cpu_kernels, "_on_cpu", lambda: request.param == "as on a CPU")
     yield
     jax.clear_caches()
@@ -29,7 +29,7 @@ def drawn(seed, *shape):
 
 
 def gradients(layer, params, x):
-    """Return the gradients by parameters and input, and the mixed second derivatives."""
+    """Return the gradients with respect to parameters and input, and mixed second derivatives."""
 
     def value(params, x):
         return jnp.sum(jnp.asarray(drawn(9, *shape)) * jnp.square(layer(params, x)))
@@ -77,7 +77,7 @@ def test_a_linear_layers_gradients(backend):
 
 
 def test_layers_take_numpy_arrays_under_vmap(backend):
-    """As parameters that were restored, in a program that is traced for export."""
+    """Restored parameters are NumPy arrays when a program is traced for export."""
     kernels, x = drawn(0, 3, I, O), drawn(1, B, I)
     params = {"params": {"kernel": kernels, "bias": drawn(2, 3, O)}}
     norm = {"params": {"scale": drawn(3, 3, O), "bias": drawn(4, 3, O)}}
@@ -110,7 +110,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_forward_mode_and_second_derivatives(backend, name):
-    """jvp against finite differences and against the gradient; a Hessian that is symmetric."""
+    """jvp against finite differences and the gradient; the Hessian is symmetric."""
     net, sizes = NETWORKS[name]
     first, *rest = (jnp.asarray(drawn(i, B, size)) for i, size in enumerate(sizes))
     params = jax.jit(net.init)(KEY, first, *rest)
@@ -120,7 +120,7 @@ def test_forward_mode_and_second_derivatives(backend, name):
 
     direction, step = jnp.asarray(drawn(7, B, I)), 1e-3
 
-    @jax.jit  # operation by operation it takes three times as long
+    @jax.jit  # without jit it takes three times as long
     def derivatives(x):
         slope = jax.jvp(value, (x,), (direction,))[1]
         around = value(x + step * direction) - value(x - step * direction)

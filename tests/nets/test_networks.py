@@ -41,12 +41,12 @@ def params(critics, numbers):
 
 @pytest.fixture(scope="module")
 def draws():
-    """An observation, an action, and K candidate actions, for B states."""
+    """Observations, actions and K candidate actions for B states."""
     rng = np.random.default_rng(5)
     return [jnp.float32(rng.normal(size=shape)) for shape in ((B, D), (B, A), (K, B, A))]
 
 
-# Forward.
+# Forward passes.
 
 
 def test_the_ensemble_is_n_separate_networks(critics, params, draws, double):
@@ -79,7 +79,7 @@ def test_the_actor_and_its_clipped_log_std(numbers, draws, double):
 
 
 def head_of(net, numbers, draws, double):
-    """Return parameters, the network's output, and the oracle's output of the last layer."""
+    """Return parameters, the network's output, and the last layer's output from the oracle."""
     params = numbers(jax.eval_shape(net.init, KEY, jnp.zeros((1, D))), 0)
     layers = double(params["params"])
     x = double(draws[0])
@@ -132,7 +132,7 @@ def test_layer_norm_stands_before_the_relu(numbers, draws, double):
 
 
 def test_both_heads_of_an_actor_start_as_heads():
-    """Built without compiling: only whose initialiser makes which layer."""
+    """Nothing is compiled: this checks which initialiser creates which layer."""
     made = []
 
     def named(name):
@@ -159,7 +159,7 @@ def test_a_scalar_starts_at_its_value():
 
 @pytest.mark.parametrize("candidates", [(), (5,)])
 def test_nothing_as_large_as_a_layer_is_transposed(candidates):
-    """Of critics' gradients by parameters and actions, as XLA compiles them (here for a CPU)."""
+    """Checks XLA's program for the critics' gradients by parameters and actions, on a CPU."""
     rows, wide = 60, 48
     critics = ensemble(Critic((wide, wide)), N)
     observation, action = jnp.ones((rows, D)), jnp.ones((*candidates, rows, A))

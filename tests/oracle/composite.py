@@ -66,7 +66,7 @@ def br_critic_loss(q, y, pairs=None):
 
 
 def br_value(q, pairs=None):
-    """(1/P) sum_k min(Q1_k, Q2_k): what the actor climbs, [B]."""
+    """(1/P) sum_k min(Q1_k, Q2_k): the actor's objective, [B]."""
     return reference.mean_q(pair_minima(q, pairs))
 
 
@@ -163,7 +163,7 @@ def take(actions, choice):
 def pex_actor_loss(q_target, v, log_prob, beta, cap=100.0):
     """-mean_B min(exp(beta (min_i Qt_i(s, a) - V(s))), cap) log pi_new(a|s), a the chosen action.
 
-    The batch's actions have no part in it: a, `q_target` [N, B] and the new policy's `log_prob` [B]
+    The batch's actions are not used: a, `q_target` [N, B] and the new policy's `log_prob` [B]
     are those of the composite rule, the frozen policy's actions included; no gradient through a.
     """
     return rows.iql_actor_loss(reference.min_q(q_target) - v, log_prob, beta, cap)
@@ -257,11 +257,11 @@ def lapo_latent_actor_loss(q, critic=0):
     return -rows.mean_of(list(value))
 
 
-# SUNRISE (Lee et al. 2021), what `tests/oracle/reference.py` does not hold: E whole agents.
+# SUNRISE (Lee et al. 2021), the parts that `tests/oracle/reference.py` lacks: E whole agents.
 
 
 def filled_mask(mask, fallback):
-    """Bootstrap masks [E, B]; where all are 0, the member drawn in `fallback` [B] gets a 1."""
+    """Bootstrap masks [E, B]; if a column is all 0, the member drawn in `fallback` [B] gets a 1."""
     filled = np.array(mask, float)
     for b in range(filled.shape[1]):
         if not any(filled[:, b]):

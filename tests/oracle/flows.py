@@ -30,7 +30,7 @@ def layer_norm(layer, row):
 
 
 def network(tree, inputs, activation):
-    """Product, activation, and LayerNorm where there is one; a linear head: [B, width]."""
+    """Products, activations and LayerNorm if present, then a linear head: [B, width]."""
     layers, rows = tree["params"], []
     for row in inputs:
         index = 0
@@ -61,7 +61,7 @@ def squared_distance(one, other):
 
 
 def rebrac_target(reward, terminated, truncated, discount, value, action, data_action, coefficient):
-    """y = r + g (1 - d) [V - b_c sum_A (a2 - a2_data)^2]; no penalty where the data were cut: [B]."""
+    """y = r + g (1 - d) [V - b_c sum_A (a2 - a2_data)^2]; no penalty at a truncation: [B]."""
     return np.array(
         [
             reward[b]
@@ -80,7 +80,7 @@ def rebrac_target(reward, terminated, truncated, discount, value, action, data_a
 def rebrac_actor_loss(value, policy_action, action, coefficient, scale=None):
     """mean_B [b_a sum_A (pi(s) - a)^2 - V / mean_B |V|], the divisor a constant.
 
-    `scale` fixes mean_B |V|, as the missing gradient asks when this is differentiated numerically.
+    `scale` fixes mean_B |V|, which numerical differentiation needs because the divisor is constant.
     """
     scale = mean_of([abs(v) for v in value]) if scale is None else scale
     return mean_of(
@@ -143,7 +143,7 @@ def fql_actor_loss(action, wanted, value, alpha, scale=1.0):
 
 
 def chunk(reward, terminated, ends, discount, whole=False):
-    """One chunk's R, whether M is 0, valid [h] and whether critics learn from it.
+    """One chunk's R, whether M is 0, `valid` [h], and whether critics learn from it.
 
     The recording ends after the rows that `ends` marks; an episode is over at a terminal row.
     """
@@ -159,7 +159,7 @@ def chunk(reward, terminated, ends, discount, whole=False):
 
 
 def best_flow(flow_tree, critic_tree, observation, noise, steps, rule, activation=gelu):
-    """Per row, the flow [B, A] of noises [K, B, A] whose value by the rule is largest."""
+    """Per row, the flow with the largest value by the rule, [B, A], from noises [K, B, A]."""
     drawn = [flow(flow_tree, observation, one, steps, activation) for one in noise]
     values = [rule(critics(critic_tree, observation, a, activation)) for a in drawn]
     picked = []

@@ -46,7 +46,7 @@ def tanh_actor(tree, observation, scale=1.0, head="out"):
 def gaussian_actor(tree, observation, low, high, tanh_mean):
     """Mean [B, A] and clamped log std [B, A] of a Gaussian that is not squashed.
 
-    The mean is tanh(linear) for IQL and PEX, linear for AWAC; `log_std` is a parameter [A] of its own,
+    The mean is tanh(linear) for IQL and PEX, linear for AWAC; `log_std` is a separate parameter [A],
     the same in every state, clamped to [low, high].
     """
     mean = mlp(tree, observation, "mean")
@@ -80,7 +80,7 @@ def numerical_gradient(function, tree, step=1e-6):
     return gradient
 
 
-# EDAC (An et al. 2021): an ensemble whose gradients by the action point apart.
+# EDAC (An et al. 2021): an ensemble with diverse gradients by the action.
 
 
 def action_gradients(tree, observation, action):
@@ -134,7 +134,7 @@ def edac_critic_loss(tree, observation, action, y, eta, weight=None):
 
 
 def returns_to_go(reward, terminated, discount, sparse=None, negative=None):
-    """Monte-Carlo returns G_t = r_t + g (1 - d_t) G_{t+1} of one episode, [T]; after the last step 0.
+    """Monte-Carlo returns G_t = r_t + g (1 - d_t) G_{t+1} of one episode, [T]; 0 after the last step.
 
     Nothing is bootstrapped at a time limit. The special case of sparse rewards gives every step
     negative / (1 - g): with `sparse` "all" if every reward equals `negative` (Cal-QL's code), with
@@ -157,7 +157,7 @@ def returns_to_go(reward, terminated, discount, sparse=None, negative=None):
 
 
 def calibrated(q, return_to_go):
-    """max(Q_i(s, a_k), G(s)) and where Q wins (so that gradient flows): both [N, K, B]; G is [B].
+    """max(Q_i(s, a_k), G(s)), and whether Q wins (so that gradient flows): [N, K, B]; G is [B].
 
     On an exact tie the maximum is the same, and Q is counted as the loser.
     """
@@ -183,8 +183,8 @@ def calql_penalty(
 ):
     """`reference.cql_penalty` on calibrated values of the policy's actions: scalar and gaps [N].
 
-    Actions of pi(s) and of pi(s2) are calibrated, before their log densities are taken off; the data
-    set's never, uniform ones only with `calibrate_random` (WSRL's option, off by default there too).
+    Values at actions of pi(s) and pi(s2) are calibrated before subtracting log densities. The data
+    set's never are, and uniform ones only with `calibrate_random` (WSRL's option, also off there).
     Options go to `cql_penalty`.
     """
     if calibrate_random:
@@ -289,7 +289,7 @@ def redq_target(
 ):
     """y = r + g (1 - d) (min over the drawn subset of Qt_i - alpha log pi(a2|s2)), [B].
 
-    `members` holds the subset's indices. Without `entropy_backup` (RLPD's AntMaze) the entropy goes.
+    `members` holds the subset's indices. Without `entropy_backup` (RLPD's AntMaze) there is no entropy.
     """
     value = reference.random_min(next_q, members)
     alpha = alpha if entropy_backup else 0.0
@@ -333,7 +333,7 @@ def bc_loss(policy_action, action):
 def td3_bc_actor_loss(q_first, policy_action, action, alpha=2.5, scale=None):
     """-lambda mean_B Q_1(s, pi(s)) + bc_loss, lambda = alpha / mean_B |Q_1| without gradient.
 
-    `scale` fixes mean_B |Q_1|, as the missing gradient asks when this is differentiated numerically.
+    `scale` fixes mean_B |Q_1|, which numerical differentiation needs because lambda is constant.
     """
     scale = mean_of([abs(value) for value in q_first]) if scale is None else scale
     return -alpha / scale * mean_of(list(q_first)) + bc_loss(policy_action, action)

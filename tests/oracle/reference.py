@@ -95,7 +95,7 @@ def tanh_normal_log_prob(mean, log_std, action):
     return np.sum(normal_log_density(u, mean, log_std) - log_jacobian, axis=-1)
 
 
-# Target rules: q [N, B] to [B], or to [N, B] where each member has its own target.
+# Target rules: q [N, B] to [B], or to [N, B] if each member has its own target.
 
 
 def min_q(q):
@@ -254,7 +254,7 @@ def oac_mean(mean, std, gradient, delta):
 def sac_target(reward, terminated, gamma, next_value, alpha, next_log_prob):
     """y = r + gamma (1 - d) (V - alpha log pi(a2|s2)), with V the target rule's value at (s2, a2).
 
-    Haarnoja et al. 2018. `next_value` is [B], or [N, B] where each member has its own target; y has
+    Haarnoja et al. 2018. `next_value` is [B], or [N, B] if each member has its own target; y has
     its shape. d is true termination, never a time limit.
     """
     y = np.zeros_like(next_value)

@@ -1,4 +1,4 @@
-"""What domains change: every entry names a row and hyper-parameters that it has, and fits together."""
+"""Domains: every entry names a method and its hyper-parameters, and the result can be built."""
 
 import pytest
 
@@ -35,7 +35,7 @@ CASES += [
 
 @pytest.mark.parametrize(("row", "name"), CASES)
 def test_a_row_fits_together_with_its_domains_constants(row, name):
-    """Shapes only; an unknown path would be refused."""
+    """Only shapes are computed; an unknown path would be refused."""
     changed = domains.for_task(RECIPES[row], row, name)
     build(changed, Spec(29, 8))
 
@@ -55,7 +55,7 @@ def test_a_row_fits_together_with_its_domains_constants(row, name):
         ("antmaze-large-navigate-singletask-task1-v0", "ogbench"),
         ("puzzle-4x4-play-singletask-v0", "ogbench"),
         ("my_robot", None),
-        ("pendulum-replay", None),  # "pen" is a word of its own
+        ("pendulum-replay", None),  # "pen" must be a whole word
         ("openhands", None),
     ],
 )

@@ -1,4 +1,4 @@
-"""Units and methods of a custom module: trained, resumed, evaluated and exported."""
+"""Units and methods of a custom module are trained, resumed, evaluated and exported."""
 
 import json
 import sys
@@ -90,7 +90,7 @@ def test_from_training_to_export(folder, capsys):
     assert config["plugins"] == ["mine"] and config["method"] == "sac_between"
     assert config["recipe"]["online"]["algorithm"]["target"] == {"unit": "between", "part": 0.25}
     forget()
-    assert call(train, *SMALL, "--out=run") == 0  # the folder remembers the module
+    assert call(train, *SMALL, "--out=run") == 0  # the run's folder names the module
     assert "is finished" in capsys.readouterr().err
     forget()
     assert call(evaluate, "run", positional="run") == 0

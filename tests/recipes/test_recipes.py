@@ -1,7 +1,7 @@
-"""What must hold for every row of the table, whatever its units.
+"""What must hold for every method of the table, whatever its units.
 
-Each row trains three seeds together, two of them with the same number. Those two must agree to the
-last bit, and the third must differ.
+Each method trains three seeds together, two of them with the same number. Those two must agree to
+the last bit, and the third must differ.
 """
 
 import math
@@ -83,21 +83,21 @@ def quick():
 
 class Offline(NamedTuple):
     algorithm: core.Algorithm
-    start: core.TrainState  # all of them host arrays [S, ...]
+    start: core.TrainState  # all states are host arrays [S, ...]
     two: core.TrainState  # after two updates
     four: core.TrainState
-    four_at_once: core.TrainState  # from the start again, in one call
-    sums: Any  # of the metrics over the four
-    traces: tuple[Counter, Counter]  # after the first call, and in all
+    four_at_once: core.TrainState  # four updates from the start, in one call
+    sums: Any  # of the metrics over four updates
+    traces: tuple[Counter, Counter]  # after the first call, and in total
 
 
 class Online(NamedTuple):
     algorithm: core.Algorithm
     start: core.TrainState
     states: list[Online]  # after call 0, 1, ...
-    last_again: Online  # the last call once more, from a checkpoint
+    last_again: Online  # the last call repeated from a checkpoint
     actions: np.ndarray  # [CALLS, S, A]
-    mode: np.ndarray  # [S, E, A], or of chunks [S, E, h * A]
+    mode: np.ndarray  # [S, E, A], or [S, E, h * A] for chunks
     traces: tuple[Counter, Counter]
 
 
@@ -144,7 +144,7 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
     step = online.compile_step(recipe.online, algorithm, built.replay, SEEDS)
 
     def arguments(t: int):
-        # The seeds get the same transitions: only their keys differ. Nothing precedes call 0.
+        # All seeds get the same transitions; only their keys differ. Call 0 has no transition.
         now = jax.tree.map(lambda x: np.stack([x[t - 1] * (t > 0)] * 3).astype(x.dtype), FRESH)
         ended = (now.terminated | now.truncated) | (t == 0)
         parts = (now, np.stack([FRESH.observation[t]] * 3), ended)
@@ -178,7 +178,7 @@ def train_online(recipe: Recipe, before: core.TrainState | None, folder) -> Onli
 
 @pytest.fixture(scope="module")
 def offline_of():
-    """offline_of(recipe) -> its offline phase, compiled and trained once for all rows that share it."""
+    """offline_of(recipe) -> its offline phase, trained once for all methods that share it."""
     done = {}
 
     def get(recipe: Recipe) -> Offline:
@@ -192,7 +192,7 @@ def offline_of():
 
 @pytest.fixture(scope="module", params=sorted(RECIPES))
 def row(request, offline_of, tmp_path_factory) -> Row:
-    # With one layer, enoto_iql's actions lie on the bounds more often than not.
+    # With one layer, most of enoto_iql's actions lie on the bounds.
     layers = 2 if request.param == "enoto_iql" else 1
     recipe = tiny(request.param, layers, online__warmup=WARMUP)
     before = None if recipe.offline is None else offline_of(recipe)
@@ -249,7 +249,7 @@ def test_offline_is_traced_once(offline_row):
 
 
 def test_online_is_traced_once(row):
-    """A network that is updated now and then twice: its metrics' shapes are asked for first."""
+    """A delayed network is traced twice: once for the shapes of its metrics."""
     once, in_all = row.online.traces
     delays = row.online.algorithm.delays
     expected = {name: 1 + (delays.get(name, 1) > 1) for name in row.online.algorithm.losses}
@@ -257,7 +257,7 @@ def test_online_is_traced_once(row):
 
 
 def test_update_leaves_its_inputs_alone(row):
-    """Traced only: what could change is the trees of parts, never an array."""
+    """Only traced, because only the containers could change, never an array."""
     found = row.online
     state = one(found.states[-1].train)
     before = jax.tree.leaves(state)
@@ -296,7 +296,7 @@ def test_handover_carries_everything_that_is_used(offline_row):
 
 def test_online_learns_when_it_is_told_to(row):
     states = [state.train for state in row.online.states]
-    # Call t follows t environment steps.
+    # t environment steps precede call t.
     utd = row.recipe.online.utd
     assert [state.step[0] for state in states] == [utd * max(0, t - WARMUP) for t in range(CALLS)]
     assert_same(states[WARMUP].params, row.online.start.params)
@@ -308,7 +308,7 @@ def test_online_learns_when_it_is_told_to(row):
 
 
 def test_online_moves_each_network_as_often_as_its_delay_says(row):
-    """By Adam's own count of steps; a network without one is not trained."""
+    """Measured by Adam's own step count; networks without one are not trained."""
     algorithm, utd = row.online.algorithm, row.recipe.online.utd
 
     def steps(state: core.TrainState, name: str) -> int:
@@ -348,7 +348,7 @@ def test_online_goes_on_from_a_checkpoint_as_if_nothing_had_happened(row):
 
 
 def test_actions_stay_in_their_range(row):
-    """The world's do: the agent's are unbounded where the data's are standardised, else the same."""
+    """The environment's actions do; the agent's are unbounded if the data's are standardised."""
     actions, mode = row.online.actions, row.online.mode
     assert actions.shape == (CALLS, 3, 2)
     chunk = row.online.algorithm.chunk
@@ -363,8 +363,8 @@ def test_actions_stay_in_their_range(row):
             limit = np.float32(transform.action_limit)
             np.testing.assert_array_equal(world, np.clip(chosen, -limit, limit))
     np.testing.assert_array_equal(actions[:, 0], actions[:, 1])
-    # Explored, not repeated: a sample differs from seed to seed and from step to step.
-    # Those that are clipped to a bound coincide there.
+    # Explored, not repeated: samples differ between seeds and steps, unless clipped to the same
+    # bound.
     free = actions[:, [0, 2]][np.abs(actions[:, [0, 2]]) < 1.0]
     assert len(np.unique(free)) == free.size > actions[:, [0, 2]].size / 2
 
@@ -387,7 +387,7 @@ def test_calibration_online_is_refused_where_no_returns_are_kept(name):
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_the_row_itself_fits_together_at_full_size(name):
-    """Shapes only: nothing is computed."""
+    """Only shapes are computed."""
     built = build(RECIPES[name], SPEC)
     options = units.children(RECIPES[name].online.algorithm)
     n = options.get("n", 0) * (options.get("policies", 1) if built.replay.feedback else 1)

@@ -1,4 +1,4 @@
-"""Units by name: values from text, config.json, and a line of documentation for everything."""
+"""Units by name: values from text, config.json, and documentation for every option."""
 
 import json
 
@@ -24,7 +24,7 @@ def value_at(recipe, path):
 
 
 def differences(old, new):
-    """The differences of two recipes: those of each phase, and of the hand-over."""
+    """The differences of two recipes, in each phase and in the hand-over."""
     phases = {name: (getattr(old, name), getattr(new, name)) for name in ("offline", "online")}
     lines = [f"{n}.{line}" for n, pair in phases.items() for line in registry.changes(*pair)]
     return lines + registry.changes(old.handover, new.handover)
@@ -101,7 +101,7 @@ def test_override_without_a_phase_means_every_phase_that_has_it():
         "offline.algorithm.n: 10 -> 5",
         "online.algorithm.n: 10 -> 5",
     ]
-    changed = registry.override(ENOTO, "algorithm.weight", "2.5")  # cql's alone
+    changed = registry.override(ENOTO, "algorithm.weight", "2.5")  # only cql has it
     assert differences(ENOTO, changed) == ["offline.algorithm.weight: 5.0 -> 2.5"]
     changed = registry.override(RECIPES["sac"], "steps", "10")  # no offline phase
     assert differences(RECIPES["sac"], changed) == ["online.steps: 250000 -> 10"]
@@ -143,7 +143,7 @@ def test_a_phase_that_a_row_lacks_has_no_paths():
 
 
 def option_at(path):
-    """The option with this name, of a unit, phase or recipe."""
+    """The option at this path of a unit, phase or recipe."""
     name = path.rpartition(".")[2]
     for make in (Recipe, Phase, cql, sunrise):
         if name in (known := units.options(make)):

@@ -1,6 +1,6 @@
 """Balanced replay: the tree of sums and its draws, and hundreds of steps against plain NumPy.
 
-Transitions are marked as in test_replay.py: ring rows with 0, 1, ..., the data set's from -30 on.
+Transitions are marked as in test_replay.py: ring rows by 0, 1, ..., data set rows from -30.
 """
 
 import jax
@@ -58,7 +58,7 @@ def test_a_tree_holds_sums_and_changes_with_its_rows(count):
     rng = np.random.default_rng(1)
     for _ in range(20):
         rows = rng.integers(0, count, BATCH)
-        values = some_priorities(count, seed=2)[rows]  # a row that comes twice has one value
+        values = some_priorities(count, seed=2)[rows]  # a repeated row gets the same value
         levels = sum_tree.put(levels, jnp.asarray(rows), jnp.asarray(values))
         priorities[rows] = values
         np.testing.assert_array_equal(sum_tree.get(levels, jnp.arange(count)), priorities)
@@ -73,7 +73,7 @@ def draws(priorities, count, times):
 
 @pytest.mark.parametrize("count", [10, 300])
 def test_draws_are_proportional(count):
-    """Chi-square within 5 sd of its mean; rows of priority 0 are never drawn."""
+    """Chi-square is within 5 sd of its mean; rows with priority 0 are never drawn."""
     priorities = np.float32(np.random.default_rng(0).uniform(0.2, 2.0, count))
     priorities[::3] = 0.0
     drawn = draws(priorities, 16, 2000)
@@ -87,7 +87,7 @@ def test_draws_are_proportional(count):
 
 
 def test_draws_are_stratified():
-    """Of equal rows at the root every one is drawn once; the oracle's strata otherwise."""
+    """16 draws from 16 equal rows draw each once; unequal rows follow the oracle's strata."""
     drawn = draws(np.ones(16, np.float32), 16, 50)
     np.testing.assert_array_equal(drawn, np.tile(np.arange(16), (50, 1)))
     priorities = np.float32([0.0, 3.0, 0.0, 1.0, 2.5, 0.7])
@@ -98,7 +98,7 @@ def test_draws_are_stratified():
 
 
 def test_a_small_row_far_behind_large_ones_is_drawn_as_often_as_it_should():
-    """A single float32 for the whole tree could not reach into the last rows."""
+    """A single float32 position for the whole tree could not resolve the last rows."""
     count = 200_000
     priorities = np.full(count, 1000.0, np.float32)
     priorities[-400:] = 0.001
@@ -131,13 +131,13 @@ def test_the_start(policy):
 
 
 def test_hundreds_of_steps_under_vmap_with_donation_against_numpy(policy):
-    """Two seeds; the ring wraps around often; some transitions come again, as after a resume."""
+    """Two seeds; the ring wraps often, and some transitions repeat, as after resuming."""
     seeds, steps = 2, 300
 
     def step(stored, transition, key, values, count):
         stored = policy.insert(stored, transition, count, None)
         batch = policy.sample(stored, DATA, key, BATCH, count)
-        # A priority for a row, so that a row that is drawn twice gets one.
+        # One priority per row, so a row that is drawn twice gets a single value.
         own = policy.feedback(stored, batch, values[batch.extras["row"]])
         return stored._replace(own=own), batch
 
@@ -191,7 +191,7 @@ def test_a_transition_that_comes_again_changes_nothing(policy):
 
 
 def test_what_call_0_writes_is_never_drawn(policy):
-    """Nothing precedes it; its row stays at priority 0 until call 1 writes it."""
+    """Call 0 has no transition; its row keeps priority 0 until call 1 overwrites it."""
     stored = policy.insert(empty(policy), jax.tree.map(lambda x: x[0], DATA), jnp.int32(0), None)
     assert sum_tree.get(stored.own.levels, jnp.int32(0)) == 0
     drawn = np.concatenate(

@@ -40,7 +40,7 @@ def joined(rewards, chunk=HALF, ends=(), **flags):
 
 
 def told(batch):
-    """Reward, terminated, truncated, valid and learns of the batch's only chunk."""
+    """`reward`, `terminated`, `truncated`, `valid` and `learns` of the batch's only chunk."""
     valid, learns = batch.extras["valid"][0].tolist(), float(batch.extras["learns"][0])
     flags = bool(batch.terminated[0]), bool(batch.truncated[0])
     return float(batch.reward[0]), *flags, valid, learns
@@ -69,7 +69,7 @@ def test_an_episode_that_is_cut_at_the_last_row():
 
 
 def test_an_episode_that_terminates_in_the_middle_is_over_there():
-    """The return is known: what stands in the rows after it does not count."""
+    """The return is known, so later rows do not count."""
     batch = joined([8.0, 4.0, 2.0], ends=[1], terminated=[1])
     assert told(batch) == (10.0, True, False, [1, 1, 0], 1.0)
     batch = joined([8.0, 4.0, 2.0], Chunk(3, 0.5, True), ends=[1], terminated=[1])
@@ -82,7 +82,7 @@ def test_an_episode_that_is_cut_in_the_middle_teaches_critics_nothing():
 
 
 def test_a_terminal_row_after_which_the_recording_goes_on():
-    """All actions are valid, nothing is earned after the terminal row and nothing follows."""
+    """All actions are valid, but rewards and values after the terminal row do not count."""
     batch = joined([8.0, 4.0, 2.0], terminated=[0])
     assert told(batch) == (8.0, True, False, [1, 1, 1], 1.0)
     batch = joined([8.0, 4.0, 2.0], terminated=[1, 2])
@@ -90,7 +90,7 @@ def test_a_terminal_row_after_which_the_recording_goes_on():
 
 
 def test_ends_of_a_recording():
-    """Rows 1 and 4 are terminal; after 1 the recording goes on, after 4 and 2 it does not."""
+    """Rows 1 and 4 are terminal; the recording continues after 1, but not after 2 or 4."""
     seen = np.float32([[0.0], [1.0], [2.0], [7.0], [8.0], [3.0], [4.0]])
     following = np.float32([[1.0], [2.0], [3.0], [8.0], [9.0], [4.0], [5.0]])
     flags = np.zeros(7, bool)
@@ -102,7 +102,7 @@ def test_ends_of_a_recording():
     np.testing.assert_array_equal(ends(data), [0, 0, 1, 0, 1, 0, 1])
 
 
-# Where chunks lead.
+# Which rows chunks contain.
 
 
 def marked(marks, over=()):
@@ -120,7 +120,7 @@ DATA = with_ends(marked(np.arange(-8, 0)), [-5, -1])  # episodes -8 to -5 and -4
 
 
 def leads(batch):
-    """First mark -> how many marks are valid, after checking that they follow one another."""
+    """Return first mark -> (count, valid marks), after checking that the marks are consistent."""
     found = {}
     actions = np.asarray(batch.action).reshape(len(batch.reward), -1, 2)
     for i, valid in enumerate(np.asarray(batch.extras["valid"])):
@@ -149,11 +149,11 @@ def test_without_chunks_rows_are_drawn_as_ever():
     one, two = chunks.sample(DATA, KEY, 9, jnp.int32(8), None), chunks.sample
     assert one.reward.shape == (9,) and one.action.shape == (9, 2)
     chunk = two(DATA, KEY, 9, jnp.int32(8), Chunk(2, 0.0))
-    np.testing.assert_array_equal(chunk.reward, one.reward)  # the same first rows
+    np.testing.assert_array_equal(chunk.reward, one.reward)  # starts at the same rows
 
 
 def written(capacity, inserted, over=()):
-    """A ring after `inserted` inserts, which are marked by their numbers."""
+    """A ring after `inserted` inserts, each marked by its number."""
     numbers = np.arange(capacity)
     last = inserted - 1 - (inserted - 1 - numbers) % capacity
     return marked(np.where(last >= 0, last, 99), over)
@@ -162,7 +162,7 @@ def written(capacity, inserted, over=()):
 @pytest.mark.parametrize("inserted", [2, 5, 6, 9, 13])
 @pytest.mark.parametrize("make", [replay.online_only, replay.append, replay.mixed])
 def test_chunks_of_the_ring_stop_at_the_newest_row(make, inserted):
-    """They lead over the ring's edge, never from the newest row on to the oldest one; row 3 ends."""
+    """They may wrap, but never continue from the newest row to the oldest; row 3 is an end."""
     starts = make(capacity=5)
     policy = replay.Chunked(starts=starts, chunk=Chunk(3, 0.9), capacity=5)
     data = DATA if starts.needs_data else None

@@ -1,6 +1,6 @@
 """`whole_episodes` against a list of episodes in plain NumPy.
 
-A transition's number, counted from 1, is its first observation, which identifies a batch's rows.
+A transition's number, counted from 1, is its observation, which identifies a batch's rows.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ DENSE, FRUITLESS = MonteCarlo(GAMMA), MonteCarlo(GAMMA, SPARSE)
 
 
 def story(seed: int, steps: int = STEPS) -> Transition:
-    """Episodes of random lengths, terminated or truncated; a third have only the sparse reward."""
+    """Episodes of random lengths, terminated or truncated; in a third, rewards are all sparse."""
     rng = np.random.default_rng(seed)
     end = rng.random(steps) < 0.2
     by_limit = rng.random(steps) < 0.5
@@ -37,7 +37,7 @@ def story(seed: int, steps: int = STEPS) -> Transition:
 
 
 class Brute:
-    """Finished episodes and the running one; the ring keeps the last rows of all of them."""
+    """Lists of finished episodes and of the running one; the ring keeps their last rows."""
 
     def __init__(self, monte_carlo: MonteCarlo | None, capacity: int = CAPACITY):
         self.monte_carlo, self.capacity = monte_carlo, capacity
@@ -52,7 +52,7 @@ class Brute:
         self.finished, self.running = [*self.finished, self.running], []
 
     def returns(self) -> dict[int, float]:
-        """The return of each number that may be drawn."""
+        """The return of each transition that may be drawn, by number."""
         newest = sum(map(len, [*self.finished, self.running]))
         found = {}
         for episode in filter(None, self.finished):
@@ -65,7 +65,7 @@ class Brute:
 
 
 def known(count: int = 30) -> Transition:
-    """A data set with the numbers -30 to -1, all with the return 7."""
+    """A data set with numbers -30 to -1, all with return 7."""
     number = -np.arange(1.0, count + 1, dtype=np.float32)
     flags = np.zeros(count, bool)
     wide = number[:, None]
@@ -83,19 +83,19 @@ def inserting(policy, monte_carlo):
 
 
 def row(given: Transition, number: int) -> Transition:
-    """Transition `number` as the loop inserts it: without extras."""
+    """Transition `number` as the loop inserts it, without extras."""
     return jax.tree.map(lambda x: jnp.asarray(x[number - 1]), given._replace(extras={}))
 
 
 def drawn(policy, stored, count: int) -> dict[int, float]:
-    """The return of every number in a large batch."""
+    """The returns in a large batch, by number."""
     batch = policy.sample(stored, known(), KEY, MANY, jnp.int32(count))
     number = np.asarray(batch.observation)[:, 0].astype(int)
     return dict(zip(number.tolist(), np.asarray(batch.extras["mc_return"]).tolist()))
 
 
 def assert_returns(found: dict[int, float], expected: dict[int, float]):
-    """Check that exactly the expected rows are drawn, apart from the data's, with their returns."""
+    """Check that exactly the expected new rows are drawn, with their returns."""
     new = {k: v for k, v in found.items() if k > 0}
     assert sorted(new) == sorted(expected)
     for number, value in expected.items():
@@ -104,14 +104,14 @@ def assert_returns(found: dict[int, float], expected: dict[int, float]):
 
 @pytest.mark.parametrize("monte_carlo", [DENSE, FRUITLESS], ids=["dense", "sparse"])
 def test_seeds_side_by_side_hold_the_episodes_that_ended(monte_carlo):
-    """Three seeds with their own episode ends, in one donated program, around the ring thrice."""
+    """Three seeds with different episode ends run in one program; the ring wraps three times."""
     policy = whole_episodes(capacity=CAPACITY, longest=CAPACITY)
     stories = [story(seed) for seed in range(3)]
     brutes = [Brute(monte_carlo) for _ in stories]
     stored = jax.tree.map(lambda *x: jnp.stack(x), *(empty(policy, s) for s in stories))
     insert = jax.jit(jax.vmap(inserting(policy, monte_carlo), (0, 0, None)), donate_argnums=0)
     sample = jax.jit(partial(drawn_batch, policy))
-    # Call 0 brings a transition that has not happened; call 1 writes over it.
+    # Call 0 inserts a placeholder, which call 1 overwrites.
     nothing = jax.tree.map(lambda *x: jnp.stack(x), *(row(s, 1) for s in stories))
     stored = insert(stored, nothing, jnp.int32(0))
     wrapped = 0
@@ -188,12 +188,12 @@ def test_returns_reach_back_no_further_than_the_longest():
 @pytest.mark.parametrize("monte_carlo", [DENSE, FRUITLESS], ids=["dense", "sparse"])
 @pytest.mark.parametrize("stop", [9, 23, 40])
 def test_a_resume_ends_the_episode_that_was_running(monte_carlo, stop):
-    """The newest transition comes again with its count, cut off; then a new episode begins."""
+    """The newest transition is inserted again, now truncated; then a new episode starts."""
     given, policy = story(1), whole_episodes(capacity=CAPACITY, longest=CAPACITY)
     stored = filled(policy, given, monte_carlo, stop)
     ring_before, insert = stored.ring, jax.jit(inserting(policy, monte_carlo))
     same = insert(stored, row(given, stop), jnp.int32(stop))
-    jax.tree.map(np.testing.assert_array_equal, same, stored)  # it could go on exactly
+    jax.tree.map(np.testing.assert_array_equal, same, stored)  # repeating it changes nothing
     newest = row(given, stop)
     newest = newest._replace(truncated=~newest.terminated)
     again = insert(stored, newest, jnp.int32(stop))

@@ -13,11 +13,11 @@ from enoto_jax.replay import Stored, ring
 from enoto_jax.types import InputError, Transition
 
 KEY = jax.random.key(0)
-MANY = 4000  # rows of a batch, to see how they are distributed
+MANY = 4000  # batch size that shows how rows are distributed
 
 
 def marked(numbers, extras=False):
-    """Transitions whose numbers are all the row's mark, and whose flags are its parity."""
+    """Transitions whose fields all equal the row's mark; flags are its parity."""
     marks = jnp.float32(numbers)
     wide = marks[..., None] * jnp.ones(3)
     return Transition(
@@ -60,7 +60,7 @@ def alike(marks, known):
 
 
 def test_insert_under_vmap_with_donation_is_a_numpy_ring():
-    """Two seeds, capacity 5, 13 inserts: wraps around twice."""
+    """Two seeds and 13 inserts into a capacity of 5, which wraps twice."""
     seeds, capacity, inserts = 2, 5, 13
     one = jax.tree.map(lambda x: x[0], marked(np.zeros(1), extras=True))
     storage = jax.vmap(lambda _: ring.empty(one, capacity))(jnp.arange(seeds))
@@ -131,7 +131,7 @@ def test_an_odd_batch_is_rounded_and_stays_whole(size, old):
 
 
 def test_mixed_draws_its_halves_independently():
-    """Over equally many rows, one key for both would give the same places."""
+    """With equally many rows, a shared key would draw the same indices from both."""
     policy = replay.mixed(capacity=30)
     marks = draw(policy, marked(np.arange(30)), OLD, 30, size=80)
     assert (marks[:40] + 30 == marks[40:]).mean() < 0.3

@@ -20,14 +20,14 @@ POOLED = [x for task in SCORES for x in task]
 
 
 def middle(values):
-    """The mean of the sorted values without a quarter at each end (rounded down)."""
+    """The mean of the sorted values without a quarter (rounded down) at each end."""
     cut = len(values) // 4
     kept = sorted(values)[cut : len(values) - cut]
     return sum(kept) / len(kept)
 
 
 def half_width(statistic, *samples):
-    """t times the standard deviation over resamples of n - 1 of n runs within each task."""
+    """t times the standard deviation over resamples of n - 1 out of n runs within each task."""
     rng = np.random.default_rng(1)
     drawn = [statistic(*[rng.choice(task, len(task) - 1) for task in samples]) for _ in range(1000)]
     degrees = sum(len(task) - 1 for task in samples)
@@ -60,8 +60,8 @@ def test_optimality_gap():
 def test_profile():
     found = aggregate.profile(SCORES, np.array([0.0, 50.0, 130.0]))
     share = sum(x > 50 for x in POOLED) / 16
-    np.testing.assert_allclose(found.value, [1, share, 0])  # 50 is not above 50
-    np.testing.assert_allclose([found.low[0], found.high[0]], 1)  # a share stays within its bounds
+    np.testing.assert_allclose(found.value, [1, share, 0])  # strictly above 50
+    np.testing.assert_allclose([found.low[0], found.high[0]], 1)  # shares are at most 1
     half = half_width(pooled(lambda values: np.mean([x > 50 for x in values])), *SCORES)
     agrees(aggregate.Estimate(*(part[1] for part in found)), share, half)
 

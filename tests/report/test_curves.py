@@ -1,4 +1,4 @@
-"""The pictures, checked by their artists."""
+"""The figures, checked through their Matplotlib artists."""
 
 import itertools
 import json
@@ -85,14 +85,14 @@ def test_five_seeds_have_a_band(tmp_path):
     figure = curves.curve(mine, tmp_path / "a.png")
     assert legend(figure)[:3] == ["mean of 5 seeds", "each seed", "95% t interval of the mean"]
     (band,) = bands(figure.axes[1])
-    half = 2.776 * np.sqrt(2.5 / 5)  # of shifts 0 to 4, 4 degrees of freedom
+    half = 2.776 * np.sqrt(2.5 / 5)  # shifts 0 to 4 have 4 degrees of freedom
     box = band.get_datalim(figure.axes[1].transData)
     np.testing.assert_allclose(box.intervaly, [22 - half, 62 + half], atol=1e-3)
 
 
 def test_rates_of_success_have_panels_of_their_own(tmp_path):
     mine = [row | {"success": 0.5} for row in rows(0) + rows(1)]
-    mine[1]["success"] = None  # an evaluation without is left out
+    mine[1]["success"] = None  # evaluations without a rate are left out
     figure = curves.curve(mine, tmp_path / "a.png")
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == [
         "score (0 random, 100 expert)",
@@ -110,7 +110,7 @@ def test_rates_of_success_have_panels_of_their_own(tmp_path):
 def test_a_rate_of_success_is_drawn_between_0_and_1(tmp_path):
     mine = [row | {"success": float(seed > 0)} for seed in range(5) for row in rows(seed)]
     figure = curves.compare({"iql": [mine]}, tmp_path / "a.png", metric="success")
-    assert figure.axes[0].get_ylim() == (-0.03, 1.03)  # the interval would reach 1.36
+    assert figure.axes[0].get_ylim() == (-0.03, 1.03)  # unclipped, the interval would reach 1.36
 
 
 def test_panels_touch_and_share_their_y_axis(tmp_path):
@@ -209,7 +209,7 @@ def test_seeds_in_words(seeds, words):
 
 
 def test_names_that_no_font_has_are_drawn(tmp_path):
-    """Control characters have no glyph, and a dollar sign begins mathematics."""
+    """Control characters have no glyph, and a dollar sign starts math mode."""
     name = "a\tb$x"
     figure = curves.compare({name: [rows(0)]}, tmp_path / "a.png", "two\nlines\x07")
     assert legend(figure) == [r"a?b\$x (n = 1)"]
@@ -255,7 +255,7 @@ def test_a_legend_is_no_wider_than_its_figure(tmp_path):
 def test_compare_meets_runs_evaluated_at_other_steps(tmp_path):
     often, seldom = rows(0, online=[0.0, 10.0, 20.0]), rows(0, online=[0.0, 40.0], every=2000)
     (axes,) = curves.compare({"a": [often, seldom]}, tmp_path / "a.png").axes
-    np.testing.assert_allclose(lines(axes, MEAN), [[0, 15, 30]])  # seldom is at 20 at 1000
+    np.testing.assert_allclose(lines(axes, MEAN), [[0, 15, 30]])  # seldom is 20 at step 1000
 
 
 def test_compare_can_show_the_offline_phases(tmp_path):

@@ -1,4 +1,4 @@
-"""The picture of a data set: bins, axes, and the heat map's shares."""
+"""The figure of a data set: bins, axes, and the heat map's shares."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_bins_of_numbers_hold_them_all(values):
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
-    """drawn(arrays) -> the figure of the data set, and the path of its file."""
+    """drawn(arrays) -> the data set's figure and the path of its file."""
 
     def drawn(arrays):
         figures = []

@@ -11,7 +11,7 @@ from enoto_jax.report import film
 
 
 def aimed(env_id):
-    """The renderer's settings and the model, once the camera is aimed."""
+    """The renderer's settings and the model after aiming the camera."""
     env = gymnasium.make(env_id).unwrapped
     renderer = SimpleNamespace(camera_id=-1, default_cam_config=None)
     film._aim(renderer, env.model)
@@ -29,6 +29,6 @@ def test_without_one_the_robot_fills_the_picture_and_has_light():
     camera = renderer.default_cam_config
     assert renderer.camera_id is None
     assert mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_BODY, camera["trackbodyid"]) == "cart"
-    # Cart and poles, 1.2 high: half a picture shows 0.77 from the middle at a fovy of 45 degrees.
+    # Cart and poles are 1.2 high; at a fovy of 45 degrees, half an image shows 0.77.
     assert camera["distance"] * np.tan(np.radians(22.5)) == pytest.approx(1.3 * 1.0, rel=0.3)
     assert model.vis.headlight.diffuse.tolist() == pytest.approx([0.7] * 3)

@@ -30,9 +30,9 @@ def test_paths_of_settings():
         ({"online__algorithm__target": "mean_q"}, "enoto_cql · target=mean_q"),
         ({"online__algorithm__exploration": "oac"}, "enoto_cql · exploration=oac"),
         ({"online__algorithm__exploration__ucb": "3"}, "enoto_cql · ucb=3"),
-        ({"algorithm__n": "10"}, "enoto_cql"),  # the table's own
-        ({"algorithm__n": "7"}, "enoto_cql · n=7"),  # one change of both phases is told once
-        ({"algorithm__n": "4"}, "enoto_cql"),  # a budget's
+        ({"algorithm__n": "10"}, "enoto_cql"),  # the table's value
+        ({"algorithm__n": "7"}, "enoto_cql · n=7"),  # a change in both phases appears once
+        ({"algorithm__n": "4"}, "enoto_cql"),  # a budget's value
         ({"online__steps": "77", "batch_size": "31", "algorithm__hidden": "9,9"}, "enoto_cql"),
     ],
 )
@@ -48,7 +48,7 @@ def test_a_label_does_not_grow_without_end():
 
 
 def test_a_task_has_its_domains_constants():
-    """AntMaze's reward scale is the method's own there, and a change on hopper."""
+    """AntMaze's reward scale is the default there, but a change on hopper."""
     scaled = {"transform__reward_scale": "4.0", "transform__reward_shift": "-2.0"}
     assert identity.label(config(task="antmaze-umaze-v2", **scaled)) == "enoto_cql"
     assert "reward_scale=4" in identity.label(config(**scaled))
@@ -100,9 +100,9 @@ def test_folders_of_one_name_are_told_apart():
 
 
 def test_what_was_not_recorded_is_a_difference():
-    """What such a run had there is not known, so it is not pooled with others."""
+    """The old run's value is unknown, so the run is not pooled with others."""
     old = copy.deepcopy(config())
-    del old["recipe"]["transform"]  # too old to be completed
+    del old["recipe"]["transform"]  # too old to fill in
     assert len(set(names(config(), old))) == 2
 
 

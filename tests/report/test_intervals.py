@@ -9,7 +9,7 @@ from enoto_jax.report import aggregate, intervals
 
 @pytest.mark.parametrize("n", [5, 10])
 def test_the_interval_of_a_mean_covers_it(n):
-    """Of 20,000 samples 95% cover; the standard error of that share is 0.15 points."""
+    """95% of 20,000 intervals should cover; the standard error of the share is 0.15 points."""
     values = 3.0 + 2.0 * np.random.default_rng(n).standard_normal((n, 20_000))
     low, high = intervals.mean_interval(values)
     assert 0.93 < np.mean((low <= 3.0) & (high >= 3.0)) < 0.97
@@ -17,9 +17,9 @@ def test_the_interval_of_a_mean_covers_it(n):
 
 @pytest.mark.parametrize("n", [5, 10])
 def test_the_interval_of_an_aggregate_covers_it(n):
-    """Three tasks with means of their own; the aim is the IQM's mean over many such runs.
+    """Three tasks with different means; the target is the IQM's mean over many such runs.
 
-    Of 500 repetitions, the standard error of the share that covers is 1 point.
+    With 500 repetitions, the standard error of the covering share is 1 point.
     """
     rng = np.random.default_rng(n)
 
@@ -34,7 +34,7 @@ def test_the_interval_of_an_aggregate_covers_it(n):
 @pytest.mark.parametrize("n", [10, 50, 100])
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_wilsons_interval_covers_the_rate(n, p):
-    """Exactly, from the binomial distribution; it jumps with p, so its bounds are wider."""
+    """Coverage is exact, from the binomial distribution; it jumps with p, hence the wide bounds."""
     k = np.arange(n + 1)
     low, high = intervals.wilson(k, np.full(n + 1, n))
     coverage = np.sum(stats.binom.pmf(k, n, p) * ((low <= p) & (p <= high)))

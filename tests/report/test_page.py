@@ -92,13 +92,13 @@ def make(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four tasks, one without scores, seeds in several folders, and every kind of bad folder."""
+    """Four tasks (one without scores), seeds in several folders, and every kind of bad folder."""
     top = tmp_path_factory.mktemp("runs")
     for shift, task in enumerate(TASKS):
         make(top / task / "cql-a", "cql", task, (0, 1, 3, 4), shift=shift)
         make(top / task / "cql-b", "cql", task, (2,), shift=shift)
         make(top / task / "enoto", "enoto_cql", task, range(5), shift=10 + shift)
-        path = Path("elsewhere") / "cql-a"  # the runs were moved together
+        path = Path("elsewhere") / "cql-a"  # as if the runs had moved together
         make(top / task / "min", "to_sac", task, (0, 1), restore=str(path), shift=5)
         make(top / task / "rem", "to_sac", task, (0, 1), target="rem", restore=str(path), shift=5)
     make(top / "raw", "cql", "reach", (0, 1), score=False)
@@ -157,7 +157,7 @@ def test_a_recipe_without_a_name_is_a_row_too(tmp_path):
 
 
 def test_tasks_are_told_apart_by_their_data(tmp_path):
-    """But a run that reads no data is on the same task as those that do."""
+    """A run without data belongs to the same task as runs with data."""
 
     def tasks(**hashes):
         for name, value in hashes.items():
@@ -224,7 +224,7 @@ def test_figures_are_what_plotly_knows(folder):
     kinds = [t["meta"] for t in shown["task-0"]["data"] if t["legendgroup"] == "to_sac"]
     assert "band" not in kinds and kinds.count("seed") == 4
     for figure in [*shown.values(), *quantities["training-0"].values()]:
-        graph_objects.Figure(figure)  # refuses a property that does not exist
+        graph_objects.Figure(figure)  # fails on unknown properties
 
 
 def test_raw_returns_and_scores_are_in_tables_of_their_own(folder):
@@ -271,7 +271,7 @@ def browser(tmp_path_factory):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_in_a_browser(browser, out, folder, width):
     browser.get("about:blank")
-    requests(browser)  # those of the browser's own first page
+    requests(browser)  # discard those of the browser's start page
     size(browser, width)
     browser.get(out.as_uri())
     ask = browser.execute_script
@@ -286,7 +286,7 @@ def test_the_page_in_a_browser(browser, out, folder, width):
     before = ask(shown)
     assert before > 20
     box = browser.find_element("css selector", "#legend input[value='enoto_cql']")
-    box.send_keys(" ")  # from the keyboard
+    box.send_keys(" ")  # with the keyboard
     visible = "return document.getElementById('task-0').data.filter(t => t.legendgroup === 'enoto_cql' && t.visible !== false).length"
     assert ask(visible) == 0 and ask(shown) < before
     box.click()
@@ -304,7 +304,7 @@ def test_the_page_in_a_browser(browser, out, folder, width):
         seen = """return [...document.querySelectorAll('.sortable')[0].rows[1].cells].map(cell => {
             const box = cell.getBoundingClientRect();
             return box.width > 0 && box.left >= 0 && box.right <= innerWidth; })"""
-        assert ask(seen)[0] and sum(ask(seen)[3:]) >= 3  # the row's name and three results
+        assert ask(seen)[0] and sum(ask(seen)[3:]) >= 3  # the method's name and three results
     legend = browser.find_element("css selector", "#legend")
     assert ask("return arguments[0].scrollHeight <= arguments[0].clientHeight + 1", legend)
     pick = browser.find_element("css selector", "select[data-id=training-0]")

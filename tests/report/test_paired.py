@@ -47,10 +47,10 @@ def test_differences_of_runs_that_share_a_hand_over(tmp_path):
     ours = run(tmp_path / "a", "ours", range(5), 3.0, tmp_path / "start")
     theirs = run(tmp_path / "b", "theirs", range(1, 6), 1.0, tmp_path / "start")
     found = finals([ours], [theirs])
-    assert found.per_seed == dict.fromkeys(range(1, 5), 2.0)  # the seeds of both
+    assert found.per_seed == dict.fromkeys(range(1, 5), 2.0)  # seeds that both have
     assert (found.paired_by, found.mean, found.interval) == ("hand-over", 2.0, None)
     assert found.verdict.startswith("not distinguishable (4 seeds")
-    assert finals([ours], [start]).paired_by == "hand-over"  # it went on from there itself
+    assert finals([ours], [start]).paired_by == "hand-over"  # its own hand-over
     assert "seeds 1: +2.0, 2: +2.0" in paired.line(found) and "from +2.0 to +2.0" in paired.line(
         found
     )
@@ -75,7 +75,7 @@ def test_five_seeds_have_an_interval(tmp_path):
         ({}, "hand-over"),  # the same offline phase on the same data
         ({"data_hash": "sha256:34"}, "seed"),
         ({"data_hash": None}, "seed"),
-        ({"eval_episodes": 20}, "seed"),  # other start states
+        ({"eval_episodes": 20}, "seed"),  # different start states
         ({"recipe": {"offline": {"steps": 1}}}, "seed"),
     ],
 )

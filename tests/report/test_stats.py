@@ -29,7 +29,7 @@ def rows(seed, offline, online, every=10, first=0, score=True):
     ]
 
 
-# Online steps 0 to 100; the first 20% are the evaluations at 10 and 20.
+# Online steps 0 to 100; the evaluations at 10 and 20 are in the first 20%.
 ONLINE = [40, 30, 20, 35, 39, 41, 10, 50, 60, 70, 65]
 
 
@@ -46,9 +46,9 @@ def test_one_seed_by_hand():
         "final": 65,
         "oracle_best": 70,
         "handover": 40,
-        "worst_after": 10,  # at 60, late: not the hand-over's doing
-        "drop": 20,  # 40 - 20, the lowest of 30 and 20
-        "steps_to_recover": 50,  # 41 is the first that is not below 40
+        "worst_after": 10,  # at step 60, too late to count as a drop
+        "drop": 20,  # 40 - 20, where 20 is the minimum of 30 and 20
+        "steps_to_recover": 50,  # 41 is the first score not below 40
         "area": pytest.approx(40.75),  # (sum 460 - (40 + 65) / 2) * 10 / 100
     }
     assert found["metric"] == "score"
@@ -57,9 +57,9 @@ def test_one_seed_by_hand():
 
 def test_a_drop_is_sought_in_the_first_20_000_steps():
     long = [{**row, "env_steps": 1_000 * row["env_steps"]} for row in rows(0, [1], ONLINE)]
-    assert one(stats.summary(long)["online"])["drop"] == 20  # 20% and 20,000 steps are the same
+    assert one(stats.summary(long)["online"])["drop"] == 20  # 20% is exactly 20,000 steps
     longer = [{**row, "env_steps": 2_000 * row["env_steps"]} for row in rows(0, [1], ONLINE)]
-    assert one(stats.summary(longer)["online"])["drop"] == 10  # of 20,000 and 40,000 the first
+    assert one(stats.summary(longer)["online"])["drop"] == 10  # 20% is 40,000; the limit is 20,000
 
 
 def test_the_best_overall_may_be_offline():
@@ -96,7 +96,7 @@ def test_two_seeds_have_their_range_and_no_interval():
 
 
 def test_five_seeds_have_students_interval():
-    finals = [40.0, 42.0, 44.0, 46.0, 48.0]  # mean 44, sd sqrt(10), t quantile 2.776 of 4 degrees
+    finals = [40.0, 42.0, 44.0, 46.0, 48.0]  # mean 44, sd sqrt(10), t quantile 2.776
     mine = [row for seed, y in enumerate(finals) for row in rows(seed, [1], [40, y])]
     final = stats.summary(mine)["online"]["final"]
     assert final["low"] == pytest.approx(44 - 2.776 * math.sqrt(10 / 5), abs=1e-3)
@@ -104,14 +104,14 @@ def test_five_seeds_have_students_interval():
 
 
 def test_episodes_and_seeds_vary_apart():
-    """Scores are a tenth of returns, so an sd of 1 over 10 episodes is 0.1, unbiased by 10 / 9."""
+    """Scores are returns / 10: an sd of 1 over 10 episodes is 0.1 * sqrt(10 / 9), unbiased."""
     mine = rows(0, [1, 5], [40, 41]) + rows(1, [1, 5], [40, 43])
     online = stats.summary(mine)["online"]
     assert online["final"]["sd_between_seeds"] == pytest.approx(math.sqrt(2))
     assert online["final"]["sd_within_seeds"] == pytest.approx(0.1 * math.sqrt(10 / 9))
     left = math.sqrt(2 - 0.01 * 10 / 9 / 10)
     assert online["final"]["sd_between_seeds_corrected"] == pytest.approx(left)
-    assert online["handover"]["sd_between_seeds_corrected"] == 0.0  # the episodes tell it all
+    assert online["handover"]["sd_between_seeds_corrected"] == 0.0  # episodes explain all variance
     assert "sd_within_seeds" not in online["area"]
     one_episode = [row | {"episodes": 1} for row in mine]
     assert stats.summary(one_episode)["online"]["final"]["sd_within_seeds"] is None

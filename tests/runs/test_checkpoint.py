@@ -14,7 +14,7 @@ from tests.helpers import assert_same, largest_file
 
 
 def state(value: float = 1.0):
-    """A state with every kind of array that a run saves."""
+    """A state with every kind of array that runs save."""
     return {
         "params": {"kernel": np.full((2, 3), value, np.float32)},
         "step": np.asarray([7, 8], np.int32),
@@ -64,14 +64,14 @@ def test_the_handover_is_kept_beside_them(checkpoints, tmp_path):
     saved(checkpoints, 3, 4, 5, 6)
     assert checkpoints.record("handover")["step"] == 2
     assert_same(checkpoints.restore(state(), "handover"), state(0.5))
-    again = Checkpoints(tmp_path)  # a run that was killed after its hand-over gets there again
+    again = Checkpoints(tmp_path)  # a killed run may save its hand-over again
     again.save_handover(state(0.5), {"phase": "offline", "step": 2})
     assert_same(again.restore(state(), "handover"), state(0.5))
     again.close()
 
 
 def test_saving_takes_its_own_copy(checkpoints):
-    """It is written in the background: meanwhile training goes on."""
+    """Writing happens in the background while training continues."""
     mine = state(1.0)
     checkpoints.save(1, mine, {"phase": "offline", "step": 1})
     checkpoints.wait()
@@ -134,7 +134,7 @@ def template(record):
 
 
 def newest(folder):
-    """The checkpoint that a new process would resume from."""
+    """Return the checkpoint that a new process would resume from."""
     checkpoints = Checkpoints(folder)
     try:
         return checkpoints.newest(template)
@@ -175,12 +175,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(checkpoints, tmp_path,
     told = capsys.readouterr().err
     assert told.startswith(f"{tmp_path}/latest/4 is damaged, moved aside: "), told
     assert told.count("\n") == 1
-    # The numbers that it had used are free again.
+    # The damaged checkpoint's number can be used again.
     again = Checkpoints(tmp_path)
     saved(again, 4)
     assert again.record()["step"] == 4
     again.close()
-    # After the last of them comes the hand-over, and then nothing.
+    # If none of them is intact, the hand-over is used, and without it the run is refused.
     for step in (3, 4):
         DAMAGES[damage](tmp_path / "latest" / str(step))
     record, found = newest(tmp_path)
@@ -208,7 +208,7 @@ def test_version_2_is_compared_with_its_one_checksum(checkpoints, tmp_path):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_part_is_refused_alone(checkpoints, tmp_path, damage):
-    """The largest file is the part's; the rest of the state is not read, nor compared."""
+    """The largest file belongs to the part; the rest of the state is neither read nor compared."""
     parts = {"train": {"x": np.random.default_rng(0).normal(size=(2, 10_000))}, "storage": state()}
     checkpoints.save(3, parts, {"phase": "online", "step": 3})
     checkpoints.wait()
@@ -256,7 +256,7 @@ def test_the_best_stays_until_a_better_one_or_a_step_back(checkpoints):
     saved(checkpoints, 8, 9, 10)
     assert checkpoints.record("best")["mean"] == 7
     assert_same(checkpoints.restore(state(), "best"), state(7))
-    checkpoints.forget_best(after=6)  # the run goes on from an earlier checkpoint
+    checkpoints.forget_best(after=6)  # the run resumes from an earlier checkpoint
     assert checkpoints.record("best")["mean"] == 5
     checkpoints.forget_best(after=1)
     assert checkpoints.record("best") is None
@@ -264,7 +264,7 @@ def test_the_best_stays_until_a_better_one_or_a_step_back(checkpoints):
 
 @pytest.mark.parametrize("about", [{}, {"phase": "online", "step": "1"}, {"phase": 3, "step": 1}])
 def test_a_record_of_no_step_is_damaged(checkpoints, about):
-    """As those of version 1 may be, which have no checksums."""
+    """Records of version 1 may be like this, because they have no checksums."""
     saved(checkpoints, 1)
     checkpoints.save(2, state(), about)
     checkpoints.wait()

@@ -51,7 +51,7 @@ def test_csv_refuses_a_column_it_does_not_have(tmp_path):
     log = files.CsvLog(tmp_path / "a.csv", COLUMNS)
     with pytest.raises(KeyError, match="no column scroe"):
         log.append([{"step": 1}, {"step": 2, "scroe": 3.0}])
-    assert log.path.read_text() == "step,name,value\n"  # nothing of the batch
+    assert log.path.read_text() == "step,name,value\n"  # no row of the batch
 
 
 def test_csv_goes_on_after_a_kill_in_the_middle_of_a_line(tmp_path):
@@ -194,7 +194,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, name, 
 
 
 class Recorder:
-    """Replaces a library's object, and remembers every call."""
+    """Replacement for a library's object that records every call."""
 
     def __init__(self):
         self.calls = []

@@ -1,4 +1,4 @@
-"""One run on two processes, connected by gloo: the files of one process, also after a loss."""
+"""A run on two processes connected by gloo writes one process's files, even after a loss."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ SHORT = (
 
 
 def tree(seeds: int) -> dict[str, np.ndarray]:
-    """Arrays with the unusual values and sizes that a state may have."""
+    """Arrays with unusual values and sizes that a state may contain."""
     return {
         "odd": np.tile(np.float32([-0.0, np.nan, 1e-45]), (seeds, 1)) + 0,
         "flags": np.arange(seeds) % 2 == 0,
@@ -40,8 +40,8 @@ def tree(seeds: int) -> dict[str, np.ndarray]:
 
 
 def program(index: int) -> None:
-    """What each of two processes runs; environment variables identify them."""
-    exchange.CHUNK = 4096  # several exchanges
+    """Run in each of two processes, which environment variables identify."""
+    exchange.CHUNK = 4096  # small, so that several exchanges are needed
     hosts.join(None, None, None)
     assert (hosts.count(), hosts.first()) == (2, index == 0)
     whole = tree(4)
@@ -85,7 +85,7 @@ def by_variables(index: int, port: int) -> dict[str, str]:
 
 
 def by_slurm(index: int, port: int) -> dict[str, str]:
-    """The variables that srun sets; the port follows from the job's number."""
+    """The variables that srun sets; the port follows from the job id."""
     job = {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     return {**job, "SLURM_PROCID": str(index), "SLURM_LOCALID": "0"}
 
@@ -118,7 +118,7 @@ class Left(Exception):
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("lost", [True, False])
 def test_leaving(monkeypatch, capfd, code, first, lost):
-    """After a save the others wait, watched, for as long as the first one may write."""
+    """After a save, the other hosts wait under the watchdog for as long as host 0 may write."""
     asked = []
 
     def wait_at_barrier(name, milliseconds):
@@ -155,13 +155,13 @@ def test_nothing_says_how_many_hosts_there_are():
 def test_the_files_of_one_process_also_after_a_stop_and_a_loss(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    stop = hosttest.Blow(signal.SIGTERM, (1,), "offline")  # the first host is not even told
+    stop = hosttest.Blow(signal.SIGTERM, (1,), "offline")  # host 0 gets no signal
     loss = hosttest.Blow(signal.SIGKILL, (1,), "online")
     assert hosttest.disturb(tmp_path / "out", [[stop, loss]], seed=0, arguments=SHORT) == []
     with open(tmp_path / "out" / "hosts.csv", newline="") as file:
         stopped, lost = csv.DictReader(file)
     assert (stopped["exit_codes"], lost["exit_codes"]) == ("75 75", "1 -9")
-    # The hand-over is the end of the one phase and the start of the other.
+    # The hand-over ends one phase and starts the other.
     phase, step = stopped["resumed_from"].split()
     saved = progress.at(phase, int(step))
     names = {saved, "online step 0"} if saved == "offline update 1,000" else {saved}

@@ -1,4 +1,4 @@
-"""A run's folder belongs to one process; if locks do not work, no other process's note is removed."""
+"""A run's folder belongs to one process; without working locks, no other note is removed."""
 
 import errno
 import fcntl
@@ -35,7 +35,7 @@ def test_without_locks_a_note_and_no_word_written_or_removed(tmp_path, monkeypat
     with locked(tmp_path):
         assert not holder.exists()
     assert capsys.readouterr().err == f"{tmp_path} cannot be locked: {os.strerror(code)}\n"
-    holder.write_text("12345")  # of a machine where locks work
+    holder.write_text("12345")  # from a machine where locks work
     with locked(tmp_path):
         assert holder.read_text() == "12345"
     assert holder.read_text() == "12345"

@@ -1,4 +1,4 @@
-"""Rows of all seeds, in files and on dashboards, cut back on resume."""
+"""Metrics of all seeds in files and on dashboards, cut back when resuming."""
 
 import csv
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from enoto_jax.runs.metrics import Rows
 
-UNTOLD = np.full((2, 2), np.nan)  # the environment tells no success
+UNTOLD = np.full((2, 2), np.nan)  # the environment reports no success
 
 
 class Dashboard:

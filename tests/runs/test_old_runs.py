@@ -1,10 +1,10 @@
-"""The folder of an earlier version opens: `old_run.zip`, written at commit 84fc389 by
+"""A folder of an earlier version opens: `old_run.zip`, written at commit 84fc389 by
 
     python -m experiments.train --method=enoto_cql --preset=smoke --num_critics=2 \
         --set=algorithm.hidden=8 --offline_steps=40 --online_steps=30 --warmup=10 --eval_every=20 \
         --eval_episodes=1 --batch_size=8 --seeds=2 --out=runs/old
 
-with orbax-checkpoint 0.12.8. Its picture and its older checkpoint are removed.
+with orbax-checkpoint 0.12.8. Its figure and its older checkpoint have been removed.
 """
 
 import zipfile
@@ -24,10 +24,10 @@ def old(tmp_path):
     return tmp_path
 
 
-# Phase, step, and the sum of all magnitudes of seed 0, as that version read them.
+# Phase, step, and the sum of seed 0's absolute values, as read by that version.
 KEPT = {
     "latest": ("online", 30, 521.74988),
-    "last": ("online", 30, 521.74988),  # what that version called it
+    "last": ("online", 30, 521.74988),  # that version's name for it
     "best": ("online", 20, 469.90592),
     "handover": ("offline", 40, 496.28247),
 }

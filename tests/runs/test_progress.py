@@ -1,4 +1,4 @@
-"""One line on a terminal, plain lines elsewhere, and the time that a run will take."""
+"""One line on a terminal, plain lines elsewhere, and estimates of the remaining time."""
 
 import io
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def spent(monkeypatch):
-    """A run's timing with seconds that tests set, which its clock `wall` returns."""
+    """A run's timing whose clock, `wall`, returns the `seconds` that tests set."""
     timing = Timing()
     timing.seconds = 0.0
     monkeypatch.setattr(timing, "wall", lambda: timing.seconds)
@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 
 
 def screen(out: io.StringIO) -> list[str]:
-    """The lines that a terminal would show: a carriage return starts the line again."""
+    """The lines that a terminal would show; a carriage return restarts the line."""
     lines = out.getvalue().split("\n")
     return [line.rsplit("\r", 1)[-1].replace("\x1b[K", "") for line in lines]
 
@@ -48,7 +48,7 @@ def test_before_the_online_phase_its_length_is_not_known(spent):
 def test_off_a_terminal_plain_lines_now_and_then(clock):
     out = io.StringIO()
     bar = progress.Progress("online", 1000, 100, stream=out)
-    for _ in range(30):  # 30 s: a line at 10, 20 and 30
+    for _ in range(30):  # 30 s, with a line at 10, 20 and 30
         clock.s += 1.0
         bar.advance(10)
     bar.note("compiled in 3.2 s")
@@ -83,7 +83,7 @@ def test_neither_compilation_nor_evaluations_slow_the_rate(spent):
     spent.totals["eval_s"] += 7.0
     spent.seconds = 72.0
     bar.score("score 1.0")
-    # 1,500 updates at 100/s, and 3 evaluations of 7 s.
+    # 1,500 updates at 100/s, and 3 evaluations of 7 s each.
     assert out.getvalue().splitlines() == [
         "offline: about 15 s left, and 3 evaluations",
         "offline: about 36 s left with 3 evaluations; the whole run takes about 1 min 48 s",
@@ -98,7 +98,7 @@ def test_the_online_estimate_waits_for_the_warm_up(spent):
     spent.totals["eval_s"] += 10.0
     bar.score("score 1.0")
     for step in range(1, 302):
-        spent.totals["env_s"] += 0.001 if step <= 101 else 0.1  # it learns from then on
+        spent.totals["env_s"] += 0.001 if step <= 101 else 0.1  # learning starts after step 101
         bar.advance()
     bar.close()
     first, estimate, last = out.getvalue().splitlines()
@@ -138,7 +138,7 @@ def test_on_a_terminal_it_is_one_line(monkeypatch):
     bar.advance(6)
     bar.score("score 44.6")
     progress.say("stopping after this step")
-    out.write("^C")  # as the terminal answers to the keys
+    out.write("^C")  # as the terminal echoes the keys
     progress.say("again")
     progress.release()
     bar.close()

@@ -1,4 +1,4 @@
-"""What config.json records about the program: never wrong, and never a reason to fail."""
+"""What config.json records about the program; it must be right and must never fail."""
 
 import subprocess
 
@@ -36,7 +36,7 @@ def test_the_commit_of_a_checkout(checkout):
 
 
 def test_no_checkout(tmp_path, checkout):
-    (tmp_path / "installed").mkdir()  # within a repository, but not its top
+    (tmp_path / "installed").mkdir()  # inside a repository, but not at its root
     assert provenance.commit(tmp_path / "installed") is None
 
 

@@ -1,4 +1,4 @@
-"""Seconds and counts continue across a run's starts."""
+"""Seconds and counts continue when a run is resumed."""
 
 import json
 
@@ -23,7 +23,7 @@ def test_a_resumed_run_goes_on_counting():
     summary = second.summary()
     assert summary["updates_per_s"] == 10 / summary["update_s"] > 0
     assert summary["update_s"] > first.totals["update_s"]
-    assert summary["env_steps_per_s"] != summary["env_steps_per_s"]  # nothing was measured
+    assert summary["env_steps_per_s"] != summary["env_steps_per_s"]  # NaN: not measured
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One run from beginning to end, which most tests of this folder use."""
+"""Fixtures for the training tests: quick compilation, and one complete run."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def quick(tmp_path_factory):
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(offline, "BLOCK", 5)
-        patch.setattr(offline, "PATIENCE_S", 0.0)  # one block a call
+        patch.setattr(offline, "PATIENCE_S", 0.0)  # one block per call
         yield
 
 
@@ -25,7 +25,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def finished(source, tmp_path_factory) -> Finished:
-    """One run from beginning to end, which most tests use."""
+    """A complete run, which most tests use."""
     folder, starts = tmp_path_factory.mktemp("runs") / "whole", []
     plain = online.train
 

@@ -1,4 +1,4 @@
-"""A short, whole run on AntMaze: its data set, our environment and the domain's constants."""
+"""A short, complete run on AntMaze: its data set, our environment and the domain's constants."""
 
 from pathlib import Path
 

@@ -44,7 +44,7 @@ ROW = tiny(
     online__utd=2,
     online__algorithm__exploration__mask=0.7,
 )
-# Nothing is drawn and nothing is learned online, so that actions can be worked out.
+# Without noise and learning online, actions can be computed by hand.
 STILL = tiny(
     "qc_fql",
     algorithm__flow_steps=2,
@@ -72,11 +72,11 @@ def still(tmp_path_factory):
 
 
 def test_a_chunk_goes_on_until_nothing_is_left_or_an_episode_begins():
-    """Chunk t says 10 t, 10 t + 1, 10 t + 2; an episode begins at steps 0 and 5."""
+    """Chunk t is (10 t, 10 t + 1, 10 t + 2); episodes start at steps 0 and 5."""
     waiting, found = open_loop.empty(Chunk(3, 0.9), 2), []
     for t in range(10):
         chosen = jnp.repeat(10.0 * t + jnp.arange(3.0), 2)
-        for _ in range(2):  # asked again, it says the same
+        for _ in range(2):  # a repeated call returns the same
             starts = jnp.bool_(t in (0, 5))
             waiting, action = open_loop.following(waiting, chosen, starts, jnp.int32(t))
         np.testing.assert_array_equal(action, np.repeat(action[0], 2))
@@ -85,7 +85,7 @@ def test_a_chunk_goes_on_until_nothing_is_left_or_an_episode_begins():
 
 
 def test_an_evaluation_takes_chunks_to_their_end_in_every_round():
-    """20 steps of chunks of three: seven choices in each of two rounds."""
+    """20 steps in chunks of three take seven choices in each of two rounds."""
     evaluator, calls = Evaluator("Reach-v0", 2, SeedMap([3]), transform()(REACH, None)), []
 
     def mode(state, seen):
@@ -101,9 +101,9 @@ def test_an_evaluation_takes_chunks_to_their_end_in_every_round():
 
 
 def test_the_online_loop_executes_chunks_in_open_loop(still):
-    """An action of the ring is the chunk's that was chosen where its chunk begun."""
+    """Each stored action is from the chunk that was chosen at the chunk's first step."""
     algorithm, ring = build(STILL, REACH).online, last_state(still, STILL).storage.ring
-    starts = [0, 3, 5, 8, 10]  # episodes of 5 steps begin at 0, 5 and 10
+    starts = [0, 3, 5, 8, 10]  # episodes start at 0, 5 and 10
     for i in range(len(SEEDS)):
         state = jax.tree.map(lambda x, i=i: x[i], kept_handover(still, STILL))
         for first, after in zip(starts, [*starts[1:], 12]):
@@ -148,7 +148,7 @@ def test_what_a_run_writes(whole):
     assert [row["return_mean"] for row in found] == pytest.approx(told, rel=1e-6)
 
 
-# Who acts besides.
+# Everything else that acts.
 
 
 def test_an_agent_does_what_the_loop_does(whole):
@@ -165,7 +165,7 @@ def test_an_agent_does_what_the_loop_does(whole):
 
 
 def test_an_agent_with_a_budget_executes_chunks(still):
-    """Nothing is learned and nothing drawn: its actions are the loop's."""
+    """Without noise and learning, its actions are the loop's."""
     agent = Agent(STILL, SHORT, still, seed=3, budget_s=5.0)
     envs = SeedEnvs("ReachShort-v0", [3], transform()(REACH, None))
     now, ring = envs.begin(), last_state(still, STILL).storage.ring
@@ -198,7 +198,7 @@ def test_a_policy_gives_whole_chunks(still, tmp_path):
 
 
 def test_what_collect_can_take_of_a_run(still, tmp_path, capsys):
-    """Its buffer, not data of its policy, which would take single actions."""
+    """It can take the buffer, but not the policy's data, which would need single actions."""
     argv = ["collect", f"--run={still}", f"--out={tmp_path}"]
     define_only(collect)
     assert command.execute(collect.main, argv) == command.BAD_INPUT
@@ -214,7 +214,7 @@ def test_single_actions_are_chunks_of_one(source, tmp_path):
 
 
 def test_random_steps_are_random_chunks():
-    """The last random chunk is taken to its end."""
+    """The last random chunk is executed to its end."""
     row = tiny("qc_fql", algorithm__chunk=H, online__random_steps=2)
     row = registry.override(row, "online.algorithm.exploration", gaussian(std=0.0))
     built, seen = build(row, REACH), jnp.float32([0.2, -0.4])
@@ -233,7 +233,7 @@ def test_random_steps_are_random_chunks():
 
 @pytest.mark.parametrize("method", ["fql", "bfn"])
 def test_returns_of_several_steps_need_no_chunks_to_act(method, tmp_path):
-    """The same replay of sequences, in a run whose policy chooses an action in every step."""
+    """The replay returns sequences, but the policy chooses an action in every step."""
     row = tiny(method, algorithm__flow_steps=2, algorithm__returns=H)
     built = build(row, REACH)
     assert built.offline.chunk == built.online.chunk == Chunk(H, 0.99, single=True)

@@ -1,4 +1,4 @@
-"""`enoto_jax.train`: what it takes, names or objects; and its run, with policies and scores."""
+"""`enoto_jax.train`: its arguments, as names or objects, and the run that it returns."""
 
 import json
 from functools import partial
@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def given(monkeypatch, tmp_path):
-    """given(*arguments, **options) -> what would be trained, in an empty folder."""
+    """given(*arguments, **options) -> what `run.train` would be given, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     found = {}
 
@@ -74,7 +74,7 @@ def test_evaluations_at_the_hand_over_and_at_the_end_have_more_episodes(trained)
     assert many == [("offline", 20), ("online", 0), ("online", 12)]
     assert {count for at, count in counts.items() if at not in many} == {2}
     before, after = (own_rows(trained.folder, *at) for at in (("offline", 20), ("online", 0)))
-    for one, two in zip(before, after, strict=True):  # the same starts, the same policy
+    for one, two in zip(before, after, strict=True):  # same start states, same policy
         assert one["return_mean"] == two["return_mean"]
 
 
@@ -131,7 +131,7 @@ def test_a_policy_acts_for_one_and_for_many(trained):
     drawn = policy.sample(observation, seed=1)
     np.testing.assert_array_equal(drawn, policy.sample(observation, seed=1))
     assert drawn.shape == (3, 1) and (drawn != policy.sample(observation, seed=2)).all()
-    for which in ("latest", "last"):  # its old name
+    for which in ("latest", "last"):  # "last" is the old name
         same = enoto_jax.load_policy(trained.folder, 5, which)
         np.testing.assert_array_equal(same.act(observation), actions)
     other, before = trained.policy(seed=3), trained.policy(5, which="handover")
@@ -141,7 +141,7 @@ def test_a_policy_acts_for_one_and_for_many(trained):
 
 
 def test_actions_are_in_the_environments_units(trained, tmp_path):
-    """Of a copy of the run that remembers bounds of [0, 4]."""
+    """A copy of the run claims action bounds of [0, 4]."""
     (tmp_path / "checkpoints").symlink_to(trained.folder / "checkpoints")
     config = {**trained.config, "action_bounds": [[0.0], [4.0]]}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -226,7 +226,7 @@ def test_a_recipe_stays_as_it_is(given):
     row, source = tiny("cql"), reach_source(env_id=None)
     found = given(row, source, "out", env="Reach-v0")
     assert found["recipe"] is row and "seeds" not in found and found["about"]["method"] == "own"
-    assert found["source"].max_episode_steps == 20  # completed by the environment
+    assert found["source"].max_episode_steps == 20  # taken from the environment
     changed = given(row, source, "out", overrides={"algorithm.hidden": [4, 4], "utd": "3"})
     assert changed["recipe"].online.utd == 3
     assert changed["recipe"].offline.algorithm.hidden == (4, 4)

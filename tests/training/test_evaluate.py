@@ -1,4 +1,4 @@
-"""What an evaluation reports besides returns: success, and episodes that were cut."""
+"""What an evaluation reports besides returns: success and truncated episodes."""
 
 import multiprocessing
 import time
@@ -21,7 +21,7 @@ TELLING = 'tests.envs.odd:make_telling?{"word": "%s", "always": %s}'
 
 
 def evaluated(env, speed: float = 1.0, episodes: int = 3, **how):
-    """Two evaluations of the policy that walks to the goal at a fraction of the full speed."""
+    """Two evaluations of a policy that walks to the goal at a fraction of full speed."""
     evaluator = Evaluator(env, episodes, SeedMap([3, 5]), SAME, **how)
     mode = lambda state, seen: np.clip(5.0 * seen[..., 1:], -1, 1) * speed  # noqa: E731
     found = [evaluator(mode, None, number) for number in (0, 1)]
@@ -45,7 +45,7 @@ def test_success_is_none_where_nothing_tells_and_false_where_all_fail():
 
 
 def test_an_episode_succeeds_though_it_ends_away_from_the_goal():
-    """It runs through the goal and on, to the wall."""
+    """The policy passes the goal and runs on to the wall."""
     evaluator = Evaluator(TELLING % ("success", "true"), 8, SeedMap([3]), SAME)
     found = evaluator(lambda state, seen: np.ones((1, 8, 1)), None, 0)
     evaluator.close()
@@ -82,7 +82,7 @@ def test_without_a_time_limit_it_is_said_at_once_bounded_and_counted_once(monkey
 
 
 def test_more_episodes_than_environments_are_taken_in_rounds():
-    """The first ones are the same, and the last round need not be full."""
+    """The first episodes are the same as in one round; the last round may be partial."""
     env = TELLING % ("success", "true")
     evaluator = Evaluator(env, 3, SeedMap([3, 5]), SAME)
     mode = lambda state, seen: np.clip(5.0 * seen[..., 1:], -1, 1)  # noqa: E731
@@ -106,7 +106,7 @@ def test_a_stop_between_rounds_leaves_no_evaluation():
 
 
 def test_only_what_goes_on_is_cut(capsys):
-    """ReachGoal's episodes end at the goal; some within 3 steps, others not."""
+    """ReachGoal's episodes end at the goal, only some of them within 3 steps."""
     one = evaluated("ReachGoal-v0", episodes=6, max_steps=3)[0]
     whole = evaluated("ReachGoal-v0", episodes=6)[0]
     assert 0 < one.cut < 12 and whole.cut == 0
@@ -135,7 +135,7 @@ def test_a_function_works_in_one_process_and_is_refused_in_several():
 
 @pytest.mark.parametrize("when", ["starting", "stepping"])
 def test_ctrl_c_leaves_no_process_behind(when, monkeypatch):
-    """In a notebook the parent lives on."""
+    """In a notebook, the parent process survives Ctrl-C."""
 
     def interrupted(*_):
         raise KeyboardInterrupt

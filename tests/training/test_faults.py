@@ -1,4 +1,4 @@
-"""An environment, a disk or another process that fails: one line, the exit code, nothing lost."""
+"""Failures of an environment, disk or process: one line, an exit code, nothing lost."""
 
 import re
 import signal
@@ -24,7 +24,7 @@ SAME = transform()(REACH, None)
 
 
 class Breaks(Reach):
-    """Fails at the third step of an episode."""
+    """Reach that fails at the third step of an episode."""
 
     def __init__(self, how: str):
         super().__init__()

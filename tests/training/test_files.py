@@ -1,4 +1,4 @@
-"""The files of a run, and the folders that are refused."""
+"""The files of a run, and folders that are refused."""
 
 import dataclasses
 import json
@@ -77,7 +77,7 @@ def test_evaluation_rows(finished):
 
 
 def test_evaluations_around_the_handover_begin_from_the_same_states(finished):
-    """The policy is the same there, so its returns are; later starts are others."""
+    """The policy is the same there, so the returns are too; later evaluations start elsewhere."""
     returns = {}
     for row in table(finished.folder / "evaluations.csv"):
         at = (row["phase"], int(row["step"]))
@@ -113,7 +113,7 @@ def test_metric_names_and_steps(finished):
 
 
 def test_metrics_are_means_over_updates(finished):
-    """The temperature starts at 1 and moves by at most its rate, 1e-4, an update."""
+    """The temperature starts at 1 and moves by at most its rate, 1e-4, per update."""
     for row in table(finished.folder / "metrics.csv"):
         if row["name"].endswith("temperature/value"):
             assert float(row["value"]) == pytest.approx(1.0, abs=0.01)
@@ -128,7 +128,7 @@ def test_timing(finished):
 
 
 def test_each_phase_is_compiled_once(finished):
-    # Beside them, 4 offline calls and, online, one call a step and one before the first.
+    # There are also 4 offline calls, and online one call per step and one before the first.
     assert finished.calls["compile"] == 2
     assert finished.calls["update"] == 4 + STEPS + 1
     assert finished.calls["eval"] == len(EVALUATED)
@@ -223,7 +223,7 @@ def test_a_part_that_an_old_recipe_lacks_is_told_in_a_few_words(
         del part[last]
     else:
         part[last] = old
-    now["unknown"] = 1  # so that no default is put in its place
+    now["unknown"] = 1  # prevents filling in defaults
     files.write_json(tmp_path / "config.json", {**config, "recipe": now})
     with pytest.raises(InputError, match=rf"its recipe\.{path} {told}") as refusal:
         folder.same_run(tmp_path, config)
@@ -238,7 +238,7 @@ def test_the_best_train_state_is_kept(finished):
     checkpoints = Checkpoints(finished.folder / "checkpoints")
     best = checkpoints.record("best")
     checkpoints.close()
-    at = max(means, key=lambda key: np.mean(means[key]))  # the first of them
+    at = max(means, key=lambda key: np.mean(means[key]))  # the first maximum
     assert (best["phase"], best["step"]) == at
     assert best["mean"] == pytest.approx(np.mean(means[at]))
 
@@ -271,6 +271,6 @@ def test_dashboards_are_told_and_closed(source, tmp_path, monkeypatch, at):
     assert [step for step, _ in board.told["offline/critic/loss"]] == steps
     assert [step for step, _ in board.told["offline/evaluation/score"]] == steps
     rows = [r for r in table(tmp_path / "metrics.csv") if r["name"] == "offline/critic/loss"]
-    mean = np.mean([float(row["value"]) for row in rows[:2]])  # of the seeds, at step 10
+    mean = np.mean([float(row["value"]) for row in rows[:2]])  # over seeds, at step 10
     assert board.told["offline/critic/loss"][0][1] == pytest.approx(mean, rel=1e-5)
     assert board.closed == 1

@@ -1,4 +1,4 @@
-"""A run that was stopped, killed or cut short resumes as if nothing had happened."""
+"""A run that was stopped, killed or given fewer steps resumes as if uninterrupted."""
 
 import contextlib
 import time
@@ -55,7 +55,7 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(finished, source, tmp_p
     with watched(at, kill=True), pytest.raises(Killed):
         train(source, tmp_path)
     with open(tmp_path / "evaluations.csv", "a") as file:
-        file.write("online,4,4,3,-1")  # the kill came in the middle of a row
+        file.write("online,4,4,3,-1")  # killed in the middle of a row
     train(source, tmp_path)
     assert_goes_on_as_uninterrupted(tmp_path, finished)
 
@@ -63,7 +63,7 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(finished, source, tmp_p
 def test_with_overlap_actions_are_one_step_older_and_a_killed_run_goes_on(
     source, tmp_path, monkeypatch
 ):
-    """One seed of a row that starts from scratch; saved after every call, killed while acting."""
+    """One seed of an online-only method, saved after every call and killed while acting."""
     row, acted = tiny("sac", online__overlap=True), {}
 
     def run_of(folder, row, at=None):
@@ -90,7 +90,7 @@ def test_with_overlap_actions_are_one_step_older_and_a_killed_run_goes_on(
     run_of(tmp_path / "killed", row)
     states = {name: last_state(tmp_path / name, row, 1) for name in ("whole", "killed")}
     assert_same(states["killed"], states["whole"])
-    # The first update follows transition 4: the plain action after it has seen it, ours has not.
+    # The first update follows transition 4; the next plain action uses it, the overlapped one not.
     whole, without = np.array(acted["whole"]), np.array(acted["plain"])
     assert np.array_equal(whole[: WARMUP + 1], without[: WARMUP + 1])
     assert not np.array_equal(whole[WARMUP + 1], without[WARMUP + 1])
@@ -130,7 +130,7 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode(
         "Reach-v0 cannot be saved: new episodes begin at online step 6" in capsys.readouterr().err
     )
     went_on = last_state(tmp_path)
-    # What had happened stays, but the last step is now an episode's; what follows begins a new one.
+    # The stored steps stay, but the last one now ends an episode, and a new one starts.
     ring, before = went_on.storage.ring, stopped.storage.ring
     before.truncated[:, 5] = True
     assert_same(jax.tree.map(lambda x: x[:, :6], ring), before)
@@ -140,7 +140,7 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode(
 
 @pytest.mark.parametrize("number, where", [(1, "offline update 10"), (4, "online step 4")])
 def test_a_signal_cuts_an_evaluation_short(finished, source, tmp_path, number, where):
-    """Evaluations may take minutes; the step is saved and evaluated later."""
+    """Evaluations may take minutes, so the step is saved and evaluated after resuming."""
     begun, plain = [], Record.evaluate
 
     def evaluate(self, *arguments):
@@ -158,7 +158,7 @@ def test_a_signal_cuts_an_evaluation_short(finished, source, tmp_path, number, w
 
 
 def test_saved_in_the_middle_and_killed(finished, source, tmp_path, monkeypatch):
-    """Saves happen at any step, by the clock: here after every call."""
+    """Saves are timed by the clock and can happen at any step; here after every call."""
     monkeypatch.setattr(saving, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(saving, "SAVE_SHARE", np.inf)
     for at in (("update", 3), ("env", 3), ("eval", 2)):
@@ -197,7 +197,7 @@ def test_more_online_steps_go_on_as_if_given_from_the_start(
 ):
     short = tiny("enoto_cql", **MINE, online__steps=steps)
     train(source, tmp_path, row=short)
-    (tmp_path / "summary.json").write_text("{}")  # a kill right after it has begun to go on
+    (tmp_path / "summary.json").write_text("{}")  # killed just after extending the run
     train(source, tmp_path)
     assert "is finished" not in capsys.readouterr().err
     assert_goes_on_as_uninterrupted(tmp_path, finished)

@@ -44,7 +44,7 @@ def test_without_online_steps_a_run_ends_with_the_handovers_evaluation(finished,
     row = tiny("enoto_cql", **MINE, online__steps=0)
     train(source, tmp_path, row=row, restore=finished.folder)
     assert evaluations(tmp_path) == [("online", 0, seed) for seed in SEEDS]
-    # The data set is looked at as it is in the run that had it on the devices.
+    # The probe measures the same on the data as in the run that held them on the devices.
     whole = table(finished.folder / "metrics.csv")
     first = [line for line in whole if "online/data/" in line["name"] and line["step"] == "0"]
     assert len(first) == 16 and table(tmp_path / "metrics.csv") == first
@@ -58,7 +58,7 @@ def test_the_processes_of_an_evaluation_change_no_score(finished, source, tmp_pa
 
 
 def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
-    """Also: a ring that is full, and random first steps."""
+    """The run also covers a full ring and random first steps."""
     row = tiny("sac", online__replay__capacity=5, online__random_steps=2, online__utd=1)
     summary = train(from_env("ReachShort-v0", REACH), tmp_path, row=row)
     assert evaluations(tmp_path) == [
@@ -69,7 +69,7 @@ def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
     assert not any("/data/" in line["name"] for line in table(tmp_path / "metrics.csv"))
     stored = last_state(tmp_path, row).storage.ring
     assert stored.reward.shape == (2, 5)
-    # Steps 10 and 11 have overwritten rows 0 and 1; in time order the rows are one history.
+    # Steps 10 and 11 have overwritten rows 0 and 1; in time order, the rows are consecutive.
     order = np.asarray([2, 3, 4, 0, 1])
     story = jax.tree.map(lambda x: x[:, order], stored)
     np.testing.assert_allclose(
@@ -79,7 +79,7 @@ def test_an_online_row_needs_no_data(tmp_path, monkeypatch):
 
 
 def test_the_data_set_joins_the_replay(source, tmp_path):
-    """Also where new transitions have masks; and a first update after the first step."""
+    """New transitions have masks here, and updates start after the first step."""
     row = tiny(
         "sac_n",
         offline__steps=5,
@@ -96,7 +96,7 @@ def test_the_data_set_joins_the_replay(source, tmp_path):
 
 
 def test_an_online_row_learns_from_data_and_goes_on_after_a_stop(source, tmp_path):
-    """RLPD: no offline phase, but a data set beside the ring, and 20 updates per step."""
+    """RLPD has no offline phase, but a data set next to the ring, and 20 updates per step."""
     row = tiny("rlpd", online__warmup=3, online__random_steps=2)
     with watched(("update", 7)), pytest.raises(Stopped, match="online step 6"):
         train(source, tmp_path, row=row)
@@ -104,14 +104,14 @@ def test_an_online_row_learns_from_data_and_goes_on_after_a_stop(source, tmp_pat
     assert summary["offline"] is None
     assert [line["phase"] for line in table(tmp_path / "evaluations.csv")] == ["online"] * 8
     state = last_state(tmp_path, row)
-    # Steps 4 to 12 learn; the seventh call, step 6 again, has learned before the stop.
+    # Steps 4 to 12 learn; the seventh call (step 6) had learned before the stop.
     assert state.train.step.tolist() == [20 * 9] * 2
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["data_hash"] == source.load().content_hash
 
 
 def test_calibration_learns_from_whole_episodes_across_a_stop(tmp_path):
-    """Episodes of 5 steps; the stop after step 7 is in the middle of one, which goes on."""
+    """Episodes have 5 steps; the stop after step 7 is in the middle of one, which continues."""
     row = tiny("cal_ql", online__replay__longest=8, offline__steps=5, offline__eval_every=5)
     short = reach_source("ReachShort-v0")
     with watched(("update", 9)), pytest.raises(Stopped, match="online step 7"):
@@ -136,14 +136,14 @@ def test_an_online_row_without_an_environment_is_refused(tmp_path):
 
 @pytest.mark.parametrize("env, bound", [("ReachShort-v0", 1.0), ("ReachWide-v0", 3.0)])
 def test_time_limits_are_no_terminals(tmp_path, env, bound):
-    row = tiny("sac", online__warmup=20)  # acts, never learns
+    row = tiny("sac", online__warmup=20)  # it acts but never learns
     train(from_env(env, REACH), tmp_path, row=row)
     stored = last_state(tmp_path, row).storage.ring
     assert not stored.terminated.any()
     limits = [False] * 4 + [True]
     assert stored.truncated.tolist() == [(limits * 3)[:STEPS]] * 2
-    assert (abs(stored.action) <= 1).all()  # as the agent chose, not as the environment took
-    np.testing.assert_allclose(  # also at an episode's end: the successor, not the reset
+    assert (abs(stored.action) <= 1).all()  # the agent's units, not the environment's
+    np.testing.assert_allclose(  # at an episode's end too: the successor, not the reset
         stored.next_observation, successor(stored.observation, stored.action, bound), atol=1e-6
     )
     goes_on = np.isclose(stored.observation[:, 1:], stored.next_observation[:, :-1]).all(axis=-1)

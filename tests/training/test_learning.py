@@ -1,7 +1,8 @@
 """Methods learn, on a one-dimensional task, with fixed seeds and wide margins.
 
-Reach-v0: 20 steps to walk from one random place to another. Returns: about -13 for random actions,
--5 for the data's slow walk (a quarter of the full speed), -2 for the best policy.
+In Reach-v0, a point has 20 steps to walk from one random position to another. Returns are about -13
+for random actions, -5 for the data's slow walk (a quarter of full speed), and -2 for the best
+policy.
 """
 
 import csv
@@ -102,7 +103,7 @@ def test_bfloat16_products_learn_as_well(tmp_path):
 
 
 def test_chunks_of_two_actions_learn_to_walk_faster_than_the_data(tmp_path):
-    """QC-FQL: offline it walks, and online, executing chunks, it reaches nearly the best return."""
+    """QC-FQL learns to walk offline and, with chunks online, nearly reaches the best return."""
     row = RECIPES["qc_fql"]
     kept = ("batch_size", "algorithm.hidden", "algorithm.discount", "online.replay.capacity")
     mine = {path: CHANGES[path] for path in kept}
@@ -118,7 +119,7 @@ def test_chunks_of_two_actions_learn_to_walk_faster_than_the_data(tmp_path):
 
 
 def noise_data(rows: int = 200) -> Transition:
-    """Rewards are noise around 0, whatever is done: every action is worth exactly 0."""
+    """Rewards are noise around 0 for every action, so every value is exactly 0."""
     rng = np.random.default_rng(0)
     return Transition(
         observation=rng.normal(size=(rows, 2)).astype(np.float32),
@@ -131,7 +132,7 @@ def noise_data(rows: int = 200) -> Transition:
 
 
 def overestimation(rule) -> np.ndarray:
-    """What each of three seeds estimates its policy's value to be; the true value is 0."""
+    """Each of three seeds' estimate of its policy's value, whose true value is 0."""
     seeds = SeedMap([0, 1, 2])
     algorithm = sac(
         n=2,

@@ -1,4 +1,4 @@
-"""Every method's two programs lower for GPUs and TPUs, on a machine that has neither."""
+"""Every method's two programs lower for GPUs and TPUs, on a machine without either."""
 
 import jax
 import numpy as np
@@ -20,8 +20,8 @@ ROWS = 40
 
 @pytest.fixture(scope="module", autouse=True)
 def as_on_an_accelerator():
-    """Trace the accelerator's programs: nothing unstacked, no product in place of a sum."""
-    jax.clear_caches()  # what was traced for a CPU
+    """Trace the accelerators' programs: nothing unstacked, and no products instead of sums."""
+    jax.clear_caches()  # drop what was traced for a CPU
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu_kernels, "_on_cpu", lambda: False)
         patch.setattr(SeedMap, "on_cpu", False)
@@ -34,7 +34,7 @@ def shape(dtype, *sizes):
 
 
 def batched(tree):
-    """One seed's shapes with a leading axis of seeds."""
+    """One seed's shapes with a leading seed axis."""
     return jax.tree.map(lambda x: shape(x.dtype, 1, *x.shape), tree)
 
 

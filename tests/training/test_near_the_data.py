@@ -1,4 +1,4 @@
-"""Whole runs of ReBRAC and FQL: the next action offline, evaluations with noise, resuming."""
+"""Complete runs of ReBRAC and FQL: next actions offline, evaluations with noise, resuming."""
 
 import pytest
 
@@ -29,12 +29,12 @@ def test_rebrac_learns_near_the_next_action_offline_alone(source, tmp_path):
         seen.setdefault(line["name"], []).append(float(line["value"]))
     assert min(seen["offline/critic/bc"]) > 0.0
     assert "online/critic/bc" not in seen
-    # The actor's weight falls over the steps of the table, a run's few steps hardly move it.
+    # The actor's weight decays over the table's steps, so a run's few steps hardly change it.
     assert max(seen["online/actor/cloning"]) <= 0.01
 
 
 def test_an_evaluation_of_fql_is_the_same_when_it_is_made_again(source, fql_run):
-    """Its noise comes from the seed, the evaluation's number and the step."""
+    """Its noise depends on the seed, the evaluation's number and the step."""
     last = [row for row in table(fql_run / "evaluations.csv") if row["step"] == "12"]
     found = Again(fql_run, "latest").evaluate(2)
     assert [row["seed"] for row in found] == list(SEEDS)

@@ -14,7 +14,7 @@ NAME = "pointmaze-medium-navigate-singletask-task3-v0"
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory):
-    """Three episodes of a random walk that begins at the goal, (4, 12)."""
+    """Three episodes of a random walk that starts at the goal, (4, 12)."""
     folder, rng = tmp_path_factory.mktemp("ogbench"), np.random.default_rng(0)
     place = np.cumsum(rng.normal(0, 0.3, (3, 41, 2)), axis=1) + [4, 12]
     place = np.float32(place).reshape(-1, 2)
@@ -33,10 +33,10 @@ def run(source, folder):
     return train(source, folder, row, eval_max_steps=20)
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium's, of spaces in float64
+@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 def test_stopped_and_killed_in_mid_episode(walk, tmp_path):
     pytest.importorskip("ogbench")
-    assert walk.load().transitions.terminated[:-1].any()  # success that ends no recording
+    assert walk.load().transitions.terminated[:-1].any()  # success does not end a recording
     run(walk, tmp_path / "whole")
     with watched(("env", 5)), pytest.raises(Stopped, match="online step 5"):
         run(walk, tmp_path / "parts")

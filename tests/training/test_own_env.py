@@ -1,4 +1,4 @@
-"""A run in a user's own environment: trained, scored, recorded, and used elsewhere."""
+"""Runs in a user's own environment: trained, scored, recorded and exported."""
 
 import json
 
@@ -31,7 +31,7 @@ def wide():
 
 
 def test_by_a_function_without_a_name(tmp_path, capsys, monkeypatch):
-    """No time limit, actions in [-3, 3], and success is told."""
+    """It has no time limit, actions in [-3, 3], and reports success."""
     monkeypatch.setattr(evaluate, "MAX_STEPS", 25)
     trained(tmp_path, lambda: wide())
     told = capsys.readouterr().err
@@ -42,7 +42,7 @@ def test_by_a_function_without_a_name(tmp_path, capsys, monkeypatch):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["env"].endswith("<lambda> (not rebuildable)")
     assert config["action_bounds"] == [[-3.0], [3.0]]
-    trained(tmp_path, lambda: wide(), steps=12)  # goes on
+    trained(tmp_path, lambda: wide(), steps=12)  # continues the run
     assert len(files.read_csv(tmp_path / "evaluations.csv")) == 4
     about = export.export(tmp_path, tmp_path / "policy.zip")
     assert about["action_high"] == [3.0]
@@ -63,7 +63,7 @@ def test_by_a_function_of_a_module_and_resumed_from_an_older_file(tmp_path):
     )
     trained(tmp_path, config["env"], steps=12)
     again = files.read_csv(tmp_path / "evaluations.csv")
-    # The row of the checkpoint that it goes on from is written anew.
+    # The evaluation at the checkpoint that it resumes from is written again.
     assert [row["success"] != "" for row in again] == [False, False, True, True]
     for one, two in zip(rows, again):
         assert one["return_mean"] == two["return_mean"]

@@ -1,4 +1,4 @@
-"""Losses with bfloat16 products are close to float32's; what stays float32; deterministic devices."""
+"""bfloat16 products: losses close to float32's, float32 states; and deterministic devices."""
 
 import os
 from functools import partial
@@ -26,12 +26,12 @@ def test_losses_are_close_and_everything_kept_is_float32(name, spec, batch, stat
     for precision in ("float32", "bf16"):
         row = registry.override(tiny(name, layers=2), "precision", precision)
         algorithm = build(row, spec).offline
-        # The first update's metrics see the same parameters in both precisions.
+        # The first update's metrics are from the same parameters in both precisions.
         update = jax.jit(partial(core.update, algorithm))
         found[precision] = update(state_of(algorithm), batch, jax.random.key(1))
     (state, wanted), (rounded, losses) = found["float32"], found["bf16"]
     assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(lambda x: x.dtype, rounded)
-    assert differ(wanted, losses)  # bfloat16 is really used
+    assert differ(wanted, losses)  # bfloat16 is actually used
     for network, quantities in wanted.items():
         one, two = float(quantities["loss"]), float(losses[network]["loss"])
         assert two == pytest.approx(one, rel=0.05, abs=0.05), network
@@ -44,7 +44,7 @@ def test_another_precision_is_refused(spec):
 
 @pytest.fixture
 def platform(monkeypatch):
-    """platform(name) pretends to be on another platform, before anything was computed."""
+    """platform(name) pretends to be on another platform, before any computation."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_foo=1")
     before = jax.config.jax_default_matmul_precision
     yield lambda name: monkeypatch.setattr(jax, "default_backend", lambda: name)

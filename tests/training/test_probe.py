@@ -53,7 +53,7 @@ def test_a_probe_is_what_its_definition_says(state_of):
 
 
 def test_the_target_and_the_weight_are_the_phases_own_on_the_data(state_of, double):
-    """Against NumPy: sampled next actions, the pairwise minimum, SUNRISE's weight."""
+    """Compare with NumPy: sampled next actions, the pairwise minimum, SUNRISE's weight."""
     algorithm = build(tiny("enoto_cql"), REACH).online
     sample, seeds, state = reach_source().sample(7), SeedMap([4]), state_of(algorithm)
     found = compile_probe(algorithm, seeds, SCALED, sample)(seeds.put(_stacked([state])))
@@ -102,7 +102,7 @@ def test_looks_lie_where_the_updates_after_the_hand_over_are_reached():
     phase = dataclasses.replace(row.online, warmup=30, utd=1)
     assert steps_after(phase) == {130, 1_030, 5_030}
     assert steps_after(dataclasses.replace(phase, utd=4)) == {55, 280, 1_280}
-    # 60 updates at once after step 31, and one more.
+    # Step 31 does 60 updates at once, plus its own.
     caught_up = dataclasses.replace(phase, catch_up=2)
     assert steps_after(caught_up) == {30 + 40, 30 + 940, 30 + 4_940}
     assert steps_after(dataclasses.replace(phase, catch_up=200)) == {31}

@@ -13,7 +13,7 @@ from tests.small_runs import MINE, Killed, contents, table, train
 
 
 def starts_of(patch) -> list:
-    """Record what each run's online phase would start with, and end the run there."""
+    """Return a list that collects each run's initial online state; runs end there."""
     found = []
 
     def capture(phase, algorithm, replay, carried, *rest):
@@ -29,7 +29,7 @@ def test_restore_starts_where_the_run_itself_started(finished, source, tmp_path,
     with pytest.raises(Killed):
         train(source, tmp_path / "same", restore=finished.folder)
     assert_same(found[0], finished.start)
-    # Another row with the same offline phase, of one of the seeds.
+    # Another method with the same offline phase, and one of the seeds.
     other = tiny("cql_n_to_sac_n")
     with pytest.raises(Killed):
         train(source, tmp_path / "other", row=other, seeds=(5,), restore=finished.folder)
@@ -40,7 +40,7 @@ def test_restore_starts_where_the_run_itself_started(finished, source, tmp_path,
 
 
 def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, tmp_path):
-    """The same parameters, the same seeds, the same moment: the same row."""
+    """Equal parameters, seeds and evaluation number give equal results."""
     row = tiny("cql_n_to_sac_n", online__steps=2, online__warmup=9)
     train(source, tmp_path, restore=finished.folder, row=row)
     mine = [row for row in table(tmp_path / "evaluations.csv") if row["step"] == "0"]
@@ -51,12 +51,12 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
     ]
     assert [row["phase"] for row in mine] == ["online"] * 2
     assert [row["return_mean"] for row in mine] == [row["return_mean"] for row in whole]
-    # It has learned from the data of the run that it restored, and says so ...
+    # It has learned from the same data as the restored run and records their hash.
     config = json.loads((tmp_path / "config.json").read_text())
     known = json.loads((finished.folder / "config.json").read_text())
     assert config["data_hash"] == known["data_hash"] and config["data_hash"] is not None
     assert config["package_version"] == enoto_jax.__version__
-    # ... which older runs did not; such a folder goes on, too.
+    # Older runs did not record it; their folders resume too.
     (tmp_path / "config.json").write_text(json.dumps({**config, "data_hash": None}))
     train(source, tmp_path, restore=finished.folder, row=row)
 

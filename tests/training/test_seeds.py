@@ -28,9 +28,9 @@ from tests.helpers import (
 )
 
 ALL = (4, 2, 7, 0)
-ALONE = (1, 2)  # places of the seeds that also train alone, for comparison
+ALONE = (1, 2)  # positions of seeds that also train alone, for comparison
 CALLS, WARMUP = 4, 1
-# One seed or several: XLA may order a sum differently, and Adam divides tiny numbers.
+# With one seed or several, XLA may order sums differently, and Adam divides tiny numbers.
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 
 
@@ -43,7 +43,7 @@ def tree() -> dict[str, np.ndarray]:
 
 
 def train(seeds: SeedMap) -> dict:
-    """Do a few updates of both phases with the programs that the loops use; return the results."""
+    """Do a few updates of both phases with the loops' own programs; return the results."""
     row = registry.override(
         tiny("enoto_cql", algorithm__hidden=(8,), online__warmup=WARMUP), "online.replay", "append"
     )
@@ -67,7 +67,7 @@ def train(seeds: SeedMap) -> dict:
     step = online.compile_step(row.online, built.online, built.replay, seeds)
     actions = []
     for t in range(CALLS):
-        # Transitions of its own for every seed, the same ones when it is alone.
+        # Each seed has its own transitions, the same ones when it trains alone.
         now = jax.tree.map(lambda x, t=t: x[seeds.seeds + t], transitions)
         parts = (now, now.next_observation, np.full(len(seeds.seeds), t == 0))
         counts = (np.int32(t), np.bool_(t > WARMUP))
@@ -80,7 +80,7 @@ def train(seeds: SeedMap) -> dict:
 
 
 def program(out: Path) -> None:
-    """Run in the other process: write each result, by how the seeds are placed on the devices."""
+    """Run in the other process: write the results for each placement of seeds on devices."""
     devices = jax.devices()
     assert len(devices) == 4
     found = {}
@@ -204,7 +204,7 @@ assert len(SeedMap(range({count})).devices) == {spread}
     ("count", "devices", "spread", "env"),
     [
         (2, "min(2, cores)", "min(2, cores)", {}),
-        (4, "3", "2", {"JAX_NUM_CPU_DEVICES": "3"}),  # what the user has said holds
+        (4, "3", "2", {"JAX_NUM_CPU_DEVICES": "3"}),  # the user's setting takes precedence
     ],
 )
 def test_a_seed_has_a_core_of_its_own(count, devices, spread, env):

@@ -1,4 +1,4 @@
-"""The options of `train`: their names, types and defaults, and what they refuse."""
+"""The options of `train`: names, types, defaults and refusals."""
 
 import dataclasses
 from typing import get_type_hints

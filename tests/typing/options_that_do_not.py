@@ -1,4 +1,4 @@
-"""Mistakes that a type checker sees: mypy warns if an `ignore` has nothing to ignore."""
+"""Mistakes that a type checker detects; mypy warns about an `ignore` without an error."""
 
 import enoto_jax as ej
 from enoto_jax import exploration, targets

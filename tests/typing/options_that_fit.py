@@ -1,4 +1,4 @@
-"""What an editor and a type checker know about units: this file passes mypy."""
+"""Options of units as an editor and a type checker know them; this file passes mypy."""
 
 from typing import assert_type
 
@@ -13,7 +13,7 @@ assert_type(ej.cql().build(ej.Spec(3, 1)), ej.Algorithm)
 
 
 class shrunken_min(targets.TargetRule):
-    """A custom rule's options are checked too."""
+    """A custom rule, whose options are checked too."""
 
     factor: float = 0.9
 

@@ -42,7 +42,7 @@ def test_ids_say_what_is_scored():
 
 @pytest.mark.parametrize(
     "maze, shape, walls, goal",
-    [  # goals by hand: 4 m a cell from the start cell
+    [  # goals by hand: 4 m per cell from the start cell
         ("umaze", (5, 5), 18, (0.0, 8.0)),
         ("medium", (8, 8), 38, (20.0, 20.0)),
         ("large", (9, 12), 62, (32.0, 24.0)),
@@ -108,7 +108,7 @@ def test_gymnasiums_own_checks():
 
 
 def test_pictures():
-    """In a process of its own: a renderer that finds no display may take the process with it."""
+    """Rendering runs in its own process, because a renderer without a display may kill it."""
     code = (
         "import gymnasium, enoto_jax.envs; "
         "env = gymnasium.make('enoto/AntMaze-umaze-v0', render_mode='rgb_array'); "
@@ -135,7 +135,7 @@ CAPSULES = """<mujoco><compiler inertiafromgeom="true" {total}/><worldbody>
 
 
 def test_capsules_weigh_what_they_did():
-    """By hand: a cylinder of the radius, longer by half of it at each end."""
+    """By hand: a cylinder of the same radius, longer by half the radius at each end."""
     text = CAPSULES.format(total="", margin=0.02)
     model = physics.compile_d4rl(mujoco.MjSpec.from_string(text))
     length = 2 * 0.3 + 0.1

@@ -32,7 +32,7 @@ def test_real_steps_to_the_files_precision(samples, sample, env_id, positions, v
 
 
 def test_real_steps_in_the_large_maze(samples):
-    """All rows but two, on which the ant touches a wall."""
+    """All but two rows agree; in those the ant touches a wall."""
     found = replay(samples / "antmaze-large-diverse-v0.hdf5", "enoto/AntMaze-large-v0", 2000)
     assert found.steps == 1998
     for name in POSITIONS:
@@ -44,11 +44,11 @@ def test_stock_physics_differs(samples):
     found = replay(samples / "hopper_medium-v2.hdf5", "Hopper-v4", steps=200)
     assert 1e-3 < found.groups["velocities"].median < 0.1
     assert found.reward.median > 1e-5 and found.termination == 1.0
-    assert found.skipped == 150  # velocities of +-10 are clipped: the state is not in the file
+    assert found.skipped == 150  # clipped at +-10, so the file lacks the state
 
 
 def record(path, env_id: str, rows: int, after: bool, **attributes):
-    """Write a file of random actions in an environment, with states before or after the step."""
+    """Write a file of random actions, with the states before or after each step."""
     env, rng = make_env(env_id), np.random.default_rng(3)
     data = env.unwrapped.data
     file = {k: [] for k in ("observations", "actions", "rewards", "terminals", "timeouts")}
@@ -85,7 +85,7 @@ def test_own_steps_are_found_again(tmp_path):
 
 
 def test_antmaze_keeps_the_state_after_the_step(tmp_path):
-    """Rewards are paid for the file's goal, here one that the ant starts at the rim of."""
+    """Rewards use the file's goal; here the ant starts at the edge of the goal."""
     path, ended = record(
         tmp_path / "ant.hdf5", "enoto/AntMaze-umaze-v0", 60, after=True, target_goal=[0.5, 0.1]
     )

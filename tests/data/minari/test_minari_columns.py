@@ -20,7 +20,7 @@ EYE = {"type": "Box", "dtype": "uint8", "shape": [2, 2, 3], "low": 0, "high": 25
 
 
 def episode(number, steps):
-    """An episode whose numbers identify episode and row; even ones terminate, odd ones just stop."""
+    """An episode whose values identify it and the row; even ones terminate, odd ones do not."""
     mark = 10.0 * number + np.arange(steps + 1)
     return {
         "observations": {"b": np.stack([mark, -mark], 1), "a": mark[:, None] / 10},
@@ -42,7 +42,7 @@ def vectors(values):
 
 
 def batch(episode, images=False):
-    """A batch as Minari 0.5.4 writes it: all but observations are padded by a row of zeros."""
+    """A batch as Minari 0.5.4 writes it: all but observations are padded with a row of zeros."""
     parts = {key: vectors(values) for key, values in episode["observations"].items()}
     rows = len(episode["rewards"]) + 1
     if images:
@@ -114,7 +114,7 @@ def test_the_same_transitions_as_in_hdf5(write, episodes, kind):
     wanted = load()
     write(episodes, kind)
     found = load()
-    assert found.content_hash == wanted.content_hash  # which covers all arrays
+    assert found.content_hash == wanted.content_hash  # the hash covers all arrays
     assert found.episode_lengths.tolist() == [2 + i % 3 for i in range(12)]  # 10 after 9
     assert found.transitions.observation[2].tolist() == [1.0, 10.0, -10.0]  # a, then b
     assert found.transitions.next_observation[1].tolist() == np.float32([0.2, 2, -2]).tolist()

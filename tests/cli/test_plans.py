@@ -1,0 +1,160 @@
+"""What the flags of `enoto train` become: the recipe and the settings that `run.train` gets."""
+
+import pytest
+
+from enoto_jax.recipes import budgets, units
+from enoto_jax.recipes.table import RECIPES
+from enoto_jax.training.entrance import source_of
+
+
+def test_flags_change_what_they_say(plan):
+    given = plan(
+        "--preset=smoke",
+        "--method=cql_to_sac",
+        "--seeds=3",
+        "--seed=7",
+        "--eval_episodes=4",
+        "--offline_steps=30",
+        "--online_steps=40",
+        "--eval_every=10",
+        "--batch_size=16",
+        "--utd=2",
+        "--warmup=5",
+        "--num_critics=6",
+        "--target=mean_q",
+        "--exploration=oac",
+        "--replay=mixed",
+        "--set=online.replay.fraction=0.25",
+        "--set=algorithm.hidden=8,4",
+        "--set=offline.algorithm.lagrange=1",
+        "--precision=bf16",
+        "--overlap",
+        "--out=there",
+        "--eval_processes=3",
+    )
+    assert given["eval_processes"] == 3
+    assert given["seeds"] == (7, 8, 9) and given["eval_episodes"] == 4
+    assert given["folder"].name == "there" and given["signals"] is True
+    found = {path: value for path, value, _ in units.leaves(given["recipe"])}
+    wanted = {
+        "offline.steps": 30,
+        "online.steps": 40,
+        "offline.eval_every": 10,
+        "online.eval_every": 10,
+        "offline.batch_size": 16,
+        "online.batch_size": 16,
+        "online.utd": 2,
+        "online.warmup": 5,
+        "offline.algorithm.n": 6,
+        "online.algorithm.n": 6,
+        "online.replay.fraction": 0.25,
+        "offline.algorithm.hidden": (8, 4),
+        "online.algorithm.hidden": (8, 4),
+        "offline.algorithm.lagrange": 1,
+        "precision": "bf16",
+        "online.overlap": True,
+        "offline.overlap": False,
+    }
+    assert {path: found[path] for path in wanted} == wanted
+    assert found["online.algorithm.target"].name == "mean_q"
+    assert found["online.algorithm.exploration"].name == "oac"
+    assert found["online.replay"].name == "mixed"
+    assert found["offline.algorithm.target"].name == "min_q"  # the offline phase keeps its own rule
+
+
+def test_several_files_are_one_task(plan, files):
+    task = f"{files}/good.hdf5+{files}/nameless.hdf5"
+    given = plan(f"--task={task}")
+    assert given["task"] == "good+nameless" and given["env"] == "Reach-v0"
+    assert given["about"]["task_given"] == task and given["about"]["data_physics"] == "unknown"
+
+
+def test_an_environment_completes_the_task_of_a_file(files):
+    source = source_of(str(files / "nameless.hdf5"), "Reach-v0", RECIPES["cql"])
+    assert (source.env_id, source.max_episode_steps) == ("Reach-v0", 20)
+
+
+def test_paper_is_the_row_itself(plan):
+    given = plan("--budget=paper")
+    assert given["recipe"] == RECIPES["enoto_cql"]
+    assert given["seeds"] == (0, 1, 2, 3, 4) and given["eval_episodes"] == 10
+    assert given["final_episodes"] == 100
+    assert given["folder"].parts[0] == "runs" and "enoto_cql" in given["folder"].name
+
+
+def test_an_online_row_needs_no_data(plan):
+    given = plan("--method=sac", "--env=Hopper-v4")
+    assert given["task"] == given["env"] == "Hopper-v4"
+
+
+def test_the_budget_that_fits_the_device(plan, call, monkeypatch):
+    """On a CPU, the command without flags announces the laptop budget, not the paper's."""
+    given = plan()
+    assert given["recipe"].offline.steps == 280_000 and given["seeds"] == (0,)
+    assert "budget laptop, which fits a CPU: " in given["announce"]
+    assert "--budget=paper" in given["announce"]
+    monkeypatch.setattr(budgets, "fitting", lambda: "paper")  # as on an accelerator
+    given = plan()
+    assert given["recipe"] == RECIPES["enoto_cql"]
+    assert "budget paper, which fits an accelerator: " in given["announce"]
+    assert "budget" not in plan("--budget=smoke")["announce"]
+
+
+def test_episodes_at_the_hand_over_and_at_the_end(plan):
+    assert plan("--budget=smoke")["final_episodes"] == 5
+    assert plan("--budget=cpu", "--eval_episodes=300")["final_episodes"] == 300
+    given = plan("--budget=cpu", "--eval_episodes=2", "--final_episodes=7", "--eval_max_steps=50")
+    assert [given[k] for k in ("eval_episodes", "final_episodes", "eval_max_steps")] == [2, 7, 50]
+
+
+def test_the_bounds_that_actions_were_recorded_with(plan, call, files):
+    given = plan(f"--task={files}/wide.hdf5", "--action_low=-3", "--action_high=3")
+    assert given["about"]["action_low"] == "-3" and given["about"]["action_high"] == "3"
+    called = call(f"--task={files}/wide.hdf5", "--action_low=-2", "--action_high=2", "--dry_run")
+    assert called.code == 2 and called.err.count("\n") == 1
+    assert "wide.hdf5" in called.err and "2" in called.err
+    called = call(f"--task={files}/good.hdf5", "--action_low=1", "--action_high=-1")
+    assert called.code == 2 and called.err.count("\n") == 1 and "1" in called.err
+
+
+def test_the_laptop_budget_keeps_the_papers_regime(plan):
+    """Ten narrow critics share a weight of 5 (0.5 each), with one candidate per source."""
+    row = plan("--budget=laptop")["recipe"]
+    offline, online = row.offline.algorithm, row.online.algorithm
+    assert (offline.n, offline.weight, offline.reduction, offline.candidates) == (
+        10,
+        5.0,
+        "mean",
+        1,
+    )
+    assert (online.n, online.hidden, online.target.name) == (10, (128, 128), "weighted_min_pair")
+    assert {a.actor_rate for a in (offline, online)} == {3e-4}
+    assert (offline.critic_rate, online.critic_rate) == (1e-3, 3e-4)
+    assert row.offline.batch_size == row.online.batch_size == 128
+    assert (row.offline.steps, row.online.steps) == (280_000, 20_000)
+    # Other methods keep their weight, and their rate unless the penalty is averaged over critics.
+    other = plan("--method=cal_ql", "--budget=laptop")["recipe"].offline.algorithm
+    assert (other.weight, other.critic_rate) == (10.0, 3e-4)
+
+
+def test_the_budget_that_it_replaces_stays_for_earlier_results(plan):
+    row = plan("--budget=cpu")["recipe"]
+    offline = row.offline.algorithm
+    assert (offline.n, offline.weight, offline.reduction) == (4, 10.0, "sum")
+    assert row.offline.steps == 60_000
+
+
+def test_the_old_name_of_the_budget(plan):
+    assert plan("--preset=demo")["recipe"] == plan("--budget=demo")["recipe"]
+
+
+@pytest.mark.parametrize(
+    "method, warmup, random_steps, utd",
+    [("sac", 100, 0, 4), ("cal_ql", 0, 0, 4), ("rlpd", 100, 100, 20), ("wsrl", 100, 0, 4)],
+)
+def test_a_budget_cuts_first_steps_and_never_updates(plan, method, warmup, random_steps, utd):
+    row = plan("--preset=smoke", f"--method={method}")["recipe"]
+    assert (row.online.warmup, row.online.random_steps) == (warmup, random_steps)
+    assert row.online.utd == utd
+    options = units.children(row.online.algorithm)
+    assert options["hidden"] == (32, 32) and options["critic_hidden"] is None
