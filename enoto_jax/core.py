@@ -133,9 +133,11 @@ class AlgorithmConfig(Unit):
         for name, value in vars(self).items():
             number = isinstance(value, int | float)  # other types are refused by what reads them
             if number and name in ("discount", "tau") and not 0.0 <= value <= 1.0:
-                raise InputError(f"{self.name}: {name} is {value}; it lies between 0 and 1")
+                raise InputError(f"{self.name}: {name} is {value}; it must lie between 0 and 1")
             if number and name.endswith("_rate") and not 0.0 <= value < float("inf"):
-                raise InputError(f"{self.name}: {name} is {value}; a learning rate is 0 or more")
+                raise InputError(
+                    f"{self.name}: {name} is {value}; a learning rate must be 0 or more"
+                )
             if name == "log_std_range" and not sorted(value) == list(value):
                 raise InputError(f"{self.name}: {name} is {value}; give (low, high)")
 
@@ -261,7 +263,7 @@ def keys(count: int, seed: int = 0) -> Iterator[Key]:
 def _check_key(key: Any) -> None:
     """Refuse the older keys of `PRNGKey`: their extra axis would be taken for several keys."""
     if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
-        raise InputError("key: a key of jax.random.key(seed) is needed; PRNGKey makes other ones")
+        raise InputError("key: give a key made by jax.random.key(seed), not by jax.random.PRNGKey")
 
 
 def _check_batch(batch: Any) -> None:
@@ -275,8 +277,8 @@ def _check_batch(batch: Any) -> None:
         same = shape == seen if "observation" in name else shape[:1] == seen[:1]
         if len(shape) != rank or not same:
             raise InputError(
-                f"batch: {name} has shape {list(shape)}, and observation {list(seen)}; "
-                "observations and actions are [B, size], rewards and flags [B]"
+                f"batch: {name} has shape {list(shape)} and observation {list(seen)}; observations "
+                "and actions must be [B, size], rewards and flags [B]"
             )
 
 

@@ -61,7 +61,9 @@ class policy(Exploration):
 class gaussian(Exploration):
     """The deterministic action plus Gaussian noise, clipped (TD3)."""
 
-    std: Annotated[float, "of the noise, in the agent's units of an action."] = 0.1
+    std: Annotated[float, "standard deviation of the noise, in the agent's units of an action."] = (
+        0.1
+    )
     bound: Annotated[
         float | None,
         "actions are clipped to [-bound, bound]; None leaves that to the environment, for agents "
@@ -90,7 +92,7 @@ class _Masked(Exploration):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 < self.mask <= 1.0:
-            raise InputError(f"mask is {self.mask}; it is a probability, above 0 and up to 1")
+            raise InputError(f"mask is {self.mask}; it must be a probability above 0")
 
     @property
     def masks(self) -> bool:
@@ -167,7 +169,7 @@ class sunrise(_Masked):
     ] = 10.0
     scope: Annotated[
         str,
-        "of the weight. transition (SUNRISE): one for each; relative: the same, with the std "
+        "scope of the weight. transition (SUNRISE): one for each; relative: the same, with the std "
         "divided by its batch mean, so that it does not depend on the rewards' scale (use T near "
         "1); batch (ENOTO-code): one scalar, from the mean std over N fresh actions of the "
         "critics' batch means.",

@@ -151,6 +151,6 @@ class mix(TargetRule):
 def _groups(unit: str, q: Array, group: int) -> Array:
     if q.shape[0] % group:
         raise InputError(
-            f"{unit}: {plural(q.shape[0], 'critic does', 'critics do')} not make groups of {group}"
+            f"{unit}: {plural(q.shape[0], 'critic')} cannot be divided into groups of {group}"
         )
     return q.reshape(-1, group, *q.shape[1:])

@@ -134,14 +134,16 @@ class transform(FitTransform):
     """Standardised observations and actions, scaled and shifted rewards, clipped actions."""
 
     observations: Annotated[
-        bool, "standardise by the data's mean and standard deviation (TD3+BC, CORL)."
+        bool, "standardise observations by the data's mean and standard deviation (TD3+BC, CORL)."
     ] = False
     actions: Annotated[bool, "standardise actions too (LAPO)."] = False
     epsilon: Annotated[
         float, "added to a standard deviation: 1e-3 in TD3+BC and CORL, 1e-6 in LAPO."
     ] = 1e-3
     reward_scale: Annotated[float, "factor of every reward."] = 1.0
-    reward_shift: Annotated[float, "added after the factor (-1 for IQL in AntMaze)."] = 0.0
+    reward_shift: Annotated[
+        float, "added to every reward after the factor (-1 for IQL in AntMaze)."
+    ] = 0.0
     return_range: Annotated[
         float | None,
         "scale rewards so that the returns of the data's episodes span this much (1000 in IQL); "
@@ -158,7 +160,7 @@ class transform(FitTransform):
         super().__post_init__()
         if not 0.0 < self.action_limit <= 1.0:
             raise InputError(
-                f"transform.action_limit is {self.action_limit}; it lies above 0, up to 1"
+                f"transform.action_limit is {self.action_limit}; it must be above 0 and at most 1"
             )
         finite = np.isfinite([self.reward_scale, self.reward_shift]).all()
         if not finite or self.reward_scale == 0.0:

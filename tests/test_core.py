@@ -209,7 +209,7 @@ def swapped(batch):
 
 @pytest.mark.parametrize("change", [lambda b: b._replace(action=b.action[:, :1]), swapped])
 def test_a_batch_of_other_sizes_is_refused(enoto, start, batch, change):
-    with refused_in_a_line("a network whose inputs have . numbers got ."):
+    with refused_in_a_line("a network built for inputs of size . was given ."):
         jax.eval_shape(lambda: core.update(enoto, start, change(batch), KEY))
 
 

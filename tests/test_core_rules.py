@@ -115,9 +115,9 @@ def test_batches_of_other_shapes_are_refused(batch, name, change):
 @pytest.mark.parametrize("key", [jax.random.PRNGKey(0), 0])
 def test_keys_of_another_kind_are_refused(batch, key):
     algorithm = probe()
-    with refused_in_a_line("key: a key of jax.random.key"):
+    with refused_in_a_line("key: give a key made by jax.random.key"):
         core.init(algorithm, key)
-    with refused_in_a_line("key: a key of jax.random.key"):
+    with refused_in_a_line("key: give a key made by jax.random.key"):
         core.update(algorithm, core.init(algorithm, KEY), batch, key)
 
 

@@ -339,7 +339,7 @@ def test_masks_are_bernoulli_and_never_all_zero(make, p, n):
 @pytest.mark.parametrize("make", [exploration.sunrise, exploration.bootstrapped])
 @pytest.mark.parametrize("p", [0.0, -0.1, 1.5])
 def test_a_mask_that_is_no_probability_is_refused(make, p):
-    with pytest.raises(InputError, match=f"mask is {p}; it is a probability"):
+    with pytest.raises(InputError, match=f"mask is {p}; it must be a probability"):
         make(mask=p)
 
 

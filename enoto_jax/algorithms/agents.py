@@ -93,7 +93,7 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
 class cql_agents(cql):
     """Independent CQL agents; the other options apply to each of them."""
 
-    count: Annotated[int, "agents; each learns from its own batches."] = 5
+    count: Annotated[int, "number of agents; each learns from its own batches."] = 5
 
     def build(self, spec: Spec) -> Algorithm:
         return agents(super().build(spec), self.count)

@@ -142,12 +142,12 @@ def checked(rule: TargetRule) -> Reduce:
             seen = f"a {type(value).__name__}" if form is None else list(form)
             raise InputError(
                 f"--target: {getattr(rule, 'name', rule)} returns {seen} for q {list(q.shape)}; a "
-                "rule returns [B], or [N, B] for a target of each critic"
+                "rule must return [B], or [N, B] for one target per critic"
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise InputError(
-                f"--target: {getattr(rule, 'name', rule)} returns {value.dtype}; a rule returns "
-                "values of q"
+                f"--target: {getattr(rule, 'name', rule)} returns {value.dtype}; a rule must "
+                "return floating-point values"
             )
         return value
 
@@ -246,7 +246,7 @@ def temporal_difference(
     if jnp.shape(weight) not in ((), q_data.shape[1:], q_data.shape):
         raise InputError(
             f"--exploration: td_weight returns {list(jnp.shape(weight))} for critics "
-            f"{list(q_data.shape)}; give [B], or one number"
+            f"{list(q_data.shape)}; it must return [B] or one number"
         )
     error = weight * jnp.square(q_data - y)
     if "learns" in batch.extras:

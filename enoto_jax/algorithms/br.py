@@ -50,7 +50,9 @@ class br(sac):
     policies: Annotated[int, "offline agents that the policy and the critics come from."] = 5
     n: Annotated[int, "critics per agent; policies * n in all."] = 2
     target: Annotated[TargetRule, "rule that reduces the target critics."] = independent(group=2)
-    actor_value: Annotated[TargetRule, "the same in the actor's loss."] = mean_of_mins(group=2)
+    actor_value: Annotated[TargetRule, "rule that reduces the critics in the actor's loss."] = (
+        mean_of_mins(group=2)
+    )
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of all networks."] = (256, 256)
     temperature_of_logarithm: Annotated[
         bool, "loss on log(temperature) instead of the temperature."

@@ -32,7 +32,7 @@ def check(name: str, algorithm: Any, spec: Spec) -> core.TrainState:
         return other shapes than `core.Algorithm` documents.
     """
     if not isinstance(algorithm, core.Algorithm):
-        raise InputError(f"{name}: build returns a {type(algorithm).__name__}, no Algorithm")
+        raise InputError(f"{name}: build returns a {type(algorithm).__name__}, not an Algorithm")
     if not isinstance(algorithm.exploration, Exploration):
         raise InputError(
             f"{name}: exploration is {algorithm.exploration!r}; give a rule, such as policy()"
@@ -55,14 +55,14 @@ def _check_names(name: str, algorithm: core.Algorithm) -> None:
         ("delays", algorithm.delays, "losses and duals", (*learning, "targets")),
     ):
         if missing := [x for x in names if x not in known]:
-            raise InputError(f"{name}: {field} has {missing[0]!r}, which {where} lacks")
+            raise InputError(f"{name}: {field} has {missing[0]!r}, which is not in {where}")
     if not learning:
-        raise InputError(f"{name}: losses is empty; an algorithm needs one")
+        raise InputError(f"{name}: losses is empty; an algorithm needs at least one")
     for network, every in algorithm.delays.items():
         if not isinstance(every, int) or every < 1:
             raise InputError(f"{name}: delays has {every!r} for {network}; give 1 or more updates")
     if not 0.0 <= algorithm.tau <= 1.0:
-        raise InputError(f"{name}: tau is {algorithm.tau}; it lies between 0 and 1")
+        raise InputError(f"{name}: tau is {algorithm.tau}; it must lie between 0 and 1")
 
 
 def _check_shapes(name: str, algorithm: core.Algorithm, spec: Spec) -> core.TrainState:
@@ -98,4 +98,4 @@ def check_shape(what: str, found: Any, shape: tuple[int, ...]) -> None:
     if getattr(found, "shape", None) != shape or not jnp.issubdtype(found.dtype, jnp.floating):
         kind = type(found).__name__
         seen = f"{found.dtype}{list(found.shape)}" if hasattr(found, "shape") else f"a {kind}"
-        raise InputError(f"{what} returns {seen}; float32{list(shape)} is needed")
+        raise InputError(f"{what} returns {seen}; it must return float32{list(shape)}")

@@ -37,7 +37,7 @@ MULTIPLIER = "multiplier"
 class _Penalty(Unit):
     """Options of the conservative term."""
 
-    weight: Annotated[float, "of the conservative term."] = 5.0
+    weight: Annotated[float, "weight of the conservative term."] = 5.0
     candidates: Annotated[
         int, "actions per source (uniform, policy at s, policy at the next state)."
     ] = 10
@@ -47,7 +47,7 @@ class _Penalty(Unit):
         "action; otherwise use no densities and include the data's action (CORL).",
     ] = True
     reduction: Annotated[
-        str, "over critics: mean (d3rlpy: weight / N on each critic) or sum (CORL)."
+        str, "how critics are combined: mean (d3rlpy: weight / N on each critic) or sum (CORL)."
     ] = "mean"
     clip: Annotated[
         tuple[float, float] | None,
@@ -70,11 +70,11 @@ class _Penalty(Unit):
     ] = None
     calibrate: Annotated[
         bool,
-        "replace Q_i(s, a) by max(Q_i(s, a), return-to-go of s) for the policy's candidates; where "
+        "replace Q_i(s, a) by max(Q_i(s, a), return-to-go of s) for the policy's candidates; if "
         "the return is larger, nothing is pushed down (Cal-QL).",
     ] = False
     calibrate_random: Annotated[
-        bool, "the same for the uniform candidates (an option of WSRL's code)."
+        bool, "calibrate the uniform candidates too (an option of WSRL's code)."
     ] = False
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class _Penalty(Unit):
             if (count := getattr(self, name)) is not None:
                 check_positive(f"cql: {name}", count)
         if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise InputError(f"cql: clip is {self.clip}; give (low, high), low below high")
+            raise InputError(f"cql: clip is {self.clip}; give (low, high) with low < high")
 
 
 class cql_penalty(_Penalty, CriticTerm):
@@ -176,7 +176,7 @@ class cql(_Penalty, sac):
     initial_multiplier: Annotated[float, "the multiplier at the start."] = 1.0
     sparse_reward: Annotated[
         float | None,
-        "reward of a step without success, after the transform, where rewards are sparse; episodes "
+        "reward of a step without success, after the transform, if rewards are sparse; episodes "
         "with no other reward count as infinitely long.",
     ] = None
     backup: Annotated[Backup, "value of the next state."] = bellman.deterministic()  # d3rlpy's

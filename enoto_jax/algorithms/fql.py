@@ -84,9 +84,11 @@ class FlowConfig(AlgorithmConfig):
         512,
         512,
     )
-    activation: Annotated[str, "of hidden layers, relu or gelu."] = "gelu"
+    activation: Annotated[str, "activation of the hidden layers, relu or gelu."] = "gelu"
     layer_norm: Annotated[bool, "LayerNorm after each activation of the critics."] = True
-    actor_layer_norm: Annotated[bool, "the same in the actor's networks."] = False
+    actor_layer_norm: Annotated[
+        bool, "LayerNorm after each activation of the actor's networks."
+    ] = False
     init: Annotated[Init, "how all networks start."] = xavier_init()
     flow_rate: Annotated[float, "Adam's learning rate of the flow."] = 3e-4
     critic_rate: Annotated[float, "Adam's learning rate of the critics."] = 3e-4

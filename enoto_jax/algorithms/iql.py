@@ -36,7 +36,9 @@ class iql(AlgorithmConfig):
         TargetRule, "rule that reduces the target critics, in V's regression and in the advantage."
     ] = min_q()
     exploration: Annotated[Exploration, "how to act online and weight transitions."] = policy()
-    expectile: Annotated[float, "of Q that V estimates: 0.5 is the mean, 1 the maximum."] = 0.7
+    expectile: Annotated[
+        float, "expectile of Q that V estimates: 0.5 is the mean, 1 the maximum."
+    ] = 0.7
     beta: Annotated[float, "inverse temperature; larger values favour the best actions more."] = 3.0
     cap: Annotated[float, "largest weight of an action."] = 100.0
     squashed: Annotated[
@@ -75,7 +77,7 @@ class iql(AlgorithmConfig):
         check_choice("order", self.order, ORDERS)
         check_sizes(self.n, self.hidden)
         if not 0.0 < self.expectile < 1.0:
-            raise InputError(f"iql: expectile is {self.expectile}; it lies between 0 and 1")
+            raise InputError(f"iql: expectile is {self.expectile}; it must lie between 0 and 1")
         if self.decay_steps is not None and self.decay_steps < 1:
             raise InputError(f"iql: decay_steps is {self.decay_steps}; give at least 1, or None")
         hidden = tuple(self.hidden)

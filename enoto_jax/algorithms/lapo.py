@@ -50,14 +50,14 @@ class lapo(AlgorithmConfig):
         "weight of an action that is better than V, in the CVAE's loss; 1 - expectile is that of "
         "the others.",
     ] = 0.9
-    kl_weight: Annotated[float, "of the divergence in the CVAE's loss."] = 1.0
+    kl_weight: Annotated[float, "weight of the divergence in the CVAE's loss."] = 1.0
     latent_limit: Annotated[float, "latents of the policy lie in [-limit, limit]."] = 2.0
     latent_noise: Annotated[
         float,
         "standard deviation of the noise on the latent, in V's target and in sampled actions "
         "(SUNRISE's candidates).",
     ] = 0.1
-    noise_clip: Annotated[float, "bound of that noise."] = 0.2
+    noise_clip: Annotated[float, "bound of the noise on the latent."] = 0.2
     value_range: Annotated[
         tuple[float, float] | None,
         "bounds of V's target; None: unbounded. The authors' are the data's least and largest "
@@ -86,10 +86,10 @@ class lapo(AlgorithmConfig):
         """
         check_sizes(self.n, self.hidden)
         if not 0.0 < self.expectile < 1.0:
-            raise InputError(f"lapo: expectile is {self.expectile}; it lies between 0 and 1")
+            raise InputError(f"lapo: expectile is {self.expectile}; it must lie between 0 and 1")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise InputError(
-                f"lapo: value_range is {self.value_range}; give (low, high), low below high"
+                f"lapo: value_range is {self.value_range}; give (low, high) with low < high"
             )
         hidden, latent_size = tuple(self.hidden), 2 * spec.action_size
         actor_net, value_net = Deterministic(latent_size, hidden), Value(hidden)
@@ -119,7 +119,7 @@ class lapo(AlgorithmConfig):
             value = self.target(key, q)
             if value.shape != q.shape[1:]:
                 raise InputError(
-                    "lapo: V has one target, and this rule gives every critic its own; choose "
+                    "lapo: V needs a single target, but this rule returns one per critic; choose "
                     "another --target"
                 )
             return value

@@ -23,11 +23,13 @@ class pex(iql):
     better of the two modes. Critics and V learn as in IQL; all other options are those of iql.
     """
 
-    inv_temperature: Annotated[float, "of the choice between the two policies' actions."] = 10.0
+    inv_temperature: Annotated[
+        float, "inverse temperature of the choice between the two policies' actions."
+    ] = 10.0
     actor_actions: Annotated[
         str,
         "actions that the new policy regresses on: 'composite', fresh actions of the composite at "
-        "the batch's states (the authors' code), or 'batch', those of the batch.",
+        "the batch's states (the authors' code), or 'batch', the batch's own actions.",
     ] = "composite"
 
     def build(self, spec: Spec) -> Algorithm:

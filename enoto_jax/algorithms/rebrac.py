@@ -132,7 +132,7 @@ class rebrac(DeterministicConfig):
         256,
         256,
     )
-    activation: Annotated[str, "of hidden layers, relu or gelu."] = "relu"
+    activation: Annotated[str, "activation of the hidden layers, relu or gelu."] = "relu"
     layer_norm: Annotated[bool, "LayerNorm after each activation of the critics."] = True
     actor_init: Annotated[Init, "how the actor starts."] = edac_init(head=1e-3)
     critic_init: Annotated[Init, "how the critics start."] = edac_init(head=3e-3)

@@ -22,7 +22,7 @@ from enoto_jax.types import Array, InputError, Key, Spec
 class _Noise(CriticTerm):
     """Options of a term on noisy states."""
 
-    weight: Annotated[float, "of the term."] = 1.0
+    weight: Annotated[float, "weight of the term."] = 1.0
     epsilon: Annotated[float, "largest noise on an entry of the state, as the agent sees it."] = (
         0.01
     )
@@ -43,7 +43,7 @@ class q_smoothness(_Noise):
     x = Q_i(s + delta, a) - Q_i(s, a): a rise costs more than a fall (RO2O-code).
     """
 
-    weight: Annotated[float, "of the term."] = 1e-4
+    weight: Annotated[float, "weight of the term."] = 1e-4
 
     def bind(self, q, policy, spec):
         def term(params, state, batch, key, q_data):
@@ -64,7 +64,7 @@ class q_pessimism(_Noise):
     disagree (RO2O-code).
     """
 
-    weight: Annotated[float, "of the term."] = 0.1
+    weight: Annotated[float, "weight of the term."] = 0.1
     spread: Annotated[float, "k at the start of the phase."] = 1.0
     spread_fall: Annotated[float, "decrease of k per update."] = 5e-7
     least_spread: Annotated[float, "the smallest k."] = 0.1
@@ -72,7 +72,7 @@ class q_pessimism(_Noise):
     def bind(self, q, policy, spec):
         def term(params, state, batch, key, q_data):
             if len(q_data) < 2:
-                raise InputError(f"{self.name}: one critic does not disagree; give n of at least 2")
+                raise InputError(f"{self.name}: disagreement needs at least 2 critics; raise n")
             noise_key, sample_key = jax.random.split(key)
             near = noisy(noise_key, batch.observation, self.epsilon, self.noises)
             action, _ = policy(state.params["actor"], near).sample(sample_key)
@@ -94,7 +94,7 @@ class ro2o(sac):
         q_pessimism(),
     )
     policy_weight: Annotated[
-        float, "of mean_B max_delta [KL(p || p') + KL(p' || p)], p before tanh."
+        float, "weight of mean_B max_delta [KL(p || p') + KL(p' || p)], p before tanh."
     ] = 1.0
     policy_epsilon: Annotated[float, "largest noise on an entry of the state in that term."] = 0.01
     policy_noises: Annotated[int, "noisy states of every transition in that term."] = 20

@@ -91,7 +91,8 @@ class sac(AlgorithmConfig):
         tuple[CriticTerm, ...], "additional losses on the critics, e.g. cql_penalty."
     ] = ()
     policies: Annotated[
-        int, "Gaussians; the policy has the mean and variance of their mixture. 1 is plain SAC."
+        int,
+        "number of Gaussians; the policy has their mixture's mean and variance. 1 is plain SAC.",
     ] = 1
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
         256,
@@ -104,7 +105,7 @@ class sac(AlgorithmConfig):
     ] = None
     layer_norm: Annotated[bool, "LayerNorm before each ReLU of the critics."] = False
     shared_layers: Annotated[
-        int, "how many of their first hidden layers all critics share; the rest are N heads."
+        int, "how many of the first hidden layers all critics share; the rest are N heads."
     ] = 0
     shared_head: Annotated[bool, "all critics share their output layer (WSRL-code)."] = False
     learners: Annotated[
@@ -117,7 +118,7 @@ class sac(AlgorithmConfig):
         "dropout rate of the critics in all losses, targets included (DroQ: 0.01 with layer_norm); "
         "0: none.",
     ] = 0.0
-    actor_layer_norm: Annotated[bool, "the same in the actor."] = False
+    actor_layer_norm: Annotated[bool, "LayerNorm before each ReLU of the actor."] = False
     actor_init: Annotated[Init, "how the actor starts."] = torch_init()
     critic_init: Annotated[Init, "how the critics start."] = torch_init()
     log_std_range: Annotated[
@@ -142,8 +143,8 @@ class sac(AlgorithmConfig):
     ] = "temperature,critic,actor"
     actor_delay: Annotated[
         int,
-        "update actor and temperature only in the last of every so many updates; if equal to the "
-        "online phase's utd, once per environment step (RLPD, WSRL).",
+        "update actor and temperature once every `actor_delay` updates, in the last of them; if "
+        "equal to the online phase's utd, once per environment step (RLPD, WSRL).",
     ] = 1
 
     coast: Annotated[
@@ -236,16 +237,16 @@ class sac(AlgorithmConfig):
         """Make N critics: separate, on a shared trunk, or with a shared head."""
         if not 0 <= self.shared_layers <= len(hidden):
             layers = plural(len(hidden), "hidden layer")
-            raise InputError(f"shared_layers is {self.shared_layers}; critics have {layers}")
+            raise InputError(f"shared_layers is {self.shared_layers}; the critics have {layers}")
         if not 0.0 <= self.dropout < 1.0:
-            raise InputError(f"dropout is {self.dropout}; it is a rate, from 0 to below 1")
+            raise InputError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
         if self.learners is not None and not 1 <= self.learners <= self.n:
-            raise InputError(f"learners is {self.learners}; it is at least 1, at most n = {self.n}")
+            raise InputError(f"learners is {self.learners}; it must be 1 to n = {self.n}")
         options = (self.layer_norm, self.critic_init, self.dropout)
         if self.shared_head:
             if self.shared_layers or self.learners is not None:
                 raise InputError(
-                    "shared_head: not together with shared_layers or learners; leave out the others"
+                    "shared_head cannot be combined with shared_layers or learners; leave those out"
                 )
             trunks = ensemble(nets.Features(hidden, *options), self.n)
             return SharedHead(trunks, nets.Critic((), *options))
@@ -253,5 +254,5 @@ class sac(AlgorithmConfig):
         if not self.shared_layers:
             return heads
         if self.learners is not None:
-            raise InputError("learners: a shared trunk learns with every critic; shared_layers=0")
+            raise InputError("learners needs critics without a shared trunk; set shared_layers=0")
         return SharedTrunk(nets.Features(hidden[: self.shared_layers], *options), heads)

@@ -28,6 +28,6 @@ def check_falling(name: str, steps: int | None, floor: float) -> None:
       InputError: There is less than 1 step, or the fraction is outside 0 to 1.
     """
     if steps is not None and steps < 1:
-        raise InputError(f"{name}_decay_steps is {steps}; give 1 or more updates, or none")
+        raise InputError(f"{name}_decay_steps is {steps}; give at least 1 update, or none")
     if not 0.0 <= floor <= 1.0:
-        raise InputError(f"{name}_floor is {floor}; it is a share, 0 to 1")
+        raise InputError(f"{name}_floor is {floor}; it must lie between 0 and 1")

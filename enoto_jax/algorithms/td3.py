@@ -61,17 +61,17 @@ class DeterministicConfig(AlgorithmConfig):
     policy_noise: Annotated[
         float, "standard deviation of the noise on the target actor's action."
     ] = 0.2
-    noise_clip: Annotated[float, "bound of that noise."] = 0.5
+    noise_clip: Annotated[float, "bound of the noise on the target actor's action."] = 0.5
     candidate_noise: Annotated[
         float, "standard deviation of the noise on sampled actions, SUNRISE's candidates."
     ] = 0.1
-    delay: Annotated[int, "update the actor and all targets once in so many updates."] = 2
+    delay: Annotated[int, "update the actor and all targets once every `delay` updates."] = 2
     hidden: Annotated[tuple[int, ...], "widths of the hidden layers of actor and critics."] = (
         256,
         256,
     )
     layer_norm: Annotated[bool, "LayerNorm before each ReLU of the critics."] = False
-    actor_layer_norm: Annotated[bool, "the same in the actor."] = False
+    actor_layer_norm: Annotated[bool, "LayerNorm before each ReLU of the actor."] = False
     actor_init: Annotated[Init, "how the actor starts."] = torch_init()
     critic_init: Annotated[Init, "how the critics start."] = torch_init()
     actor_rate: Annotated[float, "Adam's learning rate of the actor."] = 3e-4
@@ -102,7 +102,7 @@ class DeterministicConfig(AlgorithmConfig):
         check_sizes(self.n, self.hidden)
         if self.delay < 1:
             raise InputError(
-                f"delay is {self.delay}; the actor moves every `delay` updates, 1 or more"
+                f"delay is {self.delay}; the actor moves every `delay` updates: give at least 1"
             )
         actor_net, critic = self.networks(spec)
         critic_net = ensemble(critic, self.n)

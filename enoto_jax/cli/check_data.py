@@ -32,7 +32,7 @@ def define() -> None:
     flags.DEFINE_string("task", None, "As in enoto train; may be given without the flag.")
     flags.DEFINE_string("env", None, "Gymnasium id: compare sizes and replay steps; or none.")
     for end in ("low", "high"):
-        text = f"{end.capitalize()}est action that the data were recorded with; or env, its own."
+        text = f"{end.capitalize()}est action in the data's units; or env, for the environment's."
         flags.DEFINE_string(f"action_{end}", None, text)
     flags.DEFINE_bool("table", False, "Print only a Markdown row for each data set.")
     flags.DEFINE_string("out", None, "Folder or .png, .pdf or .svg file for the plot.")
@@ -43,7 +43,7 @@ def main() -> None:
     parts, bad = split(FLAGS.task), []
     if len(parts) > 1 and FLAGS.out and Path(FLAGS.out).suffix:
         raise InputError(
-            f"--out: {FLAGS.out} is one file, for {len(parts)} data sets; give a folder"
+            f"--out: {FLAGS.out} is one file, but there are {len(parts)} data sets; give a folder"
         )
     for part in parts:
         report = check.inspect(
@@ -53,7 +53,7 @@ def main() -> None:
         if not report.usable:
             bad.append(f"{report.name} ({sum(f.error for f in report.findings)})")
     if bad:
-        raise InputError(f"not usable, number of errors: {', '.join(bad)}; each is listed above")
+        raise InputError(f"not usable (number of errors): {', '.join(bad)}; see the errors above")
     if not FLAGS.table:
         source = completed(load_source(FLAGS.task), FLAGS.env)
         scaled(source, FLAGS.action_low, FLAGS.action_high)  # several must also fit together

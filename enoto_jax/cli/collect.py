@@ -94,7 +94,7 @@ def _by_recipe(out: Path) -> None:
     if f"{kind}:" != ogbench.PREFIX:
         raise InputError(f"--recipe: {FLAGS.recipe}; give ogbench: and the name of a data set")
     if FLAGS.env or FLAGS.run:
-        raise InputError("--recipe: it has its own environment; leave out --env and --run")
+        raise InputError("--recipe: a recipe has its own environment; leave out --env and --run")
     if min(FLAGS.episodes, FLAGS.validation) < 1 or FLAGS.seed < 0:
         raise InputError("--episodes and --validation must be at least 1, --seed at least 0")
     ogbench_write.record(name, out, FLAGS.episodes, FLAGS.validation, FLAGS.seed, say=print)
@@ -114,7 +114,7 @@ def _to_minari(name: str, path: Path) -> None:
 def _kinds(known: tuple[str, ...]) -> list[str]:
     kinds = FLAGS.kinds or list(known)
     if unknown := [kind for kind in kinds if kind not in known]:
-        raise InputError(f"--kinds: no {unknown[0]!r}; known: {', '.join(known)}")
+        raise InputError(f"--kinds: unknown kind {unknown[0]!r}; known: {', '.join(known)}")
     return kinds
 
 

@@ -40,7 +40,9 @@ def main() -> None:
     for run in found:
         tasks.setdefault(run.task, {}).setdefault(run.row, []).append(run)
     if len(tasks) > 1 and FLAGS.title is None:
-        raise InputError(f"--runs: of different tasks ({', '.join(sorted(tasks))}); give --title")
+        raise InputError(
+            f"--runs: the runs have different tasks ({', '.join(sorted(tasks))}); give --title"
+        )
     groups = {
         row if len(tasks) == 1 else f"{row} on {task}": [run.rows for run in own]
         for task, rows in tasks.items()

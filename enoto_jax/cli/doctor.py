@@ -184,7 +184,7 @@ def devices() -> Iterator[Line]:
     yield Line("devices", True, f"{seen}, {plural(os.cpu_count() or 1, 'core')}")
     if found[0].platform == "cpu" and shutil.which("nvidia-smi"):
         mend = "python -m pip install 'jax[cuda12]'"
-        yield Line("GPU", False, "nvidia-smi is there, jax sees the CPU alone", mend, False)
+        yield Line("GPU", False, "nvidia-smi is installed, but jax sees only the CPU", mend, False)
 
 
 def room() -> Iterator[Line]:

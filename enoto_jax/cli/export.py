@@ -40,7 +40,7 @@ def main() -> None:
     print(f"  {_scored(about['evaluation'])}")
     numpy = about["numpy"]
     if isinstance(numpy, str):
-        print(f"  not in NumPy: {numpy}; use its StableHLO")
+        print(f"  NumPy cannot run it: {numpy}; use its StableHLO")
     else:
         print(f"  NumPy and JAX differ by at most {numpy['largest_difference']:.1e}")
     print(f"  {about['bytes'] / 1e6:.2f} MB in {about['seconds']:.1f} s, {about['content']}")

@@ -49,9 +49,11 @@ class Cell(NamedTuple):
 
 def define() -> None:
     """Define the flags of a grid."""
-    flags.DEFINE_integer("seed_groups", 1, "How many runs of --seeds seeds each, from --seed on.")
+    flags.DEFINE_integer(
+        "seed_groups", 1, "How many runs, each of --seeds seeds, starting at --seed."
+    )
     flags.DEFINE_multi_string("vary", [], "path=a|b or flag=a|b: a run for each value. Repeatable.")
-    flags.DEFINE_string("grid", None, "YAML file with these flags; lists where they take several.")
+    flags.DEFINE_string("grid", None, "YAML file with these flags; a list gives several values.")
 
 
 def read(path: str) -> None:

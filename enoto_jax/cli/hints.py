@@ -58,7 +58,7 @@ def unknown_flag(name: str, arguments: Sequence[str]) -> str | None:
         return None
     first, *others = shortened(paths)
     also = f"; also {', '.join(others)}" if others else ""
-    return f", but a hyper-parameter: --set={first}=VALUE{also}"
+    return f", but there is a hyper-parameter: --set={first}=VALUE{also}"
 
 
 def check_path(flag: str, row: Recipe, path: str, method: str) -> None:
@@ -72,7 +72,7 @@ def check_path(flag: str, row: Recipe, path: str, method: str) -> None:
         return
     if path.startswith("offline.") and row.offline is None:
         raise InputError(f"{flag}: {method} has no offline phase, so there is no {path}")
-    why = "it has no critics" if path.endswith((".n", ".target")) else "it does not use one"
+    why = "it has no critics" if path.endswith((".n", ".target")) else "it does not use it"
     raise InputError(f"{flag}: {method} has no {path}: {why}")
 
 
@@ -85,9 +85,9 @@ def environment_as_task(task: str | None) -> str | None:
     family = task.partition("-")[0].partition("_")[0].lower()
     there = [name for name in catalogue() if name.partition("-")[0] == family]
     there = sorted(there, key=lambda name: ("medium" not in name, name.endswith("v0"), name))
-    data = f"data sets of it: {', '.join(there[:3])}" if there else "`enoto tasks` lists data sets"
+    data = f"its data sets: {', '.join(there[:3])}" if there else "`enoto tasks` lists data sets"
     return (
-        f"--task: {task} is an environment, and a task is a data set; {data}; "
+        f"--task: {task} is an environment, but --task takes a data set; {data}; "
         f"without data: --method=sac --env={task}"
     )
 
@@ -108,7 +108,7 @@ def explain(row: Recipe, path: str) -> tuple[str, list[str]]:
     known = {p: value for p, value, _ in units.leaves(row)}
     found = [path] if path in known else paths_of(row, path)
     if len(found) > 1:
-        lines = [f"{path} may be one of {len(found)}; give the whole path:"]
+        lines = [f"{path} matches {len(found)} hyper-parameters; give the whole path:"]
         return "\n".join([*lines, *(f"  {each} = {known[each]}" for each in found)]), []
     chosen = found[0] if found else path
     return registry.describe_path(row, chosen), [chosen]

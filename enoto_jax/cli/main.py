@@ -44,8 +44,10 @@ def module(name: str) -> str:
         from enoto_jax.types import InputError
 
         if name.startswith("-"):
-            raise InputError(f"{name!r} is not a command; it comes first: enoto train {name}")
-        raise InputError(f"no command {name!r}{nearest(name, COMMANDS)}")
+            raise InputError(
+                f"{name!r} is not a command; the command comes first: enoto train {name}"
+            )
+        raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
     return f"enoto_jax.cli.{COMMANDS[name].module}"
 
 

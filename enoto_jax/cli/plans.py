@@ -115,16 +115,18 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
     if given.seeds is not None or given["seed"].present:
         count = len(seeds) if given.seeds is None else given.seeds
         if count > MOST_SEEDS:
-            raise InputError(f"--seeds: {count} are too many; give at most {MOST_SEEDS}")
+            raise InputError(f"--seeds: {count} seeds are too many; give at most {MOST_SEEDS}")
         seeds = range(given.seed, given.seed + count)
     episodes, final = _episodes(given, saved, budget)
     if len(seeds) < 1 or min(seeds) < 0 or episodes < 1:
         raise InputError("--seeds and --eval_episodes must be at least 1, --seed at least 0")
     env_id = None if wanted_env == "none" else wanted_env or _own_env(source)
     if env_id is None and wanted_env != "none":
-        raise InputError(f"--env: {source.name} names no environment; give its id, or --env=none")
+        raise InputError(
+            f"--env: {source.name} does not name an environment; give its id, or --env=none"
+        )
     if env_id is None and row.offline is None:
-        raise InputError(f"--env=none: {method} has no offline phase, there is nothing to train")
+        raise InputError(f"--env=none: {method} has no offline phase, so there is nothing to train")
     limit = given.eval_max_steps
     limit = saved.get("eval_max_steps") if limit is None else limit
     restored = given.restore or saved.get("restore")

@@ -46,8 +46,8 @@ def published(path: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
             )
         except (KeyError, ValueError) as error:
             raise InputError(
-                f"--published: {path}, line {number}: {error}; the columns are "
-                "task,method,env_steps,score, the last two numbers"
+                f"--published: {path}, line {number}: {error}; the columns must be "
+                "task,method,env_steps,score, and the last two must be numbers"
             ) from None
     return found
 

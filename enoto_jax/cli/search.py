@@ -108,10 +108,10 @@ def read(path: str, tune: Any) -> tuple[int, dict[str, Any]]:
         samples, space = int(found["samples"]), {}
         for name, ((kind, values),) in ((n, d.items()) for n, d in found["space"].items()):
             if kind not in ("choice", "uniform", "loguniform", "randint", "quniform"):
-                raise ValueError(f"{name}: no distribution {kind!r}")
+                raise ValueError(f"{name}: unknown distribution {kind!r}")
             space[name] = getattr(tune, kind)(*([values] if kind == "choice" else values))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"--search: {path} has no samples and space: {error}") from error
+        raise InputError(f"--search: {path} must contain samples and space: {error}") from error
     return samples, space
 
 

@@ -75,7 +75,7 @@ def main() -> None:
     if failed:
         raise RunError(
             f"{len(failed)} of {plural(len(cells), 'run')} failed; the first, {out / failed[0]}: "
-            f"{worker.last_error(out / failed[0])}; its log.txt says more"
+            f"{worker.last_error(out / failed[0])}; see its log.txt"
         )
     print(f"{out}: {plural(len(cells), 'run')} done")
 
@@ -124,7 +124,7 @@ def start_ray() -> Any:
     except (ConnectionError, ValueError) as error:
         raise InputError(f"--ray_address: {error}") from error
     except Exception as error:  # Ray has no exception for a node that starts too slowly
-        raise RunError(f"Ray does not start: {error}") from error
+        raise RunError(f"Ray did not start: {error}") from error
     return ray
 
 

@@ -122,7 +122,7 @@ def define() -> None:
     number("warmup", None, "Environment steps before the first online update.")
     number("eval_every", None, "Updates or steps between two evaluations.")
     number("eval_episodes", None, "Episodes of each seed in an evaluation.")
-    number("final_episodes", None, "The same at the hand-over and at the end.")
+    number("final_episodes", None, "Episodes at the hand-over and at the end.")
     number("eval_max_steps", None, "Longest evaluation episode without a time limit.")
     number("num_critics", None, "N, the size of the ensemble in both phases.")
     text("target", None, "Target rule of the online phase.")

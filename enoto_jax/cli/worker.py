@@ -43,7 +43,7 @@ def run_cell(
     if after != command.DONE:
         return after
     if not (folder.parent / ".sweep").exists() or (folder.parent / ".sweep").read_text() != token:
-        raise Failed(f"node {socket.gethostname()} does not see {folder.parent}: it must be shared")
+        raise Failed(f"node {socket.gethostname()} cannot see {folder.parent}: it must be shared")
     if 0 < gpus < 1:  # JAX would take three quarters of the memory for every run
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * gpus:.3f}")
     keep_compiled(folder.parent)

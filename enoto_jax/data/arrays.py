@@ -45,10 +45,10 @@ def layout_problems(arrays: Mapping[str, Any]) -> dict[str, str]:
         matrix = meaning[key] in MATRICES
         good = (len(shape) == 2 and shape[1]) if matrix else shape[1:] in ((), (1,))
         if array.dtype.kind not in "biuf":
-            problems[key] = f"{key} has type {array.dtype}, real numbers are needed"
+            problems[key] = f"{key} has type {array.dtype}; expected real numbers"
         elif not shape or not good:
             wanted = "[N, size]" if matrix else "[N] or [N, 1]"
-            problems[key] = f"{key} has shape {list(shape)}, {wanted} is needed"
+            problems[key] = f"{key} has shape {list(shape)}; expected {wanted}"
             if matrix and len(shape) > 2:
                 problems[key] += "; images and stacked frames are not supported: flatten each row"
             if meaning[key] == "actions" and len(shape) == 1 and array.dtype.kind in "biu":
@@ -190,7 +190,7 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
     if not good:
         raise InputError(
             f"{where}: action_low and action_high must both be given, as one number or {size}, "
-            f"low < high; got {str(low)[:80]!r} and {str(high)[:80]!r}"
+            f"with low < high; got {str(low)[:80]!r} and {str(high)[:80]!r}"
         )
     return lowest, highest
 

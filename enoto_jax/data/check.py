@@ -188,7 +188,9 @@ def env_findings(
     if env_id == "none":
         return
     if not (env_id or source.env_id):
-        yield Finding(False, "names no environment; give --env, or --env=none to train without")
+        yield Finding(
+            False, "does not name an environment; give --env, or --env=none to train without one"
+        )
         return
     try:
         env = make_env(env_id or source.env_id, **source.env_kwargs)
@@ -202,8 +204,8 @@ def env_findings(
         yield Finding(
             True,
             f"{env_id or source.env_id} has observation size {found.observation_size} and action "
-            f"size {found.action_size}, the data have {spec.observation_size} and "
-            f"{spec.action_size}; give --env the environment that they come from",
+            f"size {found.action_size}, but the data have {spec.observation_size} and "
+            f"{spec.action_size}; set --env to the environment that they come from",
         )
         return
     if note := range_note(source, own.low, own.high):
@@ -218,7 +220,7 @@ def range_note(source: Source, low: np.ndarray, high: np.ndarray) -> str:
     if not source.of_range or np.allclose(source.action_bounds, (low, high)):
         return ""
     return (
-        "actions are scaled from the data's own range, and -1 and 1 are the environment's bounds "
+        "actions are scaled from the data's own range, but the environment's bounds are "
         f"{flat.interval(low, high)}: give action_low and action_high ('env' for these), unless "
         "the data are in other units"
     )

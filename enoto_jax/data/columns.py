@@ -70,14 +70,16 @@ def read(path: Path, keys: Sequence[str], width: int | None = None) -> np.ndarra
         with pyarrow.memory_map(str(path)) as mapped, pyarrow.ipc.open_file(mapped) as file:
             found = _column(path, file.read_all(), keys, width)
     if len(found) != (rows := count(path)):
-        text = f"{'/'.join(keys)} has {plural(len(found), 'row')} and the file claims {rows}"
+        text = f"{'/'.join(keys)} has {plural(len(found), 'row')}, but the file claims {rows}"
         raise InputError(f"{path}: {text}; it is damaged: copy or download it again")
     return found
 
 
 def _column(path: Path, table: Any, keys: Sequence[str], width: int | None) -> np.ndarray:
     if keys[0] not in table.column_names:
-        raise InputError(f"{path}: no column {keys[0]}; all files of a data set need the same ones")
+        raise InputError(
+            f"{path}: no column {keys[0]}; all files of a data set must have the same columns"
+        )
     table = table.select([keys[0]])
     # Do not trust the lengths that the buffers of a damaged file claim.
     table.validate(full=True)
@@ -87,7 +89,7 @@ def _column(path: Path, table: Any, keys: Sequence[str], width: int | None) -> n
     kind, own = type_of(column.type)
     width = own if width is None else width
     if kind is None or width is None:
-        raise InputError(f"{path}: {name} has type {column.type}, real numbers are needed")
+        raise InputError(f"{path}: {name} has type {column.type}; expected real numbers")
     parts = [_numbers(f"{path}: {name}", chunk, width) for chunk in column.chunks if len(chunk)]
     return np.concatenate(parts) if parts else np.empty((0, width) if width else (0,), kind)
 
@@ -104,10 +106,10 @@ def _numbers(where: str, chunk: Any, width: int) -> np.ndarray:
             )
         flat = chunk.flatten()
     elif width > 1:
-        raise InputError(f"{where} is one number per row, {width} are needed")
+        raise InputError(f"{where} has one number per row; expected {width}")
     if missing := chunk.null_count or flat.null_count:
         raise InputError(
-            f"{where} lacks {plural(missing, 'value')} (null); fill or remove such rows"
+            f"{where} has {plural(missing, 'missing value')} (null); fill or remove such rows"
         )
     values = flat.to_numpy(zero_copy_only=False)
     # Copy, because the mapped file is closed after this returns.

@@ -121,7 +121,7 @@ class _Npy:
         if math.prod(self.shape) * self.dtype.itemsize <= held:
             return None
         return (
-            f"{key} claims {plural(self.shape[0], 'row')} but not all are there; "
+            f"{key} claims {plural(self.shape[0], 'row')}, but some are missing; "
             "write or download it again"
         )
 

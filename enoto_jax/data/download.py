@@ -101,7 +101,7 @@ def _fetch(remote: RemoteFile, path: Path) -> None:
         if (found := _sha256(part)) != remote.sha256:
             part.unlink()
             raise InputError(
-                f"{remote.task}: what {remote.url} sent has SHA-256 {found[:12]}... instead of "
+                f"{remote.task}: the file from {remote.url} has SHA-256 {found[:12]}... instead of "
                 f"{remote.sha256[:12]}... and was removed; try again, or get the file elsewhere"
             )
         _record(path, remote)
@@ -161,14 +161,14 @@ def _verify(path: Path, remote: RemoteFile) -> None:
     """Check size and SHA-256; the digest is recorded next to the file and computed only once."""
     if (size := path.stat().st_size) != remote.size:
         raise InputError(
-            f"{path}: has {size} bytes, D4RL's {remote.task} has {remote.size}; remove it, then "
-            f"{_by_hand(remote, path)}"
+            f"{path}: has {size} bytes, but D4RL's {remote.task} has {remote.size}; remove it, "
+            f"then {_by_hand(remote, path)}"
         )
     if _recorded(path, remote):
         return
     if (found := _sha256(path)) != remote.sha256:
         raise InputError(
-            f"{path}: has SHA-256 {found[:12]}..., D4RL's {remote.task} has "
+            f"{path}: has SHA-256 {found[:12]}..., but D4RL's {remote.task} has "
             f"{remote.sha256[:12]}...; remove it, then {_by_hand(remote, path)}"
         )
     try:

@@ -82,9 +82,9 @@ def width_of(item: Any) -> int:
 def _wrong(item: Any, name: str, rows: int, width: int, path: Path) -> str | None:
     if not isinstance(item, h5py.Dataset):
         leaf, _, episode = name.partition(" of ")
-        return f"{episode} has no {leaf}; a flat vector for every step is needed"
+        return f"{episode} has no {leaf}; expected a flat vector for every step"
     if item.dtype.kind not in "biuf":
-        return f"{name} has type {item.dtype}, real numbers are needed"
+        return f"{name} has type {item.dtype}; expected real numbers"
     shape = tuple(item.shape or ())
     if not width:
         good, wanted = shape in ((rows,), (rows, 1)), f"[{rows}]"
@@ -92,7 +92,7 @@ def _wrong(item: Any, name: str, rows: int, width: int, path: Path) -> str | Non
         good = width > 0 and shape == (rows, width)
         wanted = f"[{rows}, {width if width > 0 else 'size'}]"
     if not good:
-        return f"{name} has shape {list(shape)}, {wanted} is needed"
+        return f"{name} has shape {list(shape)}; expected {wanted}"
     return files.unwritten(item, name, path) if rows else None
 
 

@@ -141,7 +141,7 @@ def guarded(path: Path) -> Iterator[None]:
         text = "".join(c if c.isprintable() or c.isspace() else "?" for c in str(error))
         reason = " ".join(text.split()).strip("'\"") or type(error).__name__
         raise InputError(
-            f"{path}: cannot be read ({reason}); it is damaged, incomplete or of another kind: "
+            f"{path}: cannot be read ({reason}); it is damaged, incomplete or of another format: "
             "copy or download it again"
         ) from error
 
@@ -160,10 +160,10 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"{path}: no such file; {missing}")
         if path.stat().st_size > _JSON_LIMIT:
-            raise InputError(f"{path}: too large for metadata; copy or download it again")
+            raise InputError(f"{path}: too large to be metadata; copy or download it again")
         found = json.loads(path.read_bytes())
     if not isinstance(found, dict):
-        raise InputError(f"{path}: holds no metadata; copy or download it again")
+        raise InputError(f"{path}: is not a JSON object; copy or download it again")
     return found
 
 
@@ -206,7 +206,7 @@ def _check_heaps(path: Path, size: int, changed_ns: int) -> None:
                 number, _, _, length = struct.unpack_from("<HHIQ", raw, at)
                 step = 16 + (length + 7) // 8 * 8 if number else length
                 if step % 2**64 == 0:
-                    raise OSError("its heap of texts and virtual arrays is damaged")
+                    raise OSError("its heap of strings and virtual arrays is damaged")
                 at += step
 
 
@@ -222,8 +222,8 @@ def check_memory(arrays: Iterable[Any], path: Path) -> None:
     claimed, memory = sum(map(_size, arrays)), _memory()
     if claimed > memory:
         raise InputError(
-            f"{path}: its header claims {claimed / 1e9:.3g} GB, this machine has "
-            f"{memory / 1e9:.3g} GB of memory left; the file is damaged, or must be cut into parts"
+            f"{path}: its header claims {claimed / 1e9:.3g} GB, but this machine has "
+            f"{memory / 1e9:.3g} GB of memory left; the file is damaged, or must be split"
         )
 
 
@@ -283,10 +283,10 @@ def unwritten(array: h5py.Dataset, key: str, path: Path, depth: int = 0) -> str 
     HDF5 reads unwritten rows as zeros or NaN. `depth` counts the virtual arrays that led here.
     """
     if array.external:
-        return f"{key} keeps its rows in files of another kind; store them in the file itself"
+        return f"{key} keeps its rows in external raw files; store them in the file itself"
     if array.is_virtual:
         if depth == _DEEPEST:  # libhdf5 itself does not notice cycles
-            return f"{key} points at rows that point at others, and so on; store the rows"
+            return f"{key} is a chain or cycle of virtual arrays; store the rows themselves"
         places = {(source.file_name, source.dset_name) for source in array.virtual_sources()}
         problems = (_astray(*place, key, path, depth + 1) for place in sorted(places))
         return next(filter(None, problems), None)
@@ -327,5 +327,5 @@ def _astray(name: str, array: str, key: str, path: Path, depth: int) -> str | No
     with open_hdf5(beside) as file:
         rows = find(file, array.strip("/"))
         if not isinstance(rows, h5py.Dataset):
-            return f"{key} points at {array} of {name}, which holds no rows"
+            return f"{key} points at {array} of {name}, which has no rows"
         return unwritten(rows, f"{array} of {name}", beside, depth)

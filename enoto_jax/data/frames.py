@@ -35,18 +35,16 @@ class Frames:
           InputError: Pyarrow is missing, or the folder is incomplete or of another version.
         """
         columns.needed(folder)
-        info = files.read_json(folder / "meta" / "info.json", "give the folder that has it")
+        info = files.read_json(folder / "meta" / "info.json", "give the folder that contains it")
         if lacking := [key for key in _NEEDED if key not in info]:
             text = f"no {', '.join(lacking)}; copy or download it again"
             raise InputError(f"{folder / 'meta' / 'info.json'}: {text}")
         if not isinstance(info["features"], dict):
-            raise InputError(
-                f"{folder / 'meta' / 'info.json'}: features are not a table of columns"
-            )
+            raise InputError(f"{folder / 'meta' / 'info.json'}: features is not a table of columns")
         if not str(version := info["codebase_version"]).startswith("v3."):
             raise InputError(
-                f"{folder}: is of LeRobot's version {version!r:.20}, only v3.0 is read; convert it "
-                "with LeRobot's own script"
+                f"{folder}: has LeRobot's format {version!r:.20}, but only v3.0 can be read; "
+                "convert it with LeRobot's own script"
             )
         found = {}
         for path in folder.glob("data/chunk-*/file-*.parquet"):

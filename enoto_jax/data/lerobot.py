@@ -104,17 +104,17 @@ def _columns_problem(frames: Frames, observed: Sequence[str], invented: bool) ->
         if name not in frames.types:
             return f"no column {name} (columns found: {listed})"
         if name != "episode_index" and not frames.is_vector(name):
-            return f"{name} holds no vectors of the one size that meta/info.json tells"
+            return f"meta/info.json does not declare {name} as vectors of one size"
     if _REWARD in frames.types and invented:
         return f"has rewards ({_REWARD}); leave out {PREFIX}"
     if _REWARD not in frames.types and not invented:
         return (
-            f"no rewards (columns found: {listed}); where every episode is a success, "
-            f"{PREFIX}{frames.folder} gives 1 for its last frame, else add a column {_REWARD}"
+            f"no rewards (columns found: {listed}); if every episode is a success, "
+            f"{PREFIX}{frames.folder} gives 1 for its last frame; otherwise add a column {_REWARD}"
         )
     if frames.rows != frames.info["total_frames"]:
         found, told = plural(frames.rows, "frame"), f"{frames.info['total_frames']!r:.20}"
-        return f"its files hold {found}, meta/info.json says {told}; copy it again"
+        return f"its files contain {found}, but meta/info.json declares {told}; copy it again"
     return "" if frames.rows else "has no rows; a data set needs at least one transition"
 
 
@@ -124,11 +124,12 @@ def _last_frames(frames: Frames) -> tuple[np.ndarray, str]:
     last = np.append(episode[1:] != episode[:-1], True)
     if (back := episode[1:] < episode[:-1]).any():
         row = back.argmax() + 1
-        return last, f"episode_index goes back in row {row}; the files are not in order"
+        return last, f"episode_index decreases in row {row}; the files are not in order"
     if (found := int(last.sum())) != (told := frames.info["total_episodes"]):
         return (
             last,
-            f"holds {plural(found, 'episode')}, meta/info.json says {told!r:.20}; copy it again",
+            f"contains {plural(found, 'episode')}, but meta/info.json declares {told!r:.20}; "
+            "copy it again",
         )
     if "frame_index" in frames.types:
         step = succession.step_numbers(last)
@@ -157,7 +158,9 @@ def _flag(frames: Frames, name: str) -> np.ndarray:
 
 
 def _notes(frames: Frames, observed: Sequence[str]) -> list[str]:
-    notes = [f"observations are {' and '.join(observed)} in a row"] if len(observed) > 1 else []
+    notes = (
+        [f"observations are {' and '.join(observed)}, concatenated"] if len(observed) > 1 else []
+    )
     features = frames.info["features"].items()
     images = [
         k for k, v in features if isinstance(v, dict) and v.get("dtype") in ("image", "video")
@@ -174,6 +177,6 @@ def _range(frames: Frames) -> dict[str, Any]:
     low, high = (np.asarray(found.get(key), np.float64).reshape(-1) for key in ("min", "max"))
     size = frames.width("action")
     if len(low) != size or len(high) != size or not (low <= high).all():
-        raise InputError(f"{path}: no min <= max for {size} numbers in action; download it again")
+        raise InputError(f"{path}: action needs min <= max for {size} numbers; download it again")
     still = low == high  # an action that never moves becomes 0
     return {"action_range": (low - still, high + still)}

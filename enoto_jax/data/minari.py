@@ -118,7 +118,7 @@ def opened(folder: Path) -> Iterator[files.Opened]:
     kind = metadata.get("data_format", "hdf5")
     if kind != "hdf5" and kind not in minari_columns.KINDS:
         raise InputError(
-            f"{folder}: its data_format is {kind!r:.20}; hdf5, arrow and parquet are read"
+            f"{folder}: its data_format is {kind!r:.20}; it must be hdf5, arrow or parquet"
         )
     path = folder / "main_data.hdf5" if kind == "hdf5" else folder
     with files.guarded(path):
@@ -163,9 +163,10 @@ def _survey(
     total = metadata.get("total_episodes", len(names))
     if not names or total != len(names):
         text = (
-            f"holds {plural(len(names), 'episode')}, its metadata says {total!r:.20}; copy it again"
+            f"contains {plural(len(names), 'episode')}, but its metadata "
+            f"declares {total!r:.20}; copy it again"
         )
-        return Layout([], {}, []), {"episodes": text if names else "holds no episode_0"}
+        return Layout([], {}, []), {"episodes": text if names else "has no episode_0"}
     for name in names:
         if not isinstance(files.find(file, name), h5py.Group):
             return Layout([], {}, []), {name: f"{name} is not a group of arrays; copy it again"}
@@ -175,9 +176,13 @@ def _survey(
     if isinstance(observations, h5py.Group):
         found = sorted(islice(below(observations), _MOST_LEAVES + 1))
         if len(found) > _MOST_LEAVES:
-            return Layout([], {}, []), {"observations": f"more than {_MOST_LEAVES} observations"}
+            return Layout([], {}, []), {
+                "observations": f"there are more than {_MOST_LEAVES} observation arrays"
+            }
         if not found:
-            return Layout([], {}, []), {"observations": "observations of episode_0 hold no array"}
+            return Layout([], {}, []), {
+                "observations": "observations of episode_0 contain no array"
+            }
         observed = [f"observations/{key}" for key in keys or found]
     widths = {leaf: width_of(files.find(first, leaf)) for leaf in (*observed, "actions")}
     leaves = widths | dict.fromkeys(_ROWS, 0)
@@ -306,7 +311,7 @@ def _attributes(
         notes.append(f"the data are of {spec.get('id')} with arguments: {shown}")
     observed = [leaf.removeprefix("observations/") for leaf in found.layout.observed]
     if len(observed) > 1:
-        notes.append(f"observations are {', '.join(observed)} in a row")
+        notes.append(f"observations are {', '.join(observed)}, concatenated")
     if found.images:
         notes.append(f"images are left out: {', '.join(k[13:] for k in found.images)}")
     told["unread"] = words.unread(found.unread, ())

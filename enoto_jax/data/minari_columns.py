@@ -83,9 +83,10 @@ def survey(
     names, none = files.names(), Layout([], {}, [])
     if not names or total not in (None, len(names)):
         text = (
-            f"holds {plural(len(names), 'episode')}, its metadata says {total!r:.20}; copy it again"
+            f"contains {plural(len(names), 'episode')}, but its metadata "
+            f"declares {total!r:.20}; copy it again"
         )
-        return Survey(none, {"episodes": text if names else "holds no folder 0"})
+        return Survey(none, {"episodes": text if names else "has no folder 0"})
     for name in names:
         if not files.file(name).is_file():
             text = f"no {name}/{files.file(name).name}; copy or download it again"
@@ -126,7 +127,7 @@ def _wrong(
         kind, own = found.get(leaf, (None, 0))
         if kind is None or own != width or (width == 0) != (leaf in _ROWS):
             wanted = "a number" if leaf in _ROWS else "a vector of one size"
-            return f"{leaf} of {episode} is {_said(found.get(leaf))}; {wanted} a row is needed"
+            return f"{leaf} of {episode} is {_said(found.get(leaf))}; expected {wanted} per row"
     return ""
 
 

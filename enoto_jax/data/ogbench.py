@@ -138,7 +138,7 @@ def hint(path: Path) -> str:
     if "qpos.npy" not in names or "rewards.npy" in names:
         return ""
     one = path.with_name(f"{parts[1]}-{parts[2]}-singletask-task1-v0")
-    return f"is a file of OGBench, without rewards: name a task, as in {PREFIX}{one}"
+    return f"is an OGBench file, which has no rewards: name a task, such as {PREFIX}{one}"
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def _problems(file: Mapping[str, Any], used: list[str], task: Task, path: Path) 
         if least and (
             len(shape) != 2 or shape[:1] != rows or shape[1] < least or kind not in "biuf"
         ):
-            text = f"{name} has shape {list(shape)}, {[*rows, least]} or wider is needed"
+            text = f"{name} has shape {list(shape)}; expected {[*rows, least]} or wider"
             found[name] = f"{text} for {task.environment}: is it another environment's file?"
         elif name not in found and (text := file[name].unwritten(name, path)):
             found[name] = text

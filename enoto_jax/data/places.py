@@ -39,8 +39,8 @@ def split(task: str | os.PathLike | None) -> list[str]:
     parts = [task] if os.path.isfile(os.path.expanduser(task)) else _PLUS.split(task)
     if not all(part.strip() for part in parts):
         raise InputError(
-            f"--task: {task!r} names no data set (is a shell variable empty?); give an id or a "
-            "file, or leave out --task for the bundled data set"
+            f"--task: {task!r} does not name a data set (is a shell variable empty?); give an "
+            "id or a file, or leave out --task for the bundled data set"
         )
     return parts
 
@@ -69,7 +69,9 @@ def locate(task: str, *, download: bool = True) -> Place:
     if task.startswith(lerobot.PREFIX):
         path = Path(os.path.expanduser(task.removeprefix(lerobot.PREFIX)))
         if not lerobot.is_one(path):
-            raise InputError(f"{task}: no meta/info.json in {path}; give a data set of LeRobot")
+            raise InputError(
+                f"{task}: no meta/info.json in {path}; give the folder of a LeRobot data set"
+            )
         return Place(lerobot.demonstrations, path, path.resolve().name, False)
     path = Path(os.path.expanduser(task))
     if path.suffix.lower() in _SUFFIXES:
@@ -87,7 +89,7 @@ def locate(task: str, *, download: bool = True) -> Place:
 
 def _environment(task: str) -> str:
     known = ENV_ID.fullmatch(task) and task in gymnasium.registry
-    return "is an environment; give it as --env, and --task a data set" if known else ""
+    return "is an environment; give it as --env, and a data set as --task" if known else ""
 
 
 def _what_is_there(path: Path) -> str:
@@ -101,7 +103,7 @@ def _what_is_there(path: Path) -> str:
         return "" if error.errno == errno.ENAMETOOLONG else f"cannot be read: {error.strerror}"
     if entries is None:
         return (
-            f"is a file of a kind that is not read ({path.suffix or 'no suffix'}); data sets are "
+            f"is a file of an unsupported type ({path.suffix or 'no suffix'}); data sets are "
             f"{kinds} files, see docs/own_data.md"
         )
     of_minari = ("data/metadata.json", "data/main_data.hdf5", "main_data.hdf5")
@@ -122,7 +124,7 @@ def _bundled() -> Path:
     found = sorted(ASSETS.glob("*.hdf5"))
     if len(found) != 1:
         raise InputError(
-            f"{ASSETS}: holds {len(found)} .hdf5 files instead of the one that ships with the "
+            f"{ASSETS}: contains {len(found)} .hdf5 files instead of the one that ships with the "
             "package; give a D4RL id or the path of a data set"
         )
     return found[0]

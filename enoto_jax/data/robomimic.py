@@ -93,7 +93,7 @@ def _flat(file: h5py.File, path: Path) -> files.Opened:
 
 def _groups_problem(file: h5py.File, names: Sequence[str]) -> dict[str, str]:
     if not names:
-        return {"data": "no data/demo_0: not a file of robomimic"}
+        return {"data": "no data/demo_0: not a robomimic file"}
     for name in names:
         if not isinstance(files.find(file, name), h5py.Group):
             return {name: f"{name} is not a group of arrays; copy the file again"}
@@ -121,7 +121,7 @@ def _notes(file: h5py.File, observed: Sequence[str], images: Sequence[str]) -> l
     def names(leaves: Sequence[str]) -> str:
         return ", ".join(leaf.removeprefix("obs/") for leaf in leaves)
 
-    notes = [f"observations are {names(observed)} in a row"] if len(observed) > 1 else []
+    notes = [f"observations are {names(observed)}, concatenated"] if len(observed) > 1 else []
     if images:
         notes.append(f"images are left out: {names(images)}")
     told = file["data"].attrs.get("env_args")
@@ -160,5 +160,5 @@ def _rewards_problem(rewards: np.ndarray) -> str:
         return ""
     return (
         f"rewards must be 0 or 1, 1 for success, but row {odd.argmax()} is {rewards[odd][0]:g}: "
-        "dense rewards do not tell which rows are successes; give the file with sparse rewards"
+        "dense rewards do not show which rows are successes; give the file with sparse rewards"
     )

@@ -121,7 +121,9 @@ class Source:
                 tuple(f"{part.name}: {note}" for part, read in named for note in read.notes),
             )
         if self.read is None:
-            raise InputError(f"{self.name}: only an environment, no data; give --task a data set")
+            raise InputError(
+                f"{self.name}: only an environment, no data; give a data set as --task"
+            )
         arrays, noticed = self.read()
         noticed = (*noticed, *notes.counted(arrays, self.max_episode_steps))
         rows, where = len(arrays["rewards"]), self.path or self.name
@@ -168,13 +170,15 @@ def scaled(source: Source, low: Any, high: Any) -> Source:
     if source.action_bounds is not None and not source.of_range:
         known = flat.interval(*source.action_bounds)
         raise InputError(
-            f"{source.name}: its actions are scaled already, from {known} as the data say; "
+            f"{source.name}: its actions are already scaled from the bounds in the data, {known}; "
             "leave out action_low and action_high"
         )
     size = source.spec.action_size
     if any(isinstance(bound, str) and bound == ENVIRONMENT for bound in (low, high)):
         if source.env_id is None:
-            raise InputError(f"{source.name}: names no environment to take action bounds from")
+            raise InputError(
+                f"{source.name}: does not name an environment to take action bounds from"
+            )
         from enoto_jax.envs.gym import action_bounds  # the simulators are slow to import
 
         low, high = action_bounds(source.env_id, size)
@@ -205,8 +209,8 @@ def concatenate(sources: Sequence[Source]) -> Source:
             value = getattr(source, what) or None
             if value is not None and known[what] not in (None, value):
                 raise InputError(
-                    f"{source.name}: other tasks cannot be concatenated; its {what} is {value}, "
-                    f"that of the data sets before it is {known[what]}"
+                    f"{source.name}: only data sets of one task can be concatenated; its {what} is "
+                    f"{value}, but that of the data sets before it is {known[what]}"
                 )
             known[what] = known[what] if value is None else value
     limits = {source.max_episode_steps for source in sources}
@@ -229,7 +233,7 @@ def _check_ranges(parts: Sequence[Source]) -> None:
     bounds = {part.action_bounds and flat.interval(*part.action_bounds) for part in parts}
     if len(bounds) > 1:
         raise InputError(
-            f"{parts[0].name}: the actions of data sets after it are scaled from other ranges; "
+            f"{parts[0].name}: the data sets after it scale their actions from other ranges; "
             "give action_low and action_high for all"
         )
 

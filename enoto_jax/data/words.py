@@ -167,7 +167,7 @@ def _difference(one: str, first: Any, other: str, second: Any, meaning: str) -> 
         a, b = np.asarray(first[()]), np.asarray(second[()])
         a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
         if a.shape != b.shape:
-            return f"{one} and {other} mean the same and have other sizes; keep one of them"
+            return f"{one} and {other} mean the same but have different sizes; keep one of them"
     if not (rows := _rows((a != b).reshape(len(a), -1).any(axis=1))):
         return None
     return f"{one} and {other} mean the same but differ in {rows}; keep the right one"

@@ -130,7 +130,7 @@ class Agent:
         """
         if not explore and self._chunks:
             raise InputError(
-                "act: this method chooses several actions at once, by its exploration rule alone; "
+                "act: this method chooses several actions at once, always by its exploration rule; "
                 "call act(observation), or load_policy(folder).actions(observation)"
             )
         row = self._world.observation(observation)
@@ -155,7 +155,7 @@ class Agent:
         if self._closed:
             raise InputError("observe: this agent is closed; make a new one, with the same out")
         if self._learner.waiting:
-            raise InputError("observe: the last transition still waits for the next act()")
+            raise InputError("observe: call act() once between two transitions")
         world = self._world.transition(transition)
         kept = self.transform.transitions(world)
         self._learner.observe(jax.tree.map(lambda x, like: np.asarray(x, like.dtype), kept, world))
@@ -172,7 +172,7 @@ class Agent:
         """
         if self._checkpoints is None or self._closed:
             raise InputError(
-                "save: give the agent a folder: Agent(..., out=...); a closed one has let go of it"
+                "save: this agent has no folder, or is closed; make one with Agent(..., out=...)"
             )
         if not self.steps:
             raise InputError("save: call it right after an act() that followed an observe()")
@@ -214,9 +214,11 @@ class Agent:
 def _check_arguments(source: Any, seed: Any, budget_s: Any, folders: Mapping[str, Any]) -> None:
     """Refuse arguments of the wrong type; `build` checks the recipe."""
     if not isinstance(source, Source):
-        raise InputError(f"source: {type(source).__name__}; give one, such as load_source(path)")
+        raise InputError(
+            f"source: {type(source).__name__}; give a Source, such as load_source(path)"
+        )
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-        raise InputError(f"seed: {seed!r}; an agent has one, between 0 and {2**31 - 1}")
+        raise InputError(f"seed: {seed!r}; give one whole number between 0 and {2**31 - 1}")
     if budget_s is not None and not (isinstance(budget_s, int | float) and budget_s > 0.0):
         raise InputError(f"budget_s is {budget_s!r}; give seconds, above 0, or None")
     for name, folder in folders.items():

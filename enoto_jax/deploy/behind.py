@@ -103,7 +103,7 @@ class Behind(Learner):
         """Publish a copy of the learned parameters: the next update reuses the learner's memory."""
         parts, whole = self._finished(self.state.train)
         if not self._seeds.get(whole).all():
-            raise RunError("a parameter is NaN or infinite; the last good ones continue to act")
+            raise RunError("a parameter is NaN or infinite; actions use the last good parameters")
         params, targets, frozen = parts
         self._acts = self.state.train.replace(
             params=params, targets=targets, frozen=frozen, opt_states={}, step=()

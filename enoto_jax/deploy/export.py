@@ -294,7 +294,7 @@ def _beyond_numpy(program: list[dict]) -> str:
             sizes = [x for x in option if isinstance(x, str)] if isinstance(option, list) else []
             for size in sizes:
                 if not numpy_runtime.SIZE.fullmatch(size):
-                    return f"policy.py knows no size {size}"
+                    return f"policy.py cannot compute the size {size}"
     return ""
 
 

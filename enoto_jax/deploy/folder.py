@@ -36,7 +36,7 @@ def hold(out: Path, config: Mapping[str, Any]) -> ExitStack:
         except OSError as error:
             raise InputError(f"out: cannot write to {out}: {error.strerror}") from error
         except InputError as error:
-            raise InputError(f"{error}; an Agent holds its folder until its close()") from error
+            raise InputError(f"{error}; an Agent locks its folder until its close()") from error
         return stack.pop_all()
 
 
@@ -51,4 +51,4 @@ def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
         if name == "recipe" and registry.settings(old[name]) == registry.settings(value):
             continue
         what = {"data_hash": "data", "action_bounds": "action bounds"}.get(name, name)
-        raise InputError(f"out: {out} {other}, with other {what}; give another folder")
+        raise InputError(f"out: {out} {other}, with different {what}; give another folder")

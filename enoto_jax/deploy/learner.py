@@ -84,7 +84,9 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
     before, transform = None, None
     if recipe.offline is not None:
         if restore is None:
-            raise InputError("restore: this row has an offline phase; give the folder of its run")
+            raise InputError(
+                "restore: this method has an offline phase; give the folder of its run"
+            )
         before, transform = resume.offline_state(Path(restore), built.offline, seeds)
     needed = built.replay.needs_data or built.handover.needs_data
     dataset = source.load() if needed else None

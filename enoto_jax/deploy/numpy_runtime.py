@@ -72,9 +72,9 @@ class Policy:
         """
         seen, size = np.asarray(observation, np.float32), self.about["observation_size"]
         if seen.ndim not in (1, 2) or seen.shape[-1] != size:
-            raise ValueError(f"observation has shape {list(seen.shape)}, [{size}] is needed")
+            raise ValueError(f"observation has shape {list(seen.shape)}; expected [{size}]")
         if not np.isfinite(seen).all():
-            raise ValueError("observation holds NaN or infinity")
+            raise ValueError("observation contains NaN or infinity")
         rows = np.atleast_2d(seen)
         try:
             action = np.asarray(self._compute(rows))
@@ -84,7 +84,7 @@ class Policy:
         wanted = (len(rows), size) if count == 1 else (len(rows), count, size)
         if action.shape != wanted or not np.isfinite(action).all():
             what = f"of shape {list(action.shape)}" if action.shape != wanted else "with NaN or inf"
-            raise ValueError(f"the policy gives an action {what}, {list(wanted)} is needed")
+            raise ValueError(f"the policy returns an action {what}; expected {list(wanted)}")
         action = action.reshape(len(rows), count, size)
         return action[0] if seen.ndim == 1 else action
 
@@ -182,7 +182,7 @@ def _archive(file, names, most: int) -> dict[str, bytes]:
         found = {}
         for info in infos:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{info.filename} is packed in another way")
+                raise ValueError(f"{info.filename} is compressed in an unsupported way")
             with archive.open(info) as member:  # never unpacks more than the header declares
                 found[info.filename] = member.read(info.file_size + 1)
         return found
@@ -190,7 +190,7 @@ def _archive(file, names, most: int) -> dict[str, bytes]:
 
 def _believe(claimed: int, most: int) -> None:
     if claimed > most:
-        raise ValueError(f"it claims to hold {claimed / 1e6:.0f} MB, more than {most / 1e6:.0f}")
+        raise ValueError(f"it claims {claimed / 1e6:.0f} MB, more than {most / 1e6:.0f}")
 
 
 def _arrays(npz: bytes) -> dict[str, np.ndarray]:
@@ -206,11 +206,11 @@ def _array(name: str, npy: bytes) -> np.ndarray:
         np.lib.format.read_magic(file)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.kind not in _KINDS or math.prod(shape) * dtype.itemsize != len(npy) - file.tell():
-        raise ValueError(f"{name} holds other numbers than its header says")
+        raise ValueError(f"{name} does not match its header")
     array = np.frombuffer(npy, dtype, offset=file.tell())
     array = array.reshape(shape, order="F" if fortran else "C")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinity")
+        raise ValueError(f"{name} contains NaN or infinity")
     return array
 
 
@@ -229,7 +229,7 @@ def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True
     """
     known, left = {**arrays, "observation": observation}, (64 + len(observation)) * _MEGA
     if not 0 < len(program) <= LONGEST:
-        raise ValueError(f"{len(program)} operations; it may have 1 to {LONGEST}")
+        raise ValueError(f"{len(program)} operations; a policy has 1 to {LONGEST}")
     for step in program:
         inputs = [known[x] if isinstance(x, str) else x for x in step["in"]]
         options = {
@@ -240,12 +240,12 @@ def run(program: list, arrays: dict, observation: np.ndarray, check: bool = True
         if check:
             left -= _numbers(step["op"], inputs, options)
             if left < 0:
-                raise ValueError(f"{step['op']} takes more numbers than a policy does")
+                raise ValueError(f"{step['op']} needs more memory than a policy does")
             if options and isinstance(operation, np.ufunc):
-                raise ValueError(f"{step['op']} has no options")
+                raise ValueError(f"{step['op']} takes no options")
         result = known[step["out"]] = operation(*inputs, **options)
         if result.dtype.kind not in _KINDS:
-            raise ValueError(f"{step['op']} gives no numbers")
+            raise ValueError(f"{step['op']} does not return numbers")
     return result
 
 
@@ -302,7 +302,7 @@ def _slice(x, start_indices, limit_indices, strides=None):
 def _convert(x, new_dtype):
     kind = np.dtype(new_dtype)
     if kind.kind not in _KINDS:
-        raise ValueError(f"numbers as {kind}")
+        raise ValueError(f"{kind} is not a numeric type")
     return np.asarray(x, kind)
 
 

@@ -28,14 +28,14 @@ class World:
     def __init__(self, spec: Spec, low: Any = None, high: Any = None):
         self._spec, self.bounded = spec, low is not None or high is not None
         if (low is None) != (high is None):
-            raise InputError("action_low, action_high: give both, or none of them")
+            raise InputError("action_low, action_high: give both or neither")
         self.low = _bound("action_low", -1.0 if low is None else low, spec.action_size)
         self.high = _bound("action_high", 1.0 if high is None else high, spec.action_size)
         if not (self.low < self.high).all():
             i = int(np.argmin(self.low < self.high))
             raise InputError(
-                f"action_low, action_high: action {i} lies between {self.low[i]:g} and "
-                f"{self.high[i]:g}; the low one is below the high one"
+                f"action_low, action_high: action {i} has the bounds {self.low[i]:g} and "
+                f"{self.high[i]:g}; the low one must be below the high one"
             )
 
     def observation(self, value: Array, name: str = "observation") -> np.ndarray:
@@ -84,8 +84,8 @@ class World:
             i = int(np.argmax(beyond))
             advice = "" if self.bounded else ", or give Agent your action_low and action_high"
             raise InputError(
-                f"action {i} is {action[i]:g}, outside [{self.low[i]:g}, {self.high[i]:g}]; hand "
-                f"in what was done, within the bounds{advice}"
+                f"action {i} is {action[i]:g}, outside [{self.low[i]:g}, {self.high[i]:g}]; give "
+                f"the executed action, within the bounds{advice}"
             )
         return np.clip(inner if self.bounded else action, -1.0, 1.0).astype(np.float32)
 
@@ -99,7 +99,9 @@ def world_of(spec: Spec, low: Any, high: Any, env: Env | None) -> World:
     if env is None:
         return World(spec, low, high)
     if low is not None or high is not None:
-        raise InputError("env, action_low, action_high: give the environment or the bounds")
+        raise InputError(
+            "env, action_low, action_high: give the environment or the bounds, not both"
+        )
     return World(spec, *action_bounds(env, spec.action_size))
 
 
@@ -115,7 +117,7 @@ def _row(name: str, value: Any, size: int, dtype: type = np.float32) -> np.ndarr
 
 def _finite(name: str, array: np.ndarray) -> np.ndarray:
     if not np.isfinite(array).all():
-        raise InputError(f"{name} holds NaN or infinity; it was not used")
+        raise InputError(f"{name} contains NaN or infinity; it was not used")
     return array
 
 

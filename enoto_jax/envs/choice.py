@@ -130,7 +130,7 @@ def env_choice(env: str | EnvSpec | Callable[..., gymnasium.Env] | EnvChoice) ->
     if isinstance(env, gymnasium.Env) or not callable(env):
         raise InputError(
             f"env: {type(env).__name__} is not an environment's id, class or function; a run makes "
-            "several environments: give what makes one, such as lambda: make_mine()"
+            "several environments: give a function that makes one, such as lambda: make_mine()"
         )
     return EnvChoice(_path(env), maker=env)
 
@@ -145,16 +145,16 @@ def _read(text: str) -> EnvChoice:
         try:
             return env_choice(EnvSpec.from_json(text))
         except (ValueError, KeyError, TypeError, AttributeError, gymnasium.error.Error) as error:
-            raise InputError(f"--env: no EnvSpec as JSON: {one_line(error)}") from error
+            raise InputError(f"--env: not an EnvSpec in JSON: {one_line(error)}") from error
     name, mark, arguments = text.partition("?")
     if not mark:
         return EnvChoice(name)
     try:
         kwargs = json.loads(arguments)
     except ValueError as error:
-        raise InputError(f"--env: {name}: its arguments are no JSON: {error}") from error
+        raise InputError(f"--env: {name}: its arguments are not JSON: {error}") from error
     if not isinstance(kwargs, dict):
-        raise InputError(f"--env: {name}: its arguments are {arguments}; a JSON object is needed")
+        raise InputError(f"--env: {name}: its arguments are {arguments}; expected a JSON object")
     return EnvChoice(name, kwargs)
 
 

@@ -78,7 +78,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
         raise InputError(f"--env: cannot make {name!r}: {_reason(error)}") from error
     if not isinstance(made, gymnasium.Env):
         kind = f"{type(made).__module__}.{type(made).__qualname__}"
-        raise InputError(f"--env: {name} made a {kind}; a gymnasium.Env is needed")
+        raise InputError(f"--env: {name} made a {kind}; expected a gymnasium.Env")
     if id(made.unwrapped) in _MADE:
         raise InputError(
             f"--env: {name} returns the same environment again; training and evaluation step "

@@ -60,7 +60,9 @@ def wrapped(env: gymnasium.Env, sparse: bool) -> gymnasium.Env:
     """
     env = OwnRandomness(env)
     if sparse and "singletask" not in env.spec.id:
-        raise InputError(f"--env: {env.spec.id} is not a single task; sparse is for those")
+        raise InputError(
+            f"--env: {env.spec.id} is not a single task; only single tasks have sparse rewards"
+        )
     return Sparse(env) if sparse else env
 
 

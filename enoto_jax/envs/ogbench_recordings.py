@@ -67,7 +67,9 @@ class Recorder:
 
     def __init__(self, name: str, seed: int):
         if name not in RECIPES:
-            raise InputError(f"--recipe: no ogbench:{name}; known: {', '.join(RECIPES)}")
+            raise InputError(
+                f"--recipe: unknown recipe ogbench:{name}; known: {', '.join(RECIPES)}"
+            )
         self._recipe, self._seed = RECIPES[name], seed
         if not ogbench.register(self._recipe.env_id):
             raise InputError(f"--recipe: this version of ogbench has no {self._recipe.env_id}")

@@ -181,7 +181,7 @@ class NumpyPolicy(NamedTuple):
         layers = params["params"]
         count = sum(name.startswith("layer_") for name in layers)
         if set(layers) != {*(f"layer_{i}" for i in range(count)), "mean", "log_std"}:
-            raise InputError(f"a tanh-Gaussian of plain layers is needed, found {sorted(layers)}")
+            raise InputError(f"expected a tanh-Gaussian of plain layers, found {sorted(layers)}")
 
         def layer(name: str) -> Layer:
             return np.asarray(layers[name]["kernel"]), np.asarray(layers[name]["bias"])

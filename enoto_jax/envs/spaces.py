@@ -24,8 +24,8 @@ def check_observation(space: spaces.Space, name: str, nested: bool = True) -> No
     for where, part in _leaves(space):
         if _is_image(part):
             raise InputError(
-                f"--env: {name} observes images ({where}{_short(part)}); agents here take one row "
-                "of numbers; wrap it so that it observes its state, or features of the images"
+                f"--env: {name} observes images ({where}{_short(part)}); agents here take a "
+                "flat vector; wrap it so that it observes its state, or features of the images"
             )
     if not (nested and isinstance(space, spaces.Dict)) and not _is_row(space):
         raise InputError(
@@ -49,7 +49,7 @@ def check_action(space: spaces.Space, name: str) -> None:
         raise InputError(f"{acts}; continuous actions only: a flat Box of floats is needed")
     if space.dtype.kind != "f":
         raise InputError(
-            f"{acts}, whole numbers; continuous actions only: a flat Box of floats is needed"
+            f"{acts}, of whole numbers; continuous actions only: a flat Box of floats is needed"
         )
     if len(space.shape) != 1 or not space.shape[0]:
         raise InputError(f"{acts}; a flat Box is needed")
@@ -58,8 +58,8 @@ def check_action(space: spaces.Space, name: str) -> None:
     if not (space.low < space.high).all():
         i = int(np.argmin(space.low < space.high))
         raise InputError(
-            f"--env: {name}: action {i} lies between {space.low[i]:g} and {space.high[i]:g}, which "
-            "leaves nothing to choose; wrap it so that the bounds have room, or without that action"
+            f"--env: {name}: action {i} has the bounds {space.low[i]:g} and {space.high[i]:g}, so "
+            "there is nothing to choose; wrap it with wider bounds, or without that action"
         )
 
 

@@ -21,17 +21,17 @@ def number(value: Any) -> float:
     """Return one number from a scalar, or an array or list with one element; NaN is allowed."""
     if isinstance(value, float):  # np.float64 is one
         return float(value)
-    array = _array(value, "a number is")
+    array = _array(value, "a number")
     if array.size != 1:
-        raise ValueError(f"has shape {list(array.shape)}, one number is needed")
+        raise ValueError(f"has shape {list(array.shape)}; expected one number")
     return float(array.item())
 
 
 def row(value: Any, shape: tuple[int, ...], dtype: np.dtype | type = np.float32) -> np.ndarray:
     """Copy an array, list or tuple of exactly this shape; NaN and infinity are allowed."""
-    array = _array(value, "numbers are")
+    array = _array(value, "numbers")
     if array.shape != shape:
-        raise ValueError(f"has shape {list(array.shape)}, {list(shape)} is needed")
+        raise ValueError(f"has shape {list(array.shape)}; expected {list(shape)}")
     with np.errstate(over="ignore"):  # overflow gives infinity, which callers check
         return array.astype(dtype, copy=False)
 
@@ -40,9 +40,9 @@ def flag(value: Any) -> bool:
     """Return true or false from a bool, 0 or 1, or an array or list with one of those."""
     if isinstance(value, (bool, np.bool_)):  # the usual case, in every step
         return bool(value)
-    array = _array(value, "true or false is")
+    array = _array(value, "true or false")
     if array.size != 1 or array.item() not in (0, 1):
-        raise ValueError(f"is {_shown(value)}, true or false is needed")
+        raise ValueError(f"is {_shown(value)}; expected true or false")
     return bool(array.item())
 
 
@@ -60,9 +60,9 @@ def _array(value: Any, needed: str) -> np.ndarray:
     try:
         array = np.array(value)
     except Exception as error:  # ragged lists; device tensors, which raise errors of their own
-        raise ValueError(f"is {_shown(value)}, {needed} needed") from error
+        raise ValueError(f"is {_shown(value)}; expected {needed}") from error
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"is {_shown(value)}, {needed} needed")
+        raise ValueError(f"is {_shown(value)}; expected {needed}")
     return array
 
 

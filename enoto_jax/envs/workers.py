@@ -150,7 +150,7 @@ class _Elsewhere:
         except Exception as error:  # its type depends on what cannot be pickled
             raise InputError(
                 f"--eval_processes: {choice} cannot be made in another process ({error}); give or "
-                "register a class or a function of a module, or evaluate in one process"
+                "register a module's class or function, or evaluate in one process"
             ) from error
         theirs.close()
 
@@ -173,8 +173,8 @@ class _Elsewhere:
         self._process.join(_PATIENCE_S)
         code = self._process.exitcode
         return RunError(
-            f"{self._name}: the process that steps it has ended, exit code {code}; a script that "
-            "evaluates in several runs under if __name__ == '__main__'"
+            f"{self._name}: its worker process has ended with exit code {code}; a script that "
+            "evaluates in several processes must run under if __name__ == '__main__'"
         )
 
     def close(self) -> None:

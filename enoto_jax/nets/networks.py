@@ -61,8 +61,8 @@ class Linear(nn.Module):
         kernel = self._own("kernel", fan_in, (fan_in, self.features))
         if len(kernel) != fan_in:
             raise InputError(
-                f"a network whose inputs have {len(kernel)} numbers got {fan_in}; the sizes of "
-                "observations and actions are those of the spec that it was built for"
+                f"a network built for inputs of size {len(kernel)} was given {fan_in}; "
+                "observations and actions must have the sizes of the spec that it was built for"
             )
         bias = self._own("bias", fan_in, (self.features,))
         *cast, kernel, bias = (x.astype(self.dtype) for x in (*parts, kernel, bias))
@@ -271,4 +271,4 @@ def check_sizes(n: int, hidden: tuple[int, ...]) -> None:
         raise InputError(f"num_critics is {n!r}; an ensemble needs at least one critic")
     widths = hidden if isinstance(hidden, tuple | list) else (None,)
     if not all(isinstance(width, int) and width > 0 for width in widths):
-        raise InputError(f"hidden is {hidden!r}; widths are whole numbers, at least 1")
+        raise InputError(f"hidden is {hidden!r}; widths must be whole numbers of at least 1")

@@ -169,7 +169,7 @@ def named(name: str) -> Budget:
       InputError: There is no such budget.
     """
     if not isinstance(name, str) or name not in BUDGETS:
-        raise InputError(f"--budget: no {name!r}{units.nearest(str(name), BUDGETS)}")
+        raise InputError(f"--budget: unknown budget {name!r}{units.nearest(str(name), BUDGETS)}")
     return BUDGETS[name]
 
 

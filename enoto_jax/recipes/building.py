@@ -63,7 +63,9 @@ def _check_arguments(recipe: Any, spec: Any) -> None:
     units.check_types(recipe)
     if not isinstance(spec, Spec) or not all(isinstance(x, int) and x > 0 for x in spec):
         shown = spec if isinstance(spec, tuple) else type(spec).__name__
-        raise InputError(f"spec: {shown}; give a source's, or Spec(observation_size, action_size)")
+        raise InputError(
+            f"spec: {shown}; give a source's spec, or Spec(observation_size, action_size)"
+        )
 
 
 def _check_numbers(name: str, phase: Phase) -> None:
@@ -73,7 +75,7 @@ def _check_numbers(name: str, phase: Phase) -> None:
         value = getattr(phase, field)
         if not isinstance(value, int) or not bound <= value < 1 << 31:  # counted in int32
             raise InputError(
-                f"{name}.{field} is {value!r}; give a whole number, at least {bound}, below 2^31"
+                f"{name}.{field} is {value!r}; give a whole number of at least {bound}, below 2^31"
             )
 
 
@@ -99,8 +101,8 @@ def _check_units(recipe: Recipe, built: Built) -> None:
         check_choice(f"{online.exploration.name}: needs", need, NEEDS)
         if getattr(online, need) is None:
             raise InputError(
-                f"this exploration needs the {NEEDS[need]} of the online algorithm, "
-                f"{recipe.online.algorithm.name}, which has none; choose another --exploration"
+                f"--exploration: {online.exploration.name} needs the online algorithm's "
+                f"{NEEDS[need]}, which {recipe.online.algorithm.name} does not have; choose another"
             )
     if online.monte_carlo is not None and not built.replay.returns:
         raise InputError(
@@ -110,18 +112,18 @@ def _check_units(recipe: Recipe, built: Built) -> None:
     if online.next_actions:
         raise InputError(
             f"{recipe.online.algorithm.name} needs the next action of new transitions, which no "
-            "replay keeps; --set=online.algorithm.critic_cloning=0"
+            "replay keeps; use --set=online.algorithm.critic_cloning=0"
         )
     delay, utd = getattr(recipe.online.algorithm, "actor_delay", 1), recipe.online.utd
     if utd % delay:
         raise InputError(
             f"online.algorithm.actor_delay is {delay}, which does not divide online.utd, {utd}: "
-            f"the actor would miss environment steps; --set=online.algorithm.actor_delay={utd}"
+            f"the actor would miss environment steps; use --set=online.algorithm.actor_delay={utd}"
         )
     if built.replay.prioritised != (online.priority is not None):
         raise InputError(
             f"--replay: {recipe.online.replay.name} does not fit {recipe.online.algorithm.name}: "
-            "balanced draws by the priorities that br alone computes, from batches of balanced"
+            "only br computes the priorities that balanced needs; use the two together"
         )
 
 
@@ -148,7 +150,7 @@ def _check_shapes(
     state = jax.eval_shape(start, key, before, rows)
     if not isinstance(state, core.TrainState) or (difference := differences(expected, state)):
         seen = difference if isinstance(state, core.TrainState) else type(state).__name__
-        raise InputError(f"{built.handover.name} does not return the online state: {seen}")
+        raise InputError(f"{built.handover.name} must return the online algorithm's state: {seen}")
     batch = _replayed(recipe, spec, built)
     after = jax.eval_shape(lambda s, b, k: core.update(online, s, b, k)[0], state, batch, key)
     if offline is not None and recipe.offline is not None:
@@ -158,7 +160,7 @@ def _check_shapes(
     action = jax.eval_shape(lambda s, k: _first_action(online, spec, s, k), state, key)
     contract.check_shape(f"--exploration: {online.exploration.name}.act", action, (size,))
     if difference := differences(state, after):
-        raise InputError(f"the hand-over's state is not what the online update keeps: {difference}")
+        raise InputError(f"an online update changes the structure of the state: {difference}")
 
 
 def _replayed(recipe: Recipe, spec: Spec, built: Built) -> Transition:
@@ -170,12 +172,14 @@ def _replayed(recipe: Recipe, spec: Spec, built: Built) -> Transition:
         lambda s, x: rule.insert(s, x, jnp.int32(1), online.monte_carlo), stored, one
     )
     if difference := differences(stored, after):
-        raise InputError(f"--replay: {name}.insert changes what is stored: {difference}")
+        raise InputError(
+            f"--replay: {name}.insert changes the structure of what is stored: {difference}"
+        )
     batch = examples.batch(spec, online, rule, count)
     rewards = jnp.shape(getattr(batch, "reward", 0.0))
     if rewards[:1] != (count,):
         raise InputError(
-            f"--replay: {name}.sample returns rewards {list(rewards)}; a batch of {count} is needed"
+            f"--replay: {name}.sample returns rewards {list(rewards)}; expected a batch of {count}"
         )
     return batch
 

@@ -20,7 +20,7 @@ class Phase:
     algorithm: Annotated[core.AlgorithmConfig, "networks, losses and how to act."]
     steps: Annotated[int, "gradient updates (offline) or environment steps (online)."]
     batch_size: Annotated[
-        int, "B, transitions per gradient update (of each agent, where there are several)."
+        int, "B, transitions per gradient update (of each agent, if there are several)."
     ] = 256
     replay: Annotated[replay.Replay, "where online batches come from; ignored offline."] = (
         replay.online_only()
@@ -29,9 +29,9 @@ class Phase:
     utd: Annotated[int, "gradient updates per environment step."] = 1
     catch_up: Annotated[
         int,
-        "times utd, updates for every step of the warm-up, all at once when it has ended.",
+        "gradient updates per warm-up step, in units of utd, all done when the warm-up ends.",
     ] = 0
-    random_steps: Annotated[int, "first environment steps with uniform actions."] = 0
+    random_steps: Annotated[int, "number of first environment steps with uniform actions."] = 0
     eval_every: Annotated[int, "steps of this phase between two evaluations."] = 1_000
     overlap: Annotated[
         bool,
@@ -39,7 +39,7 @@ class Phase:
         "are one environment step's updates older (online).",
     ] = False
     envs_backend: Annotated[
-        str, "who steps the training environments, gymnasium or envpool (online)."
+        str, "library that steps the training environments, gymnasium or envpool (online)."
     ] = "gymnasium"
 
 
@@ -53,10 +53,10 @@ class Recipe:
     online: Annotated[Phase, "the second phase."]
     transform: Annotated[
         transforms.FitTransform,
-        "of observations, actions and rewards, fitted to the data set; of both phases.",
+        "transform of observations, actions and rewards, fitted to the data set; for both phases.",
     ] = transforms.transform()
     precision: Annotated[
-        str, "that the networks multiply in, float32 or bf16; all else is float32."
+        str, "precision of the networks' products, float32 or bf16; all else is float32."
     ] = "float32"
 
 

@@ -66,7 +66,7 @@ def register(make: type[Unit]) -> type[Unit]:
     name = make.__name__
     known_as = UNITS.get(name)
     if known_as is not None and known_as.__qualname__ != make.__qualname__:
-        raise InputError(f"register: there is a unit named {name!r} already; choose another name")
+        raise InputError(f"register: a unit named {name!r} already exists; choose another name")
     units.options(make)  # refuses options without readable types
     UNITS[name] = make
     return make
@@ -158,7 +158,7 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
     if _is_unit(option.type):
         kind = kind_of(option.type)
         if text not in named(kind):
-            raise InputError(f"{path}: no {kind} {text!r}{nearest(text, named(kind))}")
+            raise InputError(f"{path}: unknown {kind} {text!r}{nearest(text, named(kind))}")
         for name, own in units.options(UNITS[text]).items():
             if own.default is dataclasses.MISSING:
                 raise InputError(f"{path}: {text} needs {name}; give the unit itself, in Python")
@@ -179,7 +179,7 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
     if option.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if any(units.too_large(x) for x in (value if isinstance(value, tuple) else (value,))):
-        raise InputError(f"{path}: {text[:50]!r} is too large; whole numbers lie below 2^31")
+        raise InputError(f"{path}: {text[:50]!r} is too large; whole numbers must be below 2^31")
     if not units.fits(option, value):
         raise InputError(f"{path}: {text!r} should be {_kind(option)}, like {old!r}")
     return value
@@ -231,8 +231,8 @@ def _read(node: Any) -> Any:
         name = node["unit"]
         if name not in UNITS:
             raise InputError(
-                f"--config: no unit {name!r}{nearest(str(name), UNITS)}; one of your own must be "
-                "registered first (--plugin, enoto_jax.register)"
+                f"--config: unknown unit {name!r}{nearest(str(name), UNITS)}; register your "
+                "own unit first (--plugin, enoto_jax.register)"
             )
         return _read_options(UNITS[name], {k: v for k, v in node.items() if k != "unit"})
     return tuple(_read(v) for v in node) if isinstance(node, list) else node
@@ -251,7 +251,8 @@ def _read_options(make: type, tree: Mapping[str, Any]) -> Any:
             continue  # earlier versions wrote None for the default unit
         if not units.fits(known[name], value):
             raise InputError(
-                f"--config: {name} of {make.__name__} is {str(value)[:50]!r}, which does not fit"
+                f"--config: {name} of {make.__name__} is {str(value)[:50]!r}; it should be "
+                f"{known[name]}"
             )
         found[name] = value
     return make(**found)

@@ -411,5 +411,5 @@ def recipe(name: str) -> Recipe:
       InputError: There is no such method; the message lists the nearest names.
     """
     if not isinstance(name, str) or name not in RECIPES:
-        raise InputError(f"--method: no {name!r}{nearest(str(name), RECIPES)}")
+        raise InputError(f"--method: unknown method {name!r}{nearest(str(name), RECIPES)}")
     return RECIPES[name]

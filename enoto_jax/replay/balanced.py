@@ -39,17 +39,17 @@ class balanced(Replay):
     prioritised = True
 
     online_fraction: Annotated[
-        float, "f, fraction of new transitions in a batch after the first ones, between 0 and 1."
+        float, "f, fraction of new transitions in a batch once `first` are stored; between 0 and 1."
     ] = 0.5
-    first: Annotated[int, "how many first ones that is."] = 1_000
+    first: Annotated[int, "number of new transitions after which their fraction is f."] = 1_000
     capacity: Annotated[int, "new transitions kept; the oldest is dropped first."] = 250_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 < self.online_fraction < 1.0:
             raise InputError(
-                f"balanced: online_fraction is {self.online_fraction}; it must lie between 0 and "
-                "1, neither included"
+                f"balanced: online_fraction is {self.online_fraction}; it must be above 0 and "
+                "below 1"
             )
         check_positive("balanced: first", self.first)
 

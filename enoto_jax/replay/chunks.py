@@ -79,8 +79,8 @@ def joined(steps: Transition, ends: Array, chunk: Chunk) -> Transition:
 class Chunked(Replay):
     """Chunks that begin at the transitions that another replay draws."""
 
-    starts: Annotated[Replay, "draws the first steps."]
-    chunk: Annotated[Chunk, "how they go on."]
+    starts: Annotated[Replay, "replay that draws the first steps."]
+    chunk: Annotated[Chunk, "kind of chunk, with its discount."]
 
     @property
     def needs_data(self) -> bool:  # type: ignore[override]

@@ -115,7 +115,7 @@ class append(Replay):
 class mixed(Replay):
     """Exactly round(fraction * B) rows of every batch from the data set, the rest new (RLPD)."""
 
-    fraction: Annotated[float, "of the batch that comes from the data set, 0 to 1."] = 0.5
+    fraction: Annotated[float, "fraction of the batch that comes from the data set, 0 to 1."] = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()

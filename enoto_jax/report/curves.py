@@ -350,7 +350,7 @@ def compare(
         for phase in phases
     }
     if not any(curves["online"]):
-        raise InputError(f"{', '.join(runs) or 'no run'}: holds no online evaluation to compare")
+        raise InputError(f"{', '.join(runs) or 'no run'}: has no online evaluation to compare")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6))
         (panels,) = _panels(figure, last_steps(curves), [metric])

@@ -31,9 +31,9 @@ def _value(column: str, cell: Any) -> Any:
         return int(cell)
     value = float("nan") if cell is None or cell == "" else float(cell)
     if column == SUCCESS and not (np.isnan(value) or 0 <= value <= 1):
-        raise ValueError(f"success is {cell}, and a share of episodes lies between 0 and 1")
+        raise ValueError(f"success is {cell}; a share of episodes must lie between 0 and 1")
     if abs(value) > _LARGEST:
-        raise ValueError(f"{column} is {cell}, which no run can have written")
+        raise ValueError(f"{column} is {cell}, which no run writes")
     return value
 
 
@@ -61,7 +61,7 @@ def read_evaluations(source: Rows) -> list[Row]:
         except (TypeError, ValueError) as error:
             raise InputError(f"{where}, row {number}: {error}; fix or remove the row") from None
     if not rows:
-        raise InputError(f"{where}: holds no evaluation yet")
+        raise InputError(f"{where}: has no evaluation yet")
     return rows
 
 

@@ -54,7 +54,7 @@ def use_renderer() -> None:
             importlib.reload(gl_context)  # it reads the variable when imported
             return
     raise InputError(
-        f"no renderer: MuJoCo cannot draw here with MUJOCO_GL={' or '.join(tried)}; install "
+        f"no renderer: MuJoCo cannot render here with MUJOCO_GL={' or '.join(tried)}; install "
         "Debian's libegl1 or libosmesa6, or what the machine's graphics card needs"
     )
 
@@ -108,7 +108,7 @@ def drawing(env_id: str) -> Iterator[gymnasium.Env]:
     """
     with contextlib.closing(make_env(env_id)) as env:
         if "rgb_array" not in env.metadata.get("render_modes", ()):
-            raise InputError(f"{env_id} draws no pictures")
+            raise InputError(f"{env_id} cannot render images")
         env.reset(seed=0)  # some build their model here
         model = getattr(env.unwrapped, "model", None)
     is_mujoco = isinstance(model, mujoco.MjModel)
@@ -227,7 +227,7 @@ def _text(picture: Image.Image, text: str) -> None:
 
 def _check_writer(path: Path) -> None:
     if path.suffix not in (".mp4", ".gif"):
-        raise InputError(f"--out: {path}: a film is an .mp4 or a .gif")
+        raise InputError(f"--out: {path}: a film must be an .mp4 or a .gif")
     if path.suffix == ".mp4" and not can_write_mp4():
         raise InputError("--out: an .mp4 needs imageio-ffmpeg: pip install it, or give a .gif")
 

@@ -34,7 +34,7 @@ def mean_interval(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, float)
     n = len(values)
     if n < ENOUGH:
-        raise ValueError(f"an interval over seeds needs at least {ENOUGH} of them, not {n}")
+        raise ValueError(f"an interval over seeds needs at least {ENOUGH} seeds, not {n}")
     half = quantile(n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
     return np.stack([values.mean(axis=0) - half, values.mean(axis=0) + half])
 

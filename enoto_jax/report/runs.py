@@ -47,7 +47,7 @@ def find(folders: Sequence[str | os.PathLike]) -> tuple[list[Run], list[str]]:
             problems.append(f"left out: {what}")
     if not runs:
         raise InputError(
-            f"{', '.join(map(str, folders))}: no run that can be read (a run's folder holds "
+            f"{', '.join(map(str, folders))}: no run that can be read (a run's folder contains "
             f"config.json and evaluations.csv){''.join('; ' + line for line in problems)}"
         )
     runs = _joined(runs)
@@ -59,7 +59,9 @@ def _folders(given: Iterable[str | os.PathLike]) -> list[Path]:
     found = {}
     for start in map(Path, given):
         if not start.is_dir():
-            raise InputError(f"{start}: is not a folder; give a run's folder or one above runs")
+            raise InputError(
+                f"{start}: is not a folder; give a run's folder or one that contains runs"
+            )
         for where, inner, files in os.walk(start):
             inner[:] = [name for name in inner if name != "checkpoints"]
             if {"config.json", "evaluations.csv"} <= set(files):
@@ -171,7 +173,7 @@ def twice(runs: Iterable[Run]) -> list[tuple[Run, Run]]:
 def counted_twice(run: Run, other: Run) -> str:
     """Return the message on a seed that two runs share."""
     seeds = ", ".join(map(str, sorted(other.seeds & run.seeds)))
-    return f"{run.folder}: the same row, task and seed ({seeds}) as {other.folder}"
+    return f"{run.folder}: the same method, task and seed ({seeds}) as {other.folder}"
 
 
 def _without_duplicates(runs: list[Run], problems: list[str]) -> list[Run]:

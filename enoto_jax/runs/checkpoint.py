@@ -233,12 +233,12 @@ def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
         raise Damaged(_reason(error)) from error
     if version not in READABLE:
         raise InputError(
-            f"{manager.directory}: checkpoint of version {version}, this program reads "
+            f"{manager.directory}: checkpoint has version {version}, but this program reads "
             f"{', '.join(map(str, READABLE))}; use the version that wrote it, or another --out"
         )
     phase, at = found.get("phase"), found.get("step")
     if phase not in ("offline", "online") or type(at) is not int or at < 0:
-        raise Damaged(f"its record is of {phase} {at}, which is not a step")
+        raise Damaged(f"its record gives {phase} {at}, which is not a step")
     return found
 
 
@@ -259,5 +259,5 @@ def _state(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
     record = _record(manager, step)
     verify(record, state)
     if "checksum" in record and record["checksum"] != one_checksum(record, state):
-        raise Damaged("its checksum is another one")
+        raise Damaged("its checksum does not match")
     return state

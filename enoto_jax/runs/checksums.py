@@ -42,7 +42,7 @@ def verify(record: Mapping[str, Any], state: Any) -> None:
         return
     said = record.get("checksums", {})
     if wrong := [k for k, v in checksums(record, state).items() if said.get(k) != v]:
-        raise Damaged(f"the checksum of its {' and '.join(wrong)} is another one")
+        raise Damaged(f"the checksum of its {' and '.join(wrong)} does not match")
 
 
 def one_checksum(record: Mapping[str, Any], state: Any) -> int:

@@ -145,7 +145,7 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise InputError(
-                f"{path}, line {number}: {len(row)} cells where the header has {len(header)}; "
+                f"{path}, line {number}: {len(row)} cells, but the header has {len(header)}; "
                 "remove or fix the line"
             )
     return [dict(zip(header, row, strict=True)) for row in rows]
@@ -172,7 +172,7 @@ class CsvLog:
             _replace(self.path, _lines([self.columns, *self._completed(read_csv(path))]))
         elif not found.startswith(header.encode()):
             raise InputError(
-                f"{self.path}: has other columns than {','.join(self.columns)}; "
+                f"{self.path}: its columns are not {','.join(self.columns)}; "
                 "give another --out, or move the file away"
             )
         elif not found.endswith(b"\n"):

@@ -158,9 +158,9 @@ class Policy:
             given = None
         if given is None or given.ndim == 0 or given.shape[-1] != size:
             kind = type(observation).__name__ if given is None else f"shape {list(given.shape)}"
-            raise InputError(f"observation: {kind}; [{size}] or [..., {size}] numbers are needed")
+            raise InputError(f"observation: {kind}; expected [{size}] or [..., {size}] numbers")
         if not np.isfinite(given).all():
-            raise InputError("observation holds NaN or infinity")
+            raise InputError("observation contains NaN or infinity")
         return np.asarray(self._transform.observation(given), np.float32)
 
     def _in_world(self, action: Any) -> np.ndarray:
@@ -280,5 +280,7 @@ def _record(checkpoints: Checkpoints, folder: Path, kind: str) -> dict[str, Any]
     found = checkpoints.record(kind)
     if found is None:
         of = {"handover": "of its hand-over", "best": "of an evaluation"}.get(kind, "yet")
-        raise InputError(f"{folder} has no checkpoint {of}; train it further, or take another kind")
+        raise InputError(
+            f"{folder} has no checkpoint {of}; train it further, or choose another kind"
+        )
     return found

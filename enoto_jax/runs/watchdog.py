@@ -26,7 +26,7 @@ from jax._src import distributed  # see above
 
 GRACE_S = 3.0  # for the main thread to end with its own message
 WRITING_S = 3600.0  # for the first host to write the last checkpoint
-AGAIN = "give all hosts the same command again, it goes on from the last checkpoint"
+AGAIN = "repeat the command on all hosts to resume from the last checkpoint"
 
 _watching = threading.Event()
 _ends_with = 1  # exit code that replaces the runtime's abort

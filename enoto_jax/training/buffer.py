@@ -96,10 +96,10 @@ def first_seed(folder: Path, act_too: bool = False) -> Trained:
     if found["step"] > built.replay.capacity:
         raise InputError(f"--run: {folder} has overwritten its oldest transitions")
     if built.replay.prioritised:
-        raise InputError(f"--run: {folder} keeps priorities of its data set; collect is for others")
+        raise InputError(f"--run: {folder} samples by priority, which collect does not support")
     if built.online.open_loop is not None and act_too:
         raise InputError(
-            f"--run: {folder} acts in chunks; collect its buffer alone with --kinds=replay"
+            f"--run: {folder} acts in chunks; collect only its buffer, with --kinds=replay"
         )
     begin = online.begin(built.online, built.replay, spec, row.online.batch_size)
     shapes = template(lambda: begin(abstract(built.online), np.int32(0)), len(config["seeds"]))

@@ -119,7 +119,7 @@ class Evaluator:
             self._limit = MAX_STEPS
             progress.say(
                 f"{self._name} has no time limit: an evaluation cuts an episode after {MAX_STEPS:,}"
-                " steps; --eval_max_steps sets another number"
+                " steps; --eval_max_steps changes that"
             )
 
     def __call__(
@@ -187,8 +187,10 @@ class Evaluator:
     def _advise(self, seconds: float) -> None:
         """Suggest more processes, once, if an evaluation took long."""
         if self._more and seconds > SLOW_S:
-            told = f"an evaluation takes {seconds:.0f} s; --eval_processes={self._more} may shorten"
-            progress.say(f"{told} it, to the same scores")
+            told = (
+                f"an evaluation takes {seconds:.0f} s; --eval_processes={self._more} may be faster"
+            )
+            progress.say(f"{told}, with identical scores")
             self._more = 0
 
     def _tell_cut(self, cut: int, count: int) -> None:
@@ -196,7 +198,7 @@ class Evaluator:
         if cut and not self._cut_told:
             told = f"an evaluation in {self._name} cut {cut} of {plural(count, 'episode')} after"
             told = f"{told} {plural(self._limit, 'step')}, each with its return so far"
-            progress.say(f"{told} (said once; --eval_max_steps)")
+            progress.say(f"{told} (reported once; see --eval_max_steps)")
             self._cut_told = True
 
     def _starts(self, number: int, episodes: int) -> np.ndarray:
@@ -220,4 +222,4 @@ def check_number(name: str, value: Any) -> None:
       InputError: It is not; the message names the flag.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"--{name}: {value!r}; a whole number from 1 on is needed")
+        raise InputError(f"--{name}: {value!r}; give a whole number of at least 1")

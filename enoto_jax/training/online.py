@@ -242,7 +242,7 @@ class Interaction:
           RunError: The action is NaN or infinite, or an environment fails.
         """
         if not np.isfinite(self.action).all():
-            raise RunError(f"online step {self.step}: an action of actor is NaN or infinite")
+            raise RunError(f"online step {self.step}: an action of the actor is NaN or infinite")
         with self._record.timing.timed("env"):
             self._now = self._envs.step(self.action)
         self._record.timing.count("env_steps", len(self._seeds.all))

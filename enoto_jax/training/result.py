@@ -141,7 +141,7 @@ class Run:
         """
         path = self.folder / "summary.json"
         if not path.exists():
-            raise InputError(f"{self.folder} has not ended: no summary.json; train it further")
+            raise InputError(f"{self.folder} is not finished: no summary.json; train it further")
         return files.read_json(path)
 
     def policy(self, seed: int | None = None, which: str = "latest") -> policies.Policy:

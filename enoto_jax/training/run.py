@@ -163,7 +163,7 @@ def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
         bounds = check_spec(choice, source.spec, source.name)
         pool.check(recipe.online.envs_backend, choice)
     elif recipe.offline is None:
-        raise InputError("--env: this row trains online only and has no environment; give one")
+        raise InputError("--env: this method trains online only and has no environment; give one")
     setup = Setup(recipe, built, source, settings, choice, bounds, None)
     needed = setup.begins_offline or built.replay.needs_data or built.handover.needs_data
     return setup._replace(dataset=source.load() if needed else None)

@@ -153,7 +153,7 @@ def seed_numbers(seeds: Any) -> tuple[int, ...]:
     """
     if _is_whole(seeds):
         if not 1 <= seeds <= MOST_SEEDS:
-            raise InputError(f"--seeds: {seeds}; at least 1 seed is trained, at most {MOST_SEEDS}")
+            raise InputError(f"--seeds: {seeds}; give at least 1 seed and at most {MOST_SEEDS}")
         return tuple(range(int(seeds)))
     try:
         found = [] if isinstance(seeds, str | bytes) else list(seeds)
@@ -163,13 +163,13 @@ def seed_numbers(seeds: Any) -> tuple[int, ...]:
         raise InputError(f"--seeds: {seeds!r}; give how many, or a list of whole numbers")
     found = [int(seed) for seed in found]
     if not found:
-        raise InputError("--seeds: at least 1 seed is trained")
+        raise InputError("--seeds: give at least 1 seed")
     if min(found) < 0 or max(found) >= 2**31:
-        raise InputError(f"--seed: seeds lie between 0 and {2**31 - 1}")
+        raise InputError(f"--seed: seeds must lie between 0 and {2**31 - 1}")
     if len(found) > MOST_SEEDS:
-        raise InputError(f"--seeds: {len(found)} are too many; give at most {MOST_SEEDS}")
+        raise InputError(f"--seeds: {len(found)} seeds are too many; give at most {MOST_SEEDS}")
     if twice := [seed for i, seed in enumerate(found) if seed in found[:i]]:
-        raise InputError(f"--seeds: seed {twice[0]} is given twice; each is trained once")
+        raise InputError(f"--seeds: seed {twice[0]} is given twice; give each seed once")
     return tuple(found)
 
 

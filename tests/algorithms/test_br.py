@@ -360,7 +360,9 @@ def test_mean_of_mins():
     close(targets.mean_of_mins()(KEY, q), [2.5, 1.5])
     close(targets.mean_of_mins()(KEY, q), composite.br_value(np.asarray(q)))
     close(targets.mean_of_mins(group=4)(KEY, q), [1.0, 0.0])
-    with pytest.raises(InputError, match="mean_of_mins: 3 critics do not make groups of 2"):
+    with pytest.raises(
+        InputError, match="mean_of_mins: 3 critics cannot be divided into groups of 2"
+    ):
         targets.mean_of_mins()(KEY, q[:3])
     with pytest.raises(InputError, match="mean_of_mins: group is 0; it must be at least 1"):
         targets.mean_of_mins(group=0)

@@ -31,19 +31,28 @@ def test_an_algorithm_that_keeps_its_promises_passes():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"losses": {"actor": LOSS, "acter": LOSS}}, "losses and duals has 'acter', which nets"),
-        ({"inputs": {}}, "nets has 'actor', which inputs lacks"),
-        ({"optimisers": {}}, "losses and duals has 'actor', which optimisers lacks"),
-        ({"losses": {}}, "optimisers has 'actor', which losses and duals lacks"),
+        (
+            {"losses": {"actor": LOSS, "acter": LOSS}},
+            "losses and duals has 'acter', which is not in nets",
+        ),
+        ({"inputs": {}}, "nets has 'actor', which is not in inputs"),
+        ({"optimisers": {}}, "losses and duals has 'actor', which is not in optimisers"),
+        ({"losses": {}}, "optimisers has 'actor', which is not in losses and duals"),
         ({"losses": {}, "optimisers": {}}, "losses is empty"),
         ({"tracked": ("critic",)}, "tracked has 'critic'"),
-        ({"q": lambda params, s, a: s}, "q has 'critic', which losses and duals lacks"),
+        ({"q": lambda params, s, a: s}, "q has 'critic', which is not in losses and duals"),
         ({"delays": {"critic": 2}}, "delays has 'critic'"),
         ({"delays": {"actor": 0}}, "delays has 0 for actor"),
-        ({"tau": 5.0}, "tau is 5.0; it lies between 0 and 1"),
+        ({"tau": 5.0}, "tau is 5.0; it must lie between 0 and 1"),
         ({"exploration": policy}, "exploration is <class .*policy'>; give a rule"),
-        ({"act": lambda s, k, o, n: jnp.zeros(2)}, r"act.* returns float32\[2\]; float32\[3, 2\]"),
-        ({"mode": lambda s, o: jnp.zeros(2)}, r"mode .* returns float32\[2\]; float32\[2, 2\]"),
+        (
+            {"act": lambda s, k, o, n: jnp.zeros(2)},
+            r"act.* returns float32\[2\]; it must return float32\[3, 2\]",
+        ),
+        (
+            {"mode": lambda s, o: jnp.zeros(2)},
+            r"mode .* returns float32\[2\]; it must return float32\[2, 2\]",
+        ),
         ({"mode": lambda s, o: o[..., :2] > 0}, "mode .* returns bool"),
         ({"mode": lambda s, o: None}, "mode .* returns a NoneType"),
         ({"evaluates": lambda s, k, o: o}, "evaluates .* returns"),
@@ -56,7 +65,7 @@ def test_a_broken_promise_is_named(changes, message):
 
 def test_critics_of_another_number_are_refused():
     algorithm = sac(n=2, hidden=(4,)).build(SPEC)._replace(critics=3)
-    with refused_in_a_line(r"q of 2 rows returns float32\[2, 2\]; float32\[3, 2\]"):
+    with refused_in_a_line(r"q of 2 rows returns float32\[2, 2\]; it must return float32\[3, 2\]"):
         contract.check("own", algorithm, SPEC)
 
 
@@ -104,12 +113,21 @@ def row(rule: Exploration = policy(), kept: Replay = online_only(), hand: Handov
 @pytest.mark.parametrize(
     "recipe, message",
     [
-        (row(odd_rule(what="act")), r"odd_rule.act returns float32\[1\]; float32\[2\] is needed"),
-        (row(odd_rule(what="mask")), r"draw_mask returns float32\[1\]; float32\[0\] is needed"),
+        (
+            row(odd_rule(what="act")),
+            r"odd_rule.act returns float32\[1\]; it must return float32\[2\]",
+        ),
+        (
+            row(odd_rule(what="mask")),
+            r"draw_mask returns float32\[1\]; it must return float32\[0\]",
+        ),
         (row(odd_rule(what="needs")), "odd_rule: needs is 'critics'; choose q or moments"),
         (row(kept=odd_replay(what="sample")), r"odd_replay.sample returns rewards \[4\]; .* of 8"),
-        (row(kept=odd_replay(what="insert")), "odd_replay.insert changes what is stored"),
-        (row(hand=odd_handover()), "odd_handover does not return the online state: dict"),
+        (
+            row(kept=odd_replay(what="insert")),
+            "odd_replay.insert changes the structure of what is stored",
+        ),
+        (row(hand=odd_handover()), "odd_handover must return the online algorithm's state: dict"),
     ],
 )
 def test_odd_units_are_refused_when_a_recipe_is_built(recipe, message):
@@ -140,10 +158,10 @@ def test_arguments_of_another_kind_are_refused(recipe, spec, message):
     [
         ({"target": min_q}, r"sac: target is <class .*; give a unit, such as min_q\(\)"),
         ({"target": "min_q"}, "sac: target is 'min_q'; give a unit"),
-        ({"discount": 99.0}, "sac: discount is 99.0; it lies between 0 and 1"),
+        ({"discount": 99.0}, "sac: discount is 99.0; it must lie between 0 and 1"),
         ({"discount": float("nan")}, "sac: discount is nan"),
         ({"tau": 5.0}, "sac: tau is 5.0"),
-        ({"actor_rate": -3e-4}, "sac: actor_rate is -0.0003; a learning rate is 0 or more"),
+        ({"actor_rate": -3e-4}, "sac: actor_rate is -0.0003; a learning rate must be 0 or more"),
         ({"log_std_range": (2.0, -5.0)}, "sac: log_std_range is"),
         ({"initial_temperature": 0.0}, "initial_temperature 0.0; give"),
         ({"policies": 0}, "policies is 0"),
@@ -163,7 +181,9 @@ class counting(TargetRule):
 
 def test_a_target_rule_that_returns_indices_is_refused():
     online = Phase(sac(hidden=(4,), target=counting()), steps=10, batch_size=8)
-    with refused_in_a_line("--target: counting returns int32; a rule returns values of q"):
+    with refused_in_a_line(
+        "--target: counting returns int32; a rule must return floating-point values"
+    ):
         build(Recipe("own rule", None, fresh(), online), SPEC)
 
 
@@ -172,5 +192,5 @@ def test_a_frozen_network_needs_no_loss():
     inputs = dict.fromkeys(two, PLAIN.inputs["actor"])
     contract.check("own", PLAIN._replace(nets=two, inputs=inputs), SPEC)
     learned = {"actor": optax.adam(1e-3), "kept": optax.adam(1e-3)}
-    with refused_in_a_line("optimisers has 'kept', which losses and duals lacks"):
+    with refused_in_a_line("optimisers has 'kept', which is not in losses and duals"):
         contract.check("own", PLAIN._replace(nets=two, inputs=inputs, optimisers=learned), SPEC)

@@ -248,7 +248,7 @@ def test_iqls_order_decides_which_v_actor_and_critics_read(evaluate, batch, data
 
 def test_oac_on_iql_is_refused_for_its_reason():
     row = override(RECIPES["iql"], "online.algorithm.exploration", oac())
-    with pytest.raises(InputError, match="needs the Gaussian before tanh .* algorithm, iql,"):
+    with pytest.raises(InputError, match="Gaussian before tanh, which iql does not have"):
         build(row, Spec(D, A))
     squashed = override(row, "algorithm.squashed", True)
     assert build(squashed, Spec(D, A)).online.moments is not None
@@ -257,13 +257,13 @@ def test_oac_on_iql_is_refused_for_its_reason():
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (iql, {"expectile": 1.0}, "iql: expectile is 1.0; it lies between 0 and 1"),
+        (iql, {"expectile": 1.0}, "iql: expectile is 1.0; it must lie between 0 and 1"),
         (iql, {"decay_steps": 0}, "iql: decay_steps is 0; give at least 1, or None"),
         (iql, {"order": "critic"}, "order is 'critic'; choose value,actor,critic or actor"),
         (iql, {"n": 0}, "num_critics is 0; an ensemble needs at least one critic"),
         (awac, {"lam": 0.0}, "awac: lam is 0.0; it must be above 0"),
         (pex, {"actor_actions": "x"}, "pex: actor_actions is 'x'; choose composite or batch"),
-        (bc, {"hidden": (8, 0)}, r"hidden is \(8, 0\); widths are whole numbers, at least 1"),
+        (bc, {"hidden": (8, 0)}, r"hidden is \(8, 0\); widths must be whole numbers of at least 1"),
     ],
 )
 def test_impossible_options_are_refused(spec, make, options, message):

@@ -323,8 +323,8 @@ def test_gaussian_exploration_leaves_the_bounds_to_the_environment(evaluate, bat
     [
         ({"n": 0}, "num_critics is 0"),
         ({"hidden": (8, 0)}, "hidden is"),
-        ({"expectile": 1.0}, "expectile is 1.0; it lies between 0 and 1"),
-        ({"value_range": (1.0, 1.0)}, "value_range is .* low below high"),
+        ({"expectile": 1.0}, "expectile is 1.0; it must lie between 0 and 1"),
+        ({"value_range": (1.0, 1.0)}, "value_range is .* low < high"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(spec, options, message):
@@ -335,8 +335,8 @@ def test_numbers_that_make_no_sense_are_refused(spec, options, message):
 @pytest.mark.parametrize(
     ("path", "unit", "message"),
     [
-        ("online.algorithm.exploration", "oac", "needs the Gaussian before tanh .* lapo"),
-        ("algorithm.target", "independent", "V has one target"),
+        ("online.algorithm.exploration", "oac", "Gaussian before tanh, which lapo"),
+        ("algorithm.target", "independent", "V needs a single target"),
     ],
 )
 def test_units_that_do_not_fit_are_refused(spec, path, unit, message):

@@ -180,14 +180,14 @@ def test_a_part_of_an_ensemble_learns_from_a_state_that_stays_stacked(spec, stat
 
 @pytest.mark.parametrize("k", [0, N + 1])
 def test_a_number_of_learners_that_cannot_be_is_refused(k, spec):
-    with pytest.raises(InputError, match=f"learners is {k}; it is at least 1, at most n = {N}"):
+    with pytest.raises(InputError, match=f"learners is {k}; it must be 1 to n = {N}"):
         sac(learners=k, **SHAPE).build(spec)
 
 
 def test_independent_agents_and_shared_trunks_learn_whole(spec):
     with pytest.raises(InputError, match="agents: all critics of an agent learn"):
         cql_agents(count=2, learners=1, n=2, hidden=(8,)).build(spec)
-    with pytest.raises(InputError, match="a shared trunk learns with every critic"):
+    with pytest.raises(InputError, match="learners needs critics without a shared trunk"):
         sac(learners=2, shared_layers=1, **SHAPE).build(spec)
 
 
@@ -258,7 +258,7 @@ def test_the_trunk_learns_from_every_head_and_heads_start_apart(spec, batch):
 
 @pytest.mark.parametrize("shared", [-1, 3])
 def test_more_shared_layers_than_there_are_are_refused(shared, spec):
-    with pytest.raises(InputError, match=f"shared_layers is {shared}; critics have 2 hidden"):
+    with pytest.raises(InputError, match=f"shared_layers is {shared}; the critics have 2 hidden"):
         sac(shared_layers=shared, **SHAPE).build(spec)
 
 
@@ -324,7 +324,7 @@ def test_a_shared_head_is_unstacked_in_its_trunks_and_learns_the_same(make, spec
 @pytest.mark.parametrize("others", [{"shared_layers": 1}, {"learners": 2}])
 def test_a_shared_head_alone(others, spec):
     with pytest.raises(
-        InputError, match="shared_head: not together with shared_layers or learners"
+        InputError, match="shared_head cannot be combined with shared_layers or learners"
     ):
         sac(shared_head=True, **others, **SHAPE).build(spec)
 
@@ -409,7 +409,7 @@ def test_dropout_works_unstacked(spec, state_of, batch):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_a_rate_of_dropout_that_cannot_be_is_refused(rate, spec):
-    with pytest.raises(InputError, match=f"dropout is {rate}; it is a rate, from 0 to below 1"):
+    with pytest.raises(InputError, match=f"dropout is {rate}; it must be at least 0 and below 1"):
         sac(dropout=rate, **SHAPE).build(spec)
 
 

@@ -153,5 +153,5 @@ def test_options_that_cannot_work(make, said):
 def test_one_critic_is_refused(spec, state_of, batch):
     algorithm = ro2o(n=1, hidden=(4,)).build(spec)
     state = state_of(algorithm)
-    with pytest.raises(InputError, match="one critic does not disagree"):
+    with pytest.raises(InputError, match="disagreement needs at least 2 critics"):
         algorithm.losses["critic"](state.params["critic"], state, batch, KEY)

@@ -262,7 +262,7 @@ def test_sunrises_weight_varies_on_enoto_td3_bc(spec, batch, state_of):
 def test_oac_is_refused_with_the_reason(spec, name):
     row = registry.override(table.recipe(name), "online.algorithm.exploration", "oac")
     make = row.online.algorithm.name
-    message = f"needs the Gaussian before tanh of the online algorithm, {make}, which has none"
+    message = f"oac needs the online algorithm's Gaussian before tanh, which {make} does not have"
     with pytest.raises(InputError, match=message):
         building.build(row, spec)
 

@@ -82,7 +82,7 @@ def test_an_environment_completes_the_time_limit(call):
 def test_not_usable(call):
     called = call("bad.hdf5")
     assert called.code == 2 and "  ERROR: actions range from" in called.out
-    assert called.err == ("error: not usable, number of errors: bad (1); each is listed above\n")
+    assert called.err == ("error: not usable (number of errors): bad (1); see the errors above\n")
 
 
 def test_default_is_the_data_set_of_the_package(call):
@@ -121,13 +121,13 @@ BAD = {
     "two arguments": (["good.hdf5", "bad.hdf5"], "'bad.hdf5' is not a flag"),
     "both": (["good.hdf5", "--task=good.hdf5"], "'good.hdf5' is not a flag"),
     "unknown id": (["hoper-medium-v2"], "did you mean hopper-medium-v2"),
-    "empty": (["--task="], "names no data set"),
+    "empty": (["--task="], "does not name a data set"),
     "a folder": (["."], "is a folder; give one of its files (bad.hdf5, good.hdf5, plain.npz)"),
     "an environment": (["CartPole-v1"], "is an environment; give it as --env"),
     "no Minari id": (["minari:../x"], "is not a Minari id"),
     "no picture": (["good.hdf5", "--out=p.xyz"], "p.xyz: cannot be written"),
     "one picture for two": (["good.hdf5+good.hdf5", "--out=p.png"], "give a folder"),
-    "absent file": (["absent.hdf5"], "not usable, number of errors: absent (1)"),
+    "absent file": (["absent.hdf5"], "not usable (number of errors): absent (1)"),
     "unknown environment": (["good.hdf5", "--env=NoSuch-v0"], "not usable"),
 }
 

@@ -129,7 +129,7 @@ def test_a_run_gives_its_buffer_and_its_policy(folder, tmp_path):
     ("arguments", "message"),
     [
         ((), "--env: give a Gymnasium id"),
-        (("--env=Reach-v0", "--kinds=best"), "--kinds: no 'best'"),
+        (("--env=Reach-v0", "--kinds=best"), "--kinds: unknown kind 'best'"),
         (("--env=Reach-v0", "--medium=1.5"), "--medium lie between 0 and 1"),
         (("--run=nowhere",), "not a run's folder"),
     ],

@@ -50,7 +50,7 @@ def test_runs_of_other_settings_are_other_rows(folder, capsys):
 def test_a_seed_counts_once(folder, capsys):
     assert call(folder, "a", "copy") == command.BAD_INPUT
     error = capsys.readouterr().err
-    assert "the same row, task and seed (1) as" in error and error.count("\n") == 1
+    assert "the same method, task and seed (1) as" in error and error.count("\n") == 1
     assert not (folder / "out.png").exists()
 
 

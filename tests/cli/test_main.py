@@ -40,7 +40,10 @@ def test_the_version(enoto):
 
 @pytest.mark.parametrize(
     "given, words",
-    [("trian", "nearest: train"), ("--method=iql", "it comes first: enoto train --method=iql")],
+    [
+        ("trian", "nearest: train"),
+        ("--method=iql", "the command comes first: enoto train --method=iql"),
+    ],
 )
 def test_no_such_command(enoto, given, words):
     code, out, err = enoto(given)

@@ -73,7 +73,7 @@ BAD = {
     ),
     "files of two tasks": (
         ["--task={files}/good.hdf5+{files}/hopper.hdf5"],
-        ["hopper: other tasks", "env_id"],
+        ["hopper: only data sets of one task", "env_id"],
     ),
     "file cut short": (["--task={files}/cut.hdf5"], ["cut.hdf5", "damaged"]),
     "NaN in the data": (["--task={files}/nan.hdf5"], ["nan.hdf5", "rewards", "row 5"]),

@@ -159,7 +159,9 @@ def test_one_endless_episode(found, reach):
 
 
 def test_environment_of_other_sizes(found, reach):
-    words = "InvertedPendulum-v5 has observation size 4 and action size 1, the data have 2 and 1"
+    words = (
+        "InvertedPendulum-v5 has observation size 4 and action size 1, but the data have 2 and 1"
+    )
     has(found(reach, asked="InvertedPendulum-v5"), words, True)
 
 
@@ -173,7 +175,7 @@ def test_asked_environment(write, reach):
     assert check.inspect(path, env_id="Reach-v0").findings == []
     assert check.inspect(path, env_id="none").findings == []
     has(check.inspect(path, env_id="NoneSuch-v0"), "cannot make 'NoneSuch-v0'", True)
-    has(check.inspect(str(write(reach))), "names no environment", False)
+    has(check.inspect(str(write(reach))), "does not name an environment", False)
 
 
 def test_damaged_file_is_a_finding(write, reach):

@@ -185,17 +185,20 @@ BAD_ARRAYS = {
     "lengths": (replace("actions", lambda a: a[:5]), r"actions has 5 rows but observations has 7"),
     "rank": (
         replace("observations", lambda a: a[:, :, None]),
-        r"observations has shape \[7, 1, 1\], \[N, size\] is needed",
+        r"observations has shape \[7, 1, 1\]; expected \[N, size\]",
     ),
     "flat observations": (
         replace("observations", lambda a: a[:, 0]),
-        r"observations has shape \[7\], \[N, size\] is needed",
+        r"observations has shape \[7\]; expected \[N, size\]",
     ),
-    "scalar": (replace("rewards", lambda a: a[0]), r"rewards has shape \[\], \[N\] or \[N, 1\]"),
+    "scalar": (
+        replace("rewards", lambda a: a[0]),
+        r"rewards has shape \[\]; expected \[N\] or \[N, 1\]",
+    ),
     "no columns": (replace("actions", lambda a: a[:, :0]), r"actions has shape \[7, 0\]"),
     "wide rewards": (
         replace("rewards", lambda a: np.stack([a, a], 1)),
-        r"rewards has shape \[7, 2\], \[N\] or \[N, 1\] is needed",
+        r"rewards has shape \[7, 2\]; expected \[N\] or \[N, 1\]",
     ),
     "next size": (
         replace("next_observations", lambda a: np.hstack([a, a])),
@@ -203,7 +206,7 @@ BAD_ARRAYS = {
     ),
     "text": (
         replace("rewards", lambda a: np.full(7, b"one")),
-        r"rewards has type \|S3, real numbers are needed",
+        r"rewards has type \|S3; expected real numbers",
     ),
     "complex": (replace("actions", lambda a: a + 1j), r"actions has type complex64"),
     "nan": (set_row("observations", [2, 4], np.nan), r"observations is NaN.* in 2 of 7 .*row 2;"),
@@ -272,7 +275,7 @@ def test_group_in_place_of_an_array_is_refused(write, tiny):
 def test_npz_with_pickled_objects_is_refused(tmp_path, tiny):
     tiny["rewards"] = tiny["rewards"].astype(object)
     np.savez(tmp_path / "pickled.npz", **tiny)
-    refused(tmp_path / "pickled.npz", "rewards has type object, real numbers are needed")
+    refused(tmp_path / "pickled.npz", "rewards has type object; expected real numbers")
 
 
 def test_claimed_size_is_refused_before_it_is_allocated(write, tiny, tmp_path):
@@ -280,7 +283,7 @@ def test_claimed_size_is_refused_before_it_is_allocated(write, tiny, tmp_path):
     with h5py.File(path, "a") as file:
         file.create_dataset("observations", (10**12, 100), np.float32, chunks=(1000, 100))
         assert path.stat().st_size < 10**5
-    with pytest.raises(InputError, match=r"header claims 4e\+05 GB, this machine has"):
+    with pytest.raises(InputError, match=r"header claims 4e\+05 GB, but this machine has"):
         files.read(d4rl.opened, path)
 
 

@@ -120,7 +120,7 @@ def test_connection_that_brings_nothing_is_given_up_and_keeps_the_part(server, t
 
 def test_wrong_content_is_removed(server, tmp_path):
     server.content = CONTENT[::-1]
-    refused(r"sent has SHA-256 [0-9a-f]{12}... instead of .* was removed")
+    refused(r"has SHA-256 [0-9a-f]{12}... instead of .* was removed")
     assert names(tmp_path / "cache") == []
 
 
@@ -197,7 +197,9 @@ def test_users_file_of_the_wrong_size_is_refused(server, tmp_path):
     path = tmp_path / "cache" / "tiny.hdf5"
     path.parent.mkdir()
     path.write_bytes(CONTENT[:-1])
-    refused(r"tiny.hdf5: has 255999 bytes, D4RL's tiny-v2 has 256000; remove it, then fetch http")
+    refused(
+        r"tiny.hdf5: has 255999 bytes, but D4RL's tiny-v2 has 256000; remove it, then fetch http"
+    )
     assert path.exists()
 
 

@@ -74,10 +74,13 @@ HOSTILE = {
     "neighbour's rows": (lambda f, o: neighbour(f, o, "rows"), "points at rows of /"),
     "raw storage": (
         lambda f, o: f.create_dataset("observations", (7, 1), "f4", external=[(str(o), 0, 28)]),
-        "observations keeps its rows in files of another kind",
+        "observations keeps its rows in external raw files",
     ),
-    "itself": (lambda f, o: virtual(f, "observations", ".", "observations"), "and so on"),
-    "each other": (each_other, "and so on"),
+    "itself": (
+        lambda f, o: virtual(f, "observations", ".", "observations"),
+        "chain or cycle of virtual arrays",
+    ),
+    "each other": (each_other, "chain or cycle of virtual arrays"),
     "bomb": (bomb, "observations has a compressed chunk larger than its rows"),
     "virtual trillion": (
         lambda f, o: virtual(f, "observations", ".", "none", (10**12, 100)),
@@ -133,7 +136,7 @@ HEADERS = {
     "an indent": ("   1\n 2", "cannot be read"),
     "too many rows": (
         "{'descr': '<f16', 'fortran_order': False, 'shape': (7,)}",
-        "rewards claims 7 rows but not all are there",
+        "rewards claims 7 rows, but some are missing",
     ),
     "a trillion rows": (
         "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}",
@@ -230,7 +233,9 @@ def test_a_heap_that_libhdf5_loops_in_is_refused(tmp_path, tiny, what, how):
     content, heap = heap_of(path)
     first_object(content, heap, *STUCK[how])
     path.write_bytes(content)
-    with pytest.raises(InputError, match="its heap of texts and virtual arrays is damaged") as told:
+    with pytest.raises(
+        InputError, match="its heap of strings and virtual arrays is damaged"
+    ) as told:
         load_source(path)
     assert str(path) in str(told.value) and "\n" not in str(told.value)
 
@@ -249,5 +254,5 @@ def test_a_damaged_heap_beside_is_refused_too(tmp_path, tiny):
     content, heap = heap_of(tmp_path / "beside.hdf5")
     first_object(content, heap, 0, 0)
     (tmp_path / "beside.hdf5").write_bytes(content)
-    with pytest.raises(InputError, match="its heap of texts and virtual arrays is damaged"):
+    with pytest.raises(InputError, match="its heap of strings and virtual arrays is damaged"):
         load_source(tmp_path / "set.hdf5")

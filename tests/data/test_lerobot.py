@@ -113,7 +113,7 @@ def test_transitions(write, columns):
 def test_what_is_said_of_it(write, columns):
     source = load_source(f"{write(columns)}/")
     assert source.notes == (
-        "observations are observation.state and observation.environment_state in a row",
+        "observations are observation.state and observation.environment_state, concatenated",
         "images are left out: observation.images.top",
         "last frames of episodes dropped, as no observation follows and nothing marks them as "
         "terminal: 2",
@@ -123,7 +123,7 @@ def test_what_is_said_of_it(write, columns):
     assert report.usable and "images are left out" in str(report.findings)
     lines = contents.opening_lines(source, source.load(), (np.full(2, -50.0), np.full(2, 50.0)))
     assert "actions: scaled from [-30, 30] x [0, 2] to [-1, 1]" in lines
-    assert any("-1 and 1 are the environment's bounds [-50, 50]" in line for line in lines)
+    assert any("but the environment's bounds are [-50, 50]" in line for line in lines)
     lines = contents.opening_lines(source, source.load(), (LOW, HIGH))
     assert not any("environment's bounds" in line for line in lines)
 
@@ -151,7 +151,7 @@ def test_rewards_are_invented_only_on_request(write, columns):
     for name in ("next.reward", "next.done", "next.success"):
         del columns[name]
     folder = write(columns)
-    refused("no rewards .*demonstrations:/.* gives 1 for its last frame, else add", folder)
+    refused("no rewards .*demonstrations:/.* gives 1 for its last frame; otherwise add", folder)
     source = load_source(f"demonstrations:{folder}")
     data = source.load()
     assert source.name == "arm" and data.episode_lengths.tolist() == LENGTHS
@@ -174,7 +174,7 @@ def test_given_bounds_replace_the_data_s_own_range(write, columns):
     action = load_source(folder).load().transitions.action
     raw = (LOW + HIGH) / 2 + (HIGH - LOW) / 2 * action
     np.testing.assert_allclose(source.load().transitions.action, raw / 40, atol=1e-6)
-    with pytest.raises(InputError, match="scaled already"):
+    with pytest.raises(InputError, match="already scaled"):
         scaled(source, -1.0, 1.0)
     (folder / "meta" / "stats.json").unlink()
     refused(r"outside \[-1, 1\]", folder)
@@ -186,7 +186,7 @@ def test_sets_that_are_scaled_differently_are_not_joined(write, columns):
     path = write(columns, "third") / "meta" / "stats.json"
     path.write_text(path.read_text().replace("30.0", "31.0"))
     both = concatenate([first, load_source(path.parents[1])])
-    with pytest.raises(InputError, match="are scaled from other ranges"):
+    with pytest.raises(InputError, match="scale their actions from other ranges"):
         both.load()
     assert len(scaled(both, -40.0, 40.0).load()) == 2 * 33
 
@@ -214,8 +214,8 @@ def without(key):
 BAD = {
     "nan": (changed("observation.state", np.nan), "observations is NaN or infinite .* in row 5"),
     "bounds": (changed("action", 99.0), "first outside the given .* in row 5; give wider bounds"),
-    "order": (changed("episode_index", 0), "episode_index goes back in row 5"),
-    "episodes": (changed("episode_index", 12, 34), "holds 13 episodes, .* says 12"),
+    "order": (changed("episode_index", 0), "episode_index decreases in row 5"),
+    "episodes": (changed("episode_index", 12, 34), "contains 13 episodes, .* declares 12"),
     "frames": (changed("frame_index", 7), "frame_index of row 5 is not 2"),
     "no action": (without("action"), r"no column action \(columns found: observation.state"),
     "no episodes": (without("episode_index"), "no column episode_index"),
@@ -243,12 +243,15 @@ def test_missing_keys_of_the_description(write, columns, key):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"codebase_version": "v2.1"}, "version 'v2.1', only v3.0 is read"),
-        ({"total_frames": 36}, "hold 35 frames, meta/info.json says 36"),
-        ({"total_episodes": "x\ty"}, r"holds 12 episodes, meta/info.json says 'x\\ty'"),
-        ({"features": [1]}, "features are not a table"),
-        ({"features": {}}, "observation.state holds no vectors"),
-        ({"features": {"observation.state": {"shape": [4]}}}, "observation.state holds no vectors"),
+        ({"codebase_version": "v2.1"}, "format 'v2.1', but only v3.0 can be read"),
+        ({"total_frames": 36}, "contain 35 frames, but meta/info.json declares 36"),
+        ({"total_episodes": "x\ty"}, r"contains 12 episodes, but meta/info.json declares 'x\\ty'"),
+        ({"features": [1]}, "features is not a table"),
+        ({"features": {}}, "does not declare observation.state as vectors"),
+        (
+            {"features": {"observation.state": {"shape": [4]}}},
+            "does not declare observation.state as vectors",
+        ),
     ],
 )
 def test_strange_descriptions_are_refused(write, columns, changes, message):
@@ -259,16 +262,16 @@ def test_strange_descriptions_are_refused(write, columns, changes, message):
 def test_a_description_that_is_none(write, columns, text):
     folder = write(columns)
     (folder / "meta" / "info.json").write_bytes(text.encode(errors="surrogateescape"))
-    refused("info.json: (cannot be read|holds no metadata)", folder)
+    refused("info.json: (cannot be read|is not a JSON object)", folder)
 
 
 @pytest.mark.parametrize(
     ("stats", "message"),
     [
-        ({"min": [0.0], "max": [1.0]}, "no min <= max for 2 numbers"),
-        ({"min": [0.0, 3.0], "max": [1.0, 2.0]}, "no min <= max for 2 numbers"),
+        ({"min": [0.0], "max": [1.0]}, "action needs min <= max for 2 numbers"),
+        ({"min": [0.0, 3.0], "max": [1.0, 2.0]}, "action needs min <= max for 2 numbers"),
         ({"min": ["a", "b"], "max": [1.0, 2.0]}, "cannot be read"),
-        ({}, "no min <= max for 2 numbers"),
+        ({}, "action needs min <= max for 2 numbers"),
     ],
 )
 def test_strange_statistics_are_refused(write, columns, stats, message):
@@ -290,11 +293,11 @@ def test_damaged_files_are_refused_in_a_line(write, columns):
     pq.write_table(table.set_column(2, "action", pa.array([[1.0, 0.0]] * 14 + [[1.0]])), path)
     refused("file-010.parquet: action has 1 number in row 14 of a block, not 2", folder)
     pq.write_table(table.set_column(2, "action", pa.array([[1.0, None]] * 15)), path)
-    refused(r"action lacks 15 values \(null\)", folder)
+    refused(r"action has 15 missing values \(null\)", folder)
     pq.write_table(table.set_column(2, "action", pa.array(["x"] * 15)), path)
-    refused("action has type string, real numbers are needed", folder)
+    refused("action has type string; expected real numbers", folder)
     path.unlink()
-    refused("hold 20 frames, meta/info.json says 35", folder)
+    refused("contain 20 frames, but meta/info.json declares 35", folder)
     (path.parent / "file-002.parquet").unlink()
     refused("no data/chunk", folder)
 
@@ -308,7 +311,7 @@ def test_rows_that_a_file_claims_and_does_not_have(write, columns, monkeypatch):
     folder, counted = write(columns), reader.count
     wrong = {"file-002.parquet": 1, "file-010.parquet": -1}  # the total is right
     monkeypatch.setattr(reader, "count", lambda path: counted(path) + wrong.get(path.name, 0))
-    refused("episode_index has 20 rows and the file claims 21; it is damaged", folder)
+    refused("episode_index has 20 rows, but the file claims 21; it is damaged", folder)
 
 
 def test_lists_of_any_length_are_vectors_too(write, columns):

@@ -132,7 +132,7 @@ def test_what_is_not_there_is_refused_in_a_line(write, task, message):
 def test_a_file_without_a_task_is_told_what_it_is(write, point):
     folder = write(point)
     path = folder / "pointmaze-medium-navigate-v0.npz"
-    refused("is a file of OGBench, without rewards: name a task, as in ogbench:/", str(path))
+    refused("is an OGBench file, which has no rewards: name a task, such as ogbench:/", str(path))
     own = point | {"rewards": np.zeros(7), "actions": np.zeros((7, 1))}
     np.savez(path, **own)  # a user's own file, complete in D4RL's layout
     assert len(load_source(str(path)).load()) == 7
@@ -143,7 +143,7 @@ def test_a_file_without_a_task_is_told_what_it_is(write, point):
     [
         ({"qpos": None}, r"no qpos \(keys found: actions, observations"),
         ({"terminals": None}, "no terminals"),
-        ({"qpos": np.zeros((7, 1))}, "qpos has shape .7, 1., .7, 2. or wider is needed"),
+        ({"qpos": np.zeros((7, 1))}, "qpos has shape .7, 1.; expected .7, 2. or wider"),
         ({"qpos": np.zeros((6, 2))}, "qpos has shape .6, 2."),
         ({"actions": np.zeros((5, 2))}, "actions has 5 rows but observations has 7"),
         ({"terminals": np.zeros(7)}, "last row of every episode, and is 0 in the last of all"),

@@ -70,7 +70,7 @@ def call(*arguments) -> int:
     ("arguments", "message"),
     [
         (["--recipe=cube-single-play-v0"], "give ogbench: and the name of a data set"),
-        (["--recipe=ogbench:cube"], "no ogbench:cube; known: pointmaze-medium"),
+        (["--recipe=ogbench:cube"], "unknown recipe ogbench:cube; known: pointmaze-medium"),
         (["--recipe=ogbench:scene-play-v0", "--episodes=0"], "must be at least 1"),
         (["--recipe=ogbench:scene-play-v0", "--env=Hopper-v5"], "leave out --env and --run"),
     ],

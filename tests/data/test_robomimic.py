@@ -88,7 +88,7 @@ def test_transitions(write, demonstrations):
 def test_what_is_said_of_it(write, demonstrations):
     source = load_source(str(write(demonstrations)))
     assert source.notes == (
-        "observations are robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos, object in a row",
+        "observations are robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos, object, concatenated",
         "images are left out: agentview_image",
         "the data are of robomimic's Lift",
     )
@@ -103,7 +103,7 @@ def test_all_vectors_by_name_where_a_usual_one_is_missing(write, demonstrations)
     source = load_source(write(demonstrations))
     assert source.spec == Spec(16, 2)
     order = "robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos, robot0_joint_pos"
-    assert source.notes[0] == f"observations are {order} in a row"
+    assert source.notes[0] == f"observations are {order}, concatenated"
 
 
 def test_without_next_observations_a_failures_last_row_is_left_out(write, demonstrations):
@@ -153,8 +153,8 @@ BAD = {
     "nan": (change(2, "obs/object", NAN), "observations is NaN or infinite .* first in row 5"),
     "reward": (change(2, "rewards", [0.0, np.nan]), "rewards is NaN .* first in row 6"),
     "lengths": (change(2, "actions", np.zeros((3, 2))), r"actions of data/demo_2 has shape \[3, 2"),
-    "rows": (change(11, "next_obs/object", NAN), r"demo_11 has shape \[2, 5\], \[3, 5\] is needed"),
-    "width": (change(2, "obs/object", np.zeros((2, 4))), r"obs/object .* \[2, 5\] is needed"),
+    "rows": (change(11, "next_obs/object", NAN), r"demo_11 has shape \[2, 5\]; expected \[3, 5\]"),
+    "width": (change(2, "obs/object", np.zeros((2, 4))), r"obs/object .* expected \[2, 5\]"),
     "no rewards": (without(4, "rewards"), "data/demo_4 has no rewards"),
     "no actions": (without(0, "actions"), "data/demo_0 has no actions"),
     "no next": (without(7, "next_obs/object"), "data/demo_7 has no next_obs/object"),

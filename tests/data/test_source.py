@@ -352,7 +352,9 @@ def test_different_tasks_are_not_concatenated(hopper, tiny):
         ((made(env_id="Hopper-v4"), made(env_id="Hopper-v5")), "env_id"),
         ((made(reference=(0, 1)), made(reference=(0, 2))), "reference"),
     ):
-        with pytest.raises(InputError, match=f"mine: other tasks cannot be .*its {what} is"):
+        with pytest.raises(
+            InputError, match=f"mine: only data sets of one task can be .*its {what} is"
+        ):
             concatenate(others)
     with pytest.raises(InputError, match="at least one"):
         concatenate([])
@@ -409,9 +411,7 @@ def test_folders_and_other_files_are_told_apart(write, tiny, tmp_path, monkeypat
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
     path = write(tiny)
     (tmp_path / "log.csv").write_text("1,2")
-    refused(
-        r"is a file of a kind that is not read \(.csv\); data sets are .hdf5", tmp_path / "log.csv"
-    )
+    refused(r"is a file of an unsupported type \(.csv\); data sets are .hdf5", tmp_path / "log.csv")
     refused(r"is a folder; give one of its files \(tiny.hdf5\), or several joined by \+", tmp_path)
     for name, words in (
         ("empty", "is a folder without .hdf5, .h5, .npz files"),
@@ -429,16 +429,16 @@ def test_folders_and_other_files_are_told_apart(write, tiny, tmp_path, monkeypat
 
 @pytest.mark.parametrize("task", ["", " ", "a.hdf5+"])
 def test_an_empty_task_is_not_the_default(task):
-    refused(r"names no data set \(is a shell variable empty\?\)", task)
+    refused(r"does not name a data set \(is a shell variable empty\?\)", task)
 
 
 def test_bundled_data_set_is_the_default(write, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(places, "ASSETS", tmp_path)
-    refused("holds 0 .hdf5 files", None)
+    refused("contains 0 .hdf5 files", None)
     write(tiny, "bundled.hdf5")
     assert load_source().name == "bundled"
     write(tiny, "second.hdf5")
-    refused("holds 2 .hdf5 files", None)
+    refused("contains 2 .hdf5 files", None)
 
 
 REGENERATED = {  # mean return and score from the data's README

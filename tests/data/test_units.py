@@ -80,7 +80,7 @@ def test_whole_numbers_are_called_discrete(opened, tiny):
     with pytest.raises(InputError, match=r"all are whole numbers: discrete actions are not"):
         opened(tiny).load()
     tiny["actions"] = np.arange(7)
-    with pytest.raises(InputError, match=r"\[N, size\] is needed; discrete actions are not"):
+    with pytest.raises(InputError, match=r"\[N, size\]; discrete actions are not"):
         opened(tiny)
     tiny["actions"] = np.arange(7)[:, None] % 2
     source = opened(tiny)
@@ -107,7 +107,9 @@ def test_bounds_that_a_file_brings(write, tiny, tmp_path):
     assert check.inspect(str(source.path), env_id="none").dataset.content_hash == (
         source.load().content_hash
     )
-    with pytest.raises(InputError, match=r"are scaled already, from \[-2, 2\] as the data say"):
+    with pytest.raises(
+        InputError, match=r"are already scaled from the bounds in the data, \[-2, 2\]"
+    ):
         load_source(source.path, action_low=-1, action_high=1)
 
 
@@ -122,7 +124,7 @@ def test_the_environments_own_bounds(write):
         by_env.load().transitions.action, reach_data(2)["actions"], atol=1e-6
     )
     assert by_file.load().content_hash == by_env.load().content_hash
-    with pytest.raises(InputError, match="names no environment to take action bounds from"):
+    with pytest.raises(InputError, match="does not name an environment to take action bounds from"):
         from_arrays(**arrays, name="x", action_low="env", action_high="env")
 
 

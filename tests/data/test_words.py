@@ -105,7 +105,7 @@ CONTRADICTIONS = {
         {"obs": np.zeros((7, 1), np.float32)},
         "observations and obs mean the same but differ in 6 rows, first in row 1",
     ),
-    "sizes": ({"obs": np.zeros((7, 2), np.float32)}, "observations and obs .* other sizes"),
+    "sizes": ({"obs": np.zeros((7, 2), np.float32)}, "observations and obs .* different sizes"),
     "masks": (
         {"masks": 1 - ENDS},  # also 0 at time-outs
         "masks must be 0 where terminals is 1, .*not in 2 rows, first in row 5; .*timeouts",
@@ -117,7 +117,10 @@ CONTRADICTIONS = {
     ),
     "ends elsewhere": ({"dones_float": np.array([0, 1, 1, 0, 0, 1, 1])}, "first in row 1"),
     "bad length": ({"truncations": ENDS[:3]}, "truncations has 3 rows but observations has 7"),
-    "bad shape": ({"masks": np.ones((7, 2))}, r"masks has shape \[7, 2\], \[N\] or \[N, 1\]"),
+    "bad shape": (
+        {"masks": np.ones((7, 2))},
+        r"masks has shape \[7, 2\]; expected \[N\] or \[N, 1\]",
+    ),
 }
 
 

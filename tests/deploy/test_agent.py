@@ -90,7 +90,7 @@ def test_it_goes_on_from_what_it_saved(trained, source, tmp_path):
     again.close()
     reworded = dataclasses.replace(ROW, about="another description")
     Agent(reworded, source, trained[0], tmp_path, seed=SEED).close()
-    with pytest.raises(InputError, match="holds another run or agent, with other recipe"):
+    with pytest.raises(InputError, match="holds another run or agent, with different recipe"):
         Agent(tiny("cql_n_to_sac_n", **CHANGES), source, trained[0], tmp_path, seed=SEED)
     with pytest.raises(InputError, match="holds another run or agent; give another folder"):
         Agent(ROW, source, trained[0], trained[0], seed=SEED)
@@ -115,18 +115,21 @@ GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"observation": np.zeros(3)}, r"observation has shape \[3\], \[2\] is needed"),
-        ({"action": 0.5}, r"action has shape \[\], \[1\] is needed"),
-        ({"reward": np.nan}, "reward holds NaN"),
-        ({"reward": 1e300}, "reward holds NaN or infinity"),  # in float32
-        ({"next_observation": np.float32([np.inf, 0])}, "next_observation holds NaN or infinity"),
-        ({"observation": {"a": 0.0}}, "observation is of type dict, numbers are needed"),
-        ({"observation": [[0.0], 1.0]}, "observation is of type list, numbers are needed"),
+        ({"observation": np.zeros(3)}, r"observation has shape \[3\]; expected \[2\]"),
+        ({"action": 0.5}, r"action has shape \[\]; expected \[1\]"),
+        ({"reward": np.nan}, "reward contains NaN"),
+        ({"reward": 1e300}, "reward contains NaN or infinity"),  # in float32
+        (
+            {"next_observation": np.float32([np.inf, 0])},
+            "next_observation contains NaN or infinity",
+        ),
+        ({"observation": {"a": 0.0}}, "observation is of type dict; expected numbers"),
+        ({"observation": [[0.0], 1.0]}, "observation is of type list; expected numbers"),
         ({"action": np.float32([2.0])}, r"action 0 is 2, outside \[-1, 1\].* action_low"),
-        ({"reward": None}, "reward is None, a number is needed"),
-        ({"reward": [1.0, 2.0]}, r"reward has shape \[2\], one number is needed"),
-        ({"terminated": None}, "terminated is None, true or false is needed"),
-        ({"truncated": "False"}, "truncated is 'False', true or false is needed"),
+        ({"reward": None}, "reward is None; expected a number"),
+        ({"reward": [1.0, 2.0]}, r"reward has shape \[2\]; expected one number"),
+        ({"terminated": None}, "terminated is None; expected true or false"),
+        ({"truncated": "False"}, "truncated is 'False'; expected true or false"),
     ],
 )
 def test_a_transition_that_cannot_be_used_is_refused_and_not_stored(
@@ -140,11 +143,11 @@ def test_a_transition_that_cannot_be_used_is_refused_and_not_stored(
     with pytest.raises(InputError, match="observe: tuple; give a Transition"):
         agent.observe(tuple(GOOD))
     agent.observe(GOOD._replace(reward=[0.5], terminated=np.asarray([0])))
-    with pytest.raises(InputError, match="still waits for the next act"):
+    with pytest.raises(InputError, match=r"call act\(\) once between"):
         agent.observe(GOOD)
     with pytest.raises(InputError, match="observation has shape"):
         agent.act(np.zeros(3))
-    with pytest.raises(InputError, match="give the agent a folder"):
+    with pytest.raises(InputError, match="this agent has no folder"):
         agent.save()
 
 
@@ -262,14 +265,20 @@ def test_a_budget_is_above_zero(source):
 @pytest.mark.parametrize(
     "how, message",
     [
-        ({"seed": [0, 1]}, r"seed: \[0, 1\]; an agent has one"),
+        ({"seed": [0, 1]}, r"seed: \[0, 1\]; give one whole number"),
         ({"seed": -1}, "seed: -1"),
         ({"seed": True}, "seed: True"),
-        ({"action_low": -1.0}, "give both, or none"),
-        ({"action_low": [0.0, 0.0], "action_high": 1.0}, r"action_low has shape \[2\], \[1\]"),
-        ({"action_low": [[1], [2, 3]], "action_high": 1.0}, "action_low is of type list, numbers"),
-        ({"action_low": 1.0, "action_high": 1.0}, "action 0 lies between 1 and 1"),
-        ({"action_low": -np.inf, "action_high": 1.0}, "action_low holds NaN or infinity"),
+        ({"action_low": -1.0}, "give both or neither"),
+        (
+            {"action_low": [0.0, 0.0], "action_high": 1.0},
+            r"action_low has shape \[2\]; expected \[1\]",
+        ),
+        (
+            {"action_low": [[1], [2, 3]], "action_high": 1.0},
+            "action_low is of type list; expected numbers",
+        ),
+        ({"action_low": 1.0, "action_high": 1.0}, "action 0 has the bounds 1 and 1"),
+        ({"action_low": -np.inf, "action_high": 1.0}, "action_low contains NaN or infinity"),
         ({"env": "Reach-v0", "action_low": 0.0}, "give the environment or the bounds"),
         ({"env": "Hopper-v5"}, "Hopper-v5 has actions of size 3, not 1"),
         ({"budget_s": "0.1"}, "budget_s is '0.1'; give seconds"),
@@ -349,13 +358,13 @@ def test_bounds_need_not_be_symmetric(trained, source):
 
 def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):
     with Agent(ROW, source, trained[0], tmp_path, seed=SEED) as agent:
-        with pytest.raises(InputError, match="is using .*; an Agent holds its folder until"):
+        with pytest.raises(InputError, match="is using .*; an Agent locks its folder until"):
             Agent(ROW, source, trained[0], tmp_path, seed=SEED)
         agent.act(np.zeros(2))
         agent.observe(GOOD)
         agent.act(np.ones(2))
         agent.save()
-    with pytest.raises(InputError, match="a closed one has let go of it"):
+    with pytest.raises(InputError, match="or is closed"):
         agent.save()
     with pytest.raises(InputError, match="observe: this agent is closed; make a new one"):
         agent.observe(GOOD)
@@ -381,10 +390,10 @@ def test_other_data_of_the_same_size_are_refused(trained, source, tmp_path):
     row = tiny("enoto_cql", online__replay="append", **CHANGES)
     Agent(row, source, trained[0], tmp_path, seed=SEED).close()
     other = reach_source(env_id="ReachShort-v0", seed=7)
-    with pytest.raises(InputError, match="with other data; give another folder"):
+    with pytest.raises(InputError, match="with different data; give another folder"):
         Agent(row, other, trained[0], tmp_path, seed=SEED)
     bounds = {"action_low": -2, "action_high": 2}
-    with pytest.raises(InputError, match="with other action bounds"):
+    with pytest.raises(InputError, match="with different action bounds"):
         Agent(row, source, trained[0], tmp_path, seed=SEED, **bounds)
     # Files that an earlier version's agent wrote.
     config = json.loads((tmp_path / "config.json").read_text())

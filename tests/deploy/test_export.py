@@ -239,10 +239,14 @@ def step(op, *inputs, **options):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("policy.py", lambda x: bytes(2**28), "claims to hold 26. MB"),
-        ("arrays.npz", lambda x: nan_in(x), "holds NaN or infinity"),
+        ("policy.py", lambda x: bytes(2**28), "claims 26. MB"),
+        ("arrays.npz", lambda x: nan_in(x), "contains NaN or infinity"),
         ("about.json", lambda x: x.replace(b'size": 2', b'size": 2e9'), "observation_size is 2"),
-        ("about.json", lambda x: x.replace(b'action_size": 1', b'action_size": 2'), r"\[1, 2\] is"),
+        (
+            "about.json",
+            lambda x: x.replace(b'action_size": 1', b'action_size": 2'),
+            r"expected \[1, 2\]",
+        ),
         *(
             ("program.json", lambda x, steps=steps: json.dumps(steps).encode(), message)
             for steps, message in (
@@ -255,12 +259,12 @@ def step(op, *inputs, **options):
                             broadcast_dimensions=[1],
                         )
                     ],
-                    "more numbers than a policy does",
+                    "more memory than a policy does",
                 ),
-                ([step("add", "observation", 1, dtype="O")], "add has no options"),
+                ([step("add", "observation", 1, dtype="O")], "add takes no options"),
                 ([step("integer_pow", 3, y=10**30)], "cannot be computed"),
-                ([step("neg", "observation")] * 10_001, "it may have 1 to 10000"),
-                ([], "it may have 1 to 10000"),
+                ([step("neg", "observation")] * 10_001, "a policy has 1 to 10000"),
+                ([], "a policy has 1 to 10000"),
             )
         ),
     ],

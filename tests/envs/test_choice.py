@@ -106,15 +106,15 @@ def test_a_function_of_the_script_itself_has_no_name_elsewhere(monkeypatch):
     [
         (Reach(), "Reach is not an environment's id, class or function"),
         (3, "int is not an environment's id"),
-        ("Reach-v0?{", "its arguments are no JSON"),
-        ("Reach-v0?[1]", r"its arguments are \[1\]; a JSON object is needed"),
-        ('{"id": 3}', "no EnvSpec as JSON"),
+        ("Reach-v0?{", "its arguments are not JSON"),
+        ("Reach-v0?[1]", r"its arguments are \[1\]; expected a JSON object"),
+        ('{"id": 3}', "not an EnvSpec in JSON"),
         ("no_such_module:Env", "No module named 'no_such_module'; is its folder on PYTHONPATH"),
         ("tests.envs.odd:Nothing", "cannot make 'tests.envs.odd:Nothing'"),
         ("tests.envs.odd:Fails", "ZeroDivisionError: no robot is connected"),
         (odd.Fails, "ZeroDivisionError: no robot is connected"),
         ('Reach-v0?{"speed": 1}', "unexpected keyword argument 'speed'"),
-        (dict, "builtins:dict made a builtins.dict; a gymnasium.Env is needed"),
+        (dict, "builtins:dict made a builtins.dict; expected a gymnasium.Env"),
     ],
 )
 def test_what_cannot_be_an_environment_is_refused_in_a_line(given, message):

@@ -147,7 +147,10 @@ def test_sparse_rewards_are_minus_one_until_all_is_done():
         assert reward == 0.0 and terminated and info["success"]
     found = state.capture(sparse)
     assert found is not None and any("OwnRandomness" in key for key in found)
-    with pytest.raises(InputError, match="puzzle-3x3-v0 is not a single task; sparse is for those"):
+    with pytest.raises(
+        InputError,
+        match="puzzle-3x3-v0 is not a single task; only single tasks have sparse rewards",
+    ):
         make_env('puzzle-3x3-v0?{"sparse": true}')
 
 

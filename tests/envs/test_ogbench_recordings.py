@@ -47,7 +47,7 @@ def test_goals_are_no_corridors():
 
 def test_unknown_recipes_and_a_missing_package_are_told():
     with pytest.raises(
-        InputError, match="no ogbench:cube-play; known: pointmaze-medium-navigate-v0"
+        InputError, match="unknown recipe ogbench:cube-play; known: pointmaze-medium-navigate-v0"
     ):
         Recorder("cube-play", 0)
     with contextlib.suppress(ImportError):

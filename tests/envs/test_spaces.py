@@ -42,7 +42,7 @@ def odd(**spaces):
         (Box(-1.0, 1.0, ()), "a flat Box is needed"),
         (Box(-np.inf, np.inf, (1,)), "unbounded actions"),
         (Box(np.float32([-1, 0]), np.float32([1, np.inf])), "unbounded actions"),
-        (Box(np.float32([-1, 2]), np.float32([1, 2])), "action 1 lies between 2 and 2"),
+        (Box(np.float32([-1, 2]), np.float32([1, 2])), "action 1 has the bounds 2 and 2"),
     ],
 )
 def test_actions(space, words):
@@ -54,7 +54,10 @@ def test_actions(space, words):
 @pytest.mark.parametrize(
     "space, words",
     [
-        (IMAGE, r"observes images \(Box\(0, 255, \(8, 8, 3\), uint8\)\); agents here take one row"),
+        (
+            IMAGE,
+            r"observes images \(Box\(0, 255, \(8, 8, 3\), uint8\)\); agents here take a flat vector",
+        ),
         (Box(0, 255, (8, 8), np.uint8), "observes images"),
         (Box(0.0, 1.0, (3, 8, 8)), "observes images"),
         (Dict(state=ROW, camera=IMAGE), r"observes images \(camera: Box"),

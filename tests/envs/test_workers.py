@@ -95,7 +95,7 @@ def test_what_has_ended_stays_as_it_was(made):
     "how, words",
     [
         ("raises", r"number \d, step 3: FloatingPointError: the simulation has exploded"),
-        ("exits", r"number 1: the process that steps it has ended, exit code 3"),
+        ("exits", r"number 1: its worker process has ended with exit code 3"),
     ],
 )
 def test_what_fails_in_another_process_is_told_in_a_line(how, words, made):
@@ -115,7 +115,7 @@ def test_a_killed_process_is_told_before_the_next_evaluation(made):
     crew.reset(STARTS[:2])
     crew._others[0]._process.kill()
     crew._others[0]._process.join()
-    with pytest.raises(RunError, match="number 1: the process that steps it has ended.* -9"):
+    with pytest.raises(RunError, match="number 1: its worker process has ended.* -9"):
         crew.reset(STARTS[:2])
 
 

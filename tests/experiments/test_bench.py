@@ -62,7 +62,7 @@ def test_rows_whose_batches_are_more_than_transitions(capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--method=bc,nope"], "--method: no 'nope'"),
+        (["--method=bc,nope"], "--method: unknown method 'nope'"),
         (["--seeds=two"], "--seeds: invalid literal"),
         (["--set=foo"], "--set: 'foo' is not path=value"),
         (["--set=foo.bar=1"], "no hyper-parameter 'foo.bar'; nearest: "),

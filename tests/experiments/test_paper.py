@@ -253,7 +253,7 @@ def test_tasks_of_a_figure_have_folders_of_their_own():
     assert grid.folder_name("/data/walker2d-medium.hdf5") == "walker2d-medium"
     assert grid.folder_name("minari:mujoco/hopper/medium-v0") == "mujoco-hopper-medium-v0"
     assert grid.folder_name("a.hdf5+b.npz") == "a+b"
-    with pytest.raises(InputError, match="names no data set"):
+    with pytest.raises(InputError, match="does not name a data set"):
         grid.folder_name("")
 
 

@@ -192,7 +192,7 @@ def test_parse(path, old, text, value):
             "steps",
             10,
             "2147483648",
-            "steps: '2147483648' is too large; whole numbers lie below 2^31",
+            "steps: '2147483648' is too large; whole numbers must be below 2^31",
         ),
         ("steps", 10, "many", "steps: 'many' should be a whole number, like 10"),
         ("steps", 10, "True", "steps: 'True' should be a whole number, like 10"),
@@ -201,14 +201,14 @@ def test_parse(path, old, text, value):
         ("layer_norm", False, "1", "layer_norm: '1' should be true or false, like False"),
         ("hidden", (8,), "wide", "hidden: 'wide' should be a tuple, like (8,)"),
         ("lagrange", None, "much", "lagrange: 'much' should be a number or None, like None"),
-        ("a.target", min_q(), "min", "a.target: no target 'min'; nearest: min_q, mix"),
+        ("a.target", min_q(), "min", "a.target: unknown target 'min'; nearest: min_q, mix"),
         (
             "handover",
             fresh(),
             "zz",
-            "handover: no handover 'zz'; known: carry, distil, expand_policy, fresh, merge_actors",
+            "handover: unknown handover 'zz'; known: carry, distil, expand_policy, fresh, merge_actors",
         ),
-        ("algorithm", sac(), "oac", "algorithm: no algorithm 'oac'; nearest: sac, edac, awac"),
+        ("algorithm", sac(), "oac", "algorithm: unknown algorithm 'oac'; nearest: sac, edac, awac"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(path, old, text, message):
@@ -254,7 +254,7 @@ def test_changed_values_survive_config_json():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("handover", "unit"), "cary", "--config: no unit 'cary'; nearest: carry"),
+        (("handover", "unit"), "cary", "--config: unknown unit 'cary'; nearest: carry"),
         (("handover", "speed"), 1, "--config: carry has no argument 'speed'; known: "),
         (("online", "stepps"), 1, "--config: Phase has no argument 'stepps'; nearest: steps"),
         (("handover", "unit"), ["carry"], "--config: not a recipe of this version: "),
@@ -314,7 +314,7 @@ def test_configurations_of_other_types_are_refused(path, value):
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    with pytest.raises(InputError, match=f"--config: {path[-1]} of .* does not fit"):
+    with pytest.raises(InputError, match=f"--config: {path[-1]} of .*; it should be "):
         registry.from_json(tree)
 
 

@@ -241,5 +241,7 @@ def test_refusals():
 def test_balanced_replay_and_br_need_each_other(row, policy):
     recipe = registry.override(RECIPES[row], "online.replay", policy)
     name = recipe.online.algorithm.name
-    with pytest.raises(InputError, match=f"--replay: {policy} does not fit {name}: balanced draws"):
+    with pytest.raises(
+        InputError, match=f"--replay: {policy} does not fit {name}: only br computes"
+    ):
         build(recipe, Spec(3, 2))

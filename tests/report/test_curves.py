@@ -280,7 +280,7 @@ def test_compare_tells_many_methods_apart(tmp_path):
 
 @pytest.mark.parametrize("runs", [{}, {"cql": [rows(0, online=[])]}, {"cql": []}])
 def test_compare_without_anything_online_is_refused(tmp_path, runs):
-    with pytest.raises(InputError, match="holds no online evaluation"):
+    with pytest.raises(InputError, match="has no online evaluation"):
         curves.compare(runs, tmp_path / "a.png")
 
 

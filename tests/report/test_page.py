@@ -137,7 +137,7 @@ def test_runs_are_found_named_and_pooled(folder):
     assert {row["phase"] for row in restored.rows} == {"offline", "online"}
     assert len(problems) == 2
     assert any(DAMAGED in line for line in problems)
-    assert any("the same row, task and seed (0, 1, 2, 3, 4)" in line for line in problems)
+    assert any("the same method, task and seed (0, 1, 2, 3, 4)" in line for line in problems)
 
 
 def test_an_offline_run_that_others_went_on_from_is_no_row_of_its_own(tmp_path):

@@ -128,7 +128,7 @@ def test_success_is_summarised_where_it_is_known(tmp_path):
     columns = (*EVALUATION_COLUMNS, "success")
     CsvLog(tmp_path / "evaluations.csv", tuple(dict.fromkeys(columns))).append(mine)
     assert stats.summary(tmp_path)["success"] == found
-    with pytest.raises(InputError, match="success is 3.0, and a share"):
+    with pytest.raises(InputError, match="success is 3.0; a share"):
         stats.summary([mine[0] | {"success": 3.0}])
     assert "final success in % 15 (seeds 30, 0)" in stats.headline(stats.summary(mine))
 
@@ -277,7 +277,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="has no column 'phase'"):
         stats.summary(tmp_path / "a.csv")
     CsvLog(tmp_path / "b.csv", EVALUATION_COLUMNS)
-    with pytest.raises(InputError, match="holds no evaluation yet"):
+    with pytest.raises(InputError, match="has no evaluation yet"):
         stats.summary(tmp_path / "b.csv")
 
 

@@ -74,7 +74,7 @@ def test_csv_writes_the_header_once(tmp_path, rest):
 
 def test_csv_refuses_a_file_with_other_columns(tmp_path):
     (tmp_path / "a.csv").write_text("step,value\n1,2\n")
-    with pytest.raises(InputError, match=r"a\.csv: has other columns than step,name,value"):
+    with pytest.raises(InputError, match=r"a\.csv: its columns are not step,name,value"):
         files.CsvLog(tmp_path / "a.csv", COLUMNS)
     assert (tmp_path / "a.csv").read_text() == "step,value\n1,2\n"
 
@@ -115,7 +115,8 @@ def test_cut_back_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot be read"), ("a,b\n1,2\n3\n", "line 3: 1 cells .* has 2")]
+    ("text", "message"),
+    [(None, "cannot be read"), ("a,b\n1,2\n3\n", "line 3: 1 cells, but the header has 2")],
 )
 def test_read_csv_refusals_are_one_line(tmp_path, text, message):
     if text is not None:

@@ -166,7 +166,7 @@ def test_the_files_of_one_process_also_after_a_stop_and_a_loss(tmp_path, monkeyp
     saved = progress.at(phase, int(step))
     names = {saved, "online step 0"} if saved == "offline update 1,000" else {saved}
     assert any(f"stopped at {name};" in stopped["last_line"] for name in names)
-    assert "is lost; give all hosts the same command again" in lost["last_line"]
+    assert "is lost; repeat the command on all hosts" in lost["last_line"]
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def test_actions_are_in_the_environments_units(trained, tmp_path):
     "observation, message",
     [
         ({"position": [0.0], "goal": [1.0]}, "a dictionary of position, goal; put its arrays side"),
-        ([0.0, 1.0, 2.0], r"shape \[3\]; \[2\] or \[\.\.\., 2\] numbers are needed"),
+        ([0.0, 1.0, 2.0], r"shape \[3\]; expected \[2\] or \[\.\.\., 2\] numbers"),
         (3.0, r"shape \[\]"),
         ("left", "str; "),
         (None, "observation"),
@@ -183,7 +183,7 @@ def test_what_a_run_has_not(trained, tmp_path):
         with pytest.raises(InputError):
             enoto_jax.load_policy(wrong)
     (tmp_path / "config.json").write_text(json.dumps(dict(trained.config)))
-    with pytest.raises(InputError, match="has not ended: no summary.json"):
+    with pytest.raises(InputError, match="is not finished: no summary.json"):
         enoto_jax.load_run(tmp_path).summary  # noqa: B018
 
 
@@ -242,15 +242,15 @@ class unknown_rule(enoto_jax.targets.TargetRule):
 @pytest.mark.parametrize(
     "arguments, options, message",
     [
-        (["enoto_cqll"], {}, "--method: no 'enoto_cqll'; nearest: .*enoto_cql"),
+        (["enoto_cqll"], {}, "--method: unknown method 'enoto_cqll'; nearest: .*enoto_cql"),
         ([3], {}, "method: 3; give a name, such as 'enoto_cql', or a Recipe"),
         ([enoto_jax.sac()], {}, "method: sac.*give a name"),
         (["cql", "hoper-medium-v2"], {}, "hoper-medium-v2.*hopper-medium-v2"),
         (["cql", {"observations": 1}], {}, "data: dict; give a task's id"),
         (["cql", np.zeros(3)], {}, "data: ndarray; give"),
-        (["cql"], {"budget": "papre"}, "--budget: no 'papre'; nearest: paper"),
-        (["cql"], {"budget": 5}, "--budget: no 5"),
-        (["cql"], {"budget": ["paper"]}, r"--budget: no \['paper'\]"),
+        (["cql"], {"budget": "papre"}, "--budget: unknown budget 'papre'; nearest: paper"),
+        (["cql"], {"budget": 5}, "--budget: unknown budget 5"),
+        (["cql"], {"budget": ["paper"]}, r"--budget: unknown budget \['paper'\]"),
         (["cql"], {"seed": 3}, "no option 'seed'; nearest: seeds"),
         (["cql"], {"seeds": []}, "at least 1 seed"),
         (["cql"], {"seeds": [1, 1]}, "given twice"),
@@ -261,7 +261,11 @@ class unknown_rule(enoto_jax.targets.TargetRule):
         (["cql"], {"overrides": {"online.utd": "x"}}, "online.utd: 'x' should be a whole number"),
         (["cql"], {"overrides": ["utd=1"]}, "overrides: .*give a dictionary"),
         (["cql"], {"overrides": {3: 1}}, "override: 3 is not the path of a hyper-parameter"),
-        (["cql"], {"env": gymnasium.make("Reach-v0")}, "several environments: give what makes one"),
+        (
+            ["cql"],
+            {"env": gymnasium.make("Reach-v0")},
+            "several environments: give a function that makes one",
+        ),
         (["cql"], {"env": "Hoper-v4"}, "Hoper"),
         (["cql", None, 3], {}, "out: 3; give the run's folder"),
         ([tiny("cql"), None], {}, "out: give the run's folder"),

@@ -69,7 +69,7 @@ def test_without_a_time_limit_it_is_said_at_once_bounded_and_counted_once(monkey
     told = capsys.readouterr().err
     assert told == (
         "tests.helpers:Reach has no time limit: an evaluation cuts an episode after 30 steps; "
-        "--eval_max_steps sets another number\n"
+        "--eval_max_steps changes that\n"
     )
     seen = []
     for number in (0, 1):
@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_no_process_behind(when, monkeypatch):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(workers.Part, "step", interrupted)
             evaluator(lambda state, seen: np.zeros((1, 2, 1)), None, 0)
-        with pytest.raises(RunError, match="the process that steps it has ended"):
+        with pytest.raises(RunError, match="its worker process has ended"):
             evaluator(lambda state, seen: np.zeros((1, 2, 1)), None, 0)
         evaluator.close()
     deadline = time.monotonic() + 10

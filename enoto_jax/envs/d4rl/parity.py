@@ -75,7 +75,7 @@ def _replay(path, env, env_id: str, data, goal, steps: int) -> Parity:
     model, (nq, nv) = simulator.model, (data[key].shape[1] for key in STATE)
     if (model.nq, model.nv, env.action_space.shape) != (nq, nv, data["actions"].shape[1:]):
         raise InputError(
-            f"{path}: qpos, qvel and actions of {nq}, {nv} and {data['actions'].shape[1]} numbers, "
+            f"{path}: qpos, qvel and actions have sizes {nq}, {nv} and {data['actions'].shape[1]}, "
             f"but {env_id} has {model.nq}, {model.nv} and {env.action_space.shape[0]}; give the "
             "environment that the data come from"
         )
@@ -85,7 +85,7 @@ def _replay(path, env, env_id: str, data, goal, steps: int) -> Parity:
     usable = np.flatnonzero(recorded & np.isfinite(start[0]).all(axis=1))
     rows = np.random.default_rng(0).permutation(usable)[:steps]
     if not len(rows):
-        raise InputError(f"{path}: no row whose state can be replayed")
+        raise InputError(f"{path}: no row has a state that can be replayed")
 
     env.reset(seed=0)
     goals = hasattr(env.unwrapped, "goal")
@@ -167,7 +167,7 @@ def _pairs(path, data):
     later = _distance(data["observations"][1:], qpos[:-1])
     if min(before, later) > 1e-3:
         raise InputError(
-            f"{path}: infos/qpos holds other positions than observations; cannot be replayed"
+            f"{path}: infos/qpos does not match observations, so it cannot be replayed"
         )
     if before <= later:
         whole = ~ended

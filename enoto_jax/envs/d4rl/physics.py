@@ -32,7 +32,7 @@ def compile_d4rl(spec: mujoco.MjSpec) -> mujoco.MjModel:
                 _mass_as_cylinder(body, geom)
     margins = {geom.margin for geom in spec.geoms if geom.contype or geom.conaffinity}
     if len(margins) > 1:
-        raise ValueError(f"geoms with margins {sorted(margins)}: one margin for all is needed")
+        raise ValueError(f"geoms with margins {sorted(margins)}; all must have one margin")
     for geom in spec.geoms:
         geom.margin /= 2
     # MuJoCo will drop this attribute of the compiler, and warns if it is used.

@@ -107,7 +107,7 @@ def test_actions_are_rescaled_from_their_bounds(write, episodes):
     episodes[1]["actions"][0] = 5
     write(episodes, action_space=json.dumps(BOX | {"low": [-2.0], "high": [4.0]}))
     refused(r"actions range from .* first outside \[-1, 1\] in row 3")
-    with pytest.raises(InputError, match=r"scaled already, from \[-2, 4\] as the data say"):
+    with pytest.raises(InputError, match=r"already scaled from the bounds in the data, \[-2, 4\]"):
         load_source(f"minari:{ID}", action_low=-2, action_high=4)
 
 
@@ -141,7 +141,7 @@ def test_antmaze_observes_its_position_first_and_no_goal(write, episodes, tiny):
     np.testing.assert_array_equal(found.observation, np.hstack([2 * x, x]))
     np.testing.assert_array_equal(found.next_observation, np.hstack([2 * following, following]))
     notes = load_source(f"minari:{ID}").notes
-    assert notes == ("observations are achieved_goal, observation in a row",)
+    assert notes == ("observations are achieved_goal, observation, concatenated",)
 
 
 def test_other_dictionaries_are_flattened_as_gymnasium_does(write, episodes, tiny):

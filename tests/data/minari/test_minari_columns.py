@@ -127,7 +127,7 @@ def test_images_are_named_and_left_out(write, episodes, kind):
     write(episodes, kind, images=True)
     source = load_source(f"minari:{ID}")
     assert source.spec == Spec(3, 1)
-    assert source.notes == ("observations are a, b in a row", "images are left out: eye, jpeg")
+    assert source.notes == ("observations are a, b, concatenated", "images are left out: eye, jpeg")
     assert source.unread == ("infos",)
 
 
@@ -138,7 +138,7 @@ def test_antmaze_sees_no_goal(write, episodes):
         arrays["observations"]["desired_goal"] = whole["a"]
     write(episodes, "arrow", env_spec=json.dumps({"id": "AntMaze_UMaze-v4"}))
     source = load_source(f"minari:{ID}")
-    assert source.notes == ("observations are achieved_goal, observation in a row",)
+    assert source.notes == ("observations are achieved_goal, observation, concatenated",)
     assert source.unread == ("infos", "observations/desired_goal")
     assert source.load().transitions.observation[0].tolist() == [0, 0, 0]
     assert source.load().transitions.observation[1].tolist() == np.float32([0.1, 1, -1]).tolist()
@@ -156,12 +156,12 @@ BAD = {
     "text": (lambda e: rewards(e[2], np.array(["a"] * 4)), "rewards of episode 2 is of another"),
     "width": (
         lambda e: e[3]["observations"].update(b=np.zeros((3, 3))),
-        "observations/b of episode 3 is 3 x float64; a vector of one size a row is needed",
+        "observations/b of episode 3 is 3 x float64; expected a vector of one size per row",
     ),
     "missing": (lambda e: e[11].pop("terminations"), "terminations of episode 11 is missing"),
     "discrete": (
         lambda e: [x.update(actions=x["actions"][:, 0]) for x in e],
-        "actions of episode 0 is float32; a vector",
+        "actions of episode 0 is float32; expected a vector",
     ),
     "bounds": (lambda e: e[1].update(actions=np.full((3, 1), 9.0)), "outside"),
 }
@@ -193,7 +193,7 @@ def test_damaged_and_missing_files(write, episodes):
         refused(f"no 7/part-0.{kind}; copy or download it again")
         path.parent.joinpath("metadata.json").unlink()
         path.parent.rmdir()
-        refused("holds 11 episodes, its metadata says 12")
+        refused("contains 11 episodes, but its metadata declares 12")
     put(path, batch(episodes[7]).slice(0, 0))
     refused("episode 7 has no rows")
 

@@ -30,18 +30,18 @@ def put(key, value):
 BAD = {
     "last observation": (
         cut("observations", 3),
-        r"observations of episode_1 has shape \[3, 1\], \[4, 1\] is n",
+        r"observations of episode_1 has shape \[3, 1\]; expected \[4, 1\]",
     ),
-    "actions": (cut("actions", 2), r"actions of episode_1 has shape \[2, 1\], \[3, 1\] is needed"),
-    "flags": (cut("truncations", 1), r"truncations of episode_1 has shape \[1\], \[3\] is needed"),
-    "width": (put("observations", np.zeros((4, 2))), r"has shape \[4, 2\], \[4, 1\] is needed"),
+    "actions": (cut("actions", 2), r"actions of episode_1 has shape \[2, 1\]; expected \[3, 1\]"),
+    "flags": (cut("truncations", 1), r"truncations of episode_1 has shape \[1\]; expected \[3\]"),
+    "width": (put("observations", np.zeros((4, 2))), r"has shape \[4, 2\]; expected \[4, 1\]"),
     "images": (
         lambda e: [x.update(observations=np.zeros((len(x["rewards"]) + 1, 4, 4, 3))) for x in e],
-        r"observations of episode_0 has shape \[4, 4, 4, 3\], \[4, size\] is needed",
+        r"observations of episode_0 has shape \[4, 4, 4, 3\]; expected \[4, size\]",
     ),
     "discrete": (
         lambda e: [x.update(actions=x["actions"][:, 0]) for x in e],
-        r"actions of episode_0 has shape \[3\], \[3, size\] is needed",
+        r"actions of episode_0 has shape \[3\]; expected \[3, size\]",
     ),
     "missing": (lambda e: e[2].pop("rewards"), "episode_2 has no rewards"),
     "text": (put("rewards", np.full(3, b"one")), r"rewards of episode_1 has type \|S3"),
@@ -50,7 +50,7 @@ BAD = {
     "no flag": (put("terminations", [0.0, 0.5, 0.0]), "terminals must be 0 or 1, but row 4 is 0.5"),
     "dictionary in one": (put("observations/observation", np.zeros((4, 1))), "observations"),
     "no array": (lambda e: [one.pop("observations") for one in e], "episode_0 has no observations"),
-    "no rows": (lambda e: e.__delitem__(slice(None)), "holds no episode_0"),
+    "no rows": (lambda e: e.__delitem__(slice(None)), "has no episode_0"),
 }
 
 
@@ -65,14 +65,14 @@ def test_bad_episodes_are_refused(write, episodes, case):
 
 
 BAD_METADATA = {
-    "arrow": ({"data_format": "arrow"}, "holds no folder 0"),
-    "kind": ({"data_format": "zarr"}, "data_format is 'zarr'; hdf5, arrow and parquet are read"),
-    "count": ({"total_episodes": 4}, "holds 3 episodes, its metadata says 4"),
+    "arrow": ({"data_format": "arrow"}, "has no folder 0"),
+    "kind": ({"data_format": "zarr"}, "data_format is 'zarr'; it must be hdf5, arrow or parquet"),
+    "count": ({"total_episodes": 4}, "contains 3 episodes, but its metadata declares 4"),
     "discrete": (
         {"action_space": '{"type": "Discrete", "n": 2}'},
         "from a 'Discrete' space; a Box",
     ),
-    "no count": ({"total_episodes": "a\tb"}, r"its metadata says 'a\\tb'; copy"),
+    "no count": ({"total_episodes": "a\tb"}, r"its metadata declares 'a\\tb'; copy"),
     "bounds": ({"action_space": json.dumps(BOX | {"low": [2.0]})}, "no bounds low < high for 1"),
     "wide bounds": ({"action_space": json.dumps(BOX | {"low": [0, 0]})}, "no bounds low < high"),
     "bounds of text": ({"action_space": json.dumps(BOX | {"low": ["a"]})}, "cannot be read"),
@@ -95,7 +95,7 @@ def test_bad_metadata_are_refused(write, episodes, case):
 def test_metadata_that_are_none_are_refused(write, episodes, text):
     folder = write(episodes)
     (folder / "metadata.json").write_bytes(text.encode(errors="surrogateescape"))
-    refused(r"metadata.json: (cannot be read|holds no metadata)")
+    refused(r"metadata.json: (cannot be read|is not a JSON object)")
 
 
 def test_missing_parts_are_refused(write, episodes):
@@ -135,7 +135,7 @@ def test_a_dictionary_of_observations_that_is_empty(write, episodes):
     with h5py.File(folder / "main_data.hdf5", "a") as file:
         for name in list(file):
             file[name].create_group("observations")
-    refused("observations of episode_0 hold no array")
+    refused("observations of episode_0 contain no array")
 
 
 def test_a_name_too_long_for_a_folder_is_an_absent_one(root):
@@ -165,7 +165,7 @@ def test_trillion_rows_are_refused_before_they_are_allocated(write, episodes):
             del file["episode_0"][key]
             layout = h5py.VirtualLayout(shape, np.float32)
             file["episode_0"].create_virtual_dataset(key, layout)
-    refused(r"header claims \S+e\+\d+ GB, this machine has")
+    refused(r"header claims \S+e\+\d+ GB, but this machine has")
 
 
 def test_group_that_is_none(write, episodes):

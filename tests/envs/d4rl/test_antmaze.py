@@ -154,7 +154,7 @@ def test_capsules_weigh_what_they_did():
 
 
 def test_margins_that_differ_cannot_be_halved():
-    with pytest.raises(ValueError, match="one margin for all"):
+    with pytest.raises(ValueError, match="all must have one margin"):
         physics.compile_d4rl(mujoco.MjSpec.from_string(CAPSULES.format(total="", margin=0.01)))
 
 
