@@ -61,7 +61,7 @@ def load(root: Path) -> dict[str, dict[str, runs.Run]]:
         if path.read_text().count("\n") > 1:
             found.setdefault(path.parent.parent.name, {})[path.parent.name] = runs.read(path.parent)
     if not found:
-        raise InputError(f"{root}: holds no run; a run lies in TASK/METHOD")
+        raise InputError(f"{root}: contains no runs; expected folders TASK/METHOD")
     return found
 
 

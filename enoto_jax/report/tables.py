@@ -19,7 +19,7 @@ SCORES = {
     "final": "final",
     "offline": "offline, final",
     "handover": "at the hand-over",
-    "worst_after": "worst after it",
+    "worst_after": "lowest after it",
     "oracle_best": "oracle best",
 }
 HANDOVER = {

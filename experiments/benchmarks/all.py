@@ -46,7 +46,7 @@ def define() -> None:
     flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16: of the updates.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id, for the online loop.")
     flags.DEFINE_string("out", "runs/bench_all", "Folder; what is there already is kept.")
-    flags.DEFINE_float("minutes", None, "Stop after so many; the same command goes on.", 0.0)
+    flags.DEFINE_float("minutes", None, "Stop after this many minutes; the same command continues.", 0.0)
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
         if not _measure(out / name, parts[name], until):
             if number == 0:
                 raise RunError(f"{name} alone takes longer than --minutes={FLAGS.minutes:g}")
-            print(f"time is up; left: {', '.join(missing[number:])}; the same command goes on")
+            print(f"time is up; left: {', '.join(missing[number:])}; the same command continues")
             break
     files = sorted((out / "updates").glob("*.jsonl"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
@@ -96,7 +96,7 @@ def _measure(part: Path, arguments: list[str], until: float | None) -> bool:
         except subprocess.TimeoutExpired:
             return False
     if done.returncode:
-        raise RunError(f"{arguments[2]} has failed, see above; the same command goes on there")
+        raise RunError(f"{arguments[2]} failed, see above; the same command continues there")
     if part.is_dir():  # made by its own command
         _unfinished(part).unlink()
     else:

@@ -105,10 +105,10 @@ def main() -> None:
     if unknown := set(FLAGS.case) - set(CASES):
         raise InputError(f"--case: {min(unknown)!r}; choose of: {'; '.join(CASES)}")
     if shutil.which(FLAGS.python) is None:
-        raise InputError(f"--python: {FLAGS.python} is no interpreter")
+        raise InputError(f"--python: {FLAGS.python} is not a Python interpreter")
     if not any(contenders(name, folder).keys() - OURS.keys() for name in FLAGS.case):
         wanted = CASES[FLAGS.case[0]].peers[0].script
-        raise InputError(f"--peers: {folder} holds no script to compare with, such as {wanted}")
+        raise InputError(f"--peers: {folder} contains no script to compare with, such as {wanted}")
     if not FLAGS.json:
         print(HEAD)
     for name in FLAGS.case:

@@ -164,7 +164,7 @@ def main() -> None:
     if not Path(FLAGS.data).is_file():
         raise InputError(f"--data: there is no file {FLAGS.data}")
     if shutil.which(FLAGS.python) is None:
-        raise InputError(f"--python: {FLAGS.python} is no interpreter")
+        raise InputError(f"--python: {FLAGS.python} is not a Python interpreter")
     if min(FLAGS.last, FLAGS.every, FLAGS.episodes) < 1 or FLAGS.rounds < 0:
         raise InputError("--last, --every and --episodes must be at least 1, --rounds at least 0")
     cases = {name: contenders(name) for name in FLAGS.case}

@@ -153,7 +153,7 @@ def make(figure: Figure) -> None:
             print(f"{out / task}: not there: {', '.join(missing)}", file=sys.stderr)
     there = {task: own for task, own in there.items() if own}
     if not there:
-        raise InputError(f"--out: {out} holds no run of this figure; leave out --draw_only")
+        raise InputError(f"--out: {out} contains no run of this figure; leave out --draw_only")
     for path in figure.draw(there, out / f"{figure.name}.png"):
         print(path)
 

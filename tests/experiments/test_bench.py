@@ -227,7 +227,7 @@ def test_a_lease_ends_and_the_next_goes_on(tmp_path, capfd, monkeypatch):
     resumed = False
     assert run(whole, *flags) == command.DONE
     assert [name for name, _ in given] == programs and all(left for _, left in given)
-    assert "time is up; left: scale; the same command goes on" in capfd.readouterr().out
+    assert "time is up; left: scale; the same command continues" in capfd.readouterr().out
     given.clear()
     assert run(whole, *flags) == command.FAILED
     assert "scale alone takes longer than --minutes=1" in capfd.readouterr().err

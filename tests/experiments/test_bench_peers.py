@@ -120,7 +120,7 @@ def test_the_table(checkouts, capsys):
         (["--case=nope"], "--case: 'nope'; choose of: toy"),
         (
             ["--peers=nowhere"],
-            "nowhere holds no script to compare with, such as sleeper/a/train.py",
+            "nowhere contains no script to compare with, such as sleeper/a/train.py",
         ),
         (["--python=nowhere/python"], "--python: "),
     ],

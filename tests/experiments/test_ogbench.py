@@ -81,4 +81,4 @@ def test_the_command_draws_what_is_finished(write, tmp_path, capsys):
     define_only(ogbench)
     arguments = ["experiments.ogbench", str(tmp_path / "figures")]
     assert command.execute(ogbench.main, arguments, positional="runs") == command.BAD_INPUT
-    assert "holds no run" in capsys.readouterr().err
+    assert "contains no runs" in capsys.readouterr().err

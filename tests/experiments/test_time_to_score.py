@@ -101,7 +101,7 @@ def test_a_script_that_fails_is_named(contest, capsys):
     ("flag", "message"),
     [
         ("--data=nowhere.hdf5", "--data: there is no file nowhere.hdf5"),
-        ("--python=nowhere/python", "--python: nowhere/python is no interpreter"),
+        ("--python=nowhere/python", "--python: nowhere/python is not a Python interpreter"),
         ("--last=0", "--last, --every and --episodes must be at least 1, --rounds at least 0"),
         ("--only=c/", "nobody to compare; look at --peers and --only"),
     ],
