@@ -122,7 +122,7 @@ def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
         else:
             left.append(run.folder.name)
     if BASE not in found:
-        raise InputError(f"{place}: contains no finished run {BASE}-s0, which all costs are compared with")
+        raise InputError(f"{place}: has no finished run {BASE}-s0, the reference of all costs")
     rates = _rates(place.parent / "rates.jsonl")
     counted = {name: _operations(own[0]) for name, own in found.items()}
     cells = {}

@@ -46,7 +46,8 @@ def define() -> None:
     flags.DEFINE_list("precision", ["float32", "bf16"], "float32, bf16: of the updates.")
     flags.DEFINE_string("env", "HalfCheetah-v4", "Gymnasium id, for the online loop.")
     flags.DEFINE_string("out", "runs/bench_all", "Folder; what is there already is kept.")
-    flags.DEFINE_float("minutes", None, "Stop after this many minutes; the same command continues.", 0.0)
+    about = "Stop after this many minutes; the same command continues."
+    flags.DEFINE_float("minutes", None, about, 0.0)
 
 
 def main() -> None:
