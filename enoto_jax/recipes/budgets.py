@@ -22,8 +22,9 @@ class Budget(NamedTuple):
     Attributes:
       about: What the budget is for.
       overrides: path -> value. Paths that a method does not have are skipped. Warm-up and random
-        steps are never lengthened, updates per step are never reduced, and a reward scale that the
-        method or its domain sets is kept.
+        steps are never lengthened, updates per step are never reduced, a network that learns more
+        slowly online than offline does so by the same factor, and a reward scale that the method
+        or its domain sets is kept.
       seeds: How many seeds train together.
       eval_episodes: Episodes per evaluation and seed.
       final_episodes: Episodes of the evaluations on both sides of the hand-over and of the last
@@ -214,6 +215,10 @@ def with_budget(row: Recipe, budget: Budget) -> Recipe:
             continue
         if path in known or f"online.{path}" in known:
             row = registry.override(row, path, value)
+        if path.startswith("algorithm.") and path.endswith("_rate"):
+            offline, online = known.get(f"offline.{path}"), known.get(f"online.{path}")
+            if offline and online and online < offline:
+                row = registry.override(row, f"online.{path}", value * (online / offline))
     return row
 
 

@@ -82,7 +82,11 @@ _REBRAC_OGBENCH: Changes = {
 
 ANTMAZE: Mapping[str, Changes] = {
     **dict.fromkeys(
-        ("cql", "cql_to_sac", "cql_n_to_sac_n", "enoto_cql", "enoto_cql_released"), _FOUR_MINUS_TWO
+        (
+            *("cql", "cql_to_sac", "cql_n_to_sac_n"),
+            *("enoto_cql", "enoto_cql_released", "enoto_plus"),
+        ),
+        _FOUR_MINUS_TWO,
     ),
     "awac": {**_MINUS_ONE, "algorithm.lam": 0.1},
     "iql": _IQL,

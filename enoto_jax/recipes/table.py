@@ -207,19 +207,14 @@ _PESSIMISTIC = {
         sac(n=10, target=_weighted, exploration=_released, **_rates),
     ),
 }
-# Experimental: docs/methods/enoto_plus.md says why each part is there. There are no results yet.
-_plus: dict[str, Any] = {"n": 10, "layer_norm": True, "actor_rate": 3e-4, "temperature_rate": 3e-4}
+# ENOTO-CQL from the same hand-over. docs/methods/enoto_plus.md says why each part is there.
 _enoto_plus = _plugged(
-    "experimental: ENOTO-CQL with LayerNorm, mean_spread, a relative weight, UTD 4",
-    cql(**_plus),
-    sac(
-        **_plus,
-        target=targets.mean_spread(k=-0.5),
-        exploration=exploration.sunrise(scope="relative", temperature=1.0),
-        actor_delay=4,
-    ),
+    "ENOTO-CQL that keeps data in its replay, with a slower actor online",
+    _cql_n,
+    sac(n=10, **_enoto, **{**_rates, "actor_rate": 1e-5}),
 )
-_PLUS = {"enoto_plus": _with(_enoto_plus, warmup=5_000, utd=4)}
+_recalled = replay.append(counts_as=50_000)
+_PLUS = {"enoto_plus": _with(_enoto_plus, warmup=5_000, replay=_recalled)}
 _ENSEMBLES = {
     "sac_n": _same("SAC-N offline and online (An et al. 2021)", sac(**_sac_n)),
     "ro2o": Recipe(

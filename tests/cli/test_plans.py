@@ -137,6 +137,18 @@ def test_the_laptop_budget_keeps_the_papers_regime(plan):
     assert (other.weight, other.critic_rate) == (10.0, 3e-4)
 
 
+@pytest.mark.parametrize(("budget", "rates"), [("paper", (3e-5, 1e-5)), ("laptop", (3e-4, 1e-4))])
+def test_a_slower_actor_online_is_slower_in_every_budget(plan, budget, rates):
+    """enoto_plus has the offline phase of enoto_cql, and its actor takes a third of the steps."""
+    row = plan("--method=enoto_plus", f"--budget={budget}")["recipe"]
+    assert (row.offline.algorithm.actor_rate, row.online.algorithm.actor_rate) == rates
+    assert row.offline == plan(f"--budget={budget}")["recipe"].offline
+    assert (row.online.replay.name, row.online.replay.counts_as) == ("append", 50_000)
+    # A faster one online, as in balanced replay, has the budget's rate in both phases.
+    row = plan("--method=br", f"--budget={budget}")["recipe"]
+    assert row.online.algorithm.actor_rate == 3e-4
+
+
 def test_the_budget_that_it_replaces_stays_for_earlier_results(plan):
     row = plan("--budget=cpu")["recipe"]
     offline = row.offline.algorithm
