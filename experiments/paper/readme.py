@@ -59,6 +59,18 @@ SETTINGS = (
     Setting(
         "halfcheetah-medium", "paper/halfcheetah-medium", 10, "400k updates, 250k steps, 2 x 128"
     ),
+    Setting(
+        "the same, critics' rate 1e-3 offline",
+        "paper/short_start/halfcheetah-medium",
+        10,
+        "280k updates, 100k steps, 2 x 128",
+    ),
+    Setting(
+        "walker2d-medium-expert, the same rate",
+        "paper/short_start/walker2d-medium-expert",
+        10,
+        "400k updates, 250k steps, 2 x 128",
+    ),
 )
 
 
