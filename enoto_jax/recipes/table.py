@@ -213,7 +213,7 @@ _enoto_plus = _plugged(
     _cql_n,
     sac(n=10, **_enoto, **{**_rates, "actor_rate": 1e-5}),
 )
-_recalled = replay.append(counts_as=50_000)
+_recalled = replay.append(counts_as=10_000)
 _PLUS = {"enoto_plus": _with(_enoto_plus, warmup=5_000, replay=_recalled)}
 _ENSEMBLES = {
     "sac_n": _same("SAC-N offline and online (An et al. 2021)", sac(**_sac_n)),

@@ -143,7 +143,7 @@ def test_a_slower_actor_online_is_slower_in_every_budget(plan, budget, rates):
     row = plan("--method=enoto_plus", f"--budget={budget}")["recipe"]
     assert (row.offline.algorithm.actor_rate, row.online.algorithm.actor_rate) == rates
     assert row.offline == plan(f"--budget={budget}")["recipe"].offline
-    assert (row.online.replay.name, row.online.replay.counts_as) == ("append", 50_000)
+    assert (row.online.replay.name, row.online.replay.counts_as) == ("append", 10_000)
     # A faster one online, as in balanced replay, has the budget's rate in both phases.
     row = plan("--method=br", f"--budget={budget}")["recipe"]
     assert row.online.algorithm.actor_rate == 3e-4
