@@ -30,7 +30,10 @@ FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "experiments" / "results"
 METHODS = ("enoto_cql", "cql_n_to_sac_n", "cql_to_sac")
-FIGURE = [str(RESULTS / "paper" / "halfcheetah-medium" / f"{method}-s0") for method in METHODS]
+FIGURE = [
+    str(RESULTS / "paper" / "short_start" / "walker2d-medium-expert" / f"{method}-s0")
+    for method in ("enoto_cql", "cql_to_sac")
+]
 PEERS = {
     "CORL": "CORL (PyTorch)",
     "JAX-CORL": "JAX-CORL",
