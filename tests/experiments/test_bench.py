@@ -186,7 +186,7 @@ def test_all_of_them_and_what_is_there_is_kept(tmp_path, capfd):
     (out / "scale").mkdir(parents=True)  # as if already measured
     flags = ("--method=bc", "--seeds=1", "--precision=float32", f"--out={out}")
     assert run(whole, *flags, "--env=Nothing-v0") == command.FAILED
-    assert "experiments.benchmarks.step_parts has failed" in capfd.readouterr().err
+    assert "experiments.benchmarks.step_parts failed" in capfd.readouterr().err
     found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert found == {"about.json", "updates/bc.jsonl", "online/bc.jsonl.part"}
     updated = out / "updates" / "bc.jsonl"

@@ -175,7 +175,7 @@ def test_what_a_run_has_not(trained, tmp_path):
         trained.policy(0)
     with pytest.raises(InputError, match="'newest'; choose latest or best or handover"):
         trained.policy(which="newest")
-    with pytest.raises(InputError, match="--episodes: 0; a whole number"):
+    with pytest.raises(InputError, match="--episodes: 0; give a whole number"):
         trained.evaluate(0)
     for wrong in (tmp_path / "nothing", 3, None):
         with pytest.raises(InputError):
