@@ -29,6 +29,17 @@ ROOT = Path(__file__).resolve().parents[1]
 SPEED = 0.2  # the distance that Reach-v0's largest action moves the point
 LIMIT = 20
 REACH = Spec(2, 1)
+# What a finished run's folder contains, and nothing else.
+RUN_FILES = {
+    "config.json",
+    "evaluations.csv",
+    "metrics.csv",
+    "timing.json",
+    "checkpoints",
+    "summary.json",
+    "curve.png",
+    "training.png",
+}
 
 
 class Reach(gymnasium.Env):

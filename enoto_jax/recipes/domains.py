@@ -83,8 +83,12 @@ _REBRAC_OGBENCH: Changes = {
 ANTMAZE: Mapping[str, Changes] = {
     **dict.fromkeys(
         (
-            *("cql", "cql_to_sac", "cql_n_to_sac_n"),
-            *("enoto_cql", "enoto_cql_released", "enoto_plus"),
+            "cql",
+            "cql_to_sac",
+            "cql_n_to_sac_n",
+            "enoto_cql",
+            "enoto_cql_released",
+            "enoto_plus",
         ),
         _FOUR_MINUS_TWO,
     ),

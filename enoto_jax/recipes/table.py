@@ -208,13 +208,17 @@ _PESSIMISTIC = {
     ),
 }
 # ENOTO-CQL from the same hand-over. docs/methods/enoto_plus.md says why each part is there.
-_enoto_plus = _plugged(
-    "ENOTO-CQL that keeps data in its replay, with a slower actor online",
-    _cql_n,
-    sac(n=10, **_enoto, **{**_rates, "actor_rate": 1e-5}),
-)
-_recalled = replay.append(counts_as=10_000)
-_PLUS = {"enoto_plus": _with(_enoto_plus, warmup=5_000, replay=_recalled)}
+_PLUS = {
+    "enoto_plus": _with(
+        _plugged(
+            "ENOTO-CQL that keeps data in its replay, with a slower actor online",
+            _cql_n,
+            sac(n=10, **_enoto, **{**_rates, "actor_rate": 1e-5}),
+        ),
+        warmup=5_000,
+        replay=replay.append(counts_as=10_000),
+    )
+}
 _ENSEMBLES = {
     "sac_n": _same("SAC-N offline and online (An et al. 2021)", sac(**_sac_n)),
     "ro2o": Recipe(

@@ -43,8 +43,7 @@ class Replay(Unit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.capacity <= 1 << 30:  # rows, with a data set's, are counted in int32
-            raise InputError(f"replay: capacity is {self.capacity}; it must be 1 to {1 << 30}")
+        _check_rows("replay: capacity", self.capacity)
 
     def sample(
         self, stored: Stored, data: Transition | None, key: Key, batch_size: int, inserted: Array
@@ -73,6 +72,12 @@ class Replay(Unit):
         raise NotImplementedError
 
 
+def _check_rows(what: str, count: int) -> None:
+    """Refuse a number of rows that, added to another one, does not fit into int32."""
+    if not 1 <= count <= 1 << 30:
+        raise InputError(f"{what} is {count}; it must be 1 to {1 << 30}")
+
+
 class online_only(Replay):
     """Only new transitions: the data set is dropped at the hand-over (ENOTO section 2)."""
 
@@ -85,9 +90,9 @@ class online_only(Replay):
 class append(Replay):
     """Uniform over data set and new transitions together (IQL, AWAC), without copying either.
 
-    The larger the data set, the longer it takes until new transitions matter: of a million rows and
-    10,000 steps, one row in a hundred is new. With `counts_as` = W, n of n + W rows are new after n
-    steps, whatever the size of the data set.
+    The larger the data set, the longer it takes until new transitions matter: with a million rows,
+    one row in a hundred is new after 10,000 steps. With `counts_as` = W, a fraction n / (n + W) of
+    each batch is new after n steps, whatever the size of the data set.
     """
 
     counts_as: Annotated[
@@ -96,10 +101,8 @@ class append(Replay):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.counts_as is not None and not 1 <= self.counts_as <= 1 << 30:
-            raise InputError(
-                f"{self.name}: counts_as is {self.counts_as}; it must be 1 to {1 << 30}"
-            )
+        if self.counts_as is not None:
+            _check_rows(f"{self.name}: counts_as", self.counts_as)
 
     def sample(self, stored, data, key, batch_size, inserted):
         known, new = data.reward.shape[0], jnp.minimum(inserted, self.capacity)

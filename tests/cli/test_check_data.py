@@ -1,20 +1,13 @@
 """`enoto check-data` as a user sees it: exit codes, the report, the picture."""
 
-from typing import NamedTuple
-
 import h5py
 import numpy as np
 import pytest
 
 from enoto_jax.cli import check_data, command
 from enoto_jax.cli.command import define_only
+from tests.cli.called import Called
 from tests.helpers import reach_data
-
-
-class Called(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

@@ -14,18 +14,8 @@ from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
 from enoto_jax.runs import progress
 from tests.cli.called import MODULE, Called
-from tests.helpers import python
+from tests.helpers import RUN_FILES, python
 
-FILES = {
-    "config.json",
-    "evaluations.csv",
-    "metrics.csv",
-    "timing.json",
-    "checkpoints",
-    "summary.json",
-    "curve.png",
-    "training.png",
-}
 SHORT = (
     "--budget=smoke",
     "--offline_steps=400",
@@ -69,7 +59,7 @@ ROWS = [(*at, seed) for at in EVALUATED for seed in ("0", "1")]
 def test_smoke(smoke):
     _, folder, called = smoke
     assert called.code == 0, called.err
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} == RUN_FILES
     assert rows(folder) == ROWS
     headline, took, following = called.out.splitlines()
     assert headline.startswith(f"{folder}: score at the hand-over") and "final score" in headline
@@ -207,4 +197,4 @@ def test_stopped_by_a_signal_and_started_again(smoke, tmp_path, phase):
     assert f"resumed at {resumed} {progress.UNITS[resumed]} " in err or phase == "offline"
     assert rows(folder) == ROWS
     assert "final score" in out
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} == RUN_FILES

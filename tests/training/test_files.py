@@ -12,7 +12,7 @@ from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.training import run
 from enoto_jax.training.record import Stopped, evaluation_number
 from enoto_jax.types import InputError
-from tests.helpers import assert_same, reach_source, successor, tiny
+from tests.helpers import RUN_FILES, assert_same, reach_source, successor, tiny
 from tests.small_runs import (
     EPISODES,
     EVALUATED,
@@ -34,16 +34,7 @@ from tests.small_runs import (
 
 def test_a_run_writes_the_files_of_the_contract(finished):
     found = {path.name for path in finished.folder.iterdir()}
-    assert found == {
-        "config.json",
-        "evaluations.csv",
-        "metrics.csv",
-        "timing.json",
-        "checkpoints",
-        "summary.json",
-        "curve.png",
-        "training.png",
-    }
+    assert found == RUN_FILES
     assert (finished.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((finished.folder / "summary.json").read_text()) == finished.summary
 

@@ -1,3 +1,5 @@
+"""What is logged of the networks around the hand-over, against the oracle."""
+
 import dataclasses
 
 import jax
