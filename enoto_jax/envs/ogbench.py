@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,10 @@ def register(env_id: str) -> bool:
             raise InputError(
                 f"--env: {env_id} comes from ogbench; pip install 'enoto_jax[ogbench]'"
             ) from error
+    # They make a new action space from float64 bounds whenever they are asked for it, and those
+    # with a robot arm render, but do not declare it.
+    warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+    warnings.filterwarnings("ignore", message=r".*not in the possible render_modes \(\[\]\)")
     return env_id in gymnasium.registry
 
 

@@ -82,7 +82,6 @@ def test_what_cannot_be_recorded_is_refused_in_a_line(arguments, message, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 def test_the_command_records_what_the_shared_data_hold(shared_data, tmp_path):
     """The seeds are the same; the last digits depend on the machine."""
     package = pytest.importorskip("ogbench")

@@ -33,7 +33,6 @@ def commands() -> list[str]:
     return [line for line in block.splitlines() if not line.startswith("pip ")]
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 def test_the_commands_of_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(commands()) == 4

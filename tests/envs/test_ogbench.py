@@ -74,7 +74,6 @@ def test_other_ids_are_not_its(name):
     assert not register(name)
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 def test_a_point_maze_begins_alike_for_equal_seeds_and_tells_success():
     pytest.importorskip("ogbench")
     left = set(Path(tempfile.gettempdir()).glob("*.xml"))
@@ -91,7 +90,6 @@ def test_a_point_maze_begins_alike_for_equal_seeds_and_tells_success():
     assert terminated and info["success"] == 1.0
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "name",
     [
@@ -131,7 +129,6 @@ def test_a_captured_state_goes_on_to_the_same_bits(name):
     np.testing.assert_array_equal(one.step(actions[0])[0], other.step(actions[0])[0])
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_sparse_rewards_are_minus_one_until_all_is_done():
     pytest.importorskip("ogbench")
     name = "puzzle-3x3-singletask-task3-v0"
@@ -154,7 +151,6 @@ def test_sparse_rewards_are_minus_one_until_all_is_done():
         make_env('puzzle-3x3-v0?{"sparse": true}')
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [POINT, "cube-single-singletask-task1-v0"])
 def test_they_draw_pictures_for_a_film(name):
     pytest.importorskip("ogbench")

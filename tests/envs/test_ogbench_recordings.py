@@ -58,7 +58,6 @@ def test_unknown_recipes_and_a_missing_package_are_told():
         Recorder("cube-single-play-v0", 0)
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 @pytest.mark.parametrize(
     "name", ["pointmaze-medium-navigate-v0", "cube-single-play-v0", "puzzle-3x3-play-v0"]
 )

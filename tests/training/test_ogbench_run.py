@@ -33,7 +33,6 @@ def run(source, folder):
     return train(source, folder, row, eval_max_steps=20)
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium warns about float64 spaces
 def test_stopped_and_killed_in_mid_episode(walk, tmp_path):
     pytest.importorskip("ogbench")
     assert walk.load().transitions.terminated[:-1].any()  # success does not end a recording
