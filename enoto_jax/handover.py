@@ -127,8 +127,8 @@ class merge_actors(Handover):
         )
         if difference := differences(state, merged):
             raise InputError(
-                "merge_actors: the offline agents do not fit the online mixture (its policies must "
-                f"equal their count, and n and hidden must be the same): {difference}"
+                f"merge_actors: the offline agents do not fit the online mixture: {difference}; it "
+                "needs as many policies as there are agents, with the same n and hidden"
             )
         return merged
 

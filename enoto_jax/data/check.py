@@ -85,7 +85,8 @@ def inspect(
             lost += notes.lost_precision(file.arrays)
         if not file.problems:
             source = scaled(completed(from_place(place), env_id), action_low, action_high)
-        bounds = None if source is None else source.action_bounds
+        scaled_already = "action_bounds" in file.attributes
+        bounds = None if source is None or scaled_already else source.action_bounds
         found = {key: flat.value_problem(array, key, bounds) for key, array in arrays.items()}
         errors += [words.labelled(text, key, file.words) for key, text in found.items() if text]
         if bounds and not found["actions"]:

@@ -65,7 +65,7 @@ def from_arrays(
     }
     given = {k: v for k, v in {**given, **others}.items() if v is not None}
     bounds_of_scores = ("ref_min_score", "ref_max_score")
-    attributes: dict[str, Any] = dict(zip(bounds_of_scores, reference or (), strict=False))
+    attributes: dict[str, Any] = dict(zip(bounds_of_scores, () if reference is None else reference))
     attributes["unread"] = words.unread(given, words.MEANING)
     given, known = _understood(given, name)
     spec = Spec(given["observations"].shape[1], given["actions"].shape[1])

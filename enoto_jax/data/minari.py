@@ -9,7 +9,7 @@ package is needed only to download. How an episode maps to the flat layout:
 * Its last row is marked as a time-out if the data do not record how it ended.
 * Terminations are kept. Minari's AntMaze episodes continue at the goal without one.
 * Actions are rescaled to [-1, 1] from the bounds of the action space, as `envs.make_env` does.
-* Dictionaries are flattened in the order of their keys, as Gymnasium does, or as LAYOUTS specifies.
+* Dictionaries are flattened as Gymnasium flattens the observation space, or as LAYOUTS specifies.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ def opened(folder: Path) -> Iterator[files.Opened]:
             bounds = _bounds(metadata, found.layout, folder)
             if np.isfinite(bounds).all():
                 attributes["action_bounds"] = bounds
-            arrays = _arrays(file, found.layout, *_finite(bounds))
+            else:  # nothing is rescaled: the user has to give the bounds of all actions
+                bounds = np.full_like(bounds[0], -1.0), np.full_like(bounds[1], 1.0)
+            arrays = _arrays(file, found.layout, *bounds)
             files.check_memory(arrays.values(), path)
             yield files.Opened(arrays, attributes, {})
 
@@ -144,10 +146,10 @@ def _surveyed(
     file: Any, metadata: Mapping[str, Any], keys: Sequence[str] | None, path: Path
 ) -> minari_columns.Survey:
     """The episodes found, and what is wrong with them."""
+    space = _part(metadata, "observation_space", path)
     if isinstance(file, minari_columns.Episodes):
-        space = _part(metadata, "observation_space", path)
         return minari_columns.survey(file, metadata.get("total_episodes"), space, keys)
-    layout, problems = _survey(file, metadata, keys, path)
+    layout, problems = _survey(file, metadata.get("total_episodes"), space, keys, path)
     return minari_columns.Survey(layout, problems, () if problems else _unread(file, layout))
 
 
@@ -156,12 +158,15 @@ def _observed(env_id: str) -> Sequence[str] | None:
 
 
 def _survey(
-    file: h5py.File, metadata: Mapping[str, Any], keys: Sequence[str] | None, path: Path
+    file: h5py.File,
+    total: Any,
+    space: Mapping[str, Any],
+    keys: Sequence[str] | None,
+    path: Path,
 ) -> tuple[Layout, dict[str, str]]:
     """Check the shape of every array of every episode without reading numbers."""
     names = sorted((k for k in file if _EPISODE.fullmatch(k)), key=lambda k: int(k[8:]))
-    total = metadata.get("total_episodes", len(names))
-    if not names or total != len(names):
+    if not names or total not in (None, len(names)):
         text = (
             f"contains {plural(len(names), 'episode')}, but its metadata "
             f"declares {total!r:.20}; copy it again"
@@ -174,7 +179,7 @@ def _survey(
     observations = files.find(first, "observations")
     observed = ["observations"]
     if isinstance(observations, h5py.Group):
-        found = sorted(islice(below(observations), _MOST_LEAVES + 1))
+        found = [f"observations/{k}" for k in islice(below(observations), _MOST_LEAVES + 1)]
         if len(found) > _MOST_LEAVES:
             return Layout([], {}, []), {
                 "observations": f"there are more than {_MOST_LEAVES} observation arrays"
@@ -183,7 +188,8 @@ def _survey(
             return Layout([], {}, []), {
                 "observations": "observations of episode_0 contain no array"
             }
-        observed = [f"observations/{key}" for key in keys or found]
+        observed = [f"observations/{key}" for key in keys or ()]
+        observed = observed or minari_columns.in_order(found, space)
     widths = {leaf: width_of(files.find(first, leaf)) for leaf in (*observed, "actions")}
     leaves = widths | dict.fromkeys(_ROWS, 0)
     episodes, problems = survey(file, names, leaves, path, longer=observed)
@@ -281,12 +287,6 @@ def _bounds(
             "numbers; copy or download it again"
         )
     return given[0], given[1]
-
-
-def _finite(bounds: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds, with -1 and 1 for an action that has none."""
-    bounded = np.isfinite(bounds).all(axis=0)
-    return np.where(bounded, bounds[0], -1.0), np.where(bounded, bounds[1], 1.0)
 
 
 def _attributes(

@@ -7,7 +7,7 @@ is padding. The vectors of a dictionary of observations are nested columns of `o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +60,16 @@ def _below(fields: Any, prefix: str) -> Iterator[tuple[str, tuple[np.dtype | Non
             yield prefix + field.name, columns.type_of(field.type)
 
 
+def in_order(leaves: Iterable[str], space: Mapping[str, Any]) -> list[str]:
+    """Sort the paths of observations as Gymnasium flattens their space.
+
+    Gymnasium sorts the keys of a plain dictionary only, and the metadata have the order that it
+    chose. Without an observation space in the metadata, keys are sorted level by level.
+    """
+    places = {leaf: place for place, (leaf, _) in enumerate(_shapes(space, "observations"))}
+    return sorted(leaves, key=lambda leaf: (places.get(leaf, len(places)), leaf.split("/")))
+
+
 class Survey(NamedTuple):
     """The episodes found, what is wrong with them, by leaf, and what is not read."""
 
@@ -93,7 +103,7 @@ def survey(
             return Survey(none, {name: text})
     first = leaves_of(columns.schema(files.file(names[0])))
     shapes = dict(_shapes(space, "observations"))
-    parts = sorted(leaf for leaf in first if leaf.split("/")[0] == "observations")
+    parts = in_order((leaf for leaf in first if leaf.split("/")[0] == "observations"), space)
     images = [k for k in parts if first[k][0] is None or len(shapes.get(k, (1,))) > 1]
     observed = [f"observations/{key}" for key in keys or ()] if "observations" not in parts else []
     observed = observed or [leaf for leaf in parts if leaf not in images]

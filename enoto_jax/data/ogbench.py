@@ -133,7 +133,7 @@ def hint(path: Path) -> str:
     parts = _FILE.fullmatch(path.stem)
     if parts is None or (parts[1], 1) not in tasks() or not zipfile.is_zipfile(path):
         return ""
-    with zipfile.ZipFile(path) as archive:
+    with files.guarded(path), zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
     if "qpos.npy" not in names or "rewards.npy" in names:
         return ""

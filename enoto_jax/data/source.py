@@ -206,7 +206,9 @@ def concatenate(sources: Sequence[Source]) -> Source:
     for what in ("spec", "env_id", "reference", "env_kwargs"):
         known[what] = None
         for source in sources:
-            value = getattr(source, what) or None
+            value = getattr(source, what)
+            if what == "env_kwargs" and source.env_id is None:
+                value = None  # not known either
             if value is not None and known[what] not in (None, value):
                 raise InputError(
                     f"{source.name}: only data sets of one task can be concatenated; its {what} is "
@@ -214,6 +216,7 @@ def concatenate(sources: Sequence[Source]) -> Source:
                 )
             known[what] = known[what] if value is None else value
     limits = {source.max_episode_steps for source in sources}
+    same = _same_bounds(sources)
     return Source(
         name=name,
         version=_common(source.version for source in sources),
@@ -222,6 +225,8 @@ def concatenate(sources: Sequence[Source]) -> Source:
         notes=tuple(f"{source.name}: {note}" for source in sources for note in source.notes),
         parts=tuple(sources),
         unread=tuple(dict.fromkeys(name for source in sources for name in source.unread)),
+        action_bounds=sources[0].action_bounds if same else None,
+        of_range=same and all(source.of_range for source in sources),
         **known | {"env_kwargs": known["env_kwargs"] or {}},
     )
 
@@ -230,12 +235,17 @@ def _check_ranges(parts: Sequence[Source]) -> None:
     """Refuse parts whose actions are scaled from different ranges: they mean different things."""
     if not any(part.of_range for part in parts):
         return
-    bounds = {part.action_bounds and flat.interval(*part.action_bounds) for part in parts}
-    if len(bounds) > 1:
+    if not _same_bounds(parts):
         raise InputError(
             f"{parts[0].name}: the data sets after it scale their actions from other ranges; "
             "give action_low and action_high for all"
         )
+
+
+def _same_bounds(parts: Sequence[Source]) -> bool:
+    """Whether all parts scale their actions from the same bounds, or none of them does."""
+    first, *others = (part.action_bounds for part in parts)
+    return all(np.array_equal(first, bounds) for bounds in others)
 
 
 def _common(texts) -> str:

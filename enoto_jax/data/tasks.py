@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 from enoto_jax.data import scores
 from enoto_jax.data.download import catalogue
 from enoto_jax.data.places import ENV_ID
-from enoto_jax.data.source import Source
+from enoto_jax.data.source import Source, concatenate
 from enoto_jax.types import InputError, Spec
 
 _D4RL_PHYSICS = "MuJoCo of the 2.0 era through mujoco-py (as D4RL recorded it)"
@@ -29,8 +30,12 @@ def completed(source: Source, env_id: str | None) -> Source:
       source: A source from a file, an id, or arrays.
       env_id: Gymnasium id; None and "none" change nothing.
     """
-    if env_id in (None, "none", source.env_id):
+    if env_id in (None, "none"):
         return source
+    parts = tuple(completed(part, env_id) for part in source.parts)
+    if env_id == source.env_id:
+        known = all(map(operator.is_, parts, source.parts))
+        return source if known else concatenate(parts)
     reference, limit = _known(env_id, source.spec)
     return replace(
         source,
@@ -38,7 +43,7 @@ def completed(source: Source, env_id: str | None) -> Source:
         env_kwargs={},
         reference=source.reference or reference,
         max_episode_steps=source.max_episode_steps or limit,
-        parts=tuple(completed(part, env_id) for part in source.parts),
+        parts=parts,
     )
 
 

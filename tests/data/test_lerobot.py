@@ -191,6 +191,18 @@ def test_sets_that_are_scaled_differently_are_not_joined(write, columns):
     assert len(scaled(both, -40.0, 40.0).load()) == 2 * 33
 
 
+def test_the_ranges_of_all_actions_are_compared(write, columns):
+    columns["action"] = np.tile(columns["action"], (1, 3))
+    first, second = write(columns), write(columns, "other")
+    for folder, last in ((first, 80.0), (second, 90.0)):  # messages show four of the six
+        bound = [40.0, 50.0, 60.0, 70.0, 80.0, last]
+        (folder / "meta" / "stats.json").write_text(
+            json.dumps({"action": {"min": [-b for b in bound], "max": bound}})
+        )
+    with pytest.raises(InputError, match="scale their actions from other ranges"):
+        concatenate([load_source(first), load_source(second)]).load()
+
+
 def test_an_action_that_never_moves(write, columns):
     columns["action"][:, 1] = 2.0
     folder = write(columns)

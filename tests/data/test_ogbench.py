@@ -164,6 +164,13 @@ def test_a_file_that_is_no_archive_is_refused(write):
     refused("cannot be read")
 
 
+def test_a_damaged_list_of_arrays_is_refused_without_a_task(write, point):
+    path = write(point) / "pointmaze-medium-navigate-v0.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"PK\x01\x02", b"PK\x01\x03"))
+    refused("cannot be read", str(path))
+
+
 SUCCESSES = {  # of the generated files, from their README
     "pointmaze-medium-navigate": (1926, 3069, 968, 972, 2092),
     "pointmaze-large-navigate": (317, 304, 284, 200, 200),

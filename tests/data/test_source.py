@@ -311,6 +311,16 @@ def test_completing_counts_time_outs_in_every_part(write, hopper):
     assert found.notes == (f"mine: {words}",) * 2 and found.rows == 20
 
 
+def test_completing_reaches_parts_that_do_not_name_the_environment(write, hopper):
+    del hopper["timeouts"]
+    named = load_source(write(hopper, "named.hdf5", env_id="ReachShort-v0"))
+    other = load_source(write(hopper, "other.hdf5"))
+    both = completed(concatenate([named, other]), "ReachShort-v0")
+    assert both.max_episode_steps == 5
+    np.testing.assert_array_equal(both.load().episode_lengths, [4, 4, 4, 4])
+    assert completed(both, "ReachShort-v0") is both
+
+
 # Several sources concatenated.
 
 

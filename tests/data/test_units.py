@@ -113,6 +113,16 @@ def test_bounds_that_a_file_brings(write, tiny, tmp_path):
         load_source(source.path, action_low=-1, action_high=1)
 
 
+def test_joined_data_sets_keep_bounds_that_all_share(write, tiny):
+    paths = [
+        write(tiny, f"{i}.hdf5", action_low=-bound, action_high=bound)
+        for i, bound in enumerate((2.0, 2.0, 3.0))
+    ]
+    two, same, three = map(load_source, paths)
+    assert concatenate([two, same]).action_bounds == two.action_bounds
+    assert concatenate([two, three]).action_bounds is None
+
+
 def test_the_environments_own_bounds(write):
     arrays = reach_data(2)
     arrays["actions"] = 3 * arrays["actions"]

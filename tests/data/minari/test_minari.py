@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from enoto_jax.data import completed, concatenate, from_arrays, load_source
+from enoto_jax.data import check, completed, concatenate, from_arrays, load_source
 from enoto_jax.types import InputError, Spec
 from tests.data.minari.helpers import BOX, ENV, ID, load, refused
 
@@ -54,6 +54,19 @@ def test_other_arguments_are_other_tasks(write, episodes):
         sources.append(load_source(f"minari:a/m{maze}-v0"))
     with pytest.raises(InputError, match="its env_kwargs is {'maze': 2}"):
         concatenate(sources)
+    write(episodes, "a/plain-v0")
+    plain = load_source("minari:a/plain-v0")
+    with pytest.raises(InputError, match="its env_kwargs is {}, but .* {'maze': 1}"):
+        concatenate([sources[0], plain])
+    found = plain.load().transitions
+    unknown = from_arrays(
+        name="own",
+        observations=found.observation,
+        actions=found.action,
+        rewards=found.reward,
+        terminals=found.terminated,
+    )
+    assert concatenate([sources[0], unknown]).env_kwargs == {"maze": 1}
 
 
 def test_what_is_not_read_is_named(write, episodes):
@@ -124,6 +137,26 @@ def test_unbounded_actions_have_to_fit(write, episodes):
     np.testing.assert_allclose(scaled.transitions.action.max(), 1.0)
 
 
+def test_if_one_action_is_unbounded_none_is_rescaled_before_bounds_are_given(write, episodes):
+    for episode in episodes:
+        episode["actions"] = np.hstack([2 * episode["actions"], 5 * episode["actions"]])
+    space = BOX | {"shape": [2], "low": [-2.0, -np.inf], "high": [2.0, np.inf]}
+    write(episodes, action_space=json.dumps(space))
+    refused(r"actions range from .* outside \[-1, 1\]")
+    source = load_source(f"minari:{ID}", action_low=[-2, -5], action_high=[2, 5])
+    found = source.load().transitions.action
+    np.testing.assert_allclose(found[:, 0], found[:, 1], atol=1e-7)
+    np.testing.assert_allclose(found.max(), 0.6, atol=1e-7)
+
+
+@pytest.mark.parametrize("limit", [0.6, 3.0])
+def test_a_check_scales_the_actions_once(write, episodes, limit):
+    write(episodes, action_space=json.dumps(BOX | {"low": [-limit], "high": [limit]}))
+    report = check.inspect(f"minari:{ID}", env_id="none")
+    assert report.usable and report.dataset.content_hash == load().content_hash
+    np.testing.assert_allclose(report.arrays["actions"].max(), 0.6 / limit, atol=1e-6)
+
+
 def dictionary(episodes):
     """Replace observations by dictionaries: x, achieved goal 2 x, desired goal x + 5 and x + 6."""
     for episode in episodes:
@@ -149,6 +182,27 @@ def test_other_dictionaries_are_flattened_as_gymnasium_does(write, episodes, tin
     x = tiny["observations"]
     wanted = np.hstack([2 * x, x + 5, x + 6, x])
     np.testing.assert_array_equal(load().transitions.observation, wanted)
+
+
+def test_dictionaries_have_the_order_of_the_space_not_of_the_alphabet(write, episodes, tiny):
+    inner = dict.fromkeys(("observation", "desired_goal", "achieved_goal"), BOX)
+    write(
+        dictionary(episodes),
+        observation_space=json.dumps({"type": "Dict", "subspaces": inner}),
+    )
+    x = tiny["observations"]
+    wanted = np.hstack([x, x + 5, x + 6, 2 * x])
+    np.testing.assert_array_equal(load().transitions.observation, wanted)
+
+
+def test_without_a_space_nested_keys_are_sorted_level_by_level(write, episodes, tiny):
+    for episode in episodes:
+        x = episode.pop("observations")
+        episode["observations/arm-2"] = x
+        episode["observations/arm/x"] = 2 * x  # "arm" is before "arm-2", "arm/x" is not
+    write(episodes)
+    x = tiny["observations"]
+    np.testing.assert_array_equal(load().transitions.observation, np.hstack([2 * x, x]))
 
 
 def test_terminations_stay_where_they_are(write, episodes):
