@@ -50,7 +50,10 @@ def main() -> None:
     }
     envs = sorted({str(run.config.get("env")) for run in found} - {"None", "none"})
     title = FLAGS.title or "\n".join([*tasks, *envs[:1]])
-    curves.compare(groups, FLAGS.out, title, FLAGS.offline)
+    try:
+        curves.compare(groups, FLAGS.out, title, FLAGS.offline)
+    except (OSError, ValueError) as error:  # Matplotlib raises ValueError for unknown formats
+        raise InputError(f"--out: {FLAGS.out} cannot be written: {error}") from error
     for task, rows in tasks.items():
         print("\n".join(_report(task, rows)))
     print(FLAGS.out)

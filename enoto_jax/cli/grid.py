@@ -73,12 +73,16 @@ def read(path: str) -> None:
         if FLAGS[name].present:
             continue
         if name == "vary" and isinstance(value, dict):
-            value = [f"{key}={'|'.join(map(str, values))}" for key, values in value.items()]
-        elif isinstance(value, list) and name != "set":
+            value = [f"{key}={'|'.join(map(str, _list(own)))}" for key, own in value.items()]
+        elif isinstance(value, list) and name not in ("set", "vary", "plugin"):
             value = ",".join(map(str, value))
-        for text in value if isinstance(value, list) else [value]:
+        for text in _list(value):
             FLAGS[name].parse(str(text))
             FLAGS[name].present += 1  # as if it were on the command line
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def cells(out: Path) -> list[Cell]:
@@ -103,7 +107,7 @@ def cells(out: Path) -> list[Cell]:
             plan, digest = group[0].plan, hashlib.sha256(key.encode()).hexdigest()[:8]
             words = ("offline", plan.recipe.offline.algorithm.name, plan.source.name)
             name = _name(*words, f"s{plan.seeds[0]}", digest)
-            first.append(cell(name, (*group[0].arguments, "--online_steps=0")))
+            first.append(cell(name, (*group[0].arguments, "--set=online.steps=0")))
             after |= {row.name: name for row in group}
     rows = [_behind(row, out, after[row.name]) if row.name in after else row for row in rows]
     if len({row.name for row in rows}) < len(rows):
@@ -191,6 +195,9 @@ def _variation(text: str) -> Iterator[tuple[str, str]]:
     if not equals or not path.strip():
         raise InputError(f"--vary: {text!r} is not path=a|b")
     path = path.strip()
+    if path in _OWN + _HOSTS:
+        instead = "--seed_groups" if path == "seed" else f"--{path}"
+        raise InputError(f"--vary: {path} is not a setting of a run; give {instead}")
     for value in map(str.strip, values.split("|")):
         argument = f"--{path}={value}" if path in FLAGS else f"--set={path}={value}"
         yield f"{path.split('.')[-1]}={value}", argument
@@ -200,7 +207,8 @@ def _offline(plan: plans.Plan) -> str:
     """Return everything that the end of an offline phase depends on, as text."""
     recipe, source = units.to_json(plan.recipe), plan.source
     task = (source.name, source.version, str(source.path), plan.seeds)
-    return json.dumps([recipe["offline"], recipe["transform"], task], sort_keys=True)
+    learned = [recipe[part] for part in ("offline", "transform", "precision")]
+    return json.dumps([*learned, plan.action_bounds, task], sort_keys=True)
 
 
 def _behind(row: Cell, out: Path, after: str) -> Cell:

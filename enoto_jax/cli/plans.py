@@ -84,6 +84,9 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         saved = _read_config(given.config)
         if not {"method", "recipe", "seeds", "eval_episodes", "env"} <= set(saved):
             raise InputError(f"--config: {given.config} is not a run's config.json")
+        if given.task is not None:  # the environment and the bounds are those of the other data
+            kept = saved.keys() - {"env", "action_low", "action_high"}
+            saved = {key: saved[key] for key in kept}
     modules = _plugins(given, saved)
     if given.config:
         method, row = saved["method"], registry.from_json(saved["recipe"])
@@ -103,14 +106,23 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         for end in ("action_low", "action_high")
     )
     source = source_of(task, wanted_env, row, *bounds)
-    if not given.config:
-        row = budgets.with_budget(domains.for_task(row, method, source.name), budget)
+    if given.config and given.task is None and source.name != saved.get("task", source.name):
+        raise InputError(
+            f"--config: {given.config} is of a run on {saved['task']}, which was not read from a "
+            "file or an id; give the data as --task"
+        )
+    if given.config:
+        before = row
+    else:
+        before = domains.for_task(row, method, source.name)
+        row = budgets.with_budget(before, budget)
     for flag, path in paths.items():
         if given[flag].value is not None:
             hints.check_path(f"--{flag}", row, path, method)
             row = _override(f"--{flag}", row, path, given[flag].value)
-    row = budgets.decayed_at_the_end(row)
     row = with_settings(row, given["set"].value)
+    paths_set = [text.partition("=")[0].strip() for text in given["set"].value]
+    row = budgets.decayed_at_the_end(before, row, paths_set)
     seeds = saved.get("seeds", range(given.seed, given.seed + budget.seeds))
     if given.seeds is not None or given["seed"].present:
         count = len(seeds) if given.seeds is None else given.seeds

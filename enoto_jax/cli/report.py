@@ -7,6 +7,7 @@ enoto report runs/hopper runs/walker2d --published=published.csv --out=report.ht
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from enoto_jax.atomic import written_whole
 from enoto_jax.cli import command
 from enoto_jax.report import page
 from enoto_jax.report.runs import find
-from enoto_jax.runs.files import read_csv
 from enoto_jax.types import InputError, plural
 
 FLAGS = flags.FLAGS
@@ -38,8 +38,15 @@ def published(path: str) -> dict[str, dict[str, list[tuple[float, float]]]]:
       InputError: A column is missing, or a value is not a number.
     """
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for number, row in enumerate(read_csv(path), start=2):
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--published: {path} cannot be read: {error}") from None
+    for number, row in enumerate(rows, start=2):
         try:
+            if None in row or None in row.values():
+                raise ValueError("not as many cells as the header")
             point = float(row["env_steps"]), float(row["score"])
             found.setdefault(row["task"], {}).setdefault(f"{row['method']} (published)", []).append(
                 point

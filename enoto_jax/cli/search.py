@@ -47,7 +47,9 @@ def run(path: str, out: Path, start_ray: Callable[[], Any]) -> None:
       RunError: Runs failed.
       Stopped: A signal came; the same command resumes.
     """
-    (task,) = grid.tasks()
+    task, *others = grid.tasks()
+    if others:
+        raise InputError("--task: a search has one task; start a search for each")
     given = (*([f"--method={FLAGS.method}"] if FLAGS.method else []),)
     given += (*([f"--task={task}"] if task else []), f"--seed={FLAGS.seed}", *grid.common())
     start_ray()

@@ -14,15 +14,15 @@ from enoto_jax.cli.plans import Plan
 from enoto_jax.data import contents
 from enoto_jax.envs import pool
 from enoto_jax.envs.gym import check_spec
-from enoto_jax.recipes import units
-from enoto_jax.recipes.budgets import BUDGETS, with_budget
+from enoto_jax.recipes import domains, units
+from enoto_jax.recipes.budgets import BUDGETS, decayed_at_the_end, with_budget
 from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import switch
 from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
 from enoto_jax.runs.progress import duration
 from enoto_jax.training import deterministic, memory
-from enoto_jax.types import plural
+from enoto_jax.types import InputError, plural
 
 
 def describe(plan: Plan) -> str:
@@ -74,11 +74,15 @@ def dry_run(plan: Plan) -> None:
     memory.check(parts, built.replay.capacity, memory.available())
 
 
-def per_budget(method: str, path: str) -> list[str]:
-    """Return a hyper-parameter's value in every budget, one line each."""
+def per_budget(plan: Plan, path: str) -> list[str]:
+    """Return a hyper-parameter's value in every budget, one line each; none for your own recipe."""
+    try:
+        own = domains.for_task(recipe(plan.method), plan.method, plan.source.name)
+    except InputError:
+        return []
     lines = []
     for name, budget in BUDGETS.items():
-        row = with_budget(recipe(method), budget)
+        row = decayed_at_the_end(own, with_budget(own, budget))
         lines += [f"  --budget={name}: {v}" for p, v, _ in units.leaves(row) if p == path]
     return lines
 

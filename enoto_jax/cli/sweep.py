@@ -60,6 +60,9 @@ def main() -> None:
         raise InputError("--cpus_per_run, --gpus_per_run and --retries cannot be negative")
     out = command.local(FLAGS.out).resolve()
     if FLAGS.search:
+        for flag in ("dry_run", "vary", "seed_groups"):
+            if FLAGS[flag].value != FLAGS[flag].default:
+                raise InputError(f"--search: does not go together with --{flag}; leave one out")
         search.run(FLAGS.search, out, start_ray)
         return
     cells = grid.cells(out)

@@ -168,7 +168,7 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
         use_cores(len(plan.seeds))
     if given.explain:
         text, found = hints.explain(plan.recipe, given.explain)
-        print("\n".join([text, *(x for path in found for x in show.per_budget(plan.method, path))]))
+        print("\n".join([text, *(x for path in found for x in show.per_budget(plan, path))]))
     elif given.dry_run:
         show.dry_run(plan)
     else:

@@ -22,6 +22,7 @@ from enoto_jax.envs.guard import Guard
 from enoto_jax.envs.spaces import check_action, check_observation
 from enoto_jax.types import InputError, RunError, Spec
 
+MAX_STEPS = 10_000  # per episode, if the environment has no time limit of its own
 Env = str | EnvSpec | EnvChoice | Callable[..., gymnasium.Env]  # what a user may give
 _MADE: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # id -> environment
 

@@ -5,7 +5,7 @@ A budget is applied to a method before the flags are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -222,15 +222,32 @@ def with_budget(row: Recipe, budget: Budget) -> Recipe:
     return row
 
 
-def decayed_at_the_end(row: Recipe) -> Recipe:
-    """Return the recipe with every decaying rate or weight decaying over its whole phase."""
-    known = {path: value for path, value, _ in units.leaves(row)}
-    offline, online = row.offline and row.offline.steps, row.online.steps * row.online.utd
-    for path, updates in {
-        "offline.algorithm.decay_steps": offline,
-        "online.algorithm.cloning_decay_steps": online,
-        "online.algorithm.alpha_decay_steps": online,
-    }.items():
-        if known.get(path) is not None:
-            row = registry.override(row, path, updates or 1)
-    return row
+# Decays that last as long as their phase, unless a user says otherwise.
+_DECAYS = (
+    "offline.algorithm.decay_steps",
+    "online.algorithm.cloning_decay_steps",
+    "online.algorithm.alpha_decay_steps",
+)
+
+
+def decayed_at_the_end(before: Recipe, after: Recipe, given: Collection[str] = ()) -> Recipe:
+    """Return `after`, in which decays that lasted a whole phase `before` still do.
+
+    Args:
+      before: A method as the table or another run has it.
+      after: The same method with a budget and with the user's changes.
+      given: The paths that the user gave; these values are kept.
+    """
+    old, new = ({path: v for path, v, _ in units.leaves(row)} for row in (before, after))
+    for path in _DECAYS:
+        phase = path.partition(".")[0]
+        named = any(path == name or path.endswith(f".{name}") for name in given)
+        if path in old and old[path] == new.get(path) == _updates(before, phase) and not named:
+            after = registry.override(after, path, _updates(after, phase))
+    return after
+
+
+def _updates(row: Recipe, phase: str) -> int:
+    """Gradient updates of a phase; 1 if it has none, as a decay lasts at least one update."""
+    offline = row.offline.steps if row.offline else 0
+    return max(1, offline if phase == "offline" else row.online.steps * row.online.utd)

@@ -206,6 +206,8 @@ def changes_of(row: str, name: str) -> Changes:
     domain = domain_of(name)
     found = dict(DOMAINS[domain][1].get(row, {})) if domain else {}
     words = name.lower().replace("_", "-")
+    if words.startswith("d4rl/"):  # Minari's names of D4RL's recordings: D4RL/door/human-v2
+        words = words.removeprefix("d4rl/").replace("/", "-")
     for pattern, rows in TASKS:
         if re.search(rf"(^|/){pattern}", words):
             found |= rows.get(row, {})

@@ -47,6 +47,7 @@ REBRAC: Mapping[str, tuple[float, float]] = {
     "relocate-cloned": (0.1, 0.01),
     "relocate-expert": (0.05, 0.01),
 }
+_WHOLE = "(-v|$)"  # the name ends here, or its version follows
 _SINGLE = r"-\S*singletask"
 REBRAC_OGBENCH: Mapping[str, tuple[float, float]] = {
     "antmaze-(large|giant)": (0.003, 0.01),
@@ -59,16 +60,16 @@ REBRAC_OGBENCH: Mapping[str, tuple[float, float]] = {
 }
 # FQL's alpha, from its offline-to-online runs if it has some, else from its offline runs.
 FQL: Mapping[str, float] = {
-    r"antmaze-(umaze|medium)\S*-v": 10.0,
-    r"antmaze-large-(play|diverse)-v": 3.0,
-    r"(pen|door|hammer)-cloned-v": 1_000.0,
-    "relocate-cloned-v": 10_000.0,
-    "pen-human-v": 10_000.0,
-    "pen-expert-v": 3_000.0,
-    "door-(human|expert)-v": 30_000.0,
-    "hammer-(human|expert)-v": 30_000.0,
-    "relocate-human-v": 10_000.0,
-    "relocate-expert-v": 30_000.0,
+    rf"antmaze-(umaze|medium)\S*{_WHOLE}": 10.0,
+    f"antmaze-large-(play|diverse){_WHOLE}": 3.0,
+    f"(pen|door|hammer)-cloned{_WHOLE}": 1_000.0,
+    f"relocate-cloned{_WHOLE}": 10_000.0,
+    f"pen-human{_WHOLE}": 10_000.0,
+    f"pen-expert{_WHOLE}": 3_000.0,
+    f"door-(human|expert){_WHOLE}": 30_000.0,
+    f"hammer-(human|expert){_WHOLE}": 30_000.0,
+    f"relocate-human{_WHOLE}": 10_000.0,
+    f"relocate-expert{_WHOLE}": 30_000.0,
     f"antmaze-(large|giant){_SINGLE}": 10.0,
     f"humanoidmaze-medium{_SINGLE}": 100.0,
     f"humanoidmaze-large{_SINGLE}": 30.0,
@@ -95,13 +96,13 @@ TASKS: Sequence[tuple[str, Mapping[str, Changes]]] = [
         r"(half-?cheetah|walker2?d?)-medium-expert",
         {"edac": {"algorithm.eta": 5.0}},
     ),
-    (r"hopper-medium(-v|$)", {"edac": {"algorithm.n": 50}, "sac_n": {"algorithm.n": 500}}),
+    (f"hopper-medium{_WHOLE}", {"edac": {"algorithm.n": 50}, "sac_n": {"algorithm.n": 500}}),
     (
         r"hopper-medium-(replay|expert)",
         {"edac": {"algorithm.n": 50}, "sac_n": {"algorithm.n": 200}},
     ),
     (r"walker2?d?-medium", {"sac_n": {"algorithm.n": 20}}),
-    *((f"{name}-v", _near_the_data(*both)) for name, both in REBRAC.items()),
+    *((name + _WHOLE, _near_the_data(*both)) for name, both in REBRAC.items()),
     *((name + _SINGLE, _near_the_data(*both)) for name, both in REBRAC_OGBENCH.items()),
     *(
         (name, {row: {"algorithm.alpha": x} for row in ("fql", "enoto_fql")})

@@ -116,8 +116,11 @@ def complete_block(found: Mapping[str, set[str]]) -> tuple[list[str], list[str]]
     Returns:
       The block's rows and its tasks.
     """
+    shared: dict[frozenset[str], None] = {}  # every intersection of the rows' tasks
+    for own in map(frozenset, found.values()):
+        shared |= dict.fromkeys([own, *(own & other for other in shared)])
     blocks = []
-    for each in map(frozenset, found.values()):
+    for each in shared:
         full = [row for row, own in found.items() if own >= each]
         blocks.append((len(full) * len(each), len(each), full, sorted(each)))
     _, _, rows, tasks = max(blocks, key=lambda block: block[:2], default=(0, 0, [], []))

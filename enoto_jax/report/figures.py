@@ -247,7 +247,8 @@ def aggregated(
             if all(own):
                 grid, _ = together([curve for task in own for curve in task])
                 scores = [np.stack([np.interp(grid, x, y) for x, y in t]).T for t in own]
-                drawn[phase][row] = (grid, aggregate.iqm(scores))
+                if len(grid):  # a phase can end on one task before it is evaluated on another
+                    drawn[phase][row] = (grid, aggregate.iqm(scores))
     ends = {phase: max(g[-1] for g, _ in own.values()) for phase, own in drawn.items() if own}
     layout, axes = _panels(ends, "IQM of the score")
     data = []

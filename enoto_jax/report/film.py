@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from enoto_jax.atomic import written_whole
 from enoto_jax.data.scores import normalised_score
-from enoto_jax.envs.gym import make_env
+from enoto_jax.envs.gym import MAX_STEPS, make_env, time_limit
 from enoto_jax.runs import policies
 from enoto_jax.runs.folder import config_of
 from enoto_jax.types import InputError
@@ -158,6 +158,7 @@ def _frames(
     """Yield the pictures of one episode, with the return so far."""
     every = max(1, round(env.metadata.get("render_fps", fps) / fps))
     observation, _ = env.reset(seed=seed)
+    limit = config.get("eval_max_steps") or time_limit(env) or MAX_STEPS
     total, steps, ended = 0.0, 0, False
     waiting: list[np.ndarray] = []  # the rest of an action chunk
     while True:
@@ -168,7 +169,8 @@ def _frames(
             return
         waiting = waiting or list(policy.actions(observation))
         observation, reward, terminated, truncated, _ = env.step(waiting.pop(0))
-        total, steps, ended = total + float(reward), steps + 1, terminated or truncated
+        total, steps = total + float(reward), steps + 1
+        ended = terminated or truncated or steps >= limit
 
 
 def _side_by_side(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from enoto_jax.recipes import domains, registry, table, units
-from enoto_jax.recipes.budgets import BUDGETS
+from enoto_jax.recipes.budgets import BUDGETS, with_budget
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.types import InputError
 
 # Settings of a budget, which give the size of a run and not its method.
@@ -20,6 +22,8 @@ _BUDGET = (
     "random_steps",
     "capacity",
     "decay_steps",
+    "cloning_decay_steps",
+    "alpha_decay_steps",
     "hidden",
     "critic_hidden",
     "overlap",
@@ -54,16 +58,14 @@ def _own(config: Mapping[str, Any]) -> dict[str, list[Any]]:
         own = domains.for_task(own, config["method"], str(config.get("task", "")))
     except (InputError, KeyError):
         return {}
-    known: dict[str, list[Any]] = {path: [v] for path, v in flat(units.to_json(own)).items()}
-    for budget in BUDGETS.values():
-        changes = {**budget.overrides, **budget.averaged_penalty}
-        if budget.ensemble is not None:
-            changes["algorithm.n"] = budget.ensemble
-        for path, value in changes.items():
-            for name in (path, f"offline.{path}", f"online.{path}"):
-                if name in known:
-                    known[name].append(units.to_json(value))
-    return known
+    return _values(own)
+
+
+@functools.lru_cache  # a report may have a thousand runs of one method
+def _values(own: Recipe) -> dict[str, list[Any]]:
+    rows = [own, *(with_budget(own, budget) for budget in BUDGETS.values())]
+    found = [flat(units.to_json(row)) for row in rows]
+    return {path: [values[path] for values in found if path in values] for path in found[0]}
 
 
 def overrides(config: Mapping[str, Any]) -> dict[str, Any]:

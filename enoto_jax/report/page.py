@@ -31,6 +31,10 @@ def _optional(module: str) -> Any:
         ) from None
 
 
+def _bare(task: str) -> str:
+    return re.sub(r"-v\d$", "", task)
+
+
 def build(
     runs: Sequence[Run],
     problems: Sequence[str] = (),
@@ -49,8 +53,13 @@ def build(
     problems = list(problems)
     jinja, plotly = _optional("jinja2"), _optional("plotly.offline")
     # Papers leave D4RL's version out of a task's name.
-    bare = {run.task: re.sub(r"-v\d$", "", run.config["task"]) for run in runs}
-    published = {task: published[name] for task, name in bare.items() if name in (published or {})}
+    bare = {run.task: _bare(run.config["task"]) for run in runs}
+    given = {_bare(name): own for name, own in (published or {}).items()}
+    published = {task: given[name] for task, name in bare.items() if name in given}
+    problems += [
+        f"published curves of {name} are not drawn: no run has this task"
+        for name in given.keys() - set(bare.values())
+    ]
     rows = list(dict.fromkeys(run.row for run in sorted(runs, key=lambda run: run.row)))
     names = dict.fromkeys(name for own in published.values() for name in own)
     styles = {row: figures.look(index) for index, row in enumerate(rows)}

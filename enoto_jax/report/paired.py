@@ -70,7 +70,8 @@ def handover(run: Run) -> set[str]:
         return set()
     names = {str(run.folder.resolve())}
     if run.config.get("data_hash"):
-        offline = json.dumps([recipe["offline"], recipe.get("transform")], sort_keys=True)
+        learned = [recipe.get(part) for part in ("offline", "transform", "precision")]
+        offline = json.dumps(learned, sort_keys=True)
         names.add(f"{run.config['data_hash']} {offline}")
     return names
 

@@ -67,6 +67,7 @@ def train(
     chosen = budgets.fitting() if budget is None and name is not None else budget
     if name is not None:
         row = domains.for_task(row, name, source.name)
+    before = row
     if chosen is not None:
         found = budgets.named(chosen)
         row = budgets.with_budget(row, found)
@@ -75,7 +76,7 @@ def train(
         options.setdefault("seeds", found.seeds)
     row = _overridden(row, overrides)
     if name is not None:
-        row = budgets.decayed_at_the_end(row)
+        row = budgets.decayed_at_the_end(before, row, list(overrides or ()))
     plugins.check(row)
     if out is None and name is None:
         raise InputError("out: give the run's folder, as out='runs/mine'")

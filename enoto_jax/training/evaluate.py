@@ -16,7 +16,7 @@ import numpy as np
 
 from enoto_jax import core
 from enoto_jax.envs.choice import env_choice
-from enoto_jax.envs.gym import Env
+from enoto_jax.envs.gym import MAX_STEPS, Env
 from enoto_jax.envs.workers import Crew
 from enoto_jax.runs import progress
 from enoto_jax.training.seeds import SeedMap, cores
@@ -24,7 +24,6 @@ from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, plural
 
 SLOW_S, MANY = 5.0, 8  # slower evaluations suggest more processes, up to MANY
-MAX_STEPS = 10_000  # per episode, if the environment has no time limit of its own
 
 
 class Evaluation(NamedTuple):

@@ -57,3 +57,12 @@ def test_a_seed_counts_once(folder, capsys):
 def test_runs_without_a_common_seed_are_named(folder, capsys):
     assert call(folder, "more", "b") == command.DONE
     assert "1 pair not compared: no seed in common" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("out", ["out.xyz", "/proc/none/out.png"])
+def test_a_picture_that_cannot_be_written_is_one_line(folder, capsys, out):
+    define_only(compare)
+    arguments = ["compare", f"--runs={folder / 'a'},{folder / 'b'}", f"--out={folder / out}"]
+    assert command.execute(compare.main, arguments) == command.BAD_INPUT
+    error = capsys.readouterr().err
+    assert f"--out: {folder / out} cannot be written" in error and error.count("\n") == 1

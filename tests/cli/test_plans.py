@@ -1,5 +1,7 @@
 """What the flags of `enoto train` become: the recipe and the settings that `run.train` gets."""
 
+import json
+
 import pytest
 
 from enoto_jax.recipes import budgets, units
@@ -170,3 +172,62 @@ def test_a_budget_cuts_first_steps_and_never_updates(plan, method, warmup, rando
     assert row.online.utd == utd
     options = units.children(row.online.algorithm)
     assert options["hidden"] == (32, 32) and options["critic_hidden"] is None
+
+
+def decay(row: dict, path: str) -> int | None:
+    return {p: value for p, value, _ in units.leaves(row["recipe"])}[path]
+
+
+FALL = "online.algorithm.cloning_decay_steps"
+
+
+@pytest.mark.parametrize(
+    "arguments, steps",
+    [
+        (["--budget=paper"], 250_000),
+        (["--budget=smoke", "--online_steps=9000"], 36_000),  # four updates a step
+        (["--budget=smoke", "--set=online.steps=9000"], 36_000),
+        (["--budget=smoke", f"--set={FALL}=500"], 500),
+        (["--budget=smoke", "--set=cloning_decay_steps=250000"], 250_000),  # as in the table
+    ],
+)
+def test_a_weight_falls_over_its_whole_phase_unless_told_otherwise(plan, arguments, steps):
+    arguments = [x.replace("=cloning", "=algorithm.cloning") for x in arguments]
+    assert decay(plan("--method=rebrac", *arguments), FALL) == steps
+
+
+def test_a_configuration_keeps_a_decay_that_was_chosen(plan, tmp_path):
+    config = {"method": "rebrac", "seeds": [0], "eval_episodes": 1, "env": "Reach-v0"}
+
+    def again(*changes, **flags):
+        row = plan("--method=rebrac", "--budget=smoke", *changes)["recipe"]
+        (tmp_path / "c.json").write_text(json.dumps(config | {"recipe": units.to_json(row)}))
+        return decay(plan("--config=c.json", *(f"--{k}={v}" for k, v in flags.items())), FALL)
+
+    assert again(f"--set={FALL}=500", online_steps=900) == 500
+    assert again() == 12_000 and again(online_steps=900) == 3_600
+    assert again("--online_steps=0", online_steps=900) == 3_600
+
+
+def saved(plan, tmp_path, **changes):
+    row = plan("--method=td3_bc", "--budget=smoke")["recipe"]
+    config = {"method": "td3_bc", "seeds": [0], "eval_episodes": 1, "env": "Reach-v0"}
+    config |= {"task": "mine", "recipe": units.to_json(row), **changes}
+    (tmp_path / "c.json").write_text(json.dumps(config))
+
+
+def test_a_configuration_of_a_run_on_arrays_does_not_train_on_other_data(
+    plan, call, tmp_path, files
+):
+    saved(plan, tmp_path)
+    called = call("--config=c.json")
+    assert called.code == 2
+    assert "a run on mine, which was not read from a file or an id; give the data" in called.err
+    assert plan("--config=c.json", f"--task={files / 'good.hdf5'}")["task"] == "good"
+
+
+def test_other_data_for_a_configuration_bring_their_environment_and_bounds(plan, tmp_path, files):
+    saved(plan, tmp_path, env="Pendulum-v1", action_low="-2", action_high="2")
+    given = plan("--config=c.json", f"--task={files / 'good.hdf5'}")
+    assert given["env"] == "Reach-v0"
+    assert given["env"] != "Pendulum-v1" and "action_low" not in (given.get("about") or {})

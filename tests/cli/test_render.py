@@ -115,6 +115,14 @@ def test_a_film_shows_both_episodes(finished, tmp_path, capsys):
     assert all(len(np.unique(side.argmax(axis=1))) > 1 for side in (left, right))  # it moves
 
 
+def test_a_film_is_cut_where_evaluations_are(finished):
+    folder, _ = finished
+    config = files.read_config(folder / "config.json") | {"eval_max_steps": 4}
+    policy = policies.Policy(policies.kept(folder, "latest", 5))
+    with film.drawing("ReachDrawn-v0") as env:
+        assert len(list(film._frames(env, policy, "", config, 5, 25, None))) == 3  # steps 0, 2, 4
+
+
 def test_dashboards_have_the_curve_and_the_film(finished):
     folder, _ = finished
     (events,) = (folder / "tensorboard").iterdir()

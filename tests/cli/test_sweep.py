@@ -88,6 +88,14 @@ def test_equal_offline_phases_are_trained_once(cells, tmp_path):
     # A different transform or batch size makes a different offline phase.
     found = cells("--method=cql_n_to_sac_n,enoto_cql", "--vary=offline.batch_size=8|16")
     assert [c.after for c in found[2:]] == [found[0].name, found[1].name] * 2
+    # So does a different precision.
+    found = cells("--method=cql_n_to_sac_n,enoto_cql", "--vary=precision=float32|bf16")
+    assert [c.after for c in found[2:]] == [found[0].name, found[1].name] * 2
+
+
+def test_a_shared_offline_phase_trains_nothing_online(cells):
+    found = cells("--method=cql_n_to_sac_n,enoto_cql", "--set=online.steps=50")
+    assert [c.plan.recipe.online.steps for c in found] == [0, 50, 50]
 
 
 def test_the_budget_is_settled_where_the_sweep_begins(tmp_path, monkeypatch):
@@ -105,16 +113,21 @@ def test_a_grid_from_a_file(cells, tmp_path):
     file = tmp_path / "grid.yaml"
     file.write_text(
         "method: [sac, rlpd]\nseeds: 2\nset: [online.algorithm.discount=0.9]\n"
-        "vary:\n  utd: [1, 2]\n  algorithm.hidden: ['8,8', '16']\n"
+        "vary:\n  utd: [1, 2]\n  algorithm.hidden: ['8,8', '16']\n  warmup: 3\n"
     )
     define_only(sweep)
     sweep.FLAGS(["enoto_jax.cli.sweep", "--preset=smoke", "--seeds=1"])
     grid.read(file)
     found = grid.cells(tmp_path / "out")
     assert len(found) == 8
-    assert found[0].name == "sac-pendulum-replay-utd=1-hidden=8,8-s0"
+    assert found[0].name == "sac-pendulum-replay-utd=1-hidden=8,8-warmup=3-s0"
     assert found[0].plan.seeds == (0,)  # from the command line
     assert "--set=online.algorithm.discount=0.9" in found[0].arguments
+    file.write_text("vary: ['utd=1|2', 'batch_size=8|16']\n")
+    define_only(sweep)
+    sweep.FLAGS(["enoto_jax.cli.sweep", "--preset=smoke", "--method=sac"])
+    grid.read(file)
+    assert len(grid.cells(tmp_path / "out")) == 4
 
 
 @pytest.mark.parametrize(
@@ -122,6 +135,12 @@ def test_a_grid_from_a_file(cells, tmp_path):
     [
         (["--vary=utd"], ["--vary", "'utd'", "path=a|b"]),
         (["--vary=online.udt=1|2"], ["online.udt", "online.utd"]),
+        (["--vary=seed=0|1"], ["--vary", "seed", "--seed_groups"]),
+        (["--vary=task=a|b"], ["--vary", "task", "--task"]),
+        (["--search=good.yaml", "--dry_run"], ["--search", "--dry_run"]),
+        (["--search=good.yaml", "--vary=utd=1|2"], ["--search", "--vary"]),
+        (["--search=good.yaml", "--seed_groups=2"], ["--search", "--seed_groups"]),
+        (["--search=good.yaml", "--task=a,b"], ["--task", "one task"]),
         (["--method=sac,sca"], ["sca", "sac"]),
         (["--method=sac,sac"], ["same"]),
         (["--seed_groups=0"], ["--seed_groups", "1"]),

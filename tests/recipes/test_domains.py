@@ -63,6 +63,12 @@ def test_domains_are_told_by_their_names(name, domain):
     assert domains.domain_of(name) == domain
 
 
+@pytest.mark.parametrize("name", ["door-human-v1", "door-human", "D4RL/door/human-v2"])
+def test_a_data_set_is_told_by_its_name_without_prefix_and_version(name):
+    assert domains.changes_of("fql", name)["algorithm.alpha"] == 30_000.0
+    assert domains.changes_of("rebrac", name)["offline.algorithm.critic_cloning"] == 0.1
+
+
 def test_antmaze_follows_the_authors():
     """Rewards of ALGORITHMS: r - 1 (IQL), 10 r - 5 (Cal-QL), 4 r - 2 (ENOTO's CQL), 100 r (LAPO)."""
     maps = {

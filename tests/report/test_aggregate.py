@@ -98,3 +98,8 @@ def test_the_largest_block_without_a_hole():
     found = {"a": {"x", "y"}, "b": {"x", "y", "z"}, "c": {"x"}, "d": {"q"}}
     assert aggregate.complete_block(found) == (["a", "b"], ["x", "y"])
     assert aggregate.complete_block({}) == ([], [])
+
+
+def test_a_block_may_be_what_rows_have_in_common():
+    found = {row: {"x", "y", "z", row} for row in ("a", "b", "c")}
+    assert aggregate.complete_block(found) == (["a", "b", "c"], ["x", "y", "z"])

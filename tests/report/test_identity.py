@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from enoto_jax.recipes import registry, table, units
+from enoto_jax.recipes.budgets import BUDGETS, decayed_at_the_end, with_budget
+from enoto_jax.recipes.table import RECIPES
 from enoto_jax.report import identity
 
 
@@ -33,11 +35,19 @@ def test_paths_of_settings():
         ({"algorithm__n": "10"}, "enoto_cql"),  # the table's value
         ({"algorithm__n": "7"}, "enoto_cql · n=7"),  # a change in both phases appears once
         ({"algorithm__n": "4"}, "enoto_cql"),  # a budget's value
+        ({"online__algorithm__actor_rate": "2e-3"}, "enoto_cql · actor_rate=0.002"),
         ({"online__steps": "77", "batch_size": "31", "algorithm__hidden": "9,9"}, "enoto_cql"),
     ],
 )
 def test_a_label_has_what_was_changed(changes, label):
     assert identity.label(config(**changes)) == label
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+@pytest.mark.parametrize("method", ["enoto_plus", "rebrac", "enoto_fql", "iql"])
+def test_the_constants_of_a_budget_are_no_changes(method, name):
+    row = decayed_at_the_end(RECIPES[method], with_budget(RECIPES[method], BUDGETS[name]))
+    assert identity.label({"method": method, "recipe": units.to_json(row)}) == method
 
 
 def test_a_label_does_not_grow_without_end():

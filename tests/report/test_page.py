@@ -14,12 +14,13 @@ import pytest
 
 from enoto_jax.cli import command, report
 from enoto_jax.cli.command import define_only
-from enoto_jax.report import page, tables
+from enoto_jax.report import figures, page, tables
 from enoto_jax.report.runs import find
 from enoto_jax.runs.files import EVALUATION_COLUMNS, METRIC_COLUMNS, CsvLog, read_csv
 from enoto_jax.types import InputError
 from tests.browser import chromium, requests, size
 from tests.helpers import ROOT
+from tests.report.test_curves import rows as evaluations
 
 DAMAGED, COPY = "c/damaged", "c/copy"
 TASKS = ("hopper-medium-v2", "walker2d-medium", "ant-medium")
@@ -190,6 +191,25 @@ def test_a_published_file_of_another_kind_is_refused(folder, tmp_path, capsys):
     (tmp_path / "p.csv").write_text("task,score\nreach,1\n")
     assert run(folder, f"--published={tmp_path / 'p.csv'}") == command.BAD_INPUT
     assert "--published" in capsys.readouterr().err
+
+
+def test_published_curves_of_a_task_with_its_version(folder, tmp_path, capsys):
+    rows = ["task,method,env_steps,score", "hopper-medium-v2,PEX,0,40", "nowhere,PEX,0,40"]
+    (tmp_path / "p.csv").write_text("\n".join([*rows, "hopper-medium-v2,PEX,3000,50"]))
+    over = report.published(str(tmp_path / "p.csv"))
+    assert over["hopper-medium-v2"] == {"PEX (published)": [(0.0, 40.0), (3000.0, 50.0)]}
+    text = page.build(find([folder])[0], [], over)
+    assert "PEX (published)" in text
+    assert "published curves of nowhere are not drawn: no run has this task" in text
+    (tmp_path / "p.csv").write_text("\n".join([*rows, "hopper-medium-v2,PEX,3,000,50"]))
+    assert run(folder, f"--published={tmp_path / 'p.csv'}") == command.BAD_INPUT
+    assert "line 4: not as many cells as the header" in capsys.readouterr().err
+
+
+def test_a_phase_that_ends_before_it_is_evaluated_elsewhere_is_not_drawn():
+    tasks = [evaluations(0, [0.0, 1.0, 2.0], [], every) for every in (500, 20_000)]
+    found = {"a": [[row for row in rows if row["step"]] for rows in tasks]}
+    assert figures.aggregated(found, {"a": figures.look(0)})["data"] == []
 
 
 def test_the_page_holds_what_was_read_and_loads_nothing(out):

@@ -56,6 +56,15 @@ def test_differences_of_runs_that_share_a_hand_over(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("precision", "by"), [("float32", "hand-over"), ("bf16", "seed")])
+def test_another_precision_is_another_hand_over(tmp_path, precision, by):
+    recipe = {"offline": {"algorithm": {"unit": "cql"}, "steps": 2000}}
+    recipe["online"] = {"algorithm": {"unit": "sac"}, "steps": 1000}
+    ours = run(tmp_path / "a", "ours", (0,), recipe=recipe | {"precision": "float32"})
+    theirs = run(tmp_path / "b", "theirs", (0,), recipe=recipe | {"precision": precision})
+    assert finals([ours], [theirs]).paired_by == by
+
+
 def test_five_seeds_have_an_interval(tmp_path):
     ours = run(tmp_path / "a", "ours", range(5))
     theirs = [run(tmp_path / f"b{s}", "theirs", [s], shift=-s - s * s) for s in range(5)]
