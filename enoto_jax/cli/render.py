@@ -3,6 +3,7 @@
 enoto render runs/hopper
 enoto render runs/hopper --fps=50
 enoto render runs/hopper --out=hopper.gif --which=best --seed=1
+enoto render runs/hopper --out=hopper.png
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ FLAGS = flags.FLAGS
 def define() -> None:
     """Define the command's flags."""
     flags.DEFINE_string("run", None, "The run's folder; may be given without the flag.")
-    flags.DEFINE_string("out", None, "The .mp4 or .gif file. Default: RUN/film.mp4, or .gif.")
+    flags.DEFINE_string(
+        "out", None, "The film, .mp4 or .gif, or moments of it, .png. Default: RUN/film."
+    )
     flags.DEFINE_integer("seed", None, "Which of the run's seeds acts. Default: its first.")
     flags.DEFINE_flag(Which("The policy after fine-tuning.", ("latest", "best")))
     flags.DEFINE_integer("fps", 25, "Frames per second.", lower_bound=1)

@@ -12,23 +12,24 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import imageio.v2 as imageio
 import mujoco
 import numpy as np
 from mujoco.rendering.classic import gl_context
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from enoto_jax.atomic import written_whole
 from enoto_jax.data.scores import normalised_score
 from enoto_jax.envs.gym import MAX_STEPS, make_env, time_limit
+from enoto_jax.report import pictures
 from enoto_jax.runs import policies
 from enoto_jax.runs.folder import config_of
 from enoto_jax.types import InputError
 
-BAND, MARGIN = 30, 8  # height of a line of text, and margins, in pixels
+MOMENTS = 6  # of each episode in a picture
 # A renderer that fails may end its process, so it is tried in a separate one.
 _TRY = (
     "import mujoco; model = mujoco.MjModel.from_xml_string('<mujoco/>'); "
@@ -71,7 +72,7 @@ def before_and_after(
 
     Args:
       folder: The folder of a run with an online phase.
-      path: The film to write, .mp4 or .gif.
+      path: The film to write, .mp4 or .gif; a .png shows a few moments of each episode.
       which: The policy after fine-tuning, "latest" or "best".
       seed: One of the run's seeds; the first by default.
       fps: Frames per second; the film runs in real time.
@@ -89,9 +90,13 @@ def before_and_after(
     titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")
     headline = f"{config.get('method', 'a run')} on {config['task']}, seed {seed}"
     with drawing(config["env"]) as env:
+        every = max(1, round(env.metadata.get("render_fps", fps) / fps))
+        episodes = [_frames(env, policy, config, seed, every, height) for policy in shown]
+        if path.suffix == ".png":
+            return _write_moments(path, dict(zip(titles, map(list, episodes))), config, headline)
         films = [
-            _frames(env, policy, title, config, seed, fps, height)
-            for policy, title in zip(shown, titles)
+            (pictures.captioned(frame.picture, frame.caption(title, config)) for frame in episode)
+            for title, episode in zip(titles, episodes)
         ]
         return _write(path, _side_by_side(list(films[0]), films[1], headline), fps)
 
@@ -146,31 +151,60 @@ def _aim(renderer: Any, model: mujoco.MjModel) -> None:
         model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.3, 0.7
 
 
+class Frame(NamedTuple):
+    """A picture of an episode, the return so far, the steps done, and whether it has ended."""
+
+    picture: Image.Image
+    total: float
+    step: int
+    ended: bool
+
+    def caption(self, title: str, config: Mapping) -> str:
+        amount = f"return {self.total:.0f}"
+        if config.get("reference") is not None:
+            amount += f", score {normalised_score(self.total, config['reference']):.1f}"
+        return f"{title}: {amount}, step {self.step:,}{', ended' * self.ended}"
+
+
 def _frames(
     env: gymnasium.Env,
     policy: policies.Policy,
-    title: str,
     config: Mapping,
     seed: int,
-    fps: int,
+    every: int,
     height: int | None,
-) -> Iterator[Image.Image]:
-    """Yield the pictures of one episode, with the return so far."""
-    every = max(1, round(env.metadata.get("render_fps", fps) / fps))
+) -> Iterator[Frame]:
+    """Yield every `every`-th frame of one episode, and its last one."""
     observation, _ = env.reset(seed=seed)
     limit = config.get("eval_max_steps") or time_limit(env) or MAX_STEPS
     total, steps, ended = 0.0, 0, False
     waiting: list[np.ndarray] = []  # the rest of an action chunk
     while True:
         if steps % every == 0 or ended:
-            text = f"{title}: {_amount(config, total)}, step {steps:,}{', ended' * ended}"
-            yield _captioned(_picture(env, height), text)
+            yield Frame(_picture(env, height), total, steps, ended)
         if ended:
             return
         waiting = waiting or list(policy.actions(observation))
         observation, reward, terminated, truncated, _ = env.step(waiting.pop(0))
         total, steps = total + float(reward), steps + 1
         ended = terminated or truncated or steps >= limit
+
+
+def _write_moments(
+    path: Path, episodes: Mapping[str, Sequence[Frame]], config: Mapping, headline: str
+) -> Path:
+    """Write a picture with a row of moments for each episode, from its start to its end."""
+    rows = {}
+    for title, frames in episodes.items():
+        shown = np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int)
+        moments = [pictures.captioned(frames[i].picture, f"step {frames[i].step:,}") for i in shown]
+        rows[frames[-1].caption(title, config)] = moments
+    try:
+        with written_whole(path) as part:
+            pictures.stacked(rows, headline).save(part, "PNG")
+    except OSError as error:
+        raise InputError(f"--out: {path}: cannot be written: {error}") from error
+    return path
 
 
 def _side_by_side(
@@ -180,7 +214,7 @@ def _side_by_side(
     shown = [left[0], left[0]]
     for pair in itertools.zip_longest(left, right):
         shown = [new or old for new, old in zip(pair, shown)]
-        yield _joined(shown, headline)
+        yield np.asarray(pictures.beside(shown, headline))
 
 
 def _picture(env: gymnasium.Env, height: int | None) -> Image.Image:
@@ -190,46 +224,9 @@ def _picture(env: gymnasium.Env, height: int | None) -> Image.Image:
     return picture.resize((round(picture.width * height / picture.height), height))
 
 
-def _amount(config: Mapping, total: float) -> str:
-    if config.get("reference") is None:
-        return f"return {total:.0f}"
-    return f"return {total:.0f}, score {normalised_score(total, config['reference']):.1f}"
-
-
-def _captioned(picture: Image.Image, text: str) -> Image.Image:
-    """The picture below a line of text, which is shrunk to fit."""
-    whole = Image.new("RGB", (picture.width, picture.height + BAND), "white")
-    whole.paste(picture, (0, BAND))
-    _text(whole, text)
-    return whole
-
-
-def _joined(pictures: Sequence[Image.Image], headline: str) -> np.ndarray:
-    """Pictures side by side below a headline; sizes are even, as films require."""
-    width = sum(picture.width for picture in pictures) + MARGIN * (len(pictures) - 1)
-    height = BAND + max(picture.height for picture in pictures)
-    whole = Image.new("RGB", (width + width % 2, height + height % 2), "white")
-    x = 0
-    for picture in pictures:
-        whole.paste(picture, (x, BAND))
-        x += picture.width + MARGIN
-    _text(whole, headline)
-    return np.asarray(whole)
-
-
-def _text(picture: Image.Image, text: str) -> None:
-    size = BAND // 2
-    while True:
-        font = ImageFont.load_default(size)
-        if size <= 8 or font.getlength(text) <= picture.width - 2 * MARGIN:
-            break
-        size -= 1
-    ImageDraw.Draw(picture).text((MARGIN, MARGIN), text, fill="black", font=font)
-
-
 def _check_writer(path: Path) -> None:
-    if path.suffix not in (".mp4", ".gif"):
-        raise InputError(f"--out: {path}: a film must be an .mp4 or a .gif")
+    if path.suffix not in (".mp4", ".gif", ".png"):
+        raise InputError(f"--out: {path}: give an .mp4 or a .gif, or a .png for a few moments")
     if path.suffix == ".mp4" and not can_write_mp4():
         raise InputError("--out: an .mp4 needs imageio-ffmpeg: pip install it, or give a .gif")
 
@@ -243,7 +240,7 @@ def can_write_mp4() -> bool:
     return True
 
 
-def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
+def _write(path: Path, shown: Iterator[np.ndarray], fps: int) -> Path:
     """Write the film, completely or not at all."""
     how = (
         {"fps": fps, "macro_block_size": 2}
@@ -258,7 +255,7 @@ def _write(path: Path, pictures: Iterator[np.ndarray], fps: int) -> Path:
             # imageio starts ffmpeg by a fork, of which JAX warns.
             warnings.filterwarnings("ignore", message=".*os.fork")
             writer = imageio.get_writer(part, **how)
-            for picture in pictures:
+            for picture in shown:
                 writer.append_data(picture)
             writer.close()
     except OSError as error:

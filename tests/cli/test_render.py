@@ -16,6 +16,7 @@ from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import units
 from enoto_jax.recipes.building import build
 from enoto_jax.report import film
+from enoto_jax.report.pictures import BAND, MARGIN
 from enoto_jax.runs import dashboards, files, policies
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.streams import stream
@@ -108,11 +109,24 @@ def test_a_film_shows_both_episodes(finished, tmp_path, capsys):
     assert [path.name for path in out.parent.iterdir()] == ["film.gif"]
     pictures = imageio.imread(out)
     # Every second one of steps 0 to 20, because the environment has 50 steps a second.
-    assert pictures.shape[0] == 11 and pictures.shape[2] == 2 * 201 + film.MARGIN
+    assert pictures.shape[0] == 11 and pictures.shape[2] == 2 * 201 + MARGIN
     below = pictures[:, -5].mean(axis=-1)
     left, right = below[:, :201], below[:, -201:]
     assert (left.argmax(axis=1)[0]) == right.argmax(axis=1)[0]  # the same start
     assert all(len(np.unique(side.argmax(axis=1))) > 1 for side in (left, right))  # it moves
+
+
+def test_a_picture_shows_moments_of_both_episodes(finished, tmp_path):
+    folder, _ = finished
+    picture = imageio.imread(film.before_and_after(folder, tmp_path / "moments.png", seed=5))
+    height, width, _ = picture.shape
+    assert width == film.MOMENTS * (201 + MARGIN) - MARGIN
+    side = (height - BAND - MARGIN) // 2  # of an episode's row
+    rows = [picture[top : top + side] for top in (BAND, BAND + side + MARGIN)]
+    starts = [row[2 * BAND :, :201] for row in rows]
+    np.testing.assert_array_equal(*starts)
+    ends = [row[2 * BAND :, -201:] for row in rows]
+    assert all((end != start).any() for start, end in zip(starts, ends))  # both move
 
 
 def test_a_film_is_cut_where_evaluations_are(finished):
@@ -120,7 +134,8 @@ def test_a_film_is_cut_where_evaluations_are(finished):
     config = files.read_config(folder / "config.json") | {"eval_max_steps": 4}
     policy = policies.Policy(policies.kept(folder, "latest", 5))
     with film.drawing("ReachDrawn-v0") as env:
-        assert len(list(film._frames(env, policy, "", config, 5, 25, None))) == 3  # steps 0, 2, 4
+        steps = [frame.step for frame in film._frames(env, policy, config, 5, 2, None)]
+    assert steps == [0, 2, 4]
 
 
 def test_dashboards_have_the_curve_and_the_film(finished):
