@@ -117,10 +117,9 @@ class merge_actors(Handover):
         if offline is None:
             raise InputError("merge_actors: there is no offline phase to merge; use fresh")
         state = core.init(algorithm, key)
-        members = {"params": {"members": offline.params["actor"]["params"]}}
-        critics = jax.tree.map(
-            lambda x: jnp.reshape(x, (-1, *x.shape[2:])), offline.params["critic"]
-        )
+        agents = _kept(self.name, "params", offline, dict.fromkeys(("actor", "critic")))
+        members = {"params": {"members": agents["actor"]["params"]}}
+        critics = jax.tree.map(lambda x: jnp.reshape(x, (-1, *x.shape[2:])), agents["critic"])
         merged = state.replace(
             params={**state.params, "actor": members, "critic": critics},
             targets={**state.targets, "critic": jax.tree.map(jnp.copy, critics)},

@@ -42,8 +42,8 @@ ABOUT = """\
 A method is an offline phase, a hand-over, and an online phase.
 `enoto methods` lists them, and `--method` takes a name from the list. Columns:
 
-- **offline (N)**, **online (N)**: the algorithm of the phase, and its number of critics.
-  `-`: no offline phase.
+- **offline (N)**, **online (N)**: the algorithm of the phase, and its number of critics
+  (of each agent, in `br`). `-`: no offline phase.
 - **hand-over**: what the online phase takes over from the offline phase.
 - **target**: how N target critics become one Bellman target online.
 - **exploration**: how the agent acts online, and how it weights transitions.

@@ -191,6 +191,9 @@ def test_merging_what_does_not_fit_is_refused(spec, team, offline):
             jax.eval_shape(lambda online=online: merge(KEY, team, online))
     with pytest.raises(InputError, match="merge_actors: the offline agents do not fit"):
         jax.eval_shape(lambda: merge(KEY, offline, online))  # one policy, not several agents
+    alone = offline.replace(params={"actor": offline.params["actor"]})
+    with pytest.raises(InputError, match="merge_actors: the offline phase has no params of critic"):
+        merge(KEY, alone, online)
 
 
 # `fresh`, and descriptions of differences.

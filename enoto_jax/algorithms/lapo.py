@@ -81,8 +81,9 @@ class lapo(AlgorithmConfig):
         """See the base class.
 
         Raises:
-          InputError: n or a width is below 1, the expectile is outside (0, 1), value_range is
-            empty, or the target rule has a target for every critic, although there is only one V.
+          InputError: n or a width is below 1, the expectile is outside (0, 1), or value_range is
+            empty. (A target rule with a target for every critic is refused by `building.build`, as
+            there is only one V.)
         """
         check_sizes(self.n, self.hidden)
         if not 0.0 < self.expectile < 1.0:

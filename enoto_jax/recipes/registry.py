@@ -150,7 +150,7 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
       path: The option's path, for messages.
       option: The option that the value is for.
       old: The value to replace, as an example in messages.
-      text: A number, a tuple, true or false, none, or a unit's name.
+      text: A number, a tuple, true or false, none, a unit's name, or names of units.
 
     Raises:
       InputError: There is no such unit, or the text does not have the type.
@@ -165,6 +165,10 @@ def parse(path: str, option: Option, old: Any, text: str) -> Any:
         return UNITS[text]()
     if option.type is str:
         return text
+    if _is_tuple(option) and _is_unit(typing.get_args(option.type)[0]):
+        one = option._replace(type=typing.get_args(option.type)[0])
+        names = [name.strip() for name in text.strip("() ").split(",")]
+        return tuple(parse(path, one, old, name) for name in names if name)
     try:
         # Python's literals have no infinity, but a number too large for a float becomes infinite.
         value = ast.literal_eval(re.sub(r"\binf\b", "1e999", text))

@@ -11,7 +11,7 @@ from enoto_jax.exploration import oac, sunrise
 from enoto_jax.handover import fresh
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Phase, Recipe
-from enoto_jax.recipes.table import RECIPES
+from enoto_jax.recipes.table import RECIPES, recipe
 from enoto_jax.replay import append, mixed
 from enoto_jax.targets import mean_q, min_q
 from enoto_jax.types import InputError, Unit
@@ -324,3 +324,12 @@ def test_configurations_of_other_types_are_refused(path, value):
 def test_texts_of_other_types_are_refused(path, text):
     with pytest.raises(InputError, match=f"{path}: '{text}' should be"):
         registry.override(RECIPES["cal_ql"], path, text)
+
+
+def test_units_of_a_tuple_are_given_by_their_names():
+    path = "offline.algorithm.terms"
+    found = registry.override(recipe("sac_n"), path, "q_smoothness, q_pessimism").offline.algorithm
+    assert [term.name for term in found.terms] == ["q_smoothness", "q_pessimism"]
+    assert registry.override(recipe("ro2o"), path, "()").offline.algorithm.terms == ()
+    with pytest.raises(InputError, match=f"{path}: unknown term 'q_smoothnes'; .*q_smoothness"):
+        registry.override(recipe("sac_n"), path, "q_smoothnes")
