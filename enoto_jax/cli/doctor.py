@@ -81,6 +81,11 @@ OPTIONAL = (
         ("gymnasium_robotics",),
         f"{_PIP} 'enoto_jax[robotics]'",
     ),
+    Extra("plotly", "enoto report", ("plotly", "jinja2"), f"{_PIP} 'enoto_jax[report]'"),
+    Extra("imageio-ffmpeg", ".mp4 films", ("imageio_ffmpeg",), f"{_PIP} 'enoto_jax[video]'"),
+    Extra("ray", "enoto sweep", ("ray", "yaml"), f"{_PIP} 'enoto_jax[cluster]'"),
+    Extra("ogbench", "OGBench's environments", ("ogbench",), f"{_PIP} 'enoto_jax[ogbench]'"),
+    Extra("envpool", "--envs_backend=envpool", ("envpool",), f"{_PIP} 'enoto_jax[envpool]'"),
     Extra(
         "jax2onnx",
         "enoto export --onnx",

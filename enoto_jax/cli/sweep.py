@@ -120,8 +120,8 @@ def start_ray() -> Any:
         return ray
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        if FLAGS.ray_address:
-            ray.init(FLAGS.ray_address, **quiet)
+        if address := FLAGS.ray_address or os.environ.get("RAY_ADDRESS"):
+            ray.init(address, **quiet)
         else:
             ray.init("local", include_dashboard=False, object_store_memory=2**27, **quiet)
     except (ConnectionError, ValueError) as error:

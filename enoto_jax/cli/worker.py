@@ -17,7 +17,7 @@ from enoto_jax.cli import command, train
 from enoto_jax.runs.lock import locked
 from enoto_jax.types import InputError
 
-COLUMNS = ("began", "node", "pid", "event")
+COLUMNS = ("time", "node", "pid", "event")
 LOCK_S = 180.0  # how long a file system may take to release the lock of a lost machine
 
 
@@ -48,8 +48,7 @@ def run_cell(
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * gpus:.3f}")
     keep_compiled(folder.parent)
     until_free(folder)
-    began = datetime.now(UTC).isoformat(timespec="milliseconds")
-    _note(folder, began, "begun")
+    _note(folder, "begun")
     command.define_only(train)
     sys.argv = ["enoto train", *arguments, f"--out={folder}"]
     with (
@@ -58,7 +57,7 @@ def run_cell(
         redirect_stderr(log),
     ):
         code = command.execute(train.main, sys.argv)
-    _note(folder, began, f"exit {code}")
+    _note(folder, f"exit {code}")
     if code == command.FAILED:
         raise Failed(last_error(folder))
     return code
@@ -105,12 +104,13 @@ def last_error(folder: Path) -> str:
     )
 
 
-def _note(folder: Path, began: str, event: str) -> None:
+def _note(folder: Path, event: str) -> None:
     import ray  # installed only where there is a worker
 
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
     node = f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:6]}"
     with open(folder / "attempts.csv", "a", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             rows.writerow(COLUMNS)
-        rows.writerow((began, node, os.getpid(), event))
+        rows.writerow((now, node, os.getpid(), event))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,7 @@ class EnvChoice:
         module, colon, attribute = self.name.partition(":")
         if not colon:
             return self.name
+        search_here()
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
@@ -133,6 +135,12 @@ def env_choice(env: str | EnvSpec | Callable[..., gymnasium.Env] | EnvChoice) ->
             "several environments: give a function that makes one, such as lambda: make_mine()"
         )
     return EnvChoice(_path(env), maker=env)
+
+
+def search_here() -> None:
+    """Let modules in the current folder be imported; a console script does not look there."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
 
 
 def one_line(error: BaseException) -> str:

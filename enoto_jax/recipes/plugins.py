@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from enoto_jax.envs.choice import search_here
 from enoto_jax.recipes import registry, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.types import InputError, Unit
@@ -28,8 +27,7 @@ def load(modules: Iterable[str], flag: str = "--plugin") -> None:
     for name in modules:
         if not all(part.isidentifier() for part in name.split(".")):
             raise InputError(f"{flag}: {name!r} is not a module; give its name, such as my_module")
-        if (here := os.getcwd()) not in sys.path:
-            sys.path.append(here)
+        search_here()
         try:
             importlib.import_module(name)
         except InputError:

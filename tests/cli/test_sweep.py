@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,6 +131,18 @@ def test_a_grid_from_a_file(cells, tmp_path):
     assert len(grid.cells(tmp_path / "out")) == 4
 
 
+def test_the_cluster_of_the_environment_variable_is_used(cells, monkeypatch):
+    def init(address, **how):
+        raise ConnectionError(f"nothing at {address}")
+
+    cells("--method=sac")
+    ray = SimpleNamespace(init=init, is_initialized=lambda: False)
+    monkeypatch.setattr(sweep, "load_ray", lambda: ray)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.7:6379")
+    with pytest.raises(InputError, match="--ray_address: nothing at 10.0.0.7:6379"):
+        sweep.start_ray()
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -248,7 +261,7 @@ def work(arguments, folder, token, gpus, after=0):
         return after
     folder.mkdir(exist_ok=True)
     with open(folder / "attempts.csv", "a") as file:
-        file.write("began,node,pid,event\n" if file.tell() == 0 else "")
+        file.write("time,node,pid,event\n" if file.tell() == 0 else "")
         file.write(f"0,here,{os.getpid()},begun\n")
     seed, begun = folder.name[-1], len(worker.attempts(folder))
     if seed == "0" and begun == 1:

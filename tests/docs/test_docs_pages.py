@@ -29,7 +29,15 @@ EXECUTED = {
     "ogbench.md": "tests/docs/test_docs_ogbench.py",
     "own_data.md": "tests/docs/test_docs_data.py",
 }
-IN_ORDER = ("data.md", "domains.md", "ideas.md", "own_algorithm.md", "own_env.md", "run_folder.md")
+IN_ORDER = (
+    "data.md",
+    "domains.md",
+    "ideas.md",
+    "methods/ro2o.md",
+    "own_algorithm.md",
+    "own_env.md",
+    "run_folder.md",
+)
 HERE = ("cheaper_ensembles.md", "measuring.md", "report.md")
 TINY_TRAIN = (
     "--set=algorithm.hidden=8,8",

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import sys
 
 import gymnasium
 import numpy as np
@@ -139,3 +141,13 @@ def test_every_loop_takes_them():
 def test_mujoco_arguments():
     assert env_spec('Ant-v5?{"include_cfrc_ext_in_observation": false}') == Spec(27, 8)
     assert env_spec("Ant-v5").observation_size == 105
+
+
+def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch):
+    """A console script's path has the folder of the script, not the current one."""
+    (tmp_path / "arm_here.py").write_text(
+        "import gymnasium\ndef make():\n    return gymnasium.make('Pendulum-v1')\n"
+    )
+    monkeypatch.setattr("sys.path", [place for place in sys.path if place not in ("", os.getcwd())])
+    monkeypatch.chdir(tmp_path)
+    assert make_env("arm_here:make").spec.id == "Pendulum-v1"
