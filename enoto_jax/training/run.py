@@ -180,9 +180,8 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transf
     if settings.restored is not None:
         before, transform = resume.offline_state(settings.restored, built.offline, seeds)
     transform = transform or recipe.transform(source.spec, dataset)
-    on_device = len(seeds.seeds) // len(seeds.devices)
     rows = 0 if dataset is None else len(dataset)
-    parts = memory.estimate(recipe, built, source.spec, on_device, rows)
+    parts = memory.estimate(recipe, built, source.spec, seeds, rows)
     memory.check(parts, built.replay.capacity, memory.available())
     return before, transform, memory.size_line(parts, dataset)
 
