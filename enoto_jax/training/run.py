@@ -156,6 +156,8 @@ def train(
 
 def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
     """Check that the recipe, the source and the environment fit together, and load the data."""
+    if settings.restore is not None and recipe.offline is None:
+        raise InputError("--restore: this method starts from scratch and restores nothing")
     built, env = build(recipe, source.spec), settings.env_of(source)
     choice, bounds = None, None
     if env is not None:
