@@ -22,6 +22,7 @@ from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
 from enoto_jax.runs.progress import duration
 from enoto_jax.training import deterministic, memory
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, plural
 
 
@@ -68,7 +69,7 @@ def dry_run(plan: Plan) -> None:
             print(f"{name}: {memory.tree_bytes(state.params) // 4:,} parameters per seed")
     rows = 0 if dataset is None else len(dataset)
     spec = plan.source.spec
-    parts = memory.estimate(plan.recipe, built, spec, len(plan.seeds), rows)
+    parts = memory.estimate(plan.recipe, built, spec, SeedMap(plan.seeds), rows)
     for name, size in parts.items():
         print(f"memory, {name}: {size / 2**20:.1f} MiB")
     memory.check(parts, built.replay.capacity, memory.available())

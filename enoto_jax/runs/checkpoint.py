@@ -141,12 +141,7 @@ class Checkpoints:
                     record = _record(manager, step)
                     return record, _state(manager, step, template(record))
                 except Damaged as damage:
-                    damaged = Path(manager.directory) / str(step)
-                    print(f"{damaged} is damaged, moved aside: {damage}", file=sys.stderr)
-                    aside = damaged.with_name(f"damaged-{step}")
-                    shutil.rmtree(aside, ignore_errors=True)
-                    damaged.rename(aside)
-                    manager.reload()
+                    damaged = _move_aside(manager, step, damage)
         if damaged is not None:
             raise InputError(
                 f"{damaged.parent.parent}: no checkpoint is intact; start again with another --out"
@@ -161,6 +156,16 @@ class Checkpoints:
         for step in manager.all_steps():
             if step > after:
                 manager.delete(step)
+
+    def best(self) -> dict[str, Any] | None:
+        """Return the record of the newest intact best checkpoint; move damaged ones aside."""
+        manager = self._managers["best"]
+        for step in sorted(manager.all_steps(), reverse=True):
+            try:
+                return _record(manager, step)
+            except Damaged as damage:
+                _move_aside(manager, step, damage)
+        return None
 
     def wait(self) -> None:
         """Wait until everything is on disk.
@@ -216,6 +221,16 @@ def _writing(folder: os.PathLike):
 def _reason(error: Exception) -> str:
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(code[1])) if code else " ".join(str(error).split())[:300]
+
+
+def _move_aside(manager: ocp.CheckpointManager, step: int, damage: Damaged) -> Path:
+    damaged = Path(manager.directory) / str(step)
+    print(f"{damaged} is damaged, moved aside: {damage}", file=sys.stderr)
+    aside = damaged.with_name(f"damaged-{step}")
+    shutil.rmtree(aside, ignore_errors=True)
+    damaged.rename(aside)
+    manager.reload()
+    return damaged
 
 
 def _save_args(state: Any, record: Mapping[str, Any]) -> ocp.args.Composite:

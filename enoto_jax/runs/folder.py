@@ -112,11 +112,14 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     """
     if not (folder / "config.json").exists():
         return
-    old, new = config_of(folder), json.loads(json.dumps(config))
+    old, new = config_of(folder), files.plain(config)
     old, new = ({**c, "recipe": registry.settings(c.get("recipe") or {})} for c in (old, new))
     if not began(folder, steps := new["recipe"]["online"]["steps"]):
         old["recipe"]["online"]["steps"] = steps
+    elsewhere = old.get("device") != new.get("device")  # `deterministic` is about one device
     for name in IDENTITY:
+        if elsewhere and name == "deterministic":
+            continue
         one, two = old.get(name, new[name]), new[name]
         if one == two or (name == "data_hash" and one is None):  # older restored runs had none
             continue

@@ -71,6 +71,10 @@ class Rows:
         self._evaluations.cut_back(lambda row: kept(row["phase"], int(row["step"])))
         self._metrics.cut_back(lambda row: kept(row["name"].split("/")[0], int(row["step"])))
 
+    def tell_success(self) -> bool:
+        """Return whether a row has a success rate."""
+        return any(row["success"] for row in files.read_csv(self._evaluations.path))
+
     def quantities(
         self, phase: str, step: int, means: Mapping[str, Mapping[str, np.ndarray]]
     ) -> None:

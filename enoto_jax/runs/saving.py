@@ -73,6 +73,7 @@ class Saving:
         self._saved_at, self._next_s = time.monotonic(), SAVE_EVERY_S
         self._saved_s, self._best = 0.0, -np.inf
         self._agreed = hosts.NowAndThen()
+        self._resumes_at = -1  # number up to which a resume keeps what was saved
 
     def resume(self, template: Callable, cut_back: Callable[[str, int], None]) -> Saved | None:
         """Load the newest checkpoint and cut everything else back to it; None without one.
@@ -89,8 +90,9 @@ class Saving:
             phase, step = found.get("phase", "offline"), found.get("step", -1)
             last = step if found.get("position") is None else step - 1
             cut_back(phase, last)
-            self.checkpoints.forget_best(self._number(phase, last))
-            best = self.checkpoints.record("best")
+            self._resumes_at = self._number(phase, last)
+            self.checkpoints.forget_best(self._resumes_at)
+            best = self.checkpoints.best()
             return found, best["mean"] if best else None
 
         found, best = hosts.from_first(here)
@@ -116,6 +118,7 @@ class Saving:
             position = hosts.gather_position(position)
             about = {"phase": phase, "step": step, "position": position, **self._about()}
             self.checkpoints.save(self._number(phase, step), hosts.gather(state), about)
+        self._resumes_at = self._number(phase, step) - 1
         save_s = self._timing.totals["save_s"]
         took, self._saved_s = save_s - self._saved_s, save_s
         self._saved_at, self._next_s = time.monotonic(), max(SAVE_EVERY_S, took / SAVE_SHARE)
@@ -144,6 +147,9 @@ class Saving:
         about = {"phase": phase, "step": step, "transform": self._transform.to_json()}
         about |= {"mean": mean, "metric": metric}
         with self._timing.timed("save"):
+            # Two are kept: those that a resume would remove must not push out the last one before.
+            self.checkpoints.wait()  # a resume needs a finished checkpoint
+            self.checkpoints.forget_best(self._resumes_at)
             self.checkpoints.save(self._number(phase, step), hosts.gather(state()), about, "best")
 
     def _number(self, phase: str, step: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from enoto_jax.data.write import recording_attributes, write_d4rl
 from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec
-from enoto_jax.recipes import registry
+from enoto_jax.recipes import plugins
 from enoto_jax.recipes.building import build
 from enoto_jax.report import stats
 from enoto_jax.runs.checkpoint import Checkpoints
@@ -51,10 +51,11 @@ def record(
     about["reference"] = "mean of random episodes; best evaluation of the run"
     for kind in kinds:
         more: dict[str, Any] = {"metadata/algorithm": config.get("method", OWN)}
-        transitions = first_rows(kept.buffer, rows)
         if kind == "policy":
             transitions, infos, _ = rollout.rollout(env_id, kept.act, rows, seed)
             more |= {f"infos/{k}": v for k, v in infos.items()}
+        else:
+            transitions = first_rows(kept.buffer, rows)
         path = out / f"{kind}.hdf5"
         write_d4rl(path, transitions, about, more)
         count = plural(len(transitions.reward), "row")
@@ -86,8 +87,8 @@ def first_seed(folder: Path, act_too: bool = False) -> Trained:
       InputError: The run has no checkpoint of an online phase, or it cannot be used.
     """
     config = config_of(folder)
+    row = plugins.recipe_of(config, str(folder))
     spec = env_spec(config["env"])
-    row = registry.from_json(config["recipe"])
     built = build(row, spec)
     checkpoints = Checkpoints(folder / "checkpoints")
     found = checkpoints.record()

@@ -86,6 +86,9 @@ class Evaluator:
       max_steps: Steps after which an episode is cut off; None: the environment's time limit, or
         MAX_STEPS without one, which is reported at once.
 
+    Attributes:
+      tells: Whether the environment has ever reported success.
+
     Raises:
       InputError: The environment cannot be made, or one of the numbers is below 1.
     """
@@ -113,7 +116,7 @@ class Evaluator:
         self._envs = Crew(env, names, processes)
         more = min(cores(), len(names), MANY)
         self._more = more if more > processes else 0
-        self._limit, self._tells, self._cut_told = max_steps, False, False
+        self._limit, self.tells, self._cut_told = max_steps, False, False
         if max_steps is None and self._envs.limit is None:
             self._limit = MAX_STEPS
             progress.say(
@@ -155,8 +158,8 @@ class Evaluator:
         self._advise(time.monotonic() - begun)
         self._tell_cut(cut := int((~ended).sum()), ended.size)
         # An environment may report only successes, and nothing in the other episodes.
-        self._tells = self._tells or bool(np.isfinite(success).any())
-        return Evaluation(returns, success == 1.0 if self._tells else None, cut)
+        self.tells = self.tells or bool(np.isfinite(success).any())
+        return Evaluation(returns, success == 1.0 if self.tells else None, cut)
 
     def _round(
         self, mode: Callable, state, starts: np.ndarray, stop: Callable[[], bool]

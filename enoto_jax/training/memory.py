@@ -12,6 +12,7 @@ from enoto_jax import core
 from enoto_jax.data.source import Dataset
 from enoto_jax.recipes import examples
 from enoto_jax.recipes.recipe import Built, Recipe
+from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, Spec, plural
 
 GIB = 2**30
@@ -22,19 +23,22 @@ def tree_bytes(tree: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) -> dict[str, int]:
-    """Estimate the bytes that each part of a run takes on one device.
+def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: SeedMap, rows: int) -> dict[str, int]:
+    """Estimate the bytes that each part of a run takes of the memory that `available` returns.
 
     Args:
       recipe: The recipe, for the phases that it has.
       built: The recipe's units.
       spec: Sizes of observations and actions.
-      seeds: Seeds per device.
+      seeds: The seeds and their devices.
       rows: Rows of the resident data set; 0 without one.
 
-      Returns:
-        Part -> bytes.
+    Returns:
+      Part -> bytes.
     """
+    # An accelerator has a memory of its own; all devices on a CPU share one.
+    sharing = len(seeds.devices) if seeds.on_cpu else 1
+    count = len(seeds.seeds) // len(seeds.devices) * sharing
     phases = [
         (recipe.offline, built.offline),
         (recipe.online, built.online),
@@ -47,10 +51,10 @@ def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: int, rows: int) ->
     one = tree_bytes(jax.eval_shape(lambda: examples.transition(spec, built.online)))
     # Gradients and the new parameters briefly exist next to the old ones.
     return {
-        "train state": 2 * max(states) * seeds,
-        "replay": one * built.replay.capacity * seeds,
-        "data set": one * rows,
-        "state of the replay": tree_bytes(jax.eval_shape(lambda: built.replay.start(rows))) * seeds,
+        "train state": 2 * max(states) * count,
+        "replay": one * built.replay.capacity * count,
+        "data set": one * rows * sharing,  # a copy on each device
+        "state of the replay": tree_bytes(jax.eval_shape(lambda: built.replay.start(rows))) * count,
     }
 
 

@@ -97,7 +97,10 @@ class Record:
 
     def resume(self, template: Callable) -> Saved | None:
         """Resume from the newest checkpoint; see Saving.resume."""
-        return self.saving.resume(template, self.rows.cut_back)
+        saved = self.saving.resume(template, self.rows.cut_back)
+        if self.looks.evaluator is not None:
+            self.looks.evaluator.tells = hosts.from_first(self.rows.tell_success)
+        return saved
 
     def programs(self, algorithm: core.Algorithm) -> Programs:
         """Compile what a phase's evaluations compute."""

@@ -57,9 +57,9 @@ class Again:
         self.found = found._replace(state=jax.tree.map(lambda x: x[rows], found.state))
         self._spec = Spec(len(found.transform.observation_shift), len(found.transform.action_shift))
         check_spec(self.env, self._spec, config["task"])
-        restored = config["restore"] and found.kind != "handover"
-        offline_steps = 0 if recipe.offline is None or restored else recipe.offline.steps
-        self._number = evaluation_number(found.phase, found.step, offline_steps)
+        offline_steps = 0 if recipe.offline is None or config["restore"] else recipe.offline.steps
+        number = evaluation_number(found.phase, found.step, offline_steps)
+        self._number = HANDOVER if found.kind == "handover" else number
         ends = (found.phase, found.step) == ("online", recipe.online.steps)
         special = ends or self._number == HANDOVER
         usual = config["eval_episodes"]

@@ -156,6 +156,8 @@ def train(
 
 def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
     """Check that the recipe, the source and the environment fit together, and load the data."""
+    if settings.restore is not None and recipe.offline is None:
+        raise InputError("--restore: this method starts from scratch and restores nothing")
     built, env = build(recipe, source.spec), settings.env_of(source)
     choice, bounds = None, None
     if env is not None:
@@ -180,9 +182,8 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transf
     if settings.restored is not None:
         before, transform = resume.offline_state(settings.restored, built.offline, seeds)
     transform = transform or recipe.transform(source.spec, dataset)
-    on_device = len(seeds.seeds) // len(seeds.devices)
     rows = 0 if dataset is None else len(dataset)
-    parts = memory.estimate(recipe, built, source.spec, on_device, rows)
+    parts = memory.estimate(recipe, built, source.spec, seeds, rows)
     memory.check(parts, built.replay.capacity, memory.available())
     return before, transform, memory.size_line(parts, dataset)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import enoto_jax
-from enoto_jax.cli import command, compiled, evaluate, train
+from enoto_jax.cli import collect, command, compiled, evaluate, train
 from enoto_jax.cli.command import define_only
 from enoto_jax.deploy import export
 from enoto_jax.recipes import plugins, registry
@@ -94,6 +94,8 @@ def test_from_training_to_export(folder, capsys):
     assert "is finished" in capsys.readouterr().err
     forget()
     assert call(evaluate, "run", positional="run") == 0
+    forget()
+    assert call(collect, "--run=run", "--kinds=replay", "--out=sets") == 0
     forget()
     assert call(train, "--config=run/config.json", "--dry_run") == 0
     assert "online.algorithm.target.part = 0.25" in capsys.readouterr().out

@@ -181,6 +181,21 @@ def test_another_run_in_the_same_folder_is_refused(finished, source, what, chang
     assert contents(finished.folder) == before
 
 
+def test_a_run_may_move_to_a_device_that_is_more_deterministic(finished, tmp_path):
+    config = json.loads((finished.folder / "config.json").read_text())
+    gpu = {**config, "device": "1 x NVIDIA H200", "deterministic": False}
+    files.write_json(tmp_path / "config.json", gpu)
+    folder.same_run(tmp_path, config)
+    with pytest.raises(InputError, match="its deterministic is False, now True"):
+        folder.same_run(tmp_path, {**gpu, "deterministic": True})
+
+
+def test_options_are_the_same_whatever_their_type(finished, source):
+    about = {"data_file": finished.folder}
+    summary = train(source, finished.folder, eval_episodes=np.int64(EPISODES), about=about)
+    assert summary == finished.summary
+
+
 def test_a_folder_whose_config_has_no_recipe_is_refused(source, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(

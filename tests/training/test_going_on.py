@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 
+from enoto_jax.data.loading import from_env
 from enoto_jax.envs import state, vector
 from enoto_jax.runs import files, saving
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.training.record import Record, Stopped
 from enoto_jax.types import InputError, RunError
-from tests.helpers import assert_same, largest_file, tiny
+from tests.helpers import REACH, Reach, assert_same, largest_file, tiny
 from tests.small_runs import (
     MINE,
     STEPS,
@@ -166,6 +167,32 @@ def test_saved_in_the_middle_and_killed(finished, source, tmp_path, monkeypatch)
             train(source, tmp_path)
     train(source, tmp_path)
     assert_goes_on_as_uninterrupted(tmp_path, finished)
+
+
+class TellsSuccess(Reach):
+    """Reach that reports success, and never failure, where the goal is far to the right."""
+
+    def step(self, action):
+        *given, _ = super().step(action)
+        return *given, {"success": True} if self._goal > 0.5 else {}
+
+
+def test_a_failure_is_known_as_one_after_a_resume(tmp_path):
+    """The environment has reported success before the stop, but not yet after it."""
+    row = tiny("sac", online__eval_every=1)
+    how = {"env": TellsSuccess, "seeds": (3,), "eval_episodes": 1, "eval_max_steps": 2}
+
+    def rates(folder, at=None):
+        with watched(at), contextlib.suppress(Stopped):
+            train(from_env("Reach-v0", REACH), folder, row, **how)
+        return [r["success"] for r in table(folder / "evaluations.csv")]
+
+    whole = rates(tmp_path / "whole")
+    assert whole[0] == "" and whole[-5:] == ["1.0", "0.0", "0.0", "0.0", "0.0"]
+    assert rates(tmp_path / "stopped", ("eval", len(whole) - 4)) == whole[:-4]
+    assert rates(tmp_path / "stopped") == whole
+    summaries = [(tmp_path / name / "summary.json").read_text() for name in ("whole", "stopped")]
+    assert summaries[0] == summaries[1]
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(finished, source, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 import enoto_jax
 from enoto_jax.training import online
+from enoto_jax.training.result import load_run
 from enoto_jax.types import InputError
 from tests.helpers import assert_same, tiny
 from tests.small_runs import MINE, Killed, contents, table, train
@@ -41,7 +42,7 @@ def test_restore_starts_where_the_run_itself_started(finished, source, tmp_path,
 
 def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, tmp_path):
     """Equal parameters, seeds and evaluation number give equal results."""
-    row = tiny("cql_n_to_sac_n", online__steps=2, online__warmup=9)
+    row = tiny("cql_n_to_sac_n", offline__steps=30, online__steps=2, online__warmup=9)
     train(source, tmp_path, restore=finished.folder, row=row)
     mine = [row for row in table(tmp_path / "evaluations.csv") if row["step"] == "0"]
     whole = [
@@ -51,6 +52,8 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
     ]
     assert [row["phase"] for row in mine] == ["online"] * 2
     assert [row["return_mean"] for row in mine] == [row["return_mean"] for row in whole]
+    again = load_run(tmp_path).evaluate(which="handover")  # its recipe has other offline steps
+    assert [str(row["return_mean"]) for row in again] == [row["return_mean"] for row in mine]
     # It has learned from the same data as the restored run and records their hash.
     config = json.loads((tmp_path / "config.json").read_text())
     known = json.loads((finished.folder / "config.json").read_text())
@@ -67,6 +70,7 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
         (r"trained seeds \[3, 5\], not \[4\]", {"seeds": (3, 4)}),
         ("cannot restore|differ", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(9,))}),
         ("cannot restore|differ", {"row": tiny("cql_to_sac")}),
+        ("--restore: this method starts from scratch", {"row": tiny("sac")}),
     ],
 )
 def test_restore_refuses_what_does_not_fit_and_writes_nothing(

@@ -6,6 +6,7 @@ Several devices need a separate process, in which the CPU acts as four devices.
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from enoto_jax import core
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.building import build
 from enoto_jax.runs.streams import STREAMS, stream
-from enoto_jax.training import offline, online
+from enoto_jax.training import memory, offline, online
 from enoto_jax.training.seeds import SeedMap
 from tests.helpers import (
     REACH,
@@ -182,6 +183,19 @@ def test_in_turn_is_the_same_as_side_by_side():
 @pytest.mark.parametrize("seeds, used", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1), (6, 3), (8, 4)])
 def test_as_many_devices_as_divide_the_seeds(seeds, used):
     assert len(SeedMap(range(seeds), ["device"] * 4).devices) == used
+
+
+def test_all_devices_on_a_cpu_take_from_one_memory():
+    row = tiny("enoto_cql")
+
+    def parts(platform, devices):
+        seeds = SeedMap(range(4), [SimpleNamespace(platform=platform)] * devices)
+        return memory.estimate(row, build(row, REACH), REACH, seeds, rows=100)
+
+    one = parts("cpu", 1)
+    assert parts("cpu", 4) == {**one, "data set": 4 * one["data set"]}
+    quarter = {name: size // 4 for name, size in one.items()}
+    assert parts("gpu", 4) == {**quarter, "data set": one["data set"]}
 
 
 def test_streams_of_a_seed_differ():
