@@ -110,7 +110,9 @@ class best_of(Backup):
         q = q_of(actions)  # [N, K, B]
         values = reduce(rule_key, q.reshape(q.shape[0], -1))
         values = values.reshape(*values.shape[:-1], *q.shape[1:])  # [K, B] or [N, K, B]
-        best = jnp.argmax(jnp.min(q, axis=0), axis=0)  # [B], the action for SUNRISE's weight
+        # A rule with a target for every critic has no single best action.
+        ranked = values if values.ndim == 2 else jnp.min(q, axis=0)
+        best = jnp.argmax(ranked, axis=0)  # [B]
         next_q = jnp.take_along_axis(q, best[None, None], axis=1)[:, 0]
         return jnp.max(values, axis=-2), next_q
 

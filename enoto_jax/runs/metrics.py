@@ -73,7 +73,7 @@ class Rows:
 
     def tell_success(self) -> bool:
         """Return whether a row has a success rate."""
-        return any(row["success"] for row in files.read_csv(self._evaluations.path))
+        return any(row.get("success") for row in files.read_csv(self._evaluations.path))
 
     def quantities(
         self, phase: str, step: int, means: Mapping[str, Mapping[str, np.ndarray]]

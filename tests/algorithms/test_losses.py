@@ -78,7 +78,10 @@ def test_critic_loss_with_a_deterministic_backup(evaluate, batch, data, rule):
 
 @pytest.mark.parametrize("rule", ["min_q", "mean_q", "independent"])
 def test_critic_loss_with_the_best_of_k_actions(evaluate, batch, data, rule):
-    """SUNRISE's weight is taken at the action with the largest minimum over critics."""
+    """SUNRISE's weight is taken at the action with the largest target.
+
+    With a target for every critic, it is the action with the largest minimum over critics.
+    """
     algorithm, state, exact = evaluate(
         target=RULES[rule][0], backup=bellman.best_of(k=K), exploration=sunrise(temperature=1.0)
     )
@@ -90,7 +93,8 @@ def test_critic_loss_with_the_best_of_k_actions(evaluate, batch, data, rule):
     value = values.max(axis=-2)
     if rule == "min_q":
         close(value, reference.max_backup(q))
-    best = [reference.first_argmax(q[:, :, b].min(axis=0)) for b in range(B)]
+    ranked = q.min(axis=0) if rule == "independent" else values
+    best = [reference.first_argmax(ranked[:, b]) for b in range(B)]
     assert len(set(best)) > 1
     next_q = np.stack([q[:, k, b] for b, k in enumerate(best)], axis=1)
     weight = reference.sunrise_weight(next_q, 1.0)
