@@ -78,7 +78,8 @@ class Algorithm(NamedTuple):
       learners: Ensemble -> how many of its copies learn in an update, drawn again for each. The
         others do not move, and their loss is not computed. Each copy has its own optimiser state,
         so that Adam counts only the copy's own updates.
-      batches: How many batches of the phase's size an update takes (independent agents).
+      batches: How many batches of the phase's size an update takes (independent agents); above 1
+        only offline.
       simultaneous: Whether every loss sees the parameters from before the update, and the targets
         follow those, as if one optimiser stepped all networks at once. Otherwise later losses see
         what earlier ones have produced, and the targets follow that.

@@ -141,7 +141,9 @@ class oac(Exploration):
 
         def upper_bound(mean: Array) -> Array:
             q = algorithm.q(state.params["critic"], observation, jnp.tanh(mean))
-            return jnp.mean(q) + self.upper * jnp.std(q, ddof=1)
+            # Critics may agree to the last bit, and a root has no derivative at 0.
+            deviation = jnp.sqrt(jnp.var(q, ddof=1) + jnp.finfo(q.dtype).tiny)
+            return jnp.mean(q) + self.upper * deviation
 
         gradient = jax.grad(upper_bound)(mean)
         norm = jnp.sqrt(jnp.sum((gradient * std) ** 2)) + 1e-5

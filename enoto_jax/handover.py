@@ -165,6 +165,10 @@ class distil(Handover):
             raise InputError("distil: both phases need critics; choose carry, or fresh")
         init_key, fit_key = jax.random.split(key)
         start = core.init(algorithm, init_key)
+        if start.frozen:
+            raise InputError(
+                "distil: it cannot fill the online algorithm's frozen policy; choose expand_policy"
+            )
         parts = {}
         for part in ("params", "targets", "opt_states"):
             others = {k: x for k, x in getattr(start, part).items() if k != "critic"}

@@ -53,7 +53,8 @@ class rem(TargetRule):
     ] = False
 
     def __call__(self, key: Key, q: Array) -> Array:
-        w = jax.random.uniform(key, q.shape if self.per_sample else (q.shape[0], 1))
+        shape = q.shape if self.per_sample else (q.shape[0], 1)
+        w = jax.random.uniform(key, shape, minval=jnp.finfo(jnp.float32).tiny)  # 0 / 0 if N is 1
         return jnp.sum(w / jnp.sum(w, axis=0) * q, axis=0)
 
 

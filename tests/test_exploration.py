@@ -313,6 +313,18 @@ def test_oac_without_shift_is_the_policy(act, moments):
     close(act(exploration.oac(shift=0.0)), np.tanh(mean + std * noise))
 
 
+def test_oac_acts_where_the_critics_agree_to_the_last_bit(algorithm, state, observation, moments):
+    """Their values are equal in float32, but not their gradients."""
+    mean, std, noise = moments
+    slopes = 1e-6 * jnp.float32([1, -2])
+    alike = algorithm._replace(
+        critics=2, q=lambda params, observation, action: 250.0 + slopes * jnp.sum(action)
+    )
+    action = exploration.oac().act(KEYS[0], alike, state, 0, observation)
+    close(action, np.tanh(mean + std * noise[0]), 0.5)
+    assert np.isfinite(action).all()
+
+
 # Masks.
 
 

@@ -390,6 +390,8 @@ def test_distil_refuses_what_it_cannot_learn_from(spec, state_of, batch):
     refused("both phases need critics", online, blind)
     wide = sac(n=2, hidden=(8, 9)).build(spec)
     refused("the two phases' networks differ: params.actor", wide, learned._replace(data=batch))
+    frozen = pex(n=2, hidden=(8, 7)).build(spec)
+    refused("the online algorithm's frozen policy; choose expand_policy", frozen, learned)
     with pytest.raises(InputError, match="steps is 0"):
         handover.distil(steps=0)
 

@@ -129,6 +129,12 @@ def test_rem_per_sample_draws_for_every_transition():
     close(rule(KEY, q), reference.rem(double(q), double(jax.random.uniform(KEY, (4, 6)))))
 
 
+def test_rem_of_one_critic_is_its_value_where_the_weight_drawn_is_0():
+    key = jax.random.key(780233)
+    assert jax.random.uniform(key, (1, 1)) == 0.0
+    close(targets.rem()(key, Q[:1]), Q[0])
+
+
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_rem_weighs_all_critics_alike_on_average(per_sample):
     weights = many(targets.rem(per_sample=per_sample), jnp.eye(5))

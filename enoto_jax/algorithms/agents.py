@@ -91,7 +91,7 @@ def agents(algorithm: Algorithm, count: int) -> Algorithm:
 
 
 class cql_agents(cql):
-    """Independent CQL agents; the other options apply to each of them."""
+    """Independent CQL agents, for the offline phase; the other options apply to each of them."""
 
     count: Annotated[int, "number of agents; each learns from its own batches."] = 5
 

@@ -92,10 +92,17 @@ class cql_penalty(_Penalty, CriticTerm):
 
     The candidates are `candidates` actions from each of: uniform, the policy at s, the policy at
     the next state; all are evaluated at s. Policy samples carry no gradient. CQL, equation 4.
+    `calibrate` and `lagrange` work only in the algorithm `cql`, which has what they need.
     """
 
     def bind(self, q, policy, spec):
         def term(params, state, batch, key, q_data):
+            alone = self.lagrange is not None and MULTIPLIER not in state.params
+            if alone or (self.calibrate and "mc_return" not in batch.extras):
+                raise InputError(
+                    "cql_penalty: calibrate and lagrange work only as options of the algorithm; "
+                    "use cql(calibrate=..., lagrange=...)"
+                )
             if self.penalty_rows is not None:
                 rows = self._rows(key, len(batch.reward))
                 batch = jax.tree.map(lambda x: x[rows], batch)
@@ -183,7 +190,7 @@ class cql(_Penalty, sac):
 
     def build(self, spec: Spec) -> Algorithm:
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(_Penalty)}
-        terms = (cql_penalty(**options), *self.terms)
+        terms = (*self.terms, cql_penalty(**options))  # last, so that the dual sees its gap
         base = sac.build(dataclasses.replace(self, terms=terms), spec)
         if self.calibrate:
             base = base._replace(monte_carlo=MonteCarlo(self.discount, self.sparse_reward))

@@ -28,7 +28,10 @@ class gradient_diversity(CriticTerm):
         def term(params, state, batch, key, q_data):
             n = q_data.shape[0]
             if n < 2:
-                raise InputError("edac compares critics: it needs at least 2, --num_critics=2")
+                raise InputError(
+                    "edac compares the critics that learn: it needs at least 2, --num_critics=2, "
+                    "and as many learners"
+                )
 
             # All critics' gradients in one pass, because each critic has its own action.
             def total(action):

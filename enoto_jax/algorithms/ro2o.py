@@ -72,7 +72,10 @@ class q_pessimism(_Noise):
     def bind(self, q, policy, spec):
         def term(params, state, batch, key, q_data):
             if len(q_data) < 2:
-                raise InputError(f"{self.name}: disagreement needs at least 2 critics; raise n")
+                raise InputError(
+                    f"{self.name}: disagreement needs at least 2 critics that learn; raise n or "
+                    "learners"
+                )
             noise_key, sample_key = jax.random.split(key)
             near = noisy(noise_key, batch.observation, self.epsilon, self.noises)
             action, _ = policy(state.params["actor"], near).sample(sample_key)

@@ -97,6 +97,11 @@ def _check_chunks(recipe: Recipe) -> None:
 def _check_units(recipe: Recipe, built: Built) -> None:
     """Refuse units of the online phase that lack what another one needs."""
     online = built.online
+    if online.batches > 1:
+        raise InputError(
+            f"online.algorithm: {recipe.online.algorithm.name} trains only offline, because no "
+            "replay draws a batch for each agent; choose br"
+        )
     for need in online.exploration.needs:
         check_choice(f"{online.exploration.name}: needs", need, NEEDS)
         if getattr(online, need) is None:

@@ -140,7 +140,7 @@ def compile_step(
             if unstacked:
                 train = unstack(algorithm, train)
             numbered = (
-                (t + i) * phase.utd + jnp.arange(phase.utd, dtype=jnp.int32),
+                (done(phase, t) + i) * phase.utd + jnp.arange(phase.utd, dtype=jnp.int32),
                 jax.random.split(jax.random.fold_in(learn_key, i), phase.utd),
             )
             (train, own, totals), _ = jax.lax.scan(update, (train, own, totals), numbered)
@@ -177,6 +177,15 @@ def rounds(phase: Phase, step: int) -> int:
     if step <= phase.warmup:
         return 0
     return 1 + phase.catch_up * phase.warmup if step == phase.warmup + 1 else 1
+
+
+def done(phase: Phase, step: Array) -> Array:
+    """Return how many times UTD the calls before that one update, as `rounds` says.
+
+    The updates that an `Agent` skips for lack of time count too.
+    """
+    burst = jnp.where(step > phase.warmup + 1, phase.catch_up * phase.warmup, 0)
+    return step - phase.warmup - 1 + burst
 
 
 class Interaction:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from enoto_jax.algorithms import bellman
-from enoto_jax.algorithms.cql import cql
+from enoto_jax.algorithms.cql import cql, cql_penalty
+from enoto_jax.recipes.building import build
 from enoto_jax.types import InputError
 from tests.algorithms import losses
 from tests.algorithms.losses import (
@@ -20,6 +21,7 @@ from tests.algorithms.losses import (
     q_data,
     soft_target,
 )
+from tests.helpers import refused_in_a_line, tiny
 from tests.oracle import reference
 
 MAKE, SHAPE = cql, losses.SHAPE
@@ -98,6 +100,19 @@ def test_cql_with_a_learned_multiplier(evaluate, batch, data, reduction, logarit
     found, about = loss_of(algorithm, "multiplier", state, batch, seen={"critic": metrics})
     close(found, multiplier_loss)
     close(about["value"], reference.multiplier(logarithm))
+
+
+@pytest.mark.parametrize("option", [{"lagrange": 1.0}, {"calibrate": True}])
+def test_a_term_of_another_algorithm_has_neither_a_multiplier_nor_returns(spec, option):
+    row = tiny("sac", online__algorithm__terms=(cql_penalty(**option),))
+    with refused_in_a_line("cql_penalty: calibrate and lagrange work only as options of the alg"):
+        build(row, spec)
+
+
+def test_the_multiplier_learns_from_cqls_own_gap(evaluate, batch):
+    other = cql_penalty(weight=0.0, candidates=K, clip=(50.0, 51.0))
+    algorithm, state, _ = evaluate(candidates=K, lagrange=0.6, terms=(other,))
+    assert loss_of(algorithm, "critic", state, batch)[1]["gap"] < 50.0
 
 
 def test_an_unknown_reduction_is_refused(spec):

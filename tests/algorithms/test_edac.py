@@ -145,9 +145,11 @@ def test_beside_another_term(evaluate, batch, data):
     close(metrics["td_loss"], td_loss)
 
 
-def test_one_critic_is_refused(spec):
-    row = registry.override(table.recipe("edac"), "algorithm.n", 1)
-    with pytest.raises(InputError, match="needs at least 2, --num_critics=2"):
+@pytest.mark.parametrize("option", ["n", "learners"])
+def test_one_critic_is_refused(spec, option):
+    row = registry.override(table.recipe("edac"), f"algorithm.{option}", 1)
+    message = "critics that learn: it needs at least 2, --num_critics=2, and as many learners"
+    with pytest.raises(InputError, match=message):
         building.build(row, spec)
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from enoto_jax import core
 from enoto_jax.algorithms.ro2o import divergence, noisy, q_pessimism, q_smoothness, ro2o
 from enoto_jax.algorithms.sac import sac
 from enoto_jax.nets.distributions import TanhNormal
@@ -150,8 +151,9 @@ def test_options_that_cannot_work(make, said):
         make()
 
 
-def test_one_critic_is_refused(spec, state_of, batch):
-    algorithm = ro2o(n=1, hidden=(4,)).build(spec)
+@pytest.mark.parametrize("options", [{"n": 1}, {"n": 3, "learners": 1}])
+def test_one_critic_is_refused(spec, state_of, batch, options):
+    algorithm = ro2o(hidden=(4,), **options).build(spec)
     state = state_of(algorithm)
-    with pytest.raises(InputError, match="disagreement needs at least 2 critics"):
-        algorithm.losses["critic"](state.params["critic"], state, batch, KEY)
+    with pytest.raises(InputError, match="needs at least 2 critics that learn; raise n or learn"):
+        jax.eval_shape(lambda s: core.update(algorithm, s, batch, KEY), state)

@@ -377,6 +377,12 @@ def test_a_delay_that_does_not_divide_utd_is_refused(utd, delay):
         build(row, SPEC)
 
 
+def test_independent_agents_are_refused_online():
+    row = registry.override(tiny("br"), "online.algorithm", "cql_agents")
+    with pytest.raises(InputError, match="cql_agents trains only offline, .*; choose br$"):
+        build(registry.override(row, "online.replay", "append"), SPEC)
+
+
 @pytest.mark.parametrize("name", ["online_only", "append", "mixed"])
 def test_calibration_online_is_refused_where_no_returns_are_kept(name):
     row = tiny("cal_ql", online__replay=name)
