@@ -249,5 +249,8 @@ def decayed_at_the_end(before: Recipe, after: Recipe, given: Collection[str] = (
 
 def _updates(row: Recipe, phase: str) -> int:
     """Gradient updates of a phase; 1 if it has none, as a decay lasts at least one update."""
-    offline = row.offline.steps if row.offline else 0
-    return max(1, offline if phase == "offline" else row.online.steps * row.online.utd)
+    if phase == "offline":
+        return max(1, row.offline.steps if row.offline else 0)
+    online = row.online
+    steps = online.steps - online.warmup + online.catch_up * online.warmup
+    return max(1, steps * online.utd)
