@@ -31,6 +31,7 @@ def define() -> None:
         "out", None, "The film, .mp4 or .gif, or moments of it, .png. Default: RUN/film."
     )
     flags.DEFINE_integer("seed", None, "Which of the run's seeds acts. Default: its first.")
+    flags.DEFINE_integer("start", None, "Seed of the start state. Default: --seed.", lower_bound=0)
     flags.DEFINE_flag(Which("The policy after fine-tuning.", ("latest", "best")))
     flags.DEFINE_integer("fps", 25, "Frames per second.", lower_bound=1)
 
@@ -44,7 +45,8 @@ def main() -> None:
     folder = Path(FLAGS.run)
     suffix = "mp4" if film.can_write_mp4() else "gif"
     out = Path(FLAGS.out) if FLAGS.out else folder / f"film.{suffix}"
-    print(film.before_and_after(folder, out, FLAGS.which, FLAGS.seed, FLAGS.fps))
+    start = FLAGS.start
+    print(film.before_and_after(folder, out, FLAGS.which, FLAGS.seed, FLAGS.fps, start=start))
 
 
 if __name__ == "__main__":

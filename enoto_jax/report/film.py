@@ -67,6 +67,7 @@ def before_and_after(
     seed: int | None = None,
     fps: int = 25,
     height: int | None = None,
+    start: int | None = None,
 ) -> Path:
     """Film an episode of the policy before fine-tuning and one after it, from the same start.
 
@@ -77,6 +78,7 @@ def before_and_after(
       seed: One of the run's seeds; the first by default.
       fps: Frames per second; the film runs in real time.
       height: Height of each picture in pixels; the environment's own by default.
+      start: Seed of the episodes' start state; the run's seed by default.
 
     Raises:
       InputError: The run or the environment cannot be filmed, or not on this machine.
@@ -89,9 +91,10 @@ def before_and_after(
     shown = [policies.Policy(policies.kept(folder, kind, seed)) for kind in ("handover", which)]
     titles = ("before fine-tuning", f"after {shown[1].step:,} {_UNIT[shown[1].phase]}")
     headline = f"{config.get('method', 'a run')} on {config['task']}, seed {seed}"
+    start = seed if start is None else start
     with drawing(config["env"]) as env:
         every = max(1, round(env.metadata.get("render_fps", fps) / fps))
-        episodes = [_frames(env, policy, config, seed, every, height) for policy in shown]
+        episodes = [_frames(env, policy, config, start, every, height) for policy in shown]
         if path.suffix == ".png":
             return _write_moments(path, dict(zip(titles, map(list, episodes))), config, headline)
         films = [
@@ -170,12 +173,12 @@ def _frames(
     env: gymnasium.Env,
     policy: policies.Policy,
     config: Mapping,
-    seed: int,
+    start: int,
     every: int,
     height: int | None,
 ) -> Iterator[Frame]:
     """Yield every `every`-th frame of one episode, and its last one."""
-    observation, _ = env.reset(seed=seed)
+    observation, _ = env.reset(seed=start)
     limit = config.get("eval_max_steps") or time_limit(env) or MAX_STEPS
     total, steps, ended = 0.0, 0, False
     waiting: list[np.ndarray] = []  # the rest of an action chunk
