@@ -77,8 +77,9 @@ def main() -> list[float]:
         batch = ring.sample(buffer, rows_key, BATCH, step + 1)
         return ej.update(online, state, batch, key)
 
-    # Online phase: act, store, update.
+    # Online phase: act, store, update. Actions are in [-1, 1], whatever the environment's bounds.
     env = gymnasium.make(source.env_id)
+    env = gymnasium.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
     observation, _ = env.reset(seed=FLAGS.seed)
     memory = online.exploration.reset(key, online.critics)
     total, returns = 0.0, []

@@ -101,12 +101,12 @@ class Agent:
 
     @property
     def updates(self) -> int:
-        """Number of updates (UTD per transition) since the agent was created."""
+        """Number of learning steps, of UTD updates each, since the agent was created."""
         return self._learner.updates
 
     @property
     def skipped(self) -> int:
-        """Number of updates that were skipped for lack of time, with a budget."""
+        """Number of learning steps that were skipped for lack of time, with a budget."""
         return self._learner.skipped
 
     @property
@@ -127,6 +127,7 @@ class Agent:
 
         Raises:
           InputError: An observation of the wrong size, or not finite; or explore=False with chunks.
+          RunError: The action is NaN or infinite.
         """
         if not explore and self._chunks:
             raise InputError(
@@ -168,7 +169,8 @@ class Agent:
         Raises:
           InputError: The agent has no `out` or is closed, or the newest transition was not learned
             from yet.
-          RunError: It cannot be written, or an earlier save could not be.
+          RunError: A parameter is NaN or infinite, it cannot be written, or an earlier save could
+            not be.
         """
         if self._checkpoints is None or self._closed:
             raise InputError(

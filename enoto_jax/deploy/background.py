@@ -26,10 +26,12 @@ class Background:
 
     Attributes:
       late: How many actions were not ready in time.
+      taken: Whether the last call of `within` began its computation.
     """
 
     def __init__(self, budget_s: float):
-        self.late, self._budget_s = 0, (1.0 - RESERVE) * budget_s
+        self.late, self.taken = 0, False
+        self._budget_s = (1.0 - RESERVE) * budget_s
         self._jobs: queue.Queue[Callable[[bool], None] | None] = queue.Queue()
         self._failed: BaseException | None = None
         self._closed = False
@@ -52,10 +54,11 @@ class Background:
         """Return compute(), or `otherwise` if it takes longer than the budget.
 
         A late computation continues in the background. The next call first waits for it, within its
-        own budget.
+        own budget, and begins its own only if time is left.
         """
         ends = time.monotonic() + self._budget_s
-        if self._running is not None and not self._done(ends):
+        self.taken = self._running is None or self._done(ends)
+        if not self.taken:
             return otherwise
         self._running = self._acting.submit(compute)
         return self._running.result() if self._done(ends) else otherwise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 
 import jax
@@ -38,7 +39,7 @@ class Behind(Learner):
             return jax.tree.map(jnp.copy, parts), jnp.stack(whole).all()
 
         self._finished = self._seeds.compile(finished)
-        shown = self._newest.observation
+        shown = np.zeros_like(self._newest.observation)
         self._step(self._newest, shown, True, self.steps, 0)
         self._memory = jax.tree.map(jnp.copy, self.state.memory)
         self._publish()
@@ -48,6 +49,7 @@ class Behind(Learner):
         middle = np.zeros(start.spec.action_size, np.float32)
         self._held = start.transform.action(middle)
         self._background = Background(budget_s)
+        self._unsaved: deque[RunError] = deque(maxlen=1)  # why a save failed, until it is raised
 
     @property
     def late(self) -> int:
@@ -55,10 +57,15 @@ class Behind(Learner):
         return self._background.late
 
     def act(self, seen: np.ndarray, explore: bool) -> np.ndarray:
-        """Return the action [A] for an observation [D], or the last one again if time runs out."""
+        """Return the action [A] for an observation [D], or the last one again if time runs out.
+
+        Raises:
+          RunError: The action is NaN or infinite.
+        """
         work = partial(self._compute, seen, np.bool_(self._starts), self.steps, explore)
         self._held = self._background.within(work, self._held)
-        self._starts, self.waiting = self._starts and not explore, False
+        self._starts = self._starts and not (explore and self._background.taken)
+        self.waiting = False
         return self._held
 
     def observe(self, newest: Transition) -> None:
@@ -71,9 +78,14 @@ class Behind(Learner):
         super().observe(newest)
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Save in the background, once everything observed has been learned from."""
-        step = self.steps
-        self._background.put(lambda behind: self._write(checkpoints, step))
+        """Save in the background, once everything observed has been learned from.
+
+        Raises:
+          RunError: An earlier save could not be written; this one is queued all the same.
+        """
+        self._background.put(partial(self._save, checkpoints, self.steps))
+        if self._unsaved:
+            raise self._unsaved.pop()
 
     def settle(self) -> None:
         """Wait until everything observed has been learned from.
@@ -84,8 +96,22 @@ class Behind(Learner):
         self._background.settle()
 
     def close(self) -> None:
-        """Finish what is being learned and saved, and end the threads."""
+        """Finish what is being learned and saved, and end the threads.
+
+        Raises:
+          RunError: An earlier save could not be written.
+        """
         self._background.close()
+        if self._unsaved:
+            raise self._unsaved.pop()
+
+    def _save(self, checkpoints: Checkpoints, step: int, behind: bool) -> None:
+        """Write a checkpoint; if it or the one before fails, learning continues."""
+        for part in (checkpoints.wait, partial(self._write, checkpoints, step)):
+            try:
+                part()
+            except RunError as error:
+                self._unsaved.append(error)
 
     def _learn(self, newest: Transition, step: int, behind: bool) -> None:
         """Store a transition, update unless others wait behind it, and publish the parameters."""

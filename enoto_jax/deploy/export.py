@@ -233,12 +233,9 @@ def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]
     leaves = jax.tree_util.tree_leaves_with_path(given)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     arrays = dict(zip(names, (np.asarray(x) for _, x in leaves)))
-    constants = [f"constant.{i}" for i in range(len(closed.consts))]
-    arrays |= dict(zip(constants, map(np.asarray, closed.consts)))
-    known = dict(zip(closed.jaxpr.constvars, constants))
-    known |= dict(zip(closed.jaxpr.invars, [*names, "observation"]))
+    known = dict(zip(closed.jaxpr.invars, [*names, "observation"]))
     steps: list[dict] = []
-    _inline(closed.jaxpr, known, steps)
+    _inline(closed, known, steps, arrays)
     (result,) = closed.jaxpr.outvars
     needed, kept = {_name(result, known)}, []
     for step in reversed(steps):  # leaves out what the result does not need
@@ -247,18 +244,20 @@ def traced(act: Callable, given: Any, size: int) -> tuple[dict, list[dict], str]
             kept.append(step)
     program = kept[::-1]
     arrays = {name: x for name, x in arrays.items() if name in needed}
-    return arrays, program, _beyond_numpy(program)
+    return arrays, program, _beyond_numpy(program, arrays)
 
 
-def _inline(jaxpr, known: dict, steps: list[dict]) -> None:
-    """Append a program's operations; `known` maps its variables to names."""
-    for equation in jaxpr.eqns:
+def _inline(closed, known: dict, steps: list[dict], arrays: dict) -> None:
+    """Append a program's operations and constants; `known` maps its variables to names."""
+    for variable, constant in zip(closed.jaxpr.constvars, closed.consts):
+        known[variable] = f"constant.{len(arrays)}"
+        arrays[known[variable]] = np.asarray(constant)
+    for equation in closed.jaxpr.eqns:
         inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
         inputs = [_name(x, known) for x in equation.invars]
         if equation.primitive.name in ("jit", "custom_jvp_call", "custom_vjp_call") and inner:
             inside = dict(zip(inner.jaxpr.invars, inputs))
-            inside |= {v: np.asarray(c).item() for v, c in zip(inner.jaxpr.constvars, inner.consts)}
-            _inline(inner.jaxpr, inside, steps)
+            _inline(inner, inside, steps, arrays)
             outputs = [_name(x, inside) for x in inner.jaxpr.outvars]
             known |= dict(zip(equation.outvars, outputs))
             continue
@@ -285,8 +284,11 @@ def _json(value: Any) -> Any:
     return str(value) if jax.export.is_symbolic_dim(value) else int(value)
 
 
-def _beyond_numpy(program: list[dict]) -> str:
-    """Return why numpy_runtime.py cannot compute a program, or ""."""
+def _beyond_numpy(program: list[dict], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return why numpy_runtime.py cannot compute a program on these arrays, or ""."""
+    kinds = {step["with"].get("new_dtype") for step in program}
+    if "bfloat16" in kinds | {x.dtype.name for x in arrays.values()}:
+        return "policy.py does not compute in bfloat16"
     for step in program:
         if step["op"] not in numpy_runtime.OPERATIONS:
             return f"policy.py has no operation {step['op']}"

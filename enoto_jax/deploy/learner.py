@@ -17,11 +17,13 @@ from enoto_jax.recipes import examples
 from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import Built, Phase, Recipe
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.diagnostics import check_finite
 from enoto_jax.runs.folder import config_of
+from enoto_jax.runs.progress import at
 from enoto_jax.training import carried, online, resume
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, Spec, Transition
+from enoto_jax.types import InputError, RunError, Spec, Transition
 
 
 class Start(NamedTuple):
@@ -77,7 +79,7 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
       seed: The seed of the random numbers, and the seed that is taken from the restored run.
 
     Raises:
-      InputError: Units, data, or the restored run do not fit.
+      InputError: Units, data, or the restored run do not fit, or there is nothing to restore.
     """
     built = build(recipe, source.spec)
     seeds = SeedMap([seed], jax.local_devices()[:1])
@@ -88,6 +90,10 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
                 "restore: this method has an offline phase; give the folder of its run"
             )
         before, transform = resume.offline_state(Path(restore), built.offline, seeds)
+    elif restore is not None:
+        raise InputError(
+            "restore: this method starts from scratch and restores nothing; leave it out"
+        )
     needed = built.replay.needs_data or built.handover.needs_data
     dataset = source.load() if needed else None
     transform = transform or recipe.transform(source.spec, dataset)
@@ -116,8 +122,8 @@ class Learner:
       state: The online loop's state, on the device.
       steps: Transitions observed, including those before a resume.
       waiting: Whether the last transition still waits for the next `act`.
-      updates: Number of updates (UTD per transition) since the learner was created.
-      skipped: Number of updates that were skipped for lack of time.
+      updates: Number of learning steps, of UTD updates each, since the learner was created.
+      skipped: Number of learning steps that were skipped for lack of time.
     """
 
     def __init__(self, start: Start, acts: bool = True):
@@ -148,18 +154,24 @@ class Learner:
         """Return the action [A] for an observation [D].
 
         Called twice after one transition, it stores and learns that transition only once.
+
+        Raises:
+          RunError: The action is NaN or infinite.
         """
+        if explore or self.waiting:
+            due = online.rounds(self._phase, self.steps) if self.waiting else 0
+            action = self._step(self._newest, seen, self._starts, self.steps, due)
+            self.updates += due
         if not explore:
-            return self._first(self._mode(self.state.train, seen[None]))
-        due = online.rounds(self._phase, self.steps) if self.waiting else 0
-        action = self._step(self._newest, seen, self._starts, self.steps, due)
-        self.updates += due
-        self._starts = self.waiting = False
+            action = self._mode(self.state.train, seen[None])
+        self._starts, self.waiting = self._starts and not explore, False
         return self._first(action)
 
     def observe(self, newest: Transition) -> None:
         """Take in the step that followed the last `act`."""
-        self._newest, self._starts = newest, bool(newest.terminated | newest.truncated)
+        self._newest = newest
+        # Remembered until an action that explores is chosen.
+        self._starts = self._starts or bool(newest.terminated | newest.truncated)
         self.waiting, self.steps = True, self.steps + 1
 
     def save(self, checkpoints: Checkpoints) -> None:
@@ -167,7 +179,8 @@ class Learner:
 
         Raises:
           InputError: The newest transition has not been learned from yet.
-          RunError: It cannot be written, or an earlier save could not be.
+          RunError: A parameter is NaN or infinite, it cannot be written, or an earlier save could
+            not be.
         """
         if self.waiting:
             raise InputError("save: call it right after an act() that followed an observe()")
@@ -182,7 +195,9 @@ class Learner:
 
     def _write(self, checkpoints: Checkpoints, step: int) -> None:
         about = {"phase": "online", "step": step, "transform": self._transform.to_json()}
-        checkpoints.save(step, carried.portable(self.state, step, self._seeds), about)
+        host = carried.portable(self.state, step, self._seeds)
+        check_finite(host.train.params, at("online", step), checkpoints.folder.parent)
+        checkpoints.save(step, host, about)
 
     def _step(
         self, newest: Transition, seen: np.ndarray, starts: bool, step: int, rounds: int
@@ -200,7 +215,13 @@ class Learner:
         return (self.state, self._seeds.seeds, *first, *when, self._data)
 
     def _first(self, action: Any) -> np.ndarray:
-        return self._seeds.get(action)[0]
+        found = self._seeds.get(action)[0]
+        if not np.isfinite(found).all():
+            raise RunError(
+                "act: the action is NaN or infinite, as after one far too large observation or "
+                "reward; make a new agent, which resumes from the last save in out"
+            )
+        return found
 
 
 def _trained_on(restore: str | os.PathLike | None) -> str | None:

@@ -62,15 +62,16 @@ def make_env(env: Env, **how) -> gymnasium.Env:
     """
     choice = env_choice(env)
     name, maker = choice.name, choice.resolve()
-    how = {**choice.kwargs, **how}
+    how, env_id = {**choice.kwargs, **how}, ""
+    make: Any = maker
+    if isinstance(maker, (str, EnvSpec)):  # errors are reported here, in one line
+        make = partial(gymnasium.make, maker, disable_env_checker=True)
+        env_id = name.rpartition(":")[2]  # without the module that registers it
     try:
-        of_ogbench = isinstance(maker, str) and ogbench.register(maker)
+        of_ogbench = ogbench.register(env_id)
         sparse = of_ogbench and how.pop("sparse", False)
         if isinstance(maker, str):
-            robotics.register(maker)
-        make: Any = maker
-        if isinstance(maker, (str, EnvSpec)):  # errors are reported here, in one line
-            make = partial(gymnasium.make, maker, disable_env_checker=True)
+            robotics.register(env_id)
         with known_warnings_ignored():
             made: Any = make(**how)
     except InputError:
@@ -92,7 +93,7 @@ def make_env(env: Env, **how) -> gymnasium.Env:
     check_observation(made.observation_space, name)
     if isinstance(made.observation_space, gymnasium.spaces.Dict):
         try:
-            made = robotics.observed(made, name)
+            made = robotics.observed(made, env_id)
         except NotImplementedError as error:
             raise InputError(
                 f"--env: {name} has observations that are not flat: {error}"

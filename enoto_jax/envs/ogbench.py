@@ -86,6 +86,7 @@ class OwnRandomness(gymnasium.Wrapper):
             *("_cube_geoms_list", "_cube_target_geoms_list", "_cube_target_mocap_ids"),
             *("_button_geoms_list", "task_infos", "cur_task_info", "_effector_down_rotation"),
             *("_target_effector_pose", "_prev_ob_info"),
+            *("_object_sampling_bounds", "_target_sampling_bounds"),
         )
     )
 

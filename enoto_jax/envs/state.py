@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import gymnasium
@@ -18,6 +19,7 @@ from gymnasium.wrappers import PassiveEnvChecker
 
 State = dict[str, Any]
 _PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION  # includes the solver's warm start
+_TUPLE = "__tuple__"  # (1, 2) is stored as {_TUPLE: [1, 2]}
 # Results of the last step that tasks read before the next one.
 _RESULTS = ("xpos", "xquat", "xipos", "site_xpos", "site_xmat", "cfrc_ext")
 # Never changed by a step: models, spaces, renderers, how the environment was made.
@@ -34,9 +36,9 @@ def capture(env: gymnasium.Env) -> State | None:
     """Capture the state of an environment with all its wrappers; None if that is not possible.
 
     An environment or a wrapper may define its own `get_state() -> dict` and `set_state(dict)`.
-    Otherwise its attributes must be numbers, strings, arrays, its random generator, or lists and
-    dicts of numbers and strings. Attributes that a class names in `NOT_STATE` are skipped in all
-    layers.
+    Otherwise its attributes must be numbers, strings, arrays, its random generator, or tuples,
+    lists and dicts of numbers and strings; and no two of its arrays may share memory. Attributes
+    that a class names in `NOT_STATE` are skipped in all layers.
 
     Returns:
       Names such as `0/TimeLimit/_elapsed_steps`, mapped to arrays or to values that JSON can hold.
@@ -48,7 +50,7 @@ def capture(env: gymnasium.Env) -> State | None:
         own = _own(layer, where, known)
         if own is None:
             return None
-        state |= {f"{where}/{name}": value for name, value in own.items()}
+        state |= {f"{where}/{name}": _packed(value) for name, value in own.items()}
     return state
 
 
@@ -59,23 +61,27 @@ def restore(env: gymnasium.Env, state: State) -> None:
       ValueError: The state belongs to an environment with other wrappers.
     """
     layers = dict(_layers(env))
-    for key in state:
-        if key.rpartition("/")[0] not in layers:
+    owned: dict[str, State] = {where: {} for where in layers}
+    for key, value in state.items():
+        number, kind, name = key.split("/", 2)
+        if (where := f"{number}/{kind}") not in layers:
             raise ValueError(f"the state holds {key}, but the environment has {', '.join(layers)}")
+        owned[where][name] = _unpacked(value)
     env.reset()  # wrappers require one
     for where, layer in reversed(layers.items()):  # so that wrappers find inner layers restored
-        own = {k.rpartition("/")[2]: v for k, v in state.items() if k.rpartition("/")[0] == where}
+        own = owned[where]
         if _hooked(layer):
-            layer.set_state(copy.deepcopy(own))  # type: ignore[attr-defined]
+            layer.set_state(own)  # type: ignore[attr-defined]
             continue
         physics = {name: own.pop(name) for name in list(own) if name.startswith("mj_")}
         if physics:
             _set_physics(layer, physics)
         for name, value in own.items():
             if name == "_np_random":
-                layer.np_random.bit_generator.state = copy.deepcopy(value)
-            else:
-                setattr(layer, name, _unpacked(value))
+                layer.np_random.bit_generator.state = value
+            else:  # NumPy's scalars were stored as arrays without axes
+                scalar = isinstance(value, np.ndarray) and not value.ndim
+                setattr(layer, name, value[()] if scalar else value)
 
 
 def _layers(env: gymnasium.Env) -> Iterator[tuple[str, gymnasium.Env]]:
@@ -93,7 +99,7 @@ def _hooked(layer: gymnasium.Env) -> bool:
     if isinstance(layer, gymnasium.Wrapper):  # forwarded attributes are not its own
         return {"get_state", "set_state"} <= vars(type(layer)).keys()
     found = hasattr(layer, "get_state") and hasattr(layer, "set_state")
-    return found and not hasattr(layer, "data")
+    return found and not isinstance(getattr(layer, "data", None), mujoco.MjData)
 
 
 def _own(layer: Any, where: str, known: frozenset[str]) -> State | None:
@@ -116,23 +122,36 @@ def _own(layer: Any, where: str, known: frozenset[str]) -> State | None:
             state[name] = copy.deepcopy(value)
         else:
             return None
-    return state
+    # Views of one array would come apart.
+    arrays = [x for name, x in vars(layer).items() if name in state and isinstance(x, np.ndarray)]
+    return None if any(np.may_share_memory(*two) for two in combinations(arrays, 2)) else state
 
 
 def _plain(value: Any) -> bool:
-    """Whether JSON can hold a value."""
-    if isinstance(value, dict):
+    """Whether JSON can hold a value, as `_packed`."""
+    if type(value) is dict:
         return all(isinstance(k, str) and _plain(v) for k, v in value.items())
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return all(map(_plain, value))
     return value is None or isinstance(value, (bool, int, float, str))
 
 
+def _packed(value: Any) -> Any:
+    """A value with marked lists in place of tuples, which JSON does not have."""
+    if isinstance(value, tuple):
+        return {_TUPLE: [_packed(x) for x in value]}
+    if isinstance(value, list):
+        return [_packed(x) for x in value]
+    return {k: _packed(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
 def _unpacked(value: Any) -> Any:
-    """A copy; NumPy scalars were stored as arrays without axes."""
-    if isinstance(value, np.ndarray):
-        return value.copy() if value.ndim else value[()]
-    return copy.deepcopy(value)
+    """A copy of what `_packed` was given; the tuples of older states stay lists."""
+    if isinstance(value, dict):
+        if set(value) == {_TUPLE}:
+            return tuple(map(_unpacked, value[_TUPLE]))
+        return {k: _unpacked(v) for k, v in value.items()}
+    return [_unpacked(x) for x in value] if isinstance(value, list) else copy.deepcopy(value)
 
 
 def _physics(env: Any) -> State:

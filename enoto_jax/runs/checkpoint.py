@@ -37,14 +37,17 @@ class Checkpoints:
     Args:
       folder: `<run>/checkpoints`; the three kinds are subfolders of it.
       keep: How many of the newest to keep; the hand-over and the best are always kept.
+
+    Attributes:
+      folder: `<run>/checkpoints`, as an absolute path.
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
         absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs saves, and the errors it raises
-        folder = Path(folder).absolute()
+        self.folder = Path(folder).absolute()
         # Two of the best: a run that resumes from before the best can use the previous one.
         kept = {"latest": keep, "handover": 1, "best": 2}
-        self._managers = {kind: _manager(folder / kind, n) for kind, n in kept.items()}
+        self._managers = {kind: _manager(self.folder / kind, n) for kind, n in kept.items()}
 
     def save(self, number: int, state: Any, record: Mapping[str, Any], kind: str = "latest"):
         """Start writing a checkpoint in the background; return once the arrays are taken over.

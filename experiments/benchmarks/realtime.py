@@ -56,7 +56,8 @@ def main() -> None:
     needed = replay.needs_data and config.get("task_given")
     source = load_source(needed) if needed else from_env(config["env"], spec_of(env))
     budget_s = None if FLAGS.blocking else (FLAGS.budget_ms or 1e3 * tick) / 1e3
-    agent = Agent(row, source, run, FLAGS.out, seed=config["seeds"][0], budget_s=budget_s)
+    restore = None if row.offline is None else run
+    agent = Agent(row, source, restore, FLAGS.out, seed=config["seeds"][0], budget_s=budget_s)
     begun = time.monotonic()
     times, missed = drive(agent, env, FLAGS.steps, tick)
     took = time.monotonic() - begun

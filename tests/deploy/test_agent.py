@@ -109,6 +109,20 @@ def test_acting_twice_neither_stores_nor_learns_twice(trained, source):
     assert not differ(after, jax.tree.map(np.asarray, agent._learner.state))
 
 
+def test_a_session_may_act_without_exploring(trained, source):
+    one, other = (Agent(ROW, source, trained[0], seed=SEED) for _ in range(2))
+    seen = np.zeros(2)
+    for _ in range(4):
+        for agent in (one, other):
+            agent.act(seen, explore=False)
+            agent.observe(GOOD._replace(truncated=False))
+        other.act(seen)  # learns now instead of in the next call
+    one.act(seen)
+    assert one.steps == 4 and one.updates == other.updates > 0
+    assert_same(one._learner.state.storage, other._learner.state.storage)
+    assert_same(one._learner.state.train, other._learner.state.train)
+
+
 GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
 
 
@@ -154,6 +168,27 @@ def test_a_transition_that_cannot_be_used_is_refused_and_not_stored(
 def test_a_row_with_an_offline_phase_needs_its_run(source):
     with pytest.raises(InputError, match="give the folder of its run"):
         Agent(ROW, source)
+
+
+def test_a_row_without_an_offline_phase_restores_nothing(trained, source):
+    with pytest.raises(InputError, match="starts from scratch and restores nothing"):
+        Agent(tiny("sac"), source, trained[0])
+
+
+def test_an_action_that_is_no_number_is_neither_returned_nor_saved(trained, source, tmp_path):
+    agent = Agent(ROW, source, trained[0], tmp_path, seed=SEED)
+    agent.act(np.zeros(2))
+    agent.observe(GOOD)
+    state = agent._learner.state
+    broken = jax.tree.map(lambda x: x * np.nan, state.train.params)
+    agent._learner.state = state.replace(train=state.train.replace(params=broken))
+    for explore in (False, True):
+        with pytest.raises(RunError, match="act: the action is NaN or infinite"):
+            agent.act(np.zeros(2), explore=explore)
+    with pytest.raises(RunError, match="online step 1: .*actor.* is NaN or infinite"):
+        agent.save()
+    agent.close()
+    assert not list((tmp_path / "checkpoints" / "latest").iterdir())
 
 
 @pytest.fixture
@@ -224,6 +259,46 @@ def test_a_late_action_is_the_last_one_again(hurried):
     hurried._learner._background._budget_s = 60.0
     hurried.act(-np.ones(2), explore=False)
     assert hurried.late == 2
+
+
+def test_an_episode_starts_with_the_first_action_that_is_computed(hurried):
+    gate, starts, compute = threading.Event(), [], hurried._learner._compute
+
+    def slow(seen, begins, *rest):
+        starts.append(bool(begins))
+        gate.wait()
+        return compute(seen, begins, *rest)
+
+    hurried._learner._compute = slow
+    hurried._learner._background._budget_s = 0.05
+    for ends in (True, False):  # the second action waits for the first, so it is not computed
+        hurried.act(np.zeros(2))
+        hurried.observe(GOOD._replace(truncated=ends))
+    gate.set()
+    hurried._learner._background._budget_s = 60.0
+    for _ in range(2):
+        hurried.act(np.zeros(2))
+        hurried.observe(GOOD._replace(truncated=False))
+    assert starts == [True, True, False]
+
+
+def test_a_save_that_fails_is_reported_by_the_next_one_and_ends_nothing(hurried, tmp_path):
+    def fails(*_):
+        raise RunError("the disk is full")
+
+    write, hurried._learner._write = hurried._learner._write, fails
+    for _ in range(2):
+        hurried.act(np.zeros(2))
+        hurried.observe(GOOD)
+    hurried.save()
+    hurried.settle()
+    hurried._learner._write = write
+    hurried.act(np.zeros(2))
+    hurried.observe(GOOD)
+    with pytest.raises(RunError, match="the disk is full"):
+        hurried.save()
+    hurried.close()
+    assert [x.name for x in (tmp_path / "out" / "checkpoints" / "latest").iterdir()] == ["3"]
 
 
 def test_parameters_that_are_no_longer_numbers_never_act(hurried):

@@ -1,5 +1,6 @@
 """A bundle acts as the trained policy does: in StableHLO, in NumPy, and without our code."""
 
+import dataclasses
 import io
 import json
 import re
@@ -116,6 +117,27 @@ def test_what_numpy_cannot_compute_is_named(spec, state_of, tmp_path):
     with pytest.raises(InputError, match="no operation erf; use load_stablehlo"):
         export.load(folder)
     acted = export.load(folder, stablehlo=True).act(SEEN)
+    np.testing.assert_allclose(acted, expected(found, SEEN)[:, 0], rtol=0, atol=2e-6)
+
+
+def test_a_run_in_bfloat16_acts_by_stablehlo(spec, state_of, tmp_path):
+    row = dataclasses.replace(tiny("td3_bc", layers=2), precision="bf16")
+    algorithm = build(row, spec).online
+    found = untrained(algorithm, state_of(algorithm))
+    folder = write(tmp_path / "bf16", export.files(found, {}, LOW, HIGH, onnx=False))
+    with pytest.raises(InputError, match="does not compute in bfloat16; use load_stablehlo"):
+        export.load(folder)
+    acted = export.load(folder, stablehlo=True).act(SEEN)
+    np.testing.assert_allclose(acted, expected(found, SEEN)[:, 0], rtol=0, atol=0.02)
+
+
+def test_a_constant_of_a_jitted_function_is_exported(spec, state_of, tmp_path):
+    algorithm, gain = build(tiny("td3_bc"), spec).online, jax.numpy.float32([0.5, 0.25])
+    scaled = jax.jit(lambda x: x * gain)
+    own = algorithm._replace(mode=lambda s, o: scaled(algorithm.mode(s, o)))
+    found = untrained(own, state_of(algorithm))
+    folder = write(tmp_path / "own", export.files(found, {}, LOW, HIGH, onnx=False))
+    acted = numpy_runtime.load(folder).act(SEEN)
     np.testing.assert_allclose(acted, expected(found, SEEN)[:, 0], rtol=0, atol=2e-6)
 
 

@@ -58,6 +58,21 @@ def test_each_environment_has_a_global_generator_of_its_own():
     assert (episode(one, 6) != alone).all()
 
 
+NAMED = "pointmaze-draws-v0"  # registered here, with a name of theirs
+if NAMED not in gymnasium.registry:
+    gymnasium.register(NAMED, Draws, max_episode_steps=20)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [NAMED, f"gymnasium:{NAMED}", gymnasium.spec(NAMED)],
+    ids=["id", "module and id", "spec"],
+)
+def test_whichever_way_it_is_named_its_random_numbers_are_its_own(named):
+    one, other = make_env(named), make_env(NAMED)
+    np.testing.assert_array_equal(episode(one, 5, np.random.normal), episode(other, 5))
+
+
 def test_without_the_package_it_says_what_to_install():
     with contextlib.suppress(ImportError):
         import ogbench  # noqa: F401

@@ -28,6 +28,25 @@ def test_an_ant_sees_its_position_first_and_no_goal():
     env.close()
 
 
+class Nested(gymnasium.Env):
+    """An ant's dictionary of observations."""
+
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    observation_space = gymnasium.spaces.Dict(
+        {
+            key: gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+            for key in ("observation", "achieved_goal", "desired_goal")
+        }
+    )
+
+
+def test_naming_the_module_too_changes_nothing_of_what_an_ant_sees():
+    if "AntMaze_Nested-v0" not in gymnasium.registry:
+        gymnasium.register("AntMaze_Nested-v0", Nested)
+    for name in ("AntMaze_Nested-v0", "gymnasium:AntMaze_Nested-v0"):
+        assert spec_of(make_env(name)) == Spec(4, 1)
+
+
 @pytest.mark.parametrize(
     "name, sizes",
     [("Pen", (45, 24)), ("Door", (39, 28)), ("Hammer", (46, 26)), ("Relocate", (39, 30))],

@@ -37,23 +37,52 @@ class Counter(Reach):
 class Hooked(Counter):
     """Counter with get_state and set_state, which include the random numbers."""
 
+    data = "its own, not MuJoCo's"
+
     def get_state(self):
         number = next(self._numbers)
         self._numbers = iter(range(number, 10**6))
         random = self.np_random.bit_generator.state
         return {
-            "number": number,
+            "inner/number": number,
             "place": [self._position, self._goal, self._steps],
             "random": random,
         }
 
     def set_state(self, state):
-        self._numbers = iter(range(state["number"], 10**6))
+        self._numbers = iter(range(state["inner/number"], 10**6))
         self._position, self._goal, self._steps = state["place"]
         self.np_random.bit_generator.state = state["random"]
 
 
-for _name, _class in (("Counter-v0", Counter), ("Hooked-v0", Hooked)):
+class Grid(Reach):
+    """Reach with a cell and a goal as tuples, which no list equals."""
+
+    def reset(self, *, seed=None, options=None):
+        self._cell, self._target = (0, (0,)), (3, (0,))
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self._cell = (self._cell[0] + 1, self._cell[1])
+        observation, reward, _, *rest = super().step(action)
+        return observation, reward, self._cell == self._target, *rest
+
+
+class Views(Reach):
+    """Reach with two views of one array."""
+
+    def reset(self, *, seed=None, options=None):
+        both = np.zeros(2)
+        self._one, self._other = both[:1], both
+        return super().reset(seed=seed, options=options)
+
+
+for _name, _class in (
+    ("Counter-v0", Counter),
+    ("Hooked-v0", Hooked),
+    ("Grid-v0", Grid),
+    ("Views-v0", Views),
+):
     if _name not in gymnasium.registry:
         gymnasium.register(_name, _class, max_episode_steps=20)
 
@@ -97,7 +126,7 @@ def test_the_time_limit_goes_on():
     env.close()
 
 
-@pytest.mark.parametrize("env_id", ["enoto/AntMaze-umaze-v0", "Reach-v0"])
+@pytest.mark.parametrize("env_id", ["enoto/AntMaze-umaze-v0", "Reach-v0", "Grid-v0"])
 def test_arrays_and_what_json_can_hold(env_id):
     env = make_env(env_id)
     env.reset(seed=1)
@@ -112,8 +141,18 @@ def test_arrays_and_what_json_can_hold(env_id):
     assert play(fresh, 30, seed=1) == expected
 
 
-def test_an_unknown_attribute_means_none():
-    env = make_env("Counter-v0")
+def test_a_list_that_an_older_state_holds_for_a_tuple_is_restored_as_one():
+    env = make_env("Grid-v0")
+    env.reset(seed=0)
+    state = capture(env)
+    (cell,) = (key for key in state if key.endswith("_cell"))
+    restore(env, {**state, cell: [2, [0]]})
+    assert env.unwrapped._cell == [2, [0]]
+
+
+@pytest.mark.parametrize("env_id", ["Counter-v0", "Views-v0"])
+def test_an_unknown_attribute_or_a_shared_array_means_none(env_id):
+    env = make_env(env_id)
     env.reset(seed=0)
     assert capture(env) is None
 
