@@ -106,13 +106,13 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         for end in ("action_low", "action_high")
     )
     source = source_of(task, wanted_env, row, *bounds)
-    if given.config and given.task is None and source.name != saved.get("task", source.name):
-        raise InputError(
-            f"--config: {given.config} is of a run on {saved['task']}, which was not read from a "
-            "file or an id; give the data as --task"
-        )
     if given.config:
         before = row
+        if given.task is None and source.name != saved.get("task", source.name):
+            raise InputError(
+                f"--config: {given.config} is of a run on {saved['task']}, which was not read from "
+                "a file or an id; give the data as --task"
+            )
     else:
         before = domains.for_task(row, method, source.name)
         row = budgets.with_budget(before, budget)
