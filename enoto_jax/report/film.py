@@ -97,11 +97,8 @@ def before_and_after(
         episodes = [_frames(env, policy, config, start, every, height) for policy in shown]
         if path.suffix == ".png":
             return _write_moments(path, dict(zip(titles, map(list, episodes))), config, headline)
-        films = [
-            (pictures.captioned(frame.picture, frame.caption(title, config)) for frame in episode)
-            for title, episode in zip(titles, episodes)
-        ]
-        return _write(path, _side_by_side(list(films[0]), films[1], headline), fps)
+        before, after = (_captioned(*both, config) for both in zip(titles, episodes))
+        return _write(path, _side_by_side(list(before), after, headline), fps)
 
 
 _UNIT = {"offline": "offline updates", "online": "online steps"}
@@ -191,6 +188,11 @@ def _frames(
         observation, reward, terminated, truncated, _ = env.step(waiting.pop(0))
         total, steps = total + float(reward), steps + 1
         ended = terminated or truncated or steps >= limit
+
+
+def _captioned(title: str, frames: Iterable[Frame], config: Mapping) -> Iterator[Image.Image]:
+    for frame in frames:
+        yield pictures.captioned(frame.picture, frame.caption(title, config))
 
 
 def _write_moments(

@@ -54,11 +54,14 @@ def build(
     jinja, plotly = _optional("jinja2"), _optional("plotly.offline")
     # Papers leave D4RL's version out of a task's name.
     bare = {run.task: _bare(run.config["task"]) for run in runs}
-    given = {_bare(name): own for name, own in (published or {}).items()}
+    given: dict[str, dict[str, Any]] = {}
+    for name, methods in (published or {}).items():
+        given.setdefault(_bare(name), {}).update(methods)
     published = {task: given[name] for task, name in bare.items() if name in given}
     problems += [
         f"published curves of {name} are not drawn: no run has this task"
-        for name in given.keys() - set(bare.values())
+        for name in given
+        if name not in bare.values()
     ]
     rows = list(dict.fromkeys(run.row for run in sorted(runs, key=lambda run: run.row)))
     names = dict.fromkeys(name for own in published.values() for name in own)

@@ -99,6 +99,19 @@ def test_from_scratch_the_first_policy_is_the_untrained_one(tmp_path, state_of):
     np.testing.assert_allclose(policy.act(observation), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_each_episode_has_its_own_title(finished, tmp_path, monkeypatch):
+    folder, _ = finished
+    texts, captioned = [], film.pictures.captioned
+    monkeypatch.setattr(
+        film.pictures,
+        "captioned",
+        lambda picture, text: (texts.append(text), captioned(picture, text))[1],
+    )
+    film.before_and_after(folder, tmp_path / "film.gif", seed=5)
+    for title in ("before fine-tuning", "after 12 online steps"):
+        assert sum(text.startswith(f"{title}: return") for text in texts) == 11
+
+
 def test_a_film_shows_both_episodes(finished, tmp_path, capsys):
     folder, _ = finished
     define_only(render)
