@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
 from enoto_jax.cli import command
 from enoto_jax.cli.command import define_only
 from experiments.benchmarks import peers
-from experiments.benchmarks.peer_scripts import CASES, Case, Peer
+from experiments.benchmarks.peer_scripts import CASES, Case, Peer, script
 from tests.helpers import quick_compiling
 
 SMALL = ("algorithm.hidden=8,8",)
@@ -36,6 +37,13 @@ while True:
     assert done.all()
     time.sleep(0.001)
 """
+OURS = {"case": "toy", "who": "enoto_jax", "updates_per_s": 120.0, "fraction_of_matmul_rate": 0.25}
+THEIRS = {"who": "a/train.py", "updates_per_s": 40.0, "fraction_of_matmul_rate": 0.08}
+LINES = [
+    OURS,
+    {**OURS, **THEIRS, "times": 3.0, "times_two_seeds": 4.5},
+    {"case": "toy", "who": "broken/train.py", "failed": "division by zero"},
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,9 +52,10 @@ def quick(tmp_path_factory):
         yield
 
 
-@pytest.fixture
-def checkouts(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def checkouts(tmp_path_factory):
     """Checkouts of scripts: one in a repository, one outside, one that fails, and one missing."""
+    folder, monkeypatch = tmp_path_factory.mktemp("peers"), pytest.MonkeyPatch()
     monkeypatch.setattr(
         peers,
         "CASES",
@@ -65,13 +74,14 @@ def checkouts(tmp_path, monkeypatch):
         },
     )
     for name, text in {"sleeper/a": SCRIPT, "two": SCRIPT, "broken": "1 / 0"}.items():
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "train.py").write_text(text)
-    git = ["git", "-C", str(tmp_path / "sleeper")]
+        (folder / name).mkdir(parents=True)
+        (folder / name / "train.py").write_text(text)
+    git = ["git", "-C", str(folder / "sleeper")]
     subprocess.run([*git, "init", "--quiet"], check=True)
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, *who, "commit", "--quiet", "--allow-empty", "-m", "a"], check=True)
-    return tmp_path
+    yield folder
+    monkeypatch.undo()
 
 
 def run(*arguments) -> int:
@@ -94,24 +104,26 @@ def test_every_contender_has_a_line(checkouts, capsys):
         assert 0 < line["fraction_of_matmul_rate"] < 1
 
 
-def test_processor_seconds_are_those_in_which_it_works(checkouts, capsys):
-    """The scripts mostly sleep, so by processor time they are faster than by the clock."""
-    assert run(f"--peers={checkouts}", "--rounds=1", "--json", "--clock=cpu") == command.DONE
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    sleeper = next(line for line in lines if line["who"] == "sleeper/a/train.py")
-    assert 200 < sleeper["updates_per_s"] <= 20 / peers.TICK
-
-
-def test_the_table(checkouts, capsys):
-    assert run(f"--peers={checkouts}", "--rounds=1") == command.DONE
-    head, *lines = capsys.readouterr().out.splitlines()
-    assert head.startswith("case ") and len(lines) == 5
-    assert lines[-1].split() == [
-        "toy",
-        "broken/train.py",
-        *["failed:", "ZeroDivisionError:", "division", "by", "zero"],
+def test_the_table(checkouts, capsys, monkeypatch):
+    monkeypatch.setattr(peers, "compare", lambda name, folder: LINES)
+    assert run(f"--peers={checkouts}") == command.DONE
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head == peers.HEAD
+    assert [row.split() for row in rows] == [
+        ["toy", "enoto_jax", "120.0", "25%"],
+        ["toy", "a/train.py", "40.0", "8%", "3.00", "4.50"],
+        ["toy", "broken/train.py", "failed:", "division", "by", "zero"],
     ]
-    assert [len(line.split()) for line in lines[:4]] == [4, 6, 6, 6]
+
+
+def test_processor_seconds_are_those_in_which_it_works(checkouts):
+    """The script mostly sleeps, so by processor time it is faster than by the clock."""
+    arguments = [sys.executable, script.__file__, str(checkouts / "two" / "train.py"), "20"]
+    worker = peers.Worker(arguments, 20, "cpu")
+    try:
+        assert 200 < worker.rate() <= 20 / peers.TICK
+    finally:
+        worker.stop()
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ SHORT = (
     "--batch_size=8",
     "--seeds=1",
 )
-KILLS = 20
+KILLS = 12
 
 
 def test_killed_and_started_again(tmp_path, monkeypatch):
-    """The command from the page on long runs, with 20 kills."""
+    """The command from the page on long runs, with fewer kills."""
     text = "".join(text for _, text in blocks("docs/long_runs.md"))
     (line,) = (line for line in text.splitlines() if line.startswith("python -m"))
     _, _, module, kills, out = shlex.split(line)
