@@ -11,7 +11,7 @@ import pytest
 
 from enoto_jax.cli import command
 from enoto_jax.cli.command import define_only
-from enoto_jax.recipes import registry
+from enoto_jax.recipes import budgets, registry
 from enoto_jax.recipes.table import RECIPES
 from experiments import table
 from experiments.paper import readme
@@ -213,3 +213,14 @@ left=$(cat left); echo $((left - 1)) > left
         assert called(loop, 2, last) == ["enoto"] * 3
         assert called(job, 0, last) == ["srun"]
     assert called(job, 1, 0) == ["srun", "scontrol"]
+
+
+def test_the_budgets_of_the_readme_are_the_codes():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    for name, budget in budgets.BUDGETS.items():
+        row = budgets.with_budget(RECIPES["enoto_cql"], budget)
+        hidden = row.offline.algorithm.hidden
+        cells = [f"{row.offline.steps:,}", f"{row.online.steps:,}", str(budget.seeds)]
+        cells.append("the method's own" if name == "paper" else f"{len(hidden)} x {hidden[0]}")
+        start = f"| `{name}` | {' | '.join(cells)} | "
+        assert any(line.startswith(start) for line in lines), start
