@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from enoto_jax.recipes import registry
 from enoto_jax.recipes.recipe import Recipe
@@ -34,20 +35,24 @@ _LAPO: Changes = {
     "transform.reward_over_largest": False,
     "transform.reward_scale": 100.0,
 }
-# From the authors' run_antmaze.sh; the sparse reward is 10 * 0 - 5.
-_CAL_QL: Changes = {
-    **_TEN_MINUS_FIVE,
+# What the authors' class has in every domain of theirs.
+_CAL_QL_AUTHORS: Changes = {
     "transform.observations": False,
     "transform.action_limit": 0.99999,
-    "algorithm.weight": 5.0,
-    "algorithm.lagrange": 0.8,
-    "algorithm.initial_multiplier": math.e,
     "algorithm.backup": "best_of",
-    "algorithm.sparse_reward": -5.0,
     "algorithm.actor_rate": 1e-4,
     "algorithm.temperature_rate": 1e-4,
     "algorithm.actor_init.head_gain": 0.01,
     "algorithm.critic_init.head_gain": 0.01,
+}
+# From the authors' run_antmaze.sh; the sparse reward is 10 * 0 - 5.
+_CAL_QL: Changes = {
+    **_CAL_QL_AUTHORS,
+    **_TEN_MINUS_FIVE,
+    "algorithm.weight": 5.0,
+    "algorithm.lagrange": 0.8,
+    "algorithm.initial_multiplier": math.e,
+    "algorithm.sparse_reward": -5.0,
     "algorithm.hidden": (256, 256),
     "algorithm.critic_hidden": (256, 256, 256, 256),
 }
@@ -138,10 +143,9 @@ ADROIT: Mapping[str, Changes] = {
     "enoto_iql": _UNSCALED_IQL,
     "awac": {"algorithm.lam": 0.1},  # CORL's
     "cal_ql": {
+        **_CAL_QL_AUTHORS,
         **_TEN_PLUS_FIVE,
         **_WIDE,
-        "transform.observations": False,
-        "transform.action_limit": 0.99999,
         "algorithm.weight": 1.0,
         "algorithm.sparse_reward": -5.0,
     },
@@ -151,25 +155,34 @@ ADROIT: Mapping[str, Changes] = {
     "enoto_rebrac": _REBRAC_ADROIT,
     "fql": {"algorithm.target": "min_q"},
 }
+# IQL as in FQL's repository.
+_IQL_OGBENCH: Changes = {
+    "transform.return_range": None,
+    "algorithm.expectile": 0.9,
+    "algorithm.beta": 10.0,
+    "algorithm.hidden": (512, 512, 512, 512),
+    "offline.algorithm.decay_steps": None,
+}
 # OGBench's single tasks, where every reward is 0 or below.
 OGBENCH: Mapping[str, Changes] = {
     "rebrac": {
         **_REBRAC_OGBENCH,
+        "online.algorithm.exploration.std": 0.2,
         "online.replay": "append",
         "online.algorithm.cloning_decay_steps": None,
     },
     "enoto_rebrac": _REBRAC_OGBENCH,
-    "iql": {"transform.return_range": None},
-    "enoto_iql": {"transform.return_range": None},
+    "iql": _IQL_OGBENCH,
+    "enoto_iql": _IQL_OGBENCH,
 }
 KITCHEN: Mapping[str, Changes] = {
     "iql": _UNSCALED_IQL,
     "enoto_iql": _UNSCALED_IQL,
     "cal_ql": {
+        **_CAL_QL_AUTHORS,
         **_WIDER,
         "algorithm.critic_hidden": None,
-        "transform.observations": False,
-        "transform.action_limit": 0.99999,
+        "transform.reward_shift": -4.0,
         "algorithm.weight": 5.0,
         "algorithm.importance_sampling": False,
         "online.replay.fraction": 0.25,
@@ -202,10 +215,22 @@ def domain_of(name: str) -> str | None:
 
 
 def changes_of(row: str, name: str) -> Changes:
-    """Return what the domain, and then the data set itself, change in a row: path -> value."""
+    """Return what the domain, and then the data set itself, change in a row: path -> value.
+
+    Of joined data sets (`a+b`), those changes count that are the same for each of them.
+    """
     domain = domain_of(name)
     found = dict(DOMAINS[domain][1].get(row, {})) if domain else {}
-    words = name.lower().replace("_", "-")
+    parts = [_of_data_set(row, part) for part in name.lower().replace("_", "-").split("+")]
+    return found | {
+        path: value
+        for path, value in parts[0].items()
+        if all(path in part and part[path] == value for part in parts)
+    }
+
+
+def _of_data_set(row: str, words: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     if words.startswith("d4rl/"):  # Minari's names of D4RL's recordings: D4RL/door/human-v2
         words = words.removeprefix("d4rl/").replace("/", "-")
     for pattern, rows in TASKS:

@@ -77,6 +77,14 @@ FQL: Mapping[str, float] = {
     f"(cube|scene){_SINGLE}": 300.0,
     f"puzzle{_SINGLE}": 1_000.0,
 }
+# D4RL's Adroit sets have dense rewards, unlike the binary ones of Cal-QL and WSRL (CORL's
+# configurations).
+_UNSCALED: Changes = {"transform.reward_scale": 1.0, "transform.reward_shift": 0.0}
+_DENSE_ADROIT: Mapping[str, Changes] = {
+    "cal_ql": {**_UNSCALED, "algorithm.sparse_reward": None},
+    "wsrl": {**_UNSCALED, "offline.algorithm.sparse_reward": None},
+    "wsrl_cql": _UNSCALED,
+}
 _LONG: Changes = {"algorithm.discount": 0.995}
 
 
@@ -111,6 +119,9 @@ TASKS: Sequence[tuple[str, Mapping[str, Changes]]] = [
     (f"antmaze-(large|giant){_SINGLE}", {"fql": {"algorithm.target": "min_q"}}),
     (
         f"(antmaze-giant|humanoidmaze|antsoccer){_SINGLE}",
-        dict.fromkeys(("rebrac", "enoto_rebrac", "fql", "enoto_fql"), _LONG),
+        dict.fromkeys(
+            ("rebrac", "enoto_rebrac", "fql", "enoto_fql", "iql", "enoto_iql", "rlpd"), _LONG
+        ),
     ),
+    (f"(pen|door|hammer|relocate)-(human|cloned|expert){_WHOLE}", _DENSE_ADROIT),
 ]

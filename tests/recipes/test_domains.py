@@ -9,7 +9,7 @@ from enoto_jax.types import Spec
 
 NAMES = {
     "antmaze": "antmaze-umaze-v2",
-    "adroit": "pen-human-v1",
+    "adroit": "pen-binary-v0",
     "kitchen": "kitchen-mixed-v0",
     "ogbench": "puzzle-3x3-play-singletask-task3-v0",
 }
@@ -99,7 +99,40 @@ def test_adroit_and_kitchen_follow_the_authors():
         assert kitchen.offline.algorithm.hidden == (512, 512, 512)
         assert not kitchen.offline.algorithm.importance_sampling
     assert changed("cal_ql", "kitchen").online.replay.fraction == 0.25
-    assert changed("wsrl", "kitchen").transform.reward_shift == -4.0
+    for row in ("cal_ql", "wsrl"):
+        assert changed(row, "kitchen").transform.reward_shift == -4.0
+    cal_ql = changed("cal_ql", "adroit").offline.algorithm
+    assert (type(cal_ql.backup).__name__, cal_ql.actor_rate) == ("best_of", 1e-4)
+
+
+@pytest.mark.parametrize("name", ["pen-human-v1", "door-cloned-v1", "D4RL/relocate/expert-v2"])
+def test_dense_rewards_of_adroit_are_left_as_they_are(name):
+    for row in ("cal_ql", "wsrl", "wsrl_cql"):
+        changed = domains.for_task(RECIPES[row], row, name)
+        assert [float(changed.transform(Spec(29, 8), None).reward(r)) for r in (0, 20)] == [0, 20]
+        assert getattr(changed.offline.algorithm, "sparse_reward", None) is None
+
+
+def test_joined_data_sets_get_only_what_they_agree_on():
+    one, two = "pen-human-v1", "pen-cloned-v1"
+    assert domains.changes_of("fql", one) != domains.changes_of("fql", two)
+    for row in ("fql", "rebrac", "cal_ql"):
+        both = domains.changes_of(row, f"{one}+{two}")
+        assert both == domains.changes_of(row, f"{two}+{one}")
+        assert domains.changes_of(row, f"{one}+{one}") == domains.changes_of(row, one)
+    assert "algorithm.alpha" not in domains.changes_of("fql", f"{one}+{two}")
+    assert domains.changes_of("cal_ql", f"{one}+{two}")["transform.reward_scale"] == 1.0
+
+
+def test_on_ogbench_rebrac_explores_and_iql_has_its_constants_from_fqls_repository():
+    def changed(row):
+        name = "humanoidmaze-medium-navigate-singletask-v0"
+        return domains.for_task(RECIPES[row], row, name)
+
+    assert changed("rebrac").online.algorithm.exploration.std == 0.2
+    iql = changed("iql").offline.algorithm
+    assert (iql.expectile, iql.beta, iql.discount) == (0.9, 10.0, 0.995)
+    assert changed("rlpd").online.algorithm.discount == 0.995
 
 
 def test_edac_and_sac_n_have_their_own_sizes():
