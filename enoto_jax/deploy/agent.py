@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from enoto_jax.envs.gym import Env
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.runs.checkpoint import Checkpoints
-from enoto_jax.types import Array, InputError, Transition
+from enoto_jax.types import Array, InputError, RunError, Transition
 
 
 class Agent:
@@ -46,13 +46,13 @@ class Agent:
       recipe: The method. Only its online phase is used, without its steps, evaluations and overlap.
       source: The sizes and, if the replay needs it, the data set; see `from_arrays`.
       restore: The run whose offline phase the agent starts from; None for methods without one.
-      out: A folder to save in, locked until `close`. A new agent with the same folder resumes from
-        the last save.
+      out: A folder to save in, locked until `close`, which saves too. A new agent with the same
+        folder resumes from the last save.
       seed: The seed of the random numbers, and the seed that is taken from the restored run.
       budget_s: Target time in seconds of `act`, `observe` and `save`; a busy CPU can exceed it
         (docs/deploy.md). None: wait for the update.
       action_low: The robot's lowest action, a number or [A]. Without bounds or `env`, actions are
-        in [-1, 1].
+        between the bounds that the data were scaled from, or in [-1, 1] if there are none.
       action_high: The robot's highest action.
       env: Instead of the bounds, an environment that has them: an id, or anything else that
         `envs.env_choice` takes. It is created once and not stepped.
@@ -76,6 +76,8 @@ class Agent:
         env: Env | None = None,
     ):
         _check_arguments(source, seed, budget_s, {"restore": restore, "out": out})
+        if source.action_bounds is not None and env is action_low is action_high is None:
+            action_low, action_high = source.action_bounds
         self._world = world_of(source.spec, action_low, action_high, env)
         start = begin(recipe, source, restore, seed)
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
@@ -93,6 +95,7 @@ class Agent:
                 start = start.resumed(self._checkpoints)
             self._learner = Learner(start) if budget_s is None else Behind(start, budget_s)
             self._lock = held.pop_all()  # `close` releases it from now on
+        self._saved = self.steps  # how many of the steps are saved
 
     @property
     def steps(self) -> int:
@@ -122,8 +125,8 @@ class Agent:
 
         Args:
           observation: Raw, not transformed.
-          explore: Use the exploration rule. False: act deterministically and learn nothing; not
-            for methods with chunks.
+          explore: Use the exploration rule. False: act deterministically; not for methods with
+            chunks.
 
         Raises:
           InputError: An observation of the wrong size, or not finite; or explore=False with chunks.
@@ -179,6 +182,7 @@ class Agent:
         if not self.steps:
             raise InputError("save: call it right after an act() that followed an observe()")
         self._learner.save(self._checkpoints)
+        self._saved = self.steps
 
     def settle(self) -> None:
         """Wait until everything observed is learned from; with a budget, between episodes.
@@ -189,9 +193,9 @@ class Agent:
         self._learner.settle()
 
     def close(self) -> None:
-        """Finish what is being learned and saved in the background, and release the folder.
+        """Learn from everything observed, save it if there is an `out`, and release the folder.
 
-        A `with` block does this too.
+        A `with` block does this too, also when it ends with an exception or Ctrl-C.
 
         Raises:
           RunError: Learning or a save has failed.
@@ -205,12 +209,18 @@ class Agent:
             stack.callback(self._learner.close)
             self._closed = True
             self.settle()
+            if self._checkpoints is not None and self.steps > self._saved:
+                self._learner.finish()
+                self._learner.save(self._checkpoints)
+                self.settle()
 
     def __enter__(self) -> Agent:
         return self
 
-    def __exit__(self, *raised: Any) -> None:
-        self.close()
+    def __exit__(self, error: type | None, *_: Any) -> None:
+        # A failure to save must not hide the block's own error.
+        with suppress(RunError) if error else nullcontext():
+            self.close()
 
 
 def _check_arguments(source: Any, seed: Any, budget_s: Any, folders: Mapping[str, Any]) -> None:

@@ -187,6 +187,11 @@ class Learner:
         self._write(checkpoints, self.steps)
         checkpoints.wait()
 
+    def finish(self) -> None:
+        """Learn from the newest transition, if no `act` has done so."""
+        if self.waiting:
+            self.act(np.asarray(self._newest.next_observation), explore=False)
+
     def settle(self) -> None:
         """Return at once: everything was learned within `act`."""
 

@@ -187,8 +187,30 @@ def test_an_action_that_is_no_number_is_neither_returned_nor_saved(trained, sour
             agent.act(np.zeros(2), explore=explore)
     with pytest.raises(RunError, match="online step 1: .*actor.* is NaN or infinite"):
         agent.save()
-    agent.close()
+    with pytest.raises(RunError, match="online step 1: .*actor.* is NaN or infinite"):
+        agent.close()
     assert not list((tmp_path / "checkpoints" / "latest").iterdir())
+
+
+@pytest.mark.parametrize("budget_s", [None, 60.0])
+def test_what_was_not_saved_is_saved_when_a_block_is_left(trained, source, tmp_path, budget_s):
+    how = {"seed": SEED, "budget_s": budget_s}
+    with pytest.raises(KeyboardInterrupt), Agent(ROW, source, trained[0], tmp_path, **how) as agent:
+        envs = worlds()
+        drive(agent, envs, envs.begin(), 7)
+        raise KeyboardInterrupt
+    with Agent(ROW, source, trained[0], tmp_path, **how) as again:
+        assert again.steps == 7
+        assert_same(*(jax.tree.map(np.asarray, x._learner.state.train) for x in (agent, again)))
+
+
+def test_without_bounds_actions_are_in_the_units_of_the_data(trained, source):
+    wide = dataclasses.replace(source, action_bounds=(np.float64([-0.5]), np.float64([3.0])))
+    agent = Agent(ROW, wide, trained[0], seed=SEED)
+    given = Agent(ROW, source, trained[0], seed=SEED, action_low=-0.5, action_high=3.0)
+    np.testing.assert_array_equal(*(a.act(np.zeros(2), explore=False) for a in (agent, given)))
+    agent.observe(GOOD._replace(action=np.float32([2.9])))
+    agent.act(np.zeros(2))
 
 
 @pytest.fixture
