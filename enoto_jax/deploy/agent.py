@@ -76,9 +76,10 @@ class Agent:
         env: Env | None = None,
     ):
         _check_arguments(source, seed, budget_s, {"restore": restore, "out": out})
+        bounds: tuple[Any, Any] = (action_low, action_high)
         if source.action_bounds is not None and env is action_low is action_high is None:
-            action_low, action_high = source.action_bounds
-        self._world = world_of(source.spec, action_low, action_high, env)
+            bounds = source.action_bounds
+        self._world = world_of(source.spec, *bounds, env)
         start = begin(recipe, source, restore, seed)
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
         self._checkpoints: Checkpoints | None = None

@@ -95,15 +95,29 @@ def read(folder: Path) -> Run:
 
 
 def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
-    """Return the folder of the run that this one started from, as recorded or moved with it."""
+    """Return the folder of the run that this one started from, as recorded or moved with it.
+
+    A recorded path is relative to a folder that is not known. If a folder exists at both places,
+    the one with this run's offline phase is meant.
+    """
     if not config.get("restore"):
         return None
     given = Path(config["restore"])
-    moved = folder.parent / given.name
     try:
-        return (moved if moved.exists() and not given.exists() else given).resolve()
+        found = [path for path in (given, folder.parent / given.name) if path.exists()]
+        if len(found) > 1:
+            found.sort(key=lambda path: not _has_phase(path, config))
+        return (found[0] if found else given).resolve()
     except ValueError as error:  # not a path
         raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
+
+
+def _has_phase(start: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a folder's run has the offline phase of the run with this configuration."""
+    path = start / "config.json"
+    recipe, other = config.get("recipe") or {}, read_config(path) if path.is_file() else {}
+    own = (other.get("recipe") or {}).get("offline")
+    return own is not None and own == recipe.get("offline")
 
 
 def _hash_of(start: Path) -> str | None:

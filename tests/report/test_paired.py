@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.report import paired
-from enoto_jax.report.runs import read
+from enoto_jax.report.runs import read, start_of
 from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog
 from tests.report.test_curves import rows as evaluations
 
@@ -54,6 +54,20 @@ def test_differences_of_runs_that_share_a_hand_over(tmp_path):
     assert "seeds 1: +2.0, 2: +2.0" in paired.line(found) and "from +2.0 to +2.0" in paired.line(
         found
     )
+
+
+def test_a_run_starts_from_the_folder_with_its_own_offline_phase(tmp_path, monkeypatch):
+    """Two folders of runs, each with an `off` of its own, seen from the first one."""
+    for name, weight in {"one": 5, "two": 50}.items():
+        (tmp_path / name / "runs").mkdir(parents=True)
+        offline = {"algorithm": {"unit": "cql", "weight": weight}, "steps": 2000}
+        recipe = {"offline": offline, "online": {"algorithm": {"unit": "sac"}, "steps": 1000}}
+        for own, restore in {"off": None, "x": "runs/off"}.items():
+            run(tmp_path / name / "runs" / own, own, (0,), restore=restore, recipe=recipe)
+    monkeypatch.chdir(tmp_path / "one")
+    for name in ("one", "two"):
+        folder = tmp_path / name / "runs"
+        assert start_of(folder / "x", read(folder / "x").config) == folder / "off"
 
 
 @pytest.mark.parametrize(("precision", "by"), [("float32", "hand-over"), ("bf16", "seed")])
