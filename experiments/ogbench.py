@@ -57,7 +57,7 @@ def load(root: Path) -> dict[str, dict[str, runs.Run]]:
       InputError: There is no such run, or a run cannot be read.
     """
     found: dict[str, dict[str, runs.Run]] = {}
-    for path in sorted(root.glob("*/*/evaluations.csv")):
+    for path in sorted(root.glob("task*/*/evaluations.csv")):
         if path.read_text().count("\n") > 1:
             found.setdefault(path.parent.parent.name, {})[path.parent.name] = runs.read(path.parent)
     if not found:

@@ -163,8 +163,9 @@ def roofline(lines: Sequence[dict[str, Any]], path: Path) -> None:
         for index, line in enumerate(known):
             colour, _ = curves.look(index)
             rate = line["updates_per_s"] * line["flop_per_update"] / 1e9
-            label = "{method}, {phase}, N = {num_critics}, B = {batch_size}, S = {seeds}".format(
-                **line
+            label = (
+                f"{line['method']}, {line['phase']}, N = {line['num_critics']}, "
+                f"B = {line['batch_size']}, S = {line['seeds']}, {line['precision']}"
             )
             axes.plot(line["intensity"], rate, "o", color=colour, label=label)
         axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")

@@ -120,6 +120,8 @@ def speed() -> str:
     ]
     found: dict[str, dict[str, float]] = {}
     for line in map(json.loads, text.splitlines()):
+        if "failed" in line:
+            continue
         case = found.setdefault(line["case"], {})
         who = line["who"].split("/")[0]
         case[who] = max(case.get(who, 0.0), line["updates_per_s"])  # sac-n-jax has two scripts

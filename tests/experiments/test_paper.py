@@ -280,6 +280,15 @@ def test_seeds_that_were_trained_one_by_one(out, tmp_path):
     np.testing.assert_equal(draw.metric_curves(runs, quantity), draw.metric_curves(whole, quantity))
 
 
+def test_a_seed_in_two_folders_is_refused(tmp_path):
+    for name, seeds in {"cql": (0, 1), "cql-s1": (1,)}.items():
+        (tmp_path / name).mkdir()
+        rows = "".join(f"online,0,{seed}\n" for seed in seeds)
+        (tmp_path / name / "evaluations.csv").write_text(f"phase,step,seed\n{rows}")
+    with pytest.raises(InputError, match="cql-s1: seed 1 of cql is in another folder already"):
+        grid.seeds_of(tmp_path / "cql")
+
+
 def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):
     """The mean is taken per seed; tasks that lack a line are left out."""
     curves = {
