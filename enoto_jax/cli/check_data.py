@@ -12,12 +12,10 @@ show how much its physics differs from that of the recording. The last line is t
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from absl import flags
 
-from enoto_jax.cli import command
 from enoto_jax.data import check, completed, contents, files, load_source, scaled
 from enoto_jax.data.places import split
 from enoto_jax.envs.d4rl import parity
@@ -97,8 +95,3 @@ def _replayed(path: Path, env_id: str) -> list[str]:
     if found.termination is not None:
         lines.append(f"termination agrees on {found.termination:.1%} of the steps")
     return lines
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv, positional="task"))

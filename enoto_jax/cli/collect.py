@@ -20,7 +20,7 @@ from pathlib import Path
 
 from absl import flags
 
-from enoto_jax.cli import command, plans
+from enoto_jax.cli import plans
 from enoto_jax.data import minari, ogbench, ogbench_write
 from enoto_jax.data.loading import load_source
 from enoto_jax.data.write import write_minari
@@ -129,8 +129,3 @@ def _sac() -> Recipe:
     for path, value in settings.items():
         row = registry.override(row, path, value)
     return plans.with_settings(row, FLAGS.set)
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv))

@@ -7,12 +7,10 @@ enoto compare --runs=runs/hopper,runs/walker2d --title="two tasks" --out=compare
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from absl import flags
 
-from enoto_jax.cli import command
 from enoto_jax.report import curves, paired, runs, stats
 from enoto_jax.types import InputError, plural
 
@@ -74,8 +72,3 @@ def _report(task: str, rows: dict[str, list[runs.Run]]) -> list[str]:
             "or online phases of different lengths"
         )
     return lines
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv))

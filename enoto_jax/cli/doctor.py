@@ -26,7 +26,6 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from enoto_jax import core
-from enoto_jax.cli import command
 from enoto_jax.data import minari
 from enoto_jax.data.download import cache_dir
 from enoto_jax.envs.gym import make_env
@@ -283,8 +282,3 @@ def update() -> Iterator[Line]:
     except Exception as error:  # a backend can fail in many ways
         there, seen = False, " ".join(str(error).split())[:300]
     yield Line("update", there, seen, "reinstall jax and jaxlib of one version")
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv))

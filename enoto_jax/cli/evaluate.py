@@ -10,7 +10,6 @@ returns. The run's files are not changed.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,8 +80,3 @@ def _overall(rows: Sequence[Mapping[str, Any]]) -> str:
         return line
     rates = {str(row["seed"]): 100 * row["success"] for row in rows}
     return f"{line}; success in % {stats.words(rates, 0)}"
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv, positional="run"))

@@ -10,11 +10,8 @@ about.json with sizes, bounds, score, recipe and versions; and checksums.
 
 from __future__ import annotations
 
-import sys
-
 from absl import flags
 
-from enoto_jax.cli import command
 from enoto_jax.cli.which import Which
 from enoto_jax.deploy import export
 from enoto_jax.types import InputError
@@ -52,8 +49,3 @@ def _scored(found: dict | None) -> str:
     name = "return_mean" if found["score"] is None else "score"
     where = f"{found['phase']} step {found['step']:,}"
     return f"{name.removesuffix('_mean')} {found[name]:.1f} in the evaluation at {where}"
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv, positional="run"))

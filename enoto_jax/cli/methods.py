@@ -8,10 +8,8 @@ enoto train --method=iql --explain=expectile
 from __future__ import annotations
 
 import shutil
-import sys
 import textwrap
 
-from enoto_jax.cli import command
 from enoto_jax.recipes.table import RECIPES
 
 
@@ -25,8 +23,3 @@ def main() -> None:
     for name, recipe in RECIPES.items():
         rows = textwrap.wrap(recipe.about, width - column)
         print(f"{name:{column}}{rows[0]}", *(" " * column + row for row in rows[1:]), sep="\n")
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv))

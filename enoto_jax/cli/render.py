@@ -9,14 +9,12 @@ enoto render runs/hopper --out=hopper.png
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from absl import flags
 
 RENDERER = os.environ.pop("MUJOCO_GL", None)  # a bad value would break MuJoCo's import
 
-from enoto_jax.cli import command  # noqa: E402
 from enoto_jax.cli.which import Which  # noqa: E402
 from enoto_jax.report import film  # noqa: E402
 from enoto_jax.types import InputError  # noqa: E402
@@ -47,8 +45,3 @@ def main() -> None:
     out = Path(FLAGS.out) if FLAGS.out else folder / f"film.{suffix}"
     start = FLAGS.start
     print(film.before_and_after(folder, out, FLAGS.which, FLAGS.seed, FLAGS.fps, start=start))
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv, positional="run"))

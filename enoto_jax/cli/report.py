@@ -14,7 +14,6 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax.atomic import written_whole
-from enoto_jax.cli import command
 from enoto_jax.report import page
 from enoto_jax.report.runs import find
 from enoto_jax.types import InputError, plural
@@ -75,8 +74,3 @@ def main() -> None:
     except OSError as error:
         raise InputError(f"--out: {out} cannot be written: {error.strerror}") from None
     print(f"{out}: {plural(len(runs), 'run')}, {len(text) / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv, positional="runs"))

@@ -238,8 +238,3 @@ class Sweep:
     def _line(self) -> str:
         states = [self._state(cell)[0].split()[0] for cell in self._cells]
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv))

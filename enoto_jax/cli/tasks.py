@@ -8,11 +8,9 @@ enoto train --task=minari:mujoco/hopper/medium-v0
 from __future__ import annotations
 
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterable
 
-from enoto_jax.cli import command
 from enoto_jax.data import minari
 from enoto_jax.data.download import cache_dir, catalogue
 from enoto_jax.data.places import locate
@@ -66,8 +64,3 @@ def _print(lines: Iterable[str]) -> None:
             line, width - 2, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )
         print(*(f"  {row}" for row in wrapped), sep="\n")
-
-
-if __name__ == "__main__":
-    define()
-    sys.exit(command.execute(main, sys.argv))
