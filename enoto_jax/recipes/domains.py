@@ -35,7 +35,7 @@ _LAPO: Changes = {
     "transform.reward_over_largest": False,
     "transform.reward_scale": 100.0,
 }
-# What the authors' class has in every domain of theirs.
+# The defaults of the authors' code, which their scripts keep in every domain.
 _CAL_QL_AUTHORS: Changes = {
     "transform.observations": False,
     "transform.action_limit": 0.99999,
@@ -120,8 +120,6 @@ ANTMAZE: Mapping[str, Changes] = {
     "enoto_fql": _MINUS_ONE,
     **dict.fromkeys(("qc", "qc_fql", "bfn", "enoto_qc"), _MINUS_ONE),
 }
-# In Adroit's sparse tasks, both phases' rewards are 10 r + 5, which is -5 without success.
-_TEN_PLUS_FIVE: Changes = {"transform.reward_scale": 10.0, "transform.reward_shift": 5.0}
 _UNSCALED_IQL: Changes = {
     "algorithm.beta": 0.5,
     "algorithm.expectile": 0.7,
@@ -129,7 +127,7 @@ _UNSCALED_IQL: Changes = {
 }
 _WIDE: Changes = {"algorithm.hidden": (512, 512), "algorithm.critic_hidden": (512, 512, 512)}
 _WIDER: Changes = {"algorithm.hidden": (512, 512, 512)}
-_WSRL_ADROIT: Changes = {**_TEN_PLUS_FIVE, **_WIDE, "offline.algorithm.weight": 1.0}
+_WSRL_ADROIT: Changes = {**_WIDE, "offline.algorithm.weight": 1.0}
 _WSRL_KITCHEN: Changes = {
     **_WIDER,
     "transform.reward_shift": -4.0,
@@ -142,14 +140,8 @@ ADROIT: Mapping[str, Changes] = {
     "iql": _UNSCALED_IQL,
     "enoto_iql": _UNSCALED_IQL,
     "awac": {"algorithm.lam": 0.1},  # CORL's
-    "cal_ql": {
-        **_CAL_QL_AUTHORS,
-        **_TEN_PLUS_FIVE,
-        **_WIDE,
-        "algorithm.weight": 1.0,
-        "algorithm.sparse_reward": -5.0,
-    },
-    "wsrl": {**_WSRL_ADROIT, "offline.algorithm.sparse_reward": -5.0},
+    "cal_ql": {**_CAL_QL_AUTHORS, **_WIDE, "algorithm.weight": 1.0},
+    "wsrl": _WSRL_ADROIT,
     "wsrl_cql": _WSRL_ADROIT,
     "rebrac": _REBRAC_ADROIT,
     "enoto_rebrac": _REBRAC_ADROIT,

@@ -77,13 +77,13 @@ FQL: Mapping[str, float] = {
     f"(cube|scene){_SINGLE}": 300.0,
     f"puzzle{_SINGLE}": 1_000.0,
 }
-# D4RL's Adroit sets have dense rewards, unlike the binary ones of Cal-QL and WSRL (CORL's
-# configurations).
-_UNSCALED: Changes = {"transform.reward_scale": 1.0, "transform.reward_shift": 0.0}
-_DENSE_ADROIT: Mapping[str, Changes] = {
-    "cal_ql": {**_UNSCALED, "algorithm.sparse_reward": None},
-    "wsrl": {**_UNSCALED, "offline.algorithm.sparse_reward": None},
-    "wsrl_cql": _UNSCALED,
+# Cal-QL and WSRL learn Adroit from rewards of -1 and 0, as 10 r + 5. D4RL's own Adroit sets have
+# dense rewards, which stay as they are.
+_TEN_PLUS_FIVE: Changes = {"transform.reward_scale": 10.0, "transform.reward_shift": 5.0}
+_BINARY_ADROIT: Mapping[str, Changes] = {
+    "cal_ql": {**_TEN_PLUS_FIVE, "algorithm.sparse_reward": -5.0},
+    "wsrl": {**_TEN_PLUS_FIVE, "offline.algorithm.sparse_reward": -5.0},
+    "wsrl_cql": _TEN_PLUS_FIVE,
 }
 _LONG: Changes = {"algorithm.discount": 0.995}
 
@@ -123,5 +123,5 @@ TASKS: Sequence[tuple[str, Mapping[str, Changes]]] = [
             ("rebrac", "enoto_rebrac", "fql", "enoto_fql", "iql", "enoto_iql", "rlpd"), _LONG
         ),
     ),
-    (f"(pen|door|hammer|relocate)-(human|cloned|expert){_WHOLE}", _DENSE_ADROIT),
+    (f"(pen|door|hammer|relocate)-binary{_WHOLE}", _BINARY_ADROIT),
 ]

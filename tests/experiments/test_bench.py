@@ -49,10 +49,10 @@ def test_lines_and_a_roofline(tmp_path, capsys):
 
 
 def test_rows_whose_batches_are_more_than_transitions(capsys):
-    for flags in (["--method=cal_ql", "--phase=online"], ["--method=br"]):
-        assert run(updates, *flags, "--baseline", "--json") == command.DONE
+    assert run(updates, "--method=cal_ql,br", "--baseline", "--json") == command.DONE
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(x["method"], x["phase"], x["times_plain_loop"] is None) for x in lines] == [
+        ("cal_ql", "offline", False),
         ("cal_ql", "online", False),
         ("br", "offline", False),
         ("br", "online", True),

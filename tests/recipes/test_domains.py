@@ -121,7 +121,8 @@ def test_joined_data_sets_get_only_what_they_agree_on():
         assert both == domains.changes_of(row, f"{two}+{one}")
         assert domains.changes_of(row, f"{one}+{one}") == domains.changes_of(row, one)
     assert "algorithm.alpha" not in domains.changes_of("fql", f"{one}+{two}")
-    assert domains.changes_of("cal_ql", f"{one}+{two}")["transform.reward_scale"] == 1.0
+    for name in (f"{one}+{two}", f"pen-binary-v0+{one}"):  # dense rewards in at least one
+        assert domains.for_task(RECIPES["cal_ql"], "cal_ql", name).transform.reward_scale == 1.0
 
 
 def test_on_ogbench_rebrac_explores_and_iql_has_its_constants_from_fqls_repository():

@@ -34,6 +34,7 @@ from tests.small_runs import (
     "at, where",
     [
         (("update", 1), "offline update 5"),
+        (("update", 2), "offline update 10"),
         (("update", 4), "offline update 20"),
         (("eval", 3), "online step 0"),
         (("env", 5), "online step 5"),
