@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -213,15 +213,17 @@ class Agent:
             if self._checkpoints is not None and self.steps > self._saved:
                 self._learner.finish()
                 self._learner.save(self._checkpoints)
-                self.settle()
 
     def __enter__(self) -> Agent:
         return self
 
-    def __exit__(self, error: type | None, *_: Any) -> None:
-        # A failure to save must not hide the block's own error.
-        with suppress(RunError) if error else nullcontext():
+    def __exit__(self, kind: Any, raised: BaseException | None, trace: Any) -> None:
+        try:
             self.close()
+        except RunError as error:
+            if raised is None:
+                raise
+            raised.add_note(f"closing the agent failed too: {error}")
 
 
 def _check_arguments(source: Any, seed: Any, budget_s: Any, folders: Mapping[str, Any]) -> None:

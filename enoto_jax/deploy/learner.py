@@ -190,7 +190,7 @@ class Learner:
     def finish(self) -> None:
         """Learn from the newest transition, if no `act` has done so."""
         if self.waiting:
-            self.act(np.asarray(self._newest.next_observation), explore=False)
+            self.act(self._newest.next_observation, explore=False)
 
     def settle(self) -> None:
         """Return at once: everything was learned within `act`."""

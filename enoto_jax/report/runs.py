@@ -90,7 +90,8 @@ def read(folder: Path) -> Run:
     finished = (folder / "summary.json").exists() or (isinstance(online, int) and reached >= online)
     start = start_of(folder, config)
     if config.get("data_hash") is None and start is not None:
-        config = {**config, "data_hash": _hash_of(start)}
+        # Older runs recorded none if they restored.
+        config = {**config, "data_hash": _config_of(start).get("data_hash")}
     return Run(folder, config, rows, timing, finished, task=config["task"])
 
 
@@ -106,24 +107,21 @@ def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
     try:
         found = [path for path in (given, folder.parent / given.name) if path.exists()]
         if len(found) > 1:
-            found.sort(key=lambda path: not _has_phase(path, config))
+            own = _offline(config)
+            found.sort(key=lambda path: own is None or _offline(_config_of(path)) != own)
         return (found[0] if found else given).resolve()
     except ValueError as error:  # not a path
         raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
 
 
-def _has_phase(start: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a folder's run has the offline phase of the run with this configuration."""
-    path = start / "config.json"
-    recipe, other = config.get("recipe") or {}, read_config(path) if path.is_file() else {}
-    own = (other.get("recipe") or {}).get("offline")
-    return own is not None and own == recipe.get("offline")
+def _offline(config: Mapping[str, Any]) -> Any:
+    return (config.get("recipe") or {}).get("offline")
 
 
-def _hash_of(start: Path) -> str | None:
-    """The data hash that a run recorded. Older runs recorded none if they restored."""
+def _config_of(start: Path) -> Mapping[str, Any]:
+    """What the run in a folder recorded, if there is one."""
     path = start / "config.json"
-    return read_config(path).get("data_hash") if path.is_file() else None
+    return read_config(path) if path.is_file() else {}
 
 
 def _joined(runs: list[Run]) -> list[Run]:

@@ -204,6 +204,23 @@ def test_what_was_not_saved_is_saved_when_a_block_is_left(trained, source, tmp_p
         assert_same(*(jax.tree.map(np.asarray, x._learner.state.train) for x in (agent, again)))
 
 
+def test_a_failed_save_does_not_hide_the_error_that_ended_the_block(
+    trained, source, tmp_path, monkeypatch
+):
+    def fails(checkpoints):
+        raise RunError("no space left")
+
+    with (
+        pytest.raises(KeyboardInterrupt) as stopped,
+        Agent(ROW, source, trained[0], tmp_path, seed=SEED) as agent,
+    ):
+        agent.act(np.zeros(2))
+        agent.observe(GOOD)
+        monkeypatch.setattr(agent._learner, "save", fails)
+        raise KeyboardInterrupt
+    assert stopped.value.__notes__ == ["closing the agent failed too: no space left"]
+
+
 def test_without_bounds_actions_are_in_the_units_of_the_data(trained, source):
     wide = dataclasses.replace(source, action_bounds=(np.float64([-0.5]), np.float64([3.0])))
     agent = Agent(ROW, wide, trained[0], seed=SEED)
