@@ -18,8 +18,6 @@ B, N, K, D, A = 6, 4, 5, 3, 2
 
 # All tests run on one device, whichever test asks for devices first.
 jax.config.update("jax_num_cpu_devices", 1)
-# These programs run a few times each: compiling them well takes longer than they do.
-jax.config.update("jax_disable_most_optimizations", True)
 
 # XLA's older CPU code generator compiles these small programs in half the time. jax 0.12 has
 # removed it, and XLA aborts on unknown flags. Processes that tests start inherit the flags, which

@@ -55,23 +55,12 @@ def quick(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkouts(tmp_path_factory):
     """Checkouts of scripts: one in a repository, one outside, one that fails, and one missing."""
-    folder, monkeypatch = tmp_path_factory.mktemp("peers"), pytest.MonkeyPatch()
-    monkeypatch.setattr(
-        peers,
-        "CASES",
-        {
-            "toy": Case(
-                "td3_bc",
-                SMALL,
-                20,
-                (
-                    Peer("sleeper/a/train.py", "{updates}"),
-                    Peer("two/train.py", "{updates}", per_step=2),
-                    Peer("broken/train.py", ""),
-                    Peer("missing/train.py", ""),
-                ),
-            )
-        },
+    folder = tmp_path_factory.mktemp("peers")
+    scripts = (
+        Peer("sleeper/a/train.py", "{updates}"),
+        Peer("two/train.py", "{updates}", per_step=2),
+        Peer("broken/train.py", ""),
+        Peer("missing/train.py", ""),
     )
     for name, text in {"sleeper/a": SCRIPT, "two": SCRIPT, "broken": "1 / 0"}.items():
         (folder / name).mkdir(parents=True)
@@ -80,8 +69,9 @@ def checkouts(tmp_path_factory):
     subprocess.run([*git, "init", "--quiet"], check=True)
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, *who, "commit", "--quiet", "--allow-empty", "-m", "a"], check=True)
-    yield folder
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peers, "CASES", {"toy": Case("td3_bc", SMALL, 20, scripts)})
+        yield folder
 
 
 def run(*arguments) -> int:

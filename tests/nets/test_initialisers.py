@@ -10,10 +10,17 @@ from enoto_jax.nets import initialisers
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.networks import Critic, TanhGaussian
 from enoto_jax.recipes.registry import named
+from tests.helpers import quick_compiling
 
 KEY = jax.random.key(0)
 D, A = 3, 2
 WIDE = 300
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with quick_compiling():
+        yield
 
 
 def started(init):

@@ -10,10 +10,17 @@ from enoto_jax.nets import cpu_kernels, cvae, initialisers, networks
 from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.networks import LayerNorm, Linear
 from tests.algorithms.losses import close
+from tests.helpers import quick_compiling
 
 KEY = jax.random.key(0)
 B, I, O = 6, 5, 4  # noqa: E741
 LINEAR = Linear(O, initialisers.torch_init())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with quick_compiling():
+        yield
 
 
 @pytest.fixture(params=["as on a CPU", "as elsewhere"])
