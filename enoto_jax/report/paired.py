@@ -17,7 +17,7 @@ import numpy as np
 
 from enoto_jax.report import intervals, stats
 from enoto_jax.report.evaluations import metric_of
-from enoto_jax.report.runs import Run, start_of
+from enoto_jax.report.runs import Run
 
 QUANTITIES = ("final", "area", "drop")
 HANDOVER, SEED = "hand-over", "seed"
@@ -64,8 +64,8 @@ class Difference(NamedTuple):
 def handover(run: Run) -> set[str]:
     """Return names of the state at the hand-over; runs with a name in common share that state."""
     recipe = run.config.get("recipe") or {}
-    if (start := start_of(run.folder, run.config)) is not None:
-        return {str(start)}
+    if run.start is not None:
+        return {str(run.start)}
     if not recipe.get("offline"):
         return set()
     names = {str(run.folder.resolve())}

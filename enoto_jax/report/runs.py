@@ -17,7 +17,10 @@ from enoto_jax.types import InputError
 
 @dataclass
 class Run:
-    """One run's folder. `row` is its method with its changes; see `name`."""
+    """One run's folder.
+
+    `row` is its method with its changes; see `name`. `start` is the folder that it restored.
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -26,6 +29,7 @@ class Run:
     finished: bool
     row: str = ""
     task: str = ""
+    start: Path | None = None
 
     @property
     def seeds(self) -> set[int]:
@@ -88,22 +92,48 @@ def read(folder: Path) -> Run:
     online = identity.flat(config.get("recipe") or {}).get("online.steps")
     reached = max((row["step"] for row in rows if row["phase"] == "online"), default=-1)
     finished = (folder / "summary.json").exists() or (isinstance(online, int) and reached >= online)
-    start = start_of(folder, config)
+    start = _start_of(folder, config)
     if config.get("data_hash") is None and start is not None:
         config = {**config, "data_hash": _hash_of(start)}
-    return Run(folder, config, rows, timing, finished, task=config["task"])
+    return Run(folder, config, rows, timing, finished, task=config["task"], start=start)
 
 
-def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
-    """Return the folder of the run that this one started from, as recorded or moved with it."""
+def _start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the run that this one started from, as recorded or moved with it.
+
+    The recorded path is often relative to a directory that is not the current one, where another
+    run may have that name. So the first of both places that fits is taken.
+    """
     if not config.get("restore"):
         return None
     given = Path(config["restore"])
     moved = folder.parent / given.name
     try:
+        for place in (moved, given):
+            if place.resolve() != folder.resolve() and _fits(place, config):
+                return place.resolve()
         return (moved if moved.exists() and not given.exists() else given).resolve()
     except ValueError as error:  # not a path
         raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
+
+
+def _fits(start: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a folder's run has this run's offline phase, as far as both recorded it."""
+    try:
+        one, other = _learned(config), _learned(read_config(start / "config.json"))
+    except (InputError, AttributeError):  # missing or damaged
+        return False
+    seeds, trained = one.pop("seeds", []), other.pop("seeds", None)
+    same = all(one[key] == other[key] for key in one.keys() & other.keys())
+    return same and (trained is None or set(seeds) <= set(trained))
+
+
+def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an offline phase depends on, by its path in the config."""
+    recipe = config.get("recipe") or {}
+    parts = {key: recipe.get(key) for key in ("offline", "transform")}
+    parts |= {key: config.get(key) for key in ("data_hash", "seeds")}
+    return {key: value for key, value in identity.flat(parts).items() if value is not None}
 
 
 def _hash_of(start: Path) -> str | None:
@@ -116,8 +146,9 @@ def _joined(runs: list[Run]) -> list[Run]:
     """Make a run from which another one continued that one's offline phase, not a separate row."""
     by_folder, used = {run.folder.resolve(): run for run in runs}, set()
     for run in runs:
-        start = start_of(run.folder, run.config)
-        if start in by_folder and by_folder[start].config["task"] == run.config["task"]:
+        if (start := run.start) in by_folder and by_folder[start].config["task"] == run.config[
+            "task"
+        ]:
             offline = [
                 row
                 for row in by_folder[start].rows

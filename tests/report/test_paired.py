@@ -65,6 +65,23 @@ def test_another_precision_is_another_hand_over(tmp_path, precision, by):
     assert finals([ours], [theirs]).paired_by == by
 
 
+def test_a_start_is_the_run_that_fits_not_one_of_its_name_in_the_current_folder(
+    tmp_path, monkeypatch
+):
+    """Folders of the same name: in the current folder, and beside runs that have moved."""
+    (tmp_path / "cwd" / "runs").mkdir(parents=True)
+    (tmp_path / "moved").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    here = tmp_path / "cwd" / "runs" / "off"
+    run(here, "cql", [0], data_hash="sha256:34")
+    beside = run(tmp_path / "moved" / "off", "cql", [0, 1])
+    assert run(tmp_path / "moved" / "a", "ours", [1], restore="runs/off").start == beside.folder
+    other = run(tmp_path / "moved" / "b", "ours", [0], restore="runs/off", data_hash="sha256:34")
+    assert other.start == here
+    own = run(tmp_path / "cwd" / "off", "ours", [0], restore="runs/off", data_hash="sha256:34")
+    assert own.start == here  # it has the name itself
+
+
 def test_five_seeds_have_an_interval(tmp_path):
     ours = run(tmp_path / "a", "ours", range(5))
     theirs = [run(tmp_path / f"b{s}", "theirs", [s], shift=-s - s * s) for s in range(5)]
