@@ -195,9 +195,20 @@ def folder_name(task: str) -> str:
 
 
 def seeds_of(run: Path) -> list[Path]:
-    """Return a cell's runs that have begun: all seeds in one folder, or one folder per seed."""
+    """Return a cell's runs that have begun: all seeds in one folder, or one folder per seed.
+
+    Raises:
+      InputError: A seed occurs in two of them.
+    """
     one_by_one = run.parent.glob(f"{run.name}-s[0-9]*")
-    return [own for own in (run, *sorted(one_by_one)) if _begun(own)]
+    found = [own for own in (run, *sorted(one_by_one)) if _begun(own)]
+    known: set[str] = set()
+    for own in found:
+        seeds = {row["seed"] for row in read_csv(own / "evaluations.csv")}
+        for seed in sorted(seeds & known):
+            raise InputError(f"{own}: seed {seed} of {run.name} is in another run already")
+        known |= seeds
+    return found
 
 
 def _begun(run: Path) -> bool:
