@@ -163,9 +163,8 @@ def roofline(lines: Sequence[dict[str, Any]], path: Path) -> None:
         for index, line in enumerate(known):
             colour, _ = curves.look(index)
             rate = line["updates_per_s"] * line["flop_per_update"] / 1e9
-            label = "{method}, {phase}, N = {num_critics}, B = {batch_size}, S = {seeds}".format(
-                **line
-            )
+            label = "{method}, {phase}, {precision}, N = {num_critics}, B = {batch_size}, "
+            label = (label + "S = {seeds}").format(**line)
             axes.plot(line["intensity"], rate, "o", color=colour, label=label)
         axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")
         axes.annotate(
