@@ -89,7 +89,7 @@ def compare(ours: Sequence[Run], theirs: Sequence[Run]) -> list[Difference]:
     """
     here, there = _by_seed(ours), _by_seed(theirs)
     seeds = sorted(here.keys() & there.keys())
-    seeds = [seed for seed in seeds if _alike(here[seed], there[seed], seed)]
+    seeds = [seed for seed in seeds if alike(here[seed], there[seed], seed)]
     if not seeds or _metrics([*ours, *theirs]) != 1:
         return []
     shared = all(
@@ -142,7 +142,7 @@ def _starts(run: Run) -> tuple:
     return run.config.get("env"), run.config.get("eval_episodes")
 
 
-def _alike(one: Run, other: Run, seed: int) -> bool:
+def alike(one: Run, other: Run, seed: int) -> bool:
     """Whether both were evaluated in the same environment, after equally many online steps."""
     ends = []
     for run in (one, other):
