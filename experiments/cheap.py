@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from enoto_jax.cli import command
 from enoto_jax.recipes import registry
-from enoto_jax.report import curves, runs, stats
+from enoto_jax.report import curves, paired, runs, stats
 from enoto_jax.report.evaluations import Row
 from enoto_jax.types import InputError
 from experiments.benchmarks import levers
@@ -77,11 +77,13 @@ class Cell(NamedTuple):
       cost: "operations", and "seconds" if measured: an offline update's, relative to the base.
       reached: seed -> updates at the first evaluation that reaches `SCORE`; None if none does.
       values: Scores: key of `QUANTITIES` -> seed -> score.
+      of: seed -> run.
     """
 
     cost: dict[str, float]
     reached: dict[int, int | None]
     values: dict[str, dict[int, float]]
+    of: dict[int, runs.Run]
 
 
 def define() -> None:
@@ -106,7 +108,8 @@ def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
     """Return the finished rows in the study's order, and the names of unfinished runs.
 
     Raises:
-      InputError: The base has no finished run, a folder belongs to no row, or a run cannot be read.
+      InputError: The base has no finished run, a folder belongs to no row, runs of a row have
+        different settings, or a run cannot be read.
     """
     found: dict[str, list[runs.Run]] = {}
     left = []
@@ -119,6 +122,8 @@ def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
             raise InputError(f"{run.folder}: is no row of the study; known: {', '.join(ROWS)}")
         if run.finished:
             found.setdefault(name, []).append(run)
+            if run.row != (first := found[name][0]).row:
+                raise InputError(f"{run.folder}: its settings are not those of {first.folder}")
         else:
             left.append(run.folder.name)
     if BASE not in found:
@@ -134,7 +139,9 @@ def read(place: Path) -> tuple[dict[str, Cell], list[str]]:
         each = [_values(run) for run in found[name]]
         values = {key: {s: x for own in each for s, x in own[key].items()} for key in QUANTITIES}
         reached = {seed: _reached(run, seed) for run in found[name] for seed in sorted(run.seeds)}
-        cells[name] = Cell(cost, reached, values)
+        cells[name] = Cell(
+            cost, reached, values, {seed: run for run in found[name] for seed in run.seeds}
+        )
     return cells, left
 
 
@@ -197,9 +204,10 @@ def _operations_to(own: Cell, base: Cell) -> str:
 
 
 def difference(found: Mapping[str, Cell], ours: str, theirs: str, quantity: str) -> str:
-    """Return a lever minus a control, seed by seed; "" if they have no seed in common."""
+    """Return a lever minus a control, seed by seed; "" if no seed's runs are alike."""
     one, two = (found[name].values[quantity] for name in (ours, theirs))
-    seeds = sorted(one.keys() & two.keys())
+    a, b = found[ours].of, found[theirs].of
+    seeds = [s for s in sorted(one.keys() & two.keys()) if paired.alike(a[s], b[s], s)]
     return cell([one[seed] - two[seed] for seed in seeds], "+.1f") if seeds else ""
 
 

@@ -3,7 +3,9 @@
 python -m experiments.ogbench
 python -m experiments.ogbench runs --figures=figures
 
-Each run is in the folder TASK/METHOD. The tables show finished runs only, and list the others.
+Each run is in the folder TASK/METHOD; a task's name begins with "task". Differences are of seeds
+whose runs were evaluated alike and are equally long. The tables show finished runs only, and list
+the others.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def load(root: Path) -> dict[str, dict[str, runs.Run]]:
         if path.read_text().count("\n") > 1:
             found.setdefault(path.parent.parent.name, {})[path.parent.name] = runs.read(path.parent)
     if not found:
-        raise InputError(f"{root}: contains no runs; expected folders TASK/METHOD")
+        raise InputError(f"{root}: contains no runs; expected folders task*/METHOD")
     return found
 
 
@@ -106,7 +108,11 @@ def differences(
     """Yield the plan's comparisons as (task, difference), for each task and for their mean."""
     for ours, others in QUESTIONS.items():
         for theirs in others:
-            both = {task: own for task, own in known.items() if {ours, theirs} <= own.keys()}
+            both = {
+                task: {x: _only(own[x], _alike(found[task], ours, theirs)) for x in (ours, theirs)}
+                for task, own in known.items()
+                if {ours, theirs} <= own.keys()
+            }
             shared = [
                 bool(paired.handover(found[task][ours]) & paired.handover(found[task][theirs]))
                 for task in both
@@ -118,6 +124,16 @@ def differences(
                     if seeds := sorted(one.keys() & two.keys()):
                         per_seed = {seed: one[seed] - two[seed] for seed in seeds}
                         yield task, paired.Difference(ours, theirs, words, way, per_seed)
+
+
+def _alike(own: Mapping[str, runs.Run], ours: str, theirs: str) -> set[int]:
+    """The seeds of two methods that were evaluated alike, after equally many online steps."""
+    one, two = own[ours], own[theirs]
+    return {seed for seed in one.seeds & two.seeds if paired.alike(one, two, seed)}
+
+
+def _only(values: PerSeed, seeds: set[int]) -> PerSeed:
+    return {name: {s: x for s, x in own.items() if s in seeds} for name, own in values.items()}
 
 
 def page(found: Mapping[str, Mapping[str, runs.Run]]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from enoto_jax.report import intervals, stats
 from enoto_jax.report.evaluations import metric_of
-from enoto_jax.report.runs import Run, start_of
+from enoto_jax.report.runs import Run
 
 QUANTITIES = ("final", "area", "drop")
 HANDOVER, SEED = "hand-over", "seed"
@@ -64,8 +64,8 @@ class Difference(NamedTuple):
 def handover(run: Run) -> set[str]:
     """Return names of the state at the hand-over; runs with a name in common share that state."""
     recipe = run.config.get("recipe") or {}
-    if (start := start_of(run.folder, run.config)) is not None:
-        return {str(start)}
+    if run.start is not None:
+        return {str(run.start)}
     if not recipe.get("offline"):
         return set()
     names = {str(run.folder.resolve())}
@@ -89,7 +89,7 @@ def compare(ours: Sequence[Run], theirs: Sequence[Run]) -> list[Difference]:
     """
     here, there = _by_seed(ours), _by_seed(theirs)
     seeds = sorted(here.keys() & there.keys())
-    seeds = [seed for seed in seeds if _alike(here[seed], there[seed], seed)]
+    seeds = [seed for seed in seeds if alike(here[seed], there[seed], seed)]
     if not seeds or _metrics([*ours, *theirs]) != 1:
         return []
     shared = all(
@@ -142,7 +142,7 @@ def _starts(run: Run) -> tuple:
     return run.config.get("env"), run.config.get("eval_episodes")
 
 
-def _alike(one: Run, other: Run, seed: int) -> bool:
+def alike(one: Run, other: Run, seed: int) -> bool:
     """Whether both were evaluated in the same environment, after equally many online steps."""
     ends = []
     for run in (one, other):

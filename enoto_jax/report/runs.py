@@ -17,7 +17,10 @@ from enoto_jax.types import InputError
 
 @dataclass
 class Run:
-    """One run's folder. `row` is its method with its changes; see `name`."""
+    """One run's folder.
+
+    `row` is its method with its changes; see `name`. `start` is the folder that it restored.
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -26,6 +29,7 @@ class Run:
     finished: bool
     row: str = ""
     task: str = ""
+    start: Path | None = None
 
     @property
     def seeds(self) -> set[int]:
@@ -88,56 +92,66 @@ def read(folder: Path) -> Run:
     online = identity.flat(config.get("recipe") or {}).get("online.steps")
     reached = max((row["step"] for row in rows if row["phase"] == "online"), default=-1)
     finished = (folder / "summary.json").exists() or (isinstance(online, int) and reached >= online)
-    start = start_of(folder, config)
+    start = _start_of(folder, config)
     if config.get("data_hash") is None and start is not None:
-        # Older runs recorded none if they restored.
-        config = {**config, "data_hash": _config_of(start).get("data_hash")}
-    return Run(folder, config, rows, timing, finished, task=config["task"])
+        config = {**config, "data_hash": _hash_of(start)}
+    return Run(folder, config, rows, timing, finished, task=config["task"], start=start)
 
 
-def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
+def _start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
     """Return the folder of the run that this one started from, as recorded or moved with it.
 
-    A recorded path is relative to a folder that is not known. If a folder exists at both places,
-    the one with this run's offline phase is meant.
+    The recorded path is often relative to a directory that is not the current one, where another
+    run may have that name. So the first of both places that fits is taken.
     """
     if not config.get("restore"):
         return None
     given = Path(config["restore"])
+    moved = folder.parent / given.name
     try:
-        found = [path for path in (given, folder.parent / given.name) if path.exists()]
-        if len(found) > 1:
-            own = _offline(config)
-            found.sort(key=lambda path: own is None or _offline(_config_of(path)) != own)
-        return (found[0] if found else given).resolve()
+        for place in (moved, given):
+            if place.resolve() != folder.resolve() and _fits(place, config):
+                return place.resolve()
+        return (moved if moved.exists() and not given.exists() else given).resolve()
     except ValueError as error:  # not a path
         raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
 
 
-def _offline(config: Mapping[str, Any]) -> Any:
-    return (config.get("recipe") or {}).get("offline")
+def _fits(start: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a folder's run has this run's offline phase, as far as both recorded it."""
+    try:
+        one, other = _learned(config), _learned(read_config(start / "config.json"))
+    except (InputError, AttributeError):  # missing or damaged
+        return False
+    seeds, trained = one.pop("seeds", []), other.pop("seeds", None)
+    same = all(one[key] == other[key] for key in one.keys() & other.keys())
+    return same and (trained is None or set(seeds) <= set(trained))
 
 
-def _config_of(start: Path) -> Mapping[str, Any]:
-    """What the run in a folder recorded, if there is one."""
+def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an offline phase depends on, by its path in the config."""
+    recipe = config.get("recipe") or {}
+    parts = {key: recipe.get(key) for key in ("offline", "transform")}
+    parts |= {key: config.get(key) for key in ("data_hash", "seeds")}
+    return {key: value for key, value in identity.flat(parts).items() if value is not None}
+
+
+def _hash_of(start: Path) -> str | None:
+    """The data hash that a run recorded. Older runs recorded none if they restored."""
     path = start / "config.json"
-    return read_config(path) if path.is_file() else {}
+    return read_config(path).get("data_hash") if path.is_file() else None
 
 
 def _joined(runs: list[Run]) -> list[Run]:
     """Make a run from which another one continued that one's offline phase, not a separate row."""
     by_folder, used = {run.folder.resolve(): run for run in runs}, set()
     for run in runs:
-        start = start_of(run.folder, run.config)
-        if start in by_folder and by_folder[start].config["task"] == run.config["task"]:
-            offline = [
-                row
-                for row in by_folder[start].rows
-                if row["phase"] == "offline" and row["seed"] in run.seeds
-            ]
+        start = by_folder.get(run.start)
+        if start is not None and start.task == run.task:
             if not any(row["phase"] == "offline" for row in run.rows):
-                run.rows = offline + run.rows
-            used.add(start)
+                own = (row for row in start.rows if row["seed"] in run.seeds)
+                run.rows = [row for row in own if row["phase"] == "offline"] + run.rows
+            used.add(run.start)
     return [
         run
         for run in runs

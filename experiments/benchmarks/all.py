@@ -55,9 +55,10 @@ def main() -> None:
     until = None if FLAGS.minutes is None else time.monotonic() + 60.0 * FLAGS.minutes
     out = Path(FLAGS.out)
     parts = commands(out)
-    _same(out, parts)
+    about = _about(parts)
+    _same(out, parts, about)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "about.json", _about(parts))
+    write_json(out / "about.json", about)
     missing = [name for name in parts if not _whole(out / name)]
     for number, name in enumerate(missing):
         print(shlex.join(parts[name]), flush=True)
@@ -105,13 +106,20 @@ def _measure(part: Path, arguments: list[str], until: float | None) -> bool:
     return True
 
 
-def _same(out: Path, parts: dict[str, list[str]]) -> None:
-    """Refuse to keep what another command has measured."""
+def _same(out: Path, parts: dict[str, list[str]], about: dict) -> None:
+    """Refuse to keep what another command, device or version has measured."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: {out} is a file; give a folder")
     if not (out / "about.json").exists():
         return
-    before = read_json(out / "about.json")["commands"]
+    old = read_json(out / "about.json")
+    before = old["commands"]
+    for key in ("devices", "driver", "versions") if any(_whole(out / x) for x in parts) else ():
+        if old.get(key) != about[key]:
+            raise InputError(
+                f"--out: {out} was measured with other {key}: {old.get(key)}, now {about[key]}; "
+                "give a new folder"
+            )
     for name, arguments in parts.items():
         if _whole(out / name) and before.get(name) != shlex.join(arguments):
             raise InputError(f"--out: {out / name} comes of {before.get(name)}; give a new folder")

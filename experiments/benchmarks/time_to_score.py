@@ -14,7 +14,8 @@ the mean of the last --last evaluations does. Both begin when the process is sta
 the evaluation is written, so imports, data, compilation and earlier evaluations count. Every
 evaluation is a row of --out, with its wall-clock seconds and the CPU seconds of the process. A run
 that does not reach the score ends with a row without a score. The table covers all rows of --out;
---rounds=0 only prints it. `>` marks the duration of a run that did not reach the score.
+--rounds=0 only prints it. `>` marks the duration of a run that did not reach the score; such a run
+without its last row was cut off, and is counted as incomplete.
 """
 
 from __future__ import annotations
@@ -151,6 +152,11 @@ class Run(NamedTuple):
     seconds: list[float]
     scores: list[float]
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the run has no row for its end; so has one that reached the score."""
+        return len(self.seconds) == len(self.scores)
+
     def reached(self, score: float, last: int) -> Time:
         """Return when the mean of the last `last` evaluations first reaches the score."""
         for end in range(last, len(self.scores) + 1):
@@ -262,11 +268,17 @@ def write(row: Sequence) -> None:
 
 
 def read(case: str) -> dict[str, dict[int, Run]]:
-    """Return a case's rows of --out as contender -> seed -> run."""
+    """Return a case's rows of --out as contender -> seed -> run, the last if it was tried twice."""
     runs: dict[str, dict[int, Run]] = {}
+    before: dict[tuple[str, str], float] = {}
     path = Path(FLAGS.out)
     for row in csv.DictReader(path.read_text().splitlines() if path.is_file() else []):
         if row["case"] == case:
+            key = row["who"], row["seed"]
+            updates = float(row["updates"] or np.inf)  # the last row has none
+            if updates <= before.get(key, 0):  # another try begins
+                del runs[row["who"]][int(row["seed"])]
+            before[key] = updates
             run = runs.setdefault(row["who"], {}).setdefault(int(row["seed"]), Run([], []))
             run.seconds.append(float(row[f"{FLAGS.clock}_s"]))
             if row["score"]:
@@ -284,7 +296,10 @@ def table(case: str, runs: Mapping[str, Mapping[int, Run]], score: float) -> lis
             line += f" {f'{_median(times)} ({times[0]} to {times[-1]})':>24}"
             times_ours = "" if who == OURS else ratio(own, runs.get(OURS, {}), score, last)
             line += f" {times_ours!s:>7}"
-        lines.append(f"{line} {sum(not time.never for time in times)} of {len(times)}")
+        cut = sum(run.cut_off and run.reached(score, FLAGS.last).never for run in own.values())
+        incomplete = f", {cut} incomplete" if cut else ""
+        reached = sum(not time.never for time in times)
+        lines.append(f"{line} {reached} of {len(times)}{incomplete}")
     return lines
 
 

@@ -164,8 +164,8 @@ def roofline(lines: Sequence[dict[str, Any]], path: Path) -> None:
             colour, _ = curves.look(index)
             rate = line["updates_per_s"] * line["flop_per_update"] / 1e9
             label = (
-                f"{line['method']}, {line['phase']}, N = {line['num_critics']}, "
-                f"B = {line['batch_size']}, S = {line['seeds']}, {line['precision']}"
+                f"{line['method']}, {line['phase']}, {line['precision']}, "
+                f"N = {line['num_critics']}, B = {line['batch_size']}, S = {line['seeds']}"
             )
             axes.plot(line["intensity"], rate, "o", color=colour, label=label)
         axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")

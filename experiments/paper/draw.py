@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter
 
 from enoto_jax.report import curves, intervals, metrics
 from enoto_jax.report.aggregate import TASKS
-from enoto_jax.report.evaluations import metric_of, read_evaluations
+from enoto_jax.report.evaluations import metric_for, read_evaluations, series
 from enoto_jax.runs.files import read_csv
 from enoto_jax.types import InputError
 from experiments.paper.grid import Folders
@@ -27,20 +27,22 @@ Lines = Mapping[str, curves.Curves]  # label -> one curve per seed
 
 def scores(folders: Folders, path: Path) -> list[Path]:
     """Draw the online curves, one panel per task."""
+    column = _column(folders)
     tasks = {
-        task: {label: score_curves(runs)[1] for label, runs in own.items()}
+        task: {label: list(score_curves(runs, column).values()) for label, runs in own.items()}
         for task, own in folders.items()
     }
-    return [panels(tasks, path, _word(folders))]
+    return [panels(tasks, path, curves.WORD[column][0])]
 
 
 def aggregate(folders: Folders, path: Path) -> list[Path]:
     """Draw all tasks together: a seed's curve is its mean over the tasks that every line has.
 
-    With fewer than three tasks, each has its own panel instead.
+    It needs the seed on each of them. With fewer than three tasks, each has its own panel instead.
 
     Raises:
-      InputError: No task has all lines, or one of several tasks has no score.
+      InputError: No task has all lines, one of several tasks has no score, or a line has no seed
+        that was trained on all tasks.
     """
     labels = {label: None for own in folders.values() for label in own}
     whole = {task: own for task, own in folders.items() if len(own) == len(labels)}
@@ -48,20 +50,22 @@ def aggregate(folders: Folders, path: Path) -> list[Path]:
         raise InputError(f"{path}: no task has a run of every line; train the others")
     if 1 < len(whole) < TASKS:
         return scores(whole, path)
-    word = _word(whole)
-    if len(whole) > 1 and word != curves.WORD["score"][0]:
+    column = _column(whole)
+    if len(whole) > 1 and column != "score":
         raise InputError(
             f"{path}: {', '.join(whole)}: not all have scores, and returns of "
             "different tasks have no mean; draw each alone"
         )
     lines = {}
     for label in labels:
-        own_curves = [score_curves(own[label])[1] for own in whole.values()]
-        seeds = min(map(len, own_curves))
-        grid, y = curves.together([curve for own in own_curves for curve in own[:seeds]])
-        lines[label] = [(grid, one) for one in y.reshape(len(own_curves), seeds, -1).mean(axis=0)]
+        by_seed = [score_curves(own[label], column) for own in whole.values()]
+        seeds = sorted(set.intersection(*(set(own) for own in by_seed)))
+        if not seeds:
+            raise InputError(f"{path}: {label} has no seed that was trained on all tasks")
+        grid, y = curves.together([own[seed] for own in by_seed for seed in seeds])
+        lines[label] = [(grid, one) for one in y.reshape(len(whole), len(seeds), -1).mean(axis=0)]
     title = next(iter(whole)) if len(whole) == 1 else f"mean over {len(whole)} tasks"
-    return [panels({title: lines}, path, word)]
+    return [panels({title: lines}, path, curves.WORD[column][0])]
 
 
 def metric(folders: Folders, path: Path, quantity: str, y_label: str) -> list[Path]:
@@ -73,11 +77,10 @@ def metric(folders: Folders, path: Path, quantity: str, y_label: str) -> list[Pa
     return [panels(tasks, path, y_label)]
 
 
-def score_curves(runs: Sequence[Path]) -> tuple[str, curves.Curves]:
-    """Return the online evaluations of a cell's runs: the column's name, and one curve per seed."""
-    rows = [row for run in runs for row in read_evaluations(run)]
-    column = metric_of(rows)
-    return column, curves.phase_curves(rows, "online", column)
+def score_curves(runs: Sequence[Path], column: str) -> dict[int, curves.Curve]:
+    """Return the online evaluations of a cell's runs as seed -> curve of this column."""
+    found = series([row for run in runs for row in read_evaluations(run)], "online", column)
+    return {seed: (env_steps, y) for seed, (_, env_steps, y) in found.items()}
 
 
 def metric_curves(runs: Sequence[Path], quantity: str) -> curves.Curves:
@@ -181,7 +184,7 @@ def _published() -> dict[tuple[str, str], list[tuple[float, float]]]:
     return {key: sorted(points) for key, points in found.items()}
 
 
-def _word(folders: Folders) -> str:
-    """The label of the y axis: scores, or returns if a task has no scores."""
-    columns = {score_curves(runs)[0] for own in folders.values() for runs in own.values()}
-    return curves.WORD["score" if columns == {"score"} else "return_mean"][0]
+def _column(folders: Folders) -> str:
+    """The column that all panels show: scores, or returns if a run has no scores."""
+    runs = (run for own in folders.values() for runs in own.values() for run in runs)
+    return metric_for(map(read_evaluations, runs))

@@ -78,8 +78,13 @@ SETTINGS = (
 
 
 def results() -> str:
-    """Return scores at the hand-over, after it, and at the end, as a Markdown table."""
+    """Return scores at the hand-over, after it, and at the end, as a Markdown table.
+
+    Raises:
+      InputError: Not all runs of a setting end at the same step.
+    """
     head = ("data set", "budget", "method", "N", "n", "hand-over", "lowest after", "mean after")
+    lengths: dict[Setting, int] = {}  # the last step of all its runs
     lines = [f"| {' | '.join(head)} | last |", "| --- " * (len(head) + 1) + "|"]
     for setting in SETTINGS:
         page = f"experiments/results/{setting.folder.split('/')[0]}/README.md"
@@ -88,6 +93,9 @@ def results() -> str:
             if not (folders := grid.seeds_of(RESULTS / setting.folder / method)):
                 continue
             rows = [row for folder in folders for row in read_evaluations(folder)]
+            ends = {row["step"] for row in evaluation_at(rows, "final")}
+            if ends != {steps := max(ends)} or steps != lengths.setdefault(setting, steps):
+                raise InputError(f"{RESULTS / setting.folder}: {method} has runs of another length")
             start, last = evaluation_at(rows, "handover"), evaluation_at(rows, "final")
             after = [y[step > 0] for step, _, y in series(rows, "online", "score").values()]
             cells = (

@@ -45,7 +45,7 @@ def test_lines_and_a_roofline(tmp_path, capsys):
         part = line["flop_per_update"] * line["updates_per_s"] / (1e9 * line["matmul_rate"])
         assert 0 < line["fraction_of_matmul_rate"] < 1 and 0 < part < 1
         assert line["times_plain_loop"] > 0 and line["intensity"] > 0
-    assert "operations a byte" in picture.read_text()
+    assert "operations a byte" in picture.read_text() and "offline, float32" in picture.read_text()
 
 
 def test_rows_whose_batches_are_more_than_transitions(capsys):
@@ -237,3 +237,6 @@ def test_a_lease_ends_and_the_next_goes_on(tmp_path, capfd, monkeypatch):
     assert not list(out.rglob("*.part")) and len(list(out.rglob("*.jsonl"))) == 6
     given.clear()
     assert run(whole, *flags) == command.DONE and not given
+    monkeypatch.setattr(whole, "_said", lambda arguments: ["another device"])
+    assert run(whole, *flags) == command.BAD_INPUT and not given
+    assert "was measured with other devices: [], now ['another" in capfd.readouterr().err

@@ -96,6 +96,16 @@ def test_the_command_draws_names_the_unfinished_and_needs_the_base(write, tmp_pa
     assert rows(out, "2 of 10 critics learn", "| 0.40 | 10,000 |")
 
 
+def test_runs_of_other_lengths_have_no_difference_and_other_settings_no_row(write):
+    write("base", [50.0], [50.0, 44.0, 60.0, 40.0])
+    place = write("subset2", [50.0], [50.0, 44.0, 60.0], width=126)
+    page = cheap.page(cheap.read(place)[0])
+    assert rows(page, "`subset2` - `base`") == ["| `subset2` - `base` |  |  |  |  |"]
+    write("subset2", [50.0], [50.0, 44.0, 60.0], seed=1, width=64)
+    with pytest.raises(InputError, match="subset2-s1: its settings are not those of .*subset2-s0"):
+        cheap.read(place)
+
+
 def test_a_folder_of_another_study_is_refused(write):
     place = write("base", [50.0], [50.0, 60.0])
     (place / "base-s0").rename(place / "w50-s0")

@@ -70,6 +70,17 @@ def test_differences_are_paired_by_the_hand_over_where_it_is_shared(write):
     assert "| +80 [+60, +100] | higher |" in line  # 100 - 0, 10, ..., 40; 2.776 * 15.8 / sqrt(5)
 
 
+def test_a_shorter_run_and_another_study_are_not_compared(write):
+    root = write("task1", "enoto_fql", [[0.0, 0.5, 1.0]])
+    write("task1", "fql", [[0.0, 0.5]])
+    write("cube", "fql", [[0.0, 0.5, 1.0]])
+    config = root / "task1" / "fql" / "config.json"
+    config.write_text(config.read_text().replace('"steps": 20', '"steps": 10'))
+    found = ogbench.load(root)
+    assert list(found) == ["task1"] and found["task1"]["fql"].finished
+    assert not rows(ogbench.page(found), "`enoto_fql` - `fql`")
+
+
 def test_the_command_draws_what_is_finished(write, tmp_path, capsys):
     root = write("task1", "fql", [[0.0, 0.5, 1.0]] * 5)
     write("task2", "fql", [[0.0, 0.5, 1.0]], finished=False)

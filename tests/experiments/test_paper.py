@@ -275,9 +275,23 @@ def test_seeds_that_were_trained_one_by_one(out, tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == {"fig1a.png", "fig1b.png"}
     runs = [place / f"cql_to_sac-s{seed}" for seed in (0, 1)]
     whole = [out / "reach" / "cql_to_sac"]
-    np.testing.assert_equal(draw.score_curves(runs), draw.score_curves(whole))
+    column = "return_mean"
+    np.testing.assert_equal(draw.score_curves(runs, column), draw.score_curves(whole, column))
     quantity = "online/data/q_mean"
     np.testing.assert_equal(draw.metric_curves(runs, quantity), draw.metric_curves(whole, quantity))
+
+
+def test_scores_are_not_drawn_where_a_run_has_returns_only(tmp_path, monkeypatch):
+    head = "phase,step,env_steps,seed,return_mean,return_std,score,episodes,wall_s\n"
+    for task, score in (("a", "7.0"), ("b", "")):
+        (tmp_path / task).mkdir()
+        line = f"online,0,0,0,500.0,1.0,{score},1,1.0\n"
+        (tmp_path / task / "evaluations.csv").write_text(head + line)
+    drawn = {}
+    monkeypatch.setattr(draw, "panels", lambda tasks, path, word: drawn.update(tasks, word=word))
+    draw.scores({task: {"x": [tmp_path / task]} for task in "ab"}, tmp_path / "x.png")
+    assert drawn["word"] == "return"
+    assert [drawn[task]["x"][0][1].tolist() for task in "ab"] == [[500.0]] * 2
 
 
 def test_a_seed_in_two_folders_is_refused(tmp_path):
@@ -295,7 +309,7 @@ def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):
         ("a", "x"): [([0, 2], [0.0, 10.0]), ([0, 2], [4.0, 4.0])],
         ("b", "x"): [([0, 1, 2], [2.0, 2.0, 2.0]), ([0, 2], [0.0, 2.0])],
         ("c", "x"): [([0, 2], [99.0, 99.0])],
-        ("d", "x"): [([0, 2], [1.0, 6.0]), ([0, 2], [2.0, 3.0])],
+        ("d", "x"): [([0, 2], [2.0, 3.0]), ([0, 2], [1.0, 6.0])],
         ("d", "y"): [([0, 2], [2.0, 2.0])] * 2,
         ("a", "y"): [([0, 2], [1.0, 1.0])] * 2,
         ("b", "y"): [([0, 2], [3.0, 3.0])] * 2,
@@ -304,7 +318,10 @@ def test_an_aggregate_is_the_mean_over_tasks(tmp_path, monkeypatch):
     for task, label in curves:
         folders.setdefault(task, {})[label] = Path(task, label)
     read = {Path(*key): [(np.array(x), np.array(y)) for x, y in own] for key, own in curves.items()}
-    monkeypatch.setattr(draw, "score_curves", lambda run: ("score", read[run]))
+    order = {("d", "x"): (1, 0)}  # the second run in the list has seed 0
+    seeds = {Path(*key): order.get(key, (0, 1)) for key in curves}
+    monkeypatch.setattr(draw, "score_curves", lambda run, _: dict(zip(seeds[run], read[run])))
+    monkeypatch.setattr(draw, "_column", lambda folders: "score")
     drawn = {}
     monkeypatch.setattr(draw, "panels", lambda tasks, path, word: drawn.update(tasks) or path)
     draw.aggregate(folders, tmp_path / "x.png")

@@ -1,6 +1,7 @@
 """The script for the README's figure and tables: what it draws, prints and refuses."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from enoto_jax.cli import command
 from enoto_jax.cli.command import define_only
+from enoto_jax.types import InputError
 from experiments.paper import readme
 
 HEADER = "phase,step,env_steps,seed,return_mean,return_std,score,episodes,wall_s\n"
@@ -50,6 +52,29 @@ def test_it_draws(tmp_path):
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     for colour in readme.curves.COLOURS[:2]:  # one line per method
         assert (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=1).sum() > 500
+
+
+def test_runs_of_another_length_are_in_no_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    monkeypatch.setattr(readme, "SETTINGS", (readme.Setting("reach", "a", 10, "short"),))
+    run(tmp_path / "a" / "enoto_cql-s0")
+    path = Path(run(tmp_path / "a" / "cql_to_sac-s0"), "evaluations.csv")
+    assert "`cql_to_sac`" in readme.results()
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")  # unfinished
+    with pytest.raises(InputError, match="cql_to_sac has runs of another length"):
+        readme.results()
+
+
+def test_a_script_that_failed_has_no_speed(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    (tmp_path / "peers").mkdir()
+    lines = [
+        {"case": "sac_n", "who": "ours", "updates_per_s": 2.0},
+        {"case": "sac_n", "who": "CORL/sac_n.py", "failed": "no memory"},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "peers" / "peers.jsonl").write_text(text)
+    assert "| `sac_n` | 2.0 | - | - |" in readme.speed()
 
 
 @pytest.mark.parametrize(

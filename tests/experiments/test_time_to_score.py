@@ -130,6 +130,19 @@ def test_a_run_without_the_score_counts_until_its_end(contest, tmp_path, capsys)
     assert line.split()[2:6] == [">25.0", "(>25.0", "to", ">25.0)"] and line.endswith("0 of 1")
 
 
+def test_a_second_try_is_a_run_of_its_own_and_one_without_its_end_is_incomplete(
+    contest, tmp_path, capsys
+):
+    tries = [(7, 9.0, 1.0, 30.0), (14, 19.0, 2.0, 30.0), (7, 8.0, 3.0, 30.0), (14, 18.0, 5.0, 50.0)]
+    rows = [("toy", "a/s.py", 0, *row) for row in tries] + [("toy", "b/s.py", 0, *tries[0])]
+    lines = [",".join(map(str, row)) for row in (time_to_score.COLUMNS, *rows)]
+    (tmp_path / "out.csv").write_text("\n".join(lines) + "\n")
+    assert run(*contest, "--case=toy", "--rounds=0", "--last=2", "--clock=cpu") == command.DONE
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[2:6] == ["5.0", "(5.0", "to", "5.0)"] and first.endswith("1 of 1")
+    assert second.endswith("0 of 1, 1 incomplete")
+
+
 def test_the_mean_of_the_last_must_have_the_score():
     found = Run([1.0, 2.0, 3.0, 4.0], [0.0, 50.0, 38.0, 44.0])
     assert [found.reached(40.0, last).seconds for last in (1, 2, 3)] == [2.0, 3.0, 4.0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.report import paired
-from enoto_jax.report.runs import read, start_of
+from enoto_jax.report.runs import read
 from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog
 from tests.report.test_curves import rows as evaluations
 
@@ -56,20 +56,6 @@ def test_differences_of_runs_that_share_a_hand_over(tmp_path):
     )
 
 
-def test_a_run_starts_from_the_folder_with_its_own_offline_phase(tmp_path, monkeypatch):
-    """Two folders of runs, each with an `off` of its own, seen from the first one."""
-    for name, weight in {"one": 5, "two": 50}.items():
-        (tmp_path / name / "runs").mkdir(parents=True)
-        offline = {"algorithm": {"unit": "cql", "weight": weight}, "steps": 2000}
-        recipe = {"offline": offline, "online": {"algorithm": {"unit": "sac"}, "steps": 1000}}
-        for own, restore in {"off": None, "x": "runs/off"}.items():
-            run(tmp_path / name / "runs" / own, own, (0,), restore=restore, recipe=recipe)
-    monkeypatch.chdir(tmp_path / "one")
-    for name in ("one", "two"):
-        folder = tmp_path / name / "runs"
-        assert start_of(folder / "x", read(folder / "x").config) == folder / "off"
-
-
 @pytest.mark.parametrize(("precision", "by"), [("float32", "hand-over"), ("bf16", "seed")])
 def test_another_precision_is_another_hand_over(tmp_path, precision, by):
     recipe = {"offline": {"algorithm": {"unit": "cql"}, "steps": 2000}}
@@ -77,6 +63,23 @@ def test_another_precision_is_another_hand_over(tmp_path, precision, by):
     ours = run(tmp_path / "a", "ours", (0,), recipe=recipe | {"precision": "float32"})
     theirs = run(tmp_path / "b", "theirs", (0,), recipe=recipe | {"precision": precision})
     assert finals([ours], [theirs]).paired_by == by
+
+
+def test_a_start_is_the_run_that_fits_not_one_of_its_name_in_the_current_folder(
+    tmp_path, monkeypatch
+):
+    """Folders of the same name: in the current folder, and beside runs that have moved."""
+    (tmp_path / "cwd" / "runs").mkdir(parents=True)
+    (tmp_path / "moved").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    here = tmp_path / "cwd" / "runs" / "off"
+    run(here, "cql", [0], data_hash="sha256:34")
+    beside = run(tmp_path / "moved" / "off", "cql", [0, 1])
+    assert run(tmp_path / "moved" / "a", "ours", [1], restore="runs/off").start == beside.folder
+    other = run(tmp_path / "moved" / "b", "ours", [0], restore="runs/off", data_hash="sha256:34")
+    assert other.start == here
+    own = run(tmp_path / "cwd" / "off", "ours", [0], restore="runs/off", data_hash="sha256:34")
+    assert own.start == here  # it has the name itself
 
 
 def test_five_seeds_have_an_interval(tmp_path):
