@@ -51,14 +51,14 @@ def describe(plan: Plan) -> str:
 
 def dry_run(plan: Plan) -> None:
     """Print the resolved configuration, sizes and memory; train nothing."""
-    built, bounds = build(plan.recipe, plan.source.spec), None
+    built, known = build(plan.recipe, plan.source.spec), None
     if plan.env_id is not None:
-        bounds = check_spec(plan.env_id, plan.source.spec, plan.source.name)
+        known = check_spec(plan.env_id, plan.source.spec, plan.source.name)
         pool.check(plan.recipe.online.envs_backend, plan.env_id)
     dataset = plan.source.load() if plan.recipe.offline or built.replay.needs_data else None
     print(describe(plan))
     if dataset is not None:
-        print("\n".join(contents.opening_lines(plan.source, dataset, bounds)))
+        print("\n".join(contents.opening_lines(plan.source, dataset, *(known or ()))))
     print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):
         if not isinstance(value, units.Unit) and not hasattr(value, "algorithm"):

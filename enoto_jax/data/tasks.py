@@ -20,7 +20,7 @@ from enoto_jax.types import InputError, Spec
 _D4RL_PHYSICS = "MuJoCo of the 2.0 era through mujoco-py (as D4RL recorded it)"
 
 
-def completed(source: Source, env_id: str | None) -> Source:
+def completed(source: Source, env_id: str | None, env: Any = None) -> Source:
     """Return the source, completed by what is known of the environment that evaluates policies.
 
     The time limit and the reference returns of the data are kept; missing ones are taken from the
@@ -28,21 +28,24 @@ def completed(source: Source, env_id: str | None) -> Source:
 
     Args:
       source: A source from a file, an id, or arrays.
-      env_id: Gymnasium id; None and "none" change nothing.
+      env_id: Gymnasium id, or `module:name`; None and "none" change nothing.
+      env: What makes the environment, if it is more than `env_id`. It is made if its time limit is
+        needed and Gymnasium's registry has none.
     """
     if env_id in (None, "none"):
         return source
-    parts = tuple(completed(part, env_id) for part in source.parts)
+    parts = tuple(completed(part, env_id, env) for part in source.parts)
     if env_id == source.env_id:
         known = all(map(operator.is_, parts, source.parts))
         return source if known else concatenate(parts)
     reference, limit = _known(env_id, source.spec)
+    limit = source.max_episode_steps or limit or _made_limit(env or env_id)
     return replace(
         source,
         env_id=env_id,
         env_kwargs={},
         reference=source.reference or reference,
-        max_episode_steps=source.max_episode_steps or limit,
+        max_episode_steps=limit,
         parts=parts,
     )
 
@@ -135,3 +138,13 @@ def _registered_limit(env_id: str | None) -> int | None:
     """The time limit with which Gymnasium registers an environment, None if unknown."""
     known = gymnasium.registry.get(env_id)
     return None if known is None else known.max_episode_steps
+
+
+def _made_limit(env: Any) -> int | None:
+    """The time limit of an environment once it is made; None without one."""
+    from enoto_jax.envs.gym import limit_of  # the simulators are slow to import
+
+    try:
+        return limit_of(env)
+    except InputError:  # reported where the environment is used
+        return None
