@@ -40,13 +40,10 @@ class Report(NamedTuple):
     @property
     def verdict(self) -> str:
         """One line that states whether the data set can be used."""
-        errors = [finding.text for finding in self.findings if finding.error]
-        count = len(self.findings) - len(errors)
-        found = plural(count, "note") if count else ""
-        if not errors:
-            return f"usable, {found}" if found else "usable"
-        more = [f"{len(errors) - 1} more"] * (len(errors) > 1) + [found] * bool(found)
-        return f"not usable: {errors[0]}" + f" (and {', '.join(more)})" * bool(more)
+        errors = sum(finding.error for finding in self.findings)
+        count = len(self.findings) - errors
+        found = [plural(errors, "error")] * bool(errors) + [plural(count, "note")] * bool(count)
+        return ", ".join(["not usable" if errors else "usable", *found])
 
 
 def inspect(
@@ -190,9 +187,7 @@ def env_findings(
     if env_id == "none":
         return
     if not (env_id or source.env_id):
-        yield Finding(
-            False, "does not name an environment; give --env, or --env=none to train without one"
-        )
+        yield Finding(False, source.no_env)
         return
     try:
         env = make_env(env_id or source.env_id, **source.env_kwargs)

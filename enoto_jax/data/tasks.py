@@ -94,6 +94,7 @@ def described(
         version=version[1] if version else "",
         spec=spec,
         env_id=env_id or (family and family.env_id),
+        named="" if env_id else _named(attributes),
         max_episode_steps=limit,
         reference=reference,
         physics=_physics(attributes, content["path"].name if "path" in content else None),
@@ -122,8 +123,18 @@ def _text(value: Any) -> str:
 
 def env_id_of(attributes: Mapping[str, Any]) -> str | None:
     """Return the environment that a file names if it is a Gymnasium id, else None."""
-    text = _text(attributes.get("env_id", attributes.get("env")))
+    text = _env_text(attributes)
     return text if ENV_ID.fullmatch(text) else None
+
+
+def _named(attributes: Mapping[str, Any]) -> str:
+    """The environment that a file names by `module:name` or with arguments, else ""."""
+    text = _env_text(attributes)
+    return text if re.fullmatch(r"[\w./-]+(:[\w./-]+(\?\{.*\})?|\?\{.*\})", text) else ""
+
+
+def _env_text(attributes: Mapping[str, Any]) -> str:
+    return _text(attributes.get("env_id", attributes.get("env")))
 
 
 def _number(value: Any) -> float:

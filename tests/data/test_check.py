@@ -206,6 +206,11 @@ def test_asked_environment(write, reach):
     has(check.inspect(str(write(reach))), "does not name an environment", False)
 
 
+def test_code_that_a_file_names_is_not_imported(found, reach):
+    words = "names seven:make; code named in a file is not imported; give --env=seven:make"
+    has(found(reach, env_id="seven:make"), words, False)
+
+
 def test_damaged_file_is_a_finding(write, reach):
     path = write(reach)
     path.write_bytes(path.read_bytes()[:3000])
