@@ -189,6 +189,8 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
     try:
         texts = (bound.split(",") if isinstance(bound, str) else bound for bound in (low, high))
         given = [np.asarray(bound, np.float64) for bound in texts]
+        with np.errstate(over="ignore"):  # as float32, so that a text and a space mean the same
+            given = [np.float64(np.float32(bound)) for bound in given]
         for name, bound in zip(("action_low", "action_high"), given, strict=True):
             if bound.ndim == 1 and len(bound) not in (1, size):
                 raise InputError(
@@ -197,6 +199,8 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
                 )
         lowest, highest = (np.broadcast_to(bound, (size,)) for bound in given)
         good = bool(np.isfinite([lowest, highest]).all() and (lowest < highest).all())
+    except InputError:
+        raise
     except (TypeError, ValueError, OverflowError):
         good = False
     if not good:

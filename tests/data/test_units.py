@@ -77,6 +77,13 @@ def test_bounds_that_are_none_are_refused(opened, tiny, low, high):
         opened(tiny, action_low=low, action_high=high)
 
 
+def test_bounds_as_text_and_as_float32_give_the_same_data(opened, tiny):
+    tiny["actions"] *= np.float32(0.08)
+    bounds = (".08", np.float32(0.08))
+    found = [opened(tiny, action_low=-0.08, action_high=b).load() for b in bounds]
+    assert found[0].content_hash == found[1].content_hash
+
+
 def test_bounds_of_another_length_are_counted(opened, tiny):
     with pytest.raises(InputError, match="action_high has 2 numbers, but there is 1 action; give"):
         opened(tiny, action_low=0, action_high="1,1")
