@@ -225,7 +225,10 @@ def without(key):
 
 BAD = {
     "nan": (changed("observation.state", np.nan), "observations is NaN or infinite .* in row 5"),
-    "bounds": (changed("action", 99.0), "first outside the given .* in row 5; give wider bounds"),
+    "bounds": (
+        changed("action", 99.0),
+        "row 5, action 0: 99 is above .* clip them, or correct the bounds",
+    ),
     "order": (changed("episode_index", 0), "episode_index decreases in row 5"),
     "episodes": (changed("episode_index", 12, 34), "contains 13 episodes, .* declares 12"),
     "frames": (changed("frame_index", 7), "frame_index of row 5 is not 2"),
