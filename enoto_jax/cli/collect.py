@@ -7,8 +7,10 @@ enoto collect --recipe=ogbench:cube-single-play-v0 --episodes=100 --out=data
 
 The medium policy is the first whose return is --medium of the way from random to the best
 evaluation, or to --reference. The expert is the best policy. A replay set is SAC's own buffer, up
-to the medium policy or in full. --recipe records a data set in the way of OGBench instead, with the
-scripted oracles of its package, or a planner in point mazes; it is not OGBench's own file.
+to the medium policy or in full. Sets of a --run have its own reference returns, if it has any, or
+--reference; without these they have no scores. --recipe records a data set in the way of OGBench
+instead, with the scripted oracles of its package, or a planner in point mazes; it is not OGBench's
+own file.
 Repeat the command to resume it; it makes only what is missing.
 """
 
@@ -54,7 +56,7 @@ def define() -> None:
     flags.DEFINE_integer("seed", 0, "Random seed.")
     flags.DEFINE_string("minari", None, "Also write Minari data sets NAME/KIND-v0.")
     flags.DEFINE_float("medium", 1.0 / 3.0, "Fraction of the way from random to expert.")
-    flags.DEFINE_float("reference", None, "The expert's return. Default: the run's best.")
+    flags.DEFINE_float("reference", None, "The expert's return. Default: SAC's best.")
     flags.DEFINE_multi_string("set", [], "path=value of SAC's recipe, as in enoto train.")
     flags.DEFINE_string("recipe", None, "ogbench: and a data set, pointmaze-medium-navigate-v0.")
     flags.DEFINE_integer("episodes", 200, "Episodes of a recipe's data set.")
@@ -69,7 +71,8 @@ def main() -> None:
         return _by_recipe(out)
     if FLAGS.run:
         kinds = _kinds(buffer.KINDS)
-        return buffer.record(Path(FLAGS.run), out, kinds, FLAGS.rows, FLAGS.seed, say=print)
+        how = (kinds, FLAGS.rows, FLAGS.seed, print, FLAGS.reference)
+        return buffer.record(Path(FLAGS.run), out, *how)
     if not FLAGS.env:
         raise InputError("--env: give a Gymnasium id, or --run the folder of a run")
     kinds = _kinds(behaviour.KINDS)

@@ -134,9 +134,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         raise InputError("--seeds and --eval_episodes must be at least 1, --seed at least 0")
     env_id = None if wanted_env == "none" else wanted_env or _own_env(source)
     if env_id is None and wanted_env != "none":
-        raise InputError(
-            f"--env: {source.name} does not name an environment; give its id, or --env=none"
-        )
+        raise InputError(f"--env: {source.name} {source.no_env}")
     if env_id is None and row.offline is None:
         raise InputError(f"--env=none: {method} has no offline phase, so there is nothing to train")
     limit = given.eval_max_steps

@@ -40,25 +40,25 @@ def describe(plan: Plan) -> str:
         lines.append(
             f"budget {plan.chosen}, which fits {device}: {BUDGETS[plan.chosen].about}{other}"
         )
-    if not source.scored:
+    if plan.env_id is not None and not source.scored:
         lines.append("no reference returns for this task: RAW RETURNS are reported, not scores")
     online = f"online {plural(row.online.steps, 'step')}: {row.online.algorithm.name}"
     if row.offline is None:
         return "\n".join([*lines, online])
     offline = f"offline {plural(row.offline.steps, 'update')}: {row.offline.algorithm.name}"
-    return "\n".join([*lines, f"{offline}; {online}"])
+    return "\n".join([*lines, f"{offline}; {online if plan.env_id else 'offline only'}"])
 
 
 def dry_run(plan: Plan) -> None:
     """Print the resolved configuration, sizes and memory; train nothing."""
-    built, bounds = build(plan.recipe, plan.source.spec), None
+    built, known = build(plan.recipe, plan.source.spec), None
     if plan.env_id is not None:
-        bounds = check_spec(plan.env_id, plan.source.spec, plan.source.name)
+        known = check_spec(plan.env_id, plan.source.spec, plan.source.name)
         pool.check(plan.recipe.online.envs_backend, plan.env_id)
     dataset = plan.source.load() if plan.recipe.offline or built.replay.needs_data else None
     print(describe(plan))
     if dataset is not None:
-        print("\n".join(contents.opening_lines(plan.source, dataset, bounds)))
+        print("\n".join(contents.opening_lines(plan.source, dataset, *(known or ()))))
     print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):
         if not isinstance(value, units.Unit) and not hasattr(value, "algorithm"):
@@ -96,6 +96,8 @@ def ending(plan: Plan, folder: Path, summary: Mapping[str, Any]) -> str:
     if timing.exists():
         took = json.loads(timing.read_text())["wall_s"]
         lines.append(f"  took {duration(took)}" + f"; curve: {picture}" * picture.exists())
-    if summary:
+    if plan.env_id is None:  # nothing was evaluated, so there is nothing to report
+        lines.append(f"  next: enoto export {folder} --out={folder}.zip")
+    elif summary:
         lines.append(f"  next: enoto report {folder} --out={folder / 'report.html'}")
     return "\n".join(lines)

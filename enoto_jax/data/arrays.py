@@ -150,12 +150,18 @@ def _out_of_bounds(actions: np.ndarray, bounds: Bounds | None) -> str | None:
     bad = ~rows_where(lambda rows: (rows >= low - slack) & (rows <= high + slack), actions)
     if not bad.any():
         return None
-    text = f"actions range from {actions.min():g} to {actions.max():g}, first outside "
+    row = int(bad.argmax())
+    least, most = (np.broadcast_to(bound, actions.shape[1:]) for bound in (low, high))
+    beyond = np.maximum(actions[row] - most, least - actions[row])
+    i = int(beyond.argmax())
+    value = actions[row, i]
+    side = f"above {most[i]:g}" if value > most[i] else f"below {least[i]:g}"
+    first = f"row {row}, action {i}: {value:g} is {side} ({plural(bad.sum(), 'row')})"
     if bounds is not None:
-        return f"{text}the given {interval(low, high)} in row {bad.argmax()}; give wider bounds"
-    text += (
-        f"[-1, 1] in row {bad.argmax()}; rescale them to [-1, 1], or give action_low and "
-        "action_high, the bounds that they were recorded with"
+        return f"actions leave the given bounds: {first}; clip them, or correct the bounds"
+    text = (
+        f"actions range from {actions.min():g} to {actions.max():g}: {first}; rescale them to "
+        "[-1, 1], or give action_low and action_high, the bounds that they were recorded with"
     )
     if rows_where(lambda rows: rows == np.round(rows), actions).all():
         text += " (all are whole numbers: discrete actions are not supported)"
@@ -182,15 +188,16 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
     """
     try:
         texts = (bound.split(",") if isinstance(bound, str) else bound for bound in (low, high))
-        given = [np.asarray(bound, np.float64) for bound in texts]
+        with np.errstate(over="ignore"):  # as float32, so that a text and a space mean the same
+            given = [np.asarray(bound, np.float32).astype(np.float64) for bound in texts]
         lowest, highest = (np.broadcast_to(bound, (size,)) for bound in given)
         good = bool(np.isfinite([lowest, highest]).all() and (lowest < highest).all())
     except (TypeError, ValueError, OverflowError):
         good = False
     if not good:
         raise InputError(
-            f"{where}: action_low and action_high must both be given, as one number or {size}, "
-            f"with low < high; got {str(low)[:80]!r} and {str(high)[:80]!r}"
+            f"{where}: action_low and action_high must both be given, each as one number "
+            f"or one per action ({size}), with low < high; got {str(low)[:80]!r} and {str(high)[:80]!r}"
         )
     return lowest, highest
 

@@ -19,7 +19,7 @@ from enoto_jax.data.notes import Finding
 from enoto_jax.data.places import locate
 from enoto_jax.data.source import Dataset, Source, content_hash, scaled
 from enoto_jax.data.tasks import completed
-from enoto_jax.envs.gym import make_env, spec_of
+from enoto_jax.envs.gym import make_env, observed, spec_of
 from enoto_jax.types import InputError, plural
 
 
@@ -40,13 +40,10 @@ class Report(NamedTuple):
     @property
     def verdict(self) -> str:
         """One line that states whether the data set can be used."""
-        errors = [finding.text for finding in self.findings if finding.error]
-        count = len(self.findings) - len(errors)
-        found = plural(count, "note") if count else ""
-        if not errors:
-            return f"usable, {found}" if found else "usable"
-        more = [f"{len(errors) - 1} more"] * (len(errors) > 1) + [found] * bool(found)
-        return f"not usable: {errors[0]}" + f" (and {', '.join(more)})" * bool(more)
+        errors = sum(finding.error for finding in self.findings)
+        count = len(self.findings) - errors
+        found = [plural(errors, "error")] * bool(errors) + [plural(count, "note")] * bool(count)
+        return ", ".join(["not usable" if errors else "usable", *found])
 
 
 def inspect(
@@ -108,7 +105,7 @@ def inspect(
     findings += on_flat(arrays, None if source is None else source.max_episode_steps)
     if source is not None:
         findings += [Finding(False, text) for text in (*source.notes, *_unread(source))]
-        findings += env_findings(source, env_id, arrays.get("actions"))
+        findings += env_findings(source, env_id, arrays)
     return Report(place.name, source, arrays, dataset, findings, layout)
 
 
@@ -177,21 +174,19 @@ def _unread(source: Source) -> Iterator[str]:
 
 
 def env_findings(
-    source: Source, env_id: str | None, actions: np.ndarray | None = None
+    source: Source, env_id: str | None, arrays: Mapping[str, np.ndarray] | None = None
 ) -> Iterator[Finding]:
-    """Yield findings on the environment: if it can be made, fits the sizes and the action units.
+    """Yield findings on the environment: whether it can be made, sizes, order, units.
 
     Args:
       source: The data set.
       env_id: Gymnasium id; None for the data set's own, "none" for no check.
-      actions: [N, A], if they could be read.
+      arrays: Flat arrays by key, as far as they could be read.
     """
     if env_id == "none":
         return
     if not (env_id or source.env_id):
-        yield Finding(
-            False, "does not name an environment; give --env, or --env=none to train without one"
-        )
+        yield Finding(False, source.no_env)
         return
     try:
         env = make_env(env_id or source.env_id, **source.env_kwargs)
@@ -200,20 +195,29 @@ def env_findings(
         return
     found, spec = spec_of(env), source.spec
     own: Any = (env.env if isinstance(env, RescaleAction) else env).action_space
+    seen: Any = env.observation_space
+    order = observed(env)
     env.close()
     if found != spec:
+        named = f" ({order})" if order else ""
         yield Finding(
             True,
             f"{env_id or source.env_id} has observation size {found.observation_size} and action "
             f"size {found.action_size}, but the data have {spec.observation_size} and "
-            f"{spec.action_size}; set --env to the environment that they come from",
+            f"{spec.action_size}{named}; set --env to the environment that they come from",
         )
         return
     if note := range_note(source, own.low, own.high):
         yield Finding(False, note)
-    known = actions is not None and np.isfinite(actions).all()
-    if known and (note := notes.action_units(actions, own.low, own.high).note):
-        yield Finding(False, note)
+    if order:
+        yield Finding(False, f"the environment {order}, in this order")
+    known = {key: array for key, array in (arrays or {}).items() if np.isfinite(array).all()}
+    texts = []
+    if "observations" in known:
+        texts.append(notes.out_of_space(known["observations"], seen.low, seen.high))
+    if "actions" in known:
+        texts.append(notes.action_units(known["actions"], own.low, own.high).note)
+    yield from (Finding(False, text) for text in texts if text)
 
 
 def range_note(source: Source, low: np.ndarray, high: np.ndarray) -> str:

@@ -13,19 +13,23 @@ from enoto_jax.data.source import Dataset, Source
 from enoto_jax.types import Transition, plural
 
 
-def opening_lines(source: Source, dataset: Dataset, bounds: flat.Bounds | None = None) -> list[str]:
+def opening_lines(
+    source: Source, dataset: Dataset, bounds: flat.Bounds | None = None, observed: str = ""
+) -> list[str]:
     """Describe a run's data before training: size, episodes, rewards, and every note.
 
     Args:
       source: Where the data come from.
       dataset: The data set that `source.load` returned.
       bounds: The environment's own lowest and highest action, each [A], if there is one.
+      observed: The order of its observations in words, as `envs.gym.observed` returns it.
     """
     reward = dataset.transitions.reward
     lines = [
         f"data: {plural(dataset.rows or len(dataset), 'row')}; episodes: {_episodes(dataset)}",
         f"rewards: {_range(reward)}; returns: {_spread(dataset.episode_returns, '.2f')}",
     ]
+    lines += [observed] * bool(observed)
     lines += _treatment(source)
     texts = [*source.notes, *dataset.notes]
     texts += notes.on_arrays(_flat(dataset.transitions))

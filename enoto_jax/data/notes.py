@@ -204,6 +204,27 @@ def _words(arrays: Sequence[np.ndarray], rows: slice | np.ndarray) -> np.ndarray
     return bits.astype(np.uint64)
 
 
+def out_of_space(observations: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+    """Return a note on the first column that leaves the observation space's finite bounds.
+
+    Args:
+      observations: [N, D], finite.
+      low: The space's lowest observation, [D].
+      high: Its highest observation, [D].
+    """
+    least, most = observations.min(axis=0), observations.max(axis=0)
+    with np.errstate(all="ignore"):  # infinite bounds have no slack
+        slack = np.nan_to_num(flat.OVERSHOOT * (high - low) / 2, posinf=0.0)
+    bad = np.flatnonzero((least < low - slack) | (most > high + slack))
+    if not len(bad):
+        return ""
+    i, more = bad[0], f" (and {len(bad) - 1} more)" * (len(bad) > 1)
+    return (
+        f"observations leave the environment's space: column {i}{more} ranges from {least[i]:g} to "
+        f"{most[i]:g}, the space's from {low[i]:g} to {high[i]:g}; is it the same order and unit?"
+    )
+
+
 class ActionUnits(NamedTuple):
     """The units of a data set's actions.
 

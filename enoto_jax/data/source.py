@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -79,6 +80,7 @@ class Source:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # arguments of env_id
     unread: tuple[str, ...] = ()  # names of arrays that the data also contain
     action_bounds: flat.Bounds | None = None  # bounds that actions are scaled from; None: as stored
+    named: str = ""  # the environment in the data's words, if these are not a Gymnasium id
     of_range: bool = False  # action_bounds are only the data's range, and can be replaced
 
     def load(self) -> Dataset:
@@ -135,6 +137,16 @@ class Source:
     def scored(self) -> bool:
         """Whether `score` is D4RL's normalised score; otherwise it is the raw return."""
         return self.reference is not None
+
+    @property
+    def no_env(self) -> str:
+        """Why the data set has no `env_id`, and what to do."""
+        if not self.named:
+            return "does not name an environment; give --env, or --env=none to train without one"
+        return (
+            f"names {self.named}; code named in a file is not imported; give "
+            f"--env={shlex.quote(self.named)}"
+        )
 
     def score(self, returns) -> np.ndarray:
         """Return 100 * (return - random) / (expert - random), or the return without a reference.

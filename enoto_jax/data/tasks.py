@@ -20,7 +20,7 @@ from enoto_jax.types import InputError, Spec
 _D4RL_PHYSICS = "MuJoCo of the 2.0 era through mujoco-py (as D4RL recorded it)"
 
 
-def completed(source: Source, env_id: str | None) -> Source:
+def completed(source: Source, env_id: str | None, env: Any = None) -> Source:
     """Return the source, completed by what is known of the environment that evaluates policies.
 
     The time limit and the reference returns of the data are kept; missing ones are taken from the
@@ -28,21 +28,24 @@ def completed(source: Source, env_id: str | None) -> Source:
 
     Args:
       source: A source from a file, an id, or arrays.
-      env_id: Gymnasium id; None and "none" change nothing.
+      env_id: Gymnasium id, or `module:name`; None and "none" change nothing.
+      env: What makes the environment, if it is more than `env_id`. It is made if its time limit is
+        needed and Gymnasium's registry has none.
     """
     if env_id in (None, "none"):
         return source
-    parts = tuple(completed(part, env_id) for part in source.parts)
+    parts = tuple(completed(part, env_id, env) for part in source.parts)
     if env_id == source.env_id:
         known = all(map(operator.is_, parts, source.parts))
         return source if known else concatenate(parts)
     reference, limit = _known(env_id, source.spec)
+    limit = source.max_episode_steps or limit or _made_limit(env or env_id)
     return replace(
         source,
         env_id=env_id,
         env_kwargs={},
         reference=source.reference or reference,
-        max_episode_steps=source.max_episode_steps or limit,
+        max_episode_steps=limit,
         parts=parts,
     )
 
@@ -91,6 +94,7 @@ def described(
         version=version[1] if version else "",
         spec=spec,
         env_id=env_id or (family and family.env_id),
+        named="" if env_id else _named(attributes),
         max_episode_steps=limit,
         reference=reference,
         physics=_physics(attributes, content["path"].name if "path" in content else None),
@@ -119,8 +123,18 @@ def _text(value: Any) -> str:
 
 def env_id_of(attributes: Mapping[str, Any]) -> str | None:
     """Return the environment that a file names if it is a Gymnasium id, else None."""
-    text = _text(attributes.get("env_id", attributes.get("env")))
+    text = _env_text(attributes)
     return text if ENV_ID.fullmatch(text) else None
+
+
+def _named(attributes: Mapping[str, Any]) -> str:
+    """The environment that a file names by `module:name` or with arguments, else ""."""
+    text = _env_text(attributes)
+    return text if re.fullmatch(r"[\w./-]+(:[\w./-]+(\?\{.*\})?|\?\{.*\})", text) else ""
+
+
+def _env_text(attributes: Mapping[str, Any]) -> str:
+    return _text(attributes.get("env_id", attributes.get("env")))
 
 
 def _number(value: Any) -> float:
@@ -135,3 +149,13 @@ def _registered_limit(env_id: str | None) -> int | None:
     """The time limit with which Gymnasium registers an environment, None if unknown."""
     known = gymnasium.registry.get(env_id)
     return None if known is None else known.max_episode_steps
+
+
+def _made_limit(env: Any) -> int | None:
+    """The time limit of an environment once it is made; None without one."""
+    from enoto_jax.envs.gym import limit_of  # the simulators are slow to import
+
+    try:
+        return limit_of(env)
+    except InputError:  # reported where the environment is used
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from importlib import metadata
@@ -10,10 +11,11 @@ from typing import Any
 
 import gymnasium
 import h5py
+import mujoco
 import numpy as np
 
 from enoto_jax.atomic import written_whole
-from enoto_jax.envs.gym import known_warnings_ignored
+from enoto_jax.envs.gym import known_warnings_ignored, make_env
 from enoto_jax.types import InputError, Transition
 
 
@@ -54,22 +56,24 @@ def write_d4rl(
 
 
 def recording_attributes(
-    env_id: str, reference: tuple[float, float], seed: int, versions: Mapping[str, str]
+    env_id: str, reference: tuple[float, float] | None, seed: int, versions: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the attributes of a recorded file.
 
     Args:
       env_id: Gymnasium id of the recorded environment.
-      reference: Returns that score 0 and 100.
+      reference: Returns that score 0 and 100, or None.
       seed: Seed of the training that produced the policy or the buffer.
       versions: Versions of the packages used in training.
     """
+    with contextlib.closing(make_env(env_id)) as env:
+        simulated = isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel)
+    packages = ("mujoco", "gymnasium") if simulated else ("gymnasium",)
     return {
         "env_id": env_id,
-        "ref_min_score": reference[0],
-        "ref_max_score": reference[1],
+        **dict(zip(("ref_min_score", "ref_max_score"), reference or ())),
         "seed": seed,
-        **{f"{name}_version": metadata.version(name) for name in ("mujoco", "gymnasium")},
+        **{f"{name}_version": metadata.version(name) for name in packages},
         "versions": json.dumps(versions),
     }
 

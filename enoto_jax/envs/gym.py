@@ -8,18 +8,18 @@ import warnings
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.wrappers import RescaleAction
+from gymnasium.wrappers import FlattenObservation, RescaleAction
 
 from enoto_jax.envs import ogbench, robotics
 from enoto_jax.envs.choice import EnvChoice, env_choice, one_line
 from enoto_jax.envs.guard import Guard
-from enoto_jax.envs.spaces import check_action, check_observation
+from enoto_jax.envs.spaces import check_action, check_observation, parts
 from enoto_jax.types import InputError, RunError, Spec
 
 MAX_STEPS = 10_000  # per episode, if the environment has no time limit of its own
@@ -124,9 +124,26 @@ def time_limit(env: gymnasium.Env) -> int | None:
     return None
 
 
+def limit_of(env: Env) -> int | None:
+    """Make an environment, return its time limit or None, and close it.
+
+    Raises:
+      InputError: The environment cannot be made.
+    """
+    with contextlib.closing(make_env(env)) as made:
+        registered = None if made.spec is None else made.spec.max_episode_steps
+        return time_limit(made) or registered
+
+
 def spec_of(env: gymnasium.Env) -> Spec:
     """Return the sizes of an environment's observations and actions."""
     return Spec(env.observation_space.shape[0], env.action_space.shape[0])
+
+
+def observed(env: gymnasium.Env) -> str:
+    """Describe the order of a flattened dictionary of observations; "" if they were flat."""
+    inner = env.env if isinstance(env, RescaleAction) else env
+    return parts(inner.env.observation_space) if isinstance(inner, FlattenObservation) else ""
 
 
 def env_spec(env: Env) -> Spec:
@@ -165,11 +182,20 @@ def _own_bounds(made: gymnasium.Env) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
 
 
-def check_spec(env: Env, spec: Spec, task: str) -> tuple[np.ndarray, np.ndarray]:
-    """Make the environment, compare its sizes with the data's, and try one step.
+class Checked(NamedTuple):
+    """What is known of an environment that fits the data.
 
-    Returns:
-      The environment's own lowest and highest action, [A] and [A].
+    Attributes:
+      bounds: Its own lowest and highest action, [A] and [A].
+      observed: The order of its observations, if it has a dictionary of them; else "".
+    """
+
+    bounds: tuple[np.ndarray, np.ndarray]
+    observed: str
+
+
+def check_spec(env: Env, spec: Spec, task: str) -> Checked:
+    """Make the environment, compare its sizes with the data's, and try one step.
 
     Raises:
       InputError: The sizes differ, the environment cannot be made, or its first step fails.
@@ -189,4 +215,4 @@ def check_spec(env: Env, spec: Spec, task: str) -> tuple[np.ndarray, np.ndarray]
             tried.step(np.zeros(found.action_size, np.float32))
         except RunError as error:
             raise InputError(f"--env: {error}") from error
-        return _own_bounds(made)
+        return Checked(_own_bounds(made), observed(made))

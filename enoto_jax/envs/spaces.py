@@ -63,6 +63,14 @@ def check_action(space: spaces.Space, name: str) -> None:
         )
 
 
+def parts(space: spaces.Space) -> str:
+    """Describe a dictionary's parts in the order in which Gymnasium flattens them; else ""."""
+    if not isinstance(space, spaces.Dict):
+        return ""
+    named = ((where.removesuffix(": ").replace(": ", "."), part) for where, part in _leaves(space))
+    return "observes " + ", ".join(f"{name} [{spaces.flatdim(part)}]" for name, part in named)
+
+
 def _leaves(space: spaces.Space, where: str = "") -> Iterator[tuple[str, spaces.Space]]:
     """The innermost parts of a space, each with its place as text."""
     if isinstance(space, spaces.Dict):

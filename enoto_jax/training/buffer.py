@@ -14,7 +14,6 @@ from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec
 from enoto_jax.recipes import plugins
 from enoto_jax.recipes.building import build
-from enoto_jax.report import stats
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import OWN, config_of
 from enoto_jax.runs.templates import abstract, template
@@ -26,7 +25,13 @@ KINDS = ("replay", "policy")
 
 
 def record(
-    folder: Path, out: Path, kinds: Iterable[str], rows: int, seed: int, say: Callable[[str], None]
+    folder: Path,
+    out: Path,
+    kinds: Iterable[str],
+    rows: int,
+    seed: int,
+    say: Callable[[str], None],
+    expert: float | None = None,
 ) -> None:
     """Write data sets in D4RL's layout from a run of any method.
 
@@ -37,18 +42,23 @@ def record(
       rows: Steps of the roll-out, and the most that are taken from the buffer.
       seed: The roll-out's seed.
       say: Called with a line about each file.
+      expert: The return that scores 100; a random policy's scores 0. None keeps the run's own
+        reference returns, if it has any.
 
     Raises:
-      InputError: The run has no checkpoint of an online phase, or it cannot be used.
+      InputError: The run has no checkpoint of an online phase, or it cannot be used; or `expert` is
+        not above a random policy's return.
     """
     kept = first_seed(folder, act_too="policy" in kinds)
-    env_id = kept.config["env"]
-    size = env_spec(env_id).action_size
-    random = rollout.rollout(env_id, rollout.uniform(size), 10_000, 0).returns.mean()
-    best = max(row["return_mean"] for row in stats.read_evaluations(folder))
-    reference, config = (float(random), float(best)), kept.config
+    config = kept.config
+    env_id, reference = config["env"], config.get("reference")
+    if expert is not None:
+        size = env_spec(env_id).action_size
+        random = float(rollout.rollout(env_id, rollout.uniform(size), 10_000, 0).returns.mean())
+        if not expert > random:
+            raise InputError(f"--reference: {expert:g} is not above random's return, {random:.1f}")
+        reference = (random, expert)
     about = recording_attributes(env_id, reference, config["seeds"][0], config["versions"])
-    about["reference"] = "mean of random episodes; best evaluation of the run"
     for kind in kinds:
         more: dict[str, Any] = {"metadata/algorithm": config.get("method", OWN)}
         if kind == "policy":

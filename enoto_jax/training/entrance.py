@@ -126,7 +126,7 @@ def source_of(
     if data is None and not reads and choice is not None:
         return from_env(choice.name, env_spec(choice))
     source = data if isinstance(data, Source) else load_source(data)
-    source = completed(source, None if choice is None else choice.name)
+    source = completed(source, None if choice is None else choice.name, choice)
     return scaled(source, action_low, action_high)
 
 

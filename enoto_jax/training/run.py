@@ -17,7 +17,7 @@ from enoto_jax.data import contents
 from enoto_jax.data.source import Dataset, Source
 from enoto_jax.envs import pool
 from enoto_jax.envs.choice import EnvChoice, env_choice
-from enoto_jax.envs.gym import check_spec
+from enoto_jax.envs.gym import Checked, check_spec
 from enoto_jax.recipes import plugins, units
 from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import Built, Recipe, switch
@@ -47,7 +47,7 @@ class Setup(NamedTuple):
       source: The data source.
       settings: How the recipe is trained.
       env: The environments to make; None without a simulator.
-      bounds: The environment's own action bounds, or None.
+      known: The environment's own action bounds and the order of its observations, or None.
       dataset: The data set; None if nothing in this run learns from it.
     """
 
@@ -56,7 +56,7 @@ class Setup(NamedTuple):
     source: Source
     settings: Settings
     env: EnvChoice | None
-    bounds: Any
+    known: Checked | None
     dataset: Dataset | None
 
     @property
@@ -69,7 +69,7 @@ class Setup(NamedTuple):
         """The lines about its data that a run prints before it trains."""
         if self.dataset is None:
             return []
-        return contents.opening_lines(self.source, self.dataset, self.bounds)
+        return contents.opening_lines(self.source, self.dataset, *(self.known or ()))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -78,7 +78,8 @@ class Setup(NamedTuple):
         data_hash = self.dataset and self.dataset.content_hash
         if data_hash is None and restored is not None:  # what the restored phase learned from
             data_hash = run_folder.config_of(restored).get("data_hash")
-        bounds = self.bounds or self.source.action_bounds  # without an environment, the data's
+        # Without an environment, the data's.
+        bounds = self.known.bounds if self.known else self.source.action_bounds
         return {
             **provenance.found(),
             **(self.settings.about or {}),
@@ -159,14 +160,14 @@ def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
     if settings.restore is not None and recipe.offline is None:
         raise InputError("--restore: this method starts from scratch and restores nothing")
     built, env = build(recipe, source.spec), settings.env_of(source)
-    choice, bounds = None, None
+    choice, known = None, None
     if env is not None:
         choice = env_choice(env)
-        bounds = check_spec(choice, source.spec, source.name)
+        known = check_spec(choice, source.spec, source.name)
         pool.check(recipe.online.envs_backend, choice)
     elif recipe.offline is None:
         raise InputError("--env: this method trains online only and has no environment; give one")
-    setup = Setup(recipe, built, source, settings, choice, bounds, None)
+    setup = Setup(recipe, built, source, settings, choice, known, None)
     needed = setup.begins_offline or built.replay.needs_data or built.handover.needs_data
     return setup._replace(dataset=source.load() if needed else None)
 

@@ -44,13 +44,11 @@ def test_usable(call, tmp_path, form):
 
 def test_the_verdict_comes_last(call):
     assert call("good.hdf5").out.splitlines()[-1] == "  usable"
-    assert (
-        call("good.hdf5", "--env=InvertedPendulum-v5")
-        .out.splitlines()[-1]
-        .startswith("  not usable: InvertedPendulum-v5 has observation size 4")
-    )
+    called = call("good.hdf5", "--env=InvertedPendulum-v5")
+    assert called.out.splitlines()[-1] == "  not usable, 1 error"
+    assert called.out.count("observation size 4") == 1 and "observation" not in called.err
     lines = call("good.hdf5+bad.hdf5", "--out=pictures").out.splitlines()
-    verdicts = [line for line in lines if line.startswith(("  usable", "  not usable: actions"))]
+    verdicts = [line for line in lines if line.startswith(("  usable", "  not usable, 1 error"))]
     assert len(verdicts) == 2 and lines[-1] == verdicts[1]
 
 

@@ -9,6 +9,7 @@ import pytest
 from enoto_jax import load_source
 from enoto_jax.cli import collect, command
 from enoto_jax.cli.command import define_only
+from enoto_jax.data.write import recording_attributes
 from enoto_jax.envs import rollout
 from enoto_jax.training import run
 from tests.helpers import quick_compiling, successor, tiny
@@ -123,6 +124,20 @@ def test_a_run_gives_its_buffer_and_its_policy(folder, tmp_path):
         replay.transitions.observation, whole.transitions.observation[:50]
     )
     assert len(policy) == 50 and np.abs(policy.transitions.action).max() <= 1.0
+    source = load_source(out / "policy.hdf5")
+    assert not source.scored and "MuJoCo" in source.physics
+
+
+def test_a_run_gives_its_sets_a_score_only_on_request(folder, tmp_path):
+    how = (f"--run={folder / 'sac'}", "--rows=20", "--kinds=replay", f"--out={tmp_path}")
+    assert call(*how, "--reference=1000") == command.DONE
+    assert load_source(tmp_path / "replay.hdf5").reference[1] == 1000
+    assert call(*how, "--reference=-5") == command.BAD_INPUT
+
+
+def test_a_recording_without_mujoco_names_no_version_of_it():
+    about = recording_attributes("Reach-v0", None, 0, {})
+    assert "mujoco_version" not in about and not [key for key in about if "score" in key]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,11 @@ def test_dry_run(call, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_without_an_environment_nothing_online_is_announced(call):
+    called = call("--preset=smoke", "--env=none", "--dry_run")
+    assert "; offline only" in called.out and "RAW RETURNS" not in called.out
+
+
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_row_can_be_shown(call, name):
     row = RECIPES[name]

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enoto_jax.data import check, contents
-from tests.helpers import LIMIT, reach_data
+from tests.helpers import LIMIT, Reach, reach_data
 
 
 @pytest.fixture
@@ -93,6 +94,11 @@ def test_terminals_that_are_timeouts(found, reach):
     has(found(reach, env_id=""), "terminals are at step 20, always the same", False)
 
 
+def test_terminals_at_the_limit_of_an_environment_that_a_function_makes(found, reach):
+    reach["terminals"] = reach.pop("timeouts")
+    has(found(reach, "tests.envs.odd:make_telling", env_id=""), "the time limit", True)
+
+
 def test_terminals_at_other_steps_are_none(found, reach):
     reach["terminals"] = np.arange(200) % 20 == np.repeat(np.arange(10, 20), 20)
     assert not any("terminals stand" in text for text in texts(found(reach)))
@@ -165,6 +171,28 @@ def test_environment_of_other_sizes(found, reach):
     has(found(reach, asked="InvertedPendulum-v5"), words, True)
 
 
+class Gripping(Reach):
+    """Reach whose observation is a dictionary, declared in an order that is not alphabetical."""
+
+    def __init__(self):
+        super().__init__()
+        box = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        inner = gymnasium.spaces.Dict({"y": box, "b": box})
+        self.observation_space = gymnasium.spaces.Dict({"joint": inner, "gripper": box})
+
+
+def test_the_order_of_a_dictionary_and_its_bounds_are_noted(found, reach):
+    asked = f"{__name__}:Gripping"
+    has(found(reach, asked=asked), "(observes gripper [1], joint.b [1], joint.y [1]); set", True)
+    wide = np.hstack([reach["observations"], reach["observations"][:, :1] * 0 + 3])
+    wide[0, 2] = -1
+    del reach["next_observations"]
+    report = found(reach | {"observations": wide}, asked)
+    has(report, "observes gripper [1], joint.b [1], joint.y [1], in this order", False)
+    has(report, "(and 1 more) ranges from", False)
+    has(report, "column 1", False)
+
+
 def test_environment_that_cannot_be_made(found, reach):
     # An environment named by the data is only noted; one that the user asks for is an error.
     has(found(reach, env_id="NoSuch-v0"), "cannot make 'NoSuch-v0'", False)
@@ -176,6 +204,11 @@ def test_asked_environment(write, reach):
     assert check.inspect(path, env_id="none").findings == []
     has(check.inspect(path, env_id="NoneSuch-v0"), "cannot make 'NoneSuch-v0'", True)
     has(check.inspect(str(write(reach))), "does not name an environment", False)
+
+
+def test_code_that_a_file_names_is_not_imported(found, reach):
+    words = "names seven:make; code named in a file is not imported; give --env=seven:make"
+    has(found(reach, env_id="seven:make"), words, False)
 
 
 def test_damaged_file_is_a_finding(write, reach):

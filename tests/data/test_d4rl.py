@@ -217,9 +217,9 @@ BAD_ARRAYS = {
     ),
     "actions": (
         set_row("actions", 4, -2.5),
-        r"actions range from -2.5 to 0.6, first outside \[-1, 1\] in row 4; rescale",
+        r"actions range from -2.5 to 0.6: row 4, action 0: -2.5 is below -1 \(1 row\); rescale",
     ),
-    "small overshoot": (set_row("actions", 1, 1.001), r"actions range from .* to 1.001, .*row 1;"),
+    "small overshoot": (set_row("actions", 1, 1.001), r"actions range from .* to 1.001: row 1, "),
     "flags": (
         replace("terminals", lambda a: a * 2.0),
         r"terminals must be 0 or 1, but row 2 is 2.0 \(1 such row\)",

@@ -177,7 +177,7 @@ def test_given_bounds_replace_the_data_s_own_range(write, columns):
     with pytest.raises(InputError, match="already scaled"):
         scaled(source, -1.0, 1.0)
     (folder / "meta" / "stats.json").unlink()
-    refused(r"outside \[-1, 1\]", folder)
+    refused("is above 1", folder)
 
 
 def test_sets_that_are_scaled_differently_are_not_joined(write, columns):
@@ -225,7 +225,10 @@ def without(key):
 
 BAD = {
     "nan": (changed("observation.state", np.nan), "observations is NaN or infinite .* in row 5"),
-    "bounds": (changed("action", 99.0), "first outside the given .* in row 5; give wider bounds"),
+    "bounds": (
+        changed("action", 99.0),
+        "row 5, action 1: 99 is above .* clip them, or correct the bounds",
+    ),
     "order": (changed("episode_index", 0), "episode_index decreases in row 5"),
     "episodes": (changed("episode_index", 12, 34), "contains 13 episodes, .* declares 12"),
     "frames": (changed("frame_index", 7), "frame_index of row 5 is not 2"),

@@ -158,7 +158,7 @@ BAD = {
     "no rewards": (without(4, "rewards"), "data/demo_4 has no rewards"),
     "no actions": (without(0, "actions"), "data/demo_0 has no actions"),
     "no next": (without(7, "next_obs/object"), "data/demo_7 has no next_obs/object"),
-    "bounds": (change(2, "actions", np.full((2, 2), 3.0)), r"outside \[-1, 1\] in row 5"),
+    "bounds": (change(2, "actions", np.full((2, 2), 3.0)), "row 5, action 0: 3 is above 1"),
     "no observations": (
         lambda d: d.update(demo_5={"states": np.zeros((2, 1))}),
         "data/demo_5 has no obs; .*dataset_states_to_obs",

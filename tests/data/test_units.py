@@ -57,9 +57,11 @@ def test_actions_are_scaled_on_request(opened, tiny, units):
 
 def test_what_leaves_the_bounds_is_refused(opened, tiny):
     tiny["actions"][3] = 2.5
-    with pytest.raises(InputError, match=r"first outside \[-1, 1\] in row 3; .*action_low and"):
+    with pytest.raises(
+        InputError, match=r"row 3, action 0: 2.5 is above 1 \(1 row\); .*action_low and"
+    ):
         opened(tiny).load()
-    with pytest.raises(InputError, match=r"outside the given \[-2, 2\] in row 3; give wider"):
+    with pytest.raises(InputError, match=r"row 3, action 0: 2.5 is above 2 \(1 row\); clip"):
         opened(tiny, action_low=-2, action_high=2).load()
     tiny["actions"][3] = 2.0001  # rounding error
     found = opened(tiny, action_low=-2, action_high=2).load().transitions.action
@@ -68,11 +70,23 @@ def test_what_leaves_the_bounds_is_refused(opened, tiny):
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(0, None), (None, 1), (1, 0), (0, np.inf), (0, 10**400), ([0, 0], 1), ("x", 1), ("", "")],
+    [(0, None), (None, 1), (1, 0), (0, np.inf), (0, 10**400), ("x", 1), ("", "")],
 )
 def test_bounds_that_are_none_are_refused(opened, tiny, low, high):
     with pytest.raises(InputError, match="action_low and action_high must both be given"):
         opened(tiny, action_low=low, action_high=high)
+
+
+def test_bounds_as_text_and_as_float32_give_the_same_data(opened, tiny):
+    tiny["actions"] *= np.float32(0.08)
+    bounds = (".08", np.float32(0.08))
+    found = [opened(tiny, action_low=-0.08, action_high=b).load() for b in bounds]
+    assert found[0].content_hash == found[1].content_hash
+
+
+def test_bounds_of_another_length_are_refused(opened, tiny):
+    with pytest.raises(InputError, match=r"one per action \(1\), .* got '0' and '1,1'"):
+        opened(tiny, action_low=0, action_high="1,1")
 
 
 def test_whole_numbers_are_called_discrete(opened, tiny):

@@ -6,13 +6,15 @@ import gymnasium
 import numpy as np
 import pytest
 
+from enoto_jax.data import contents
+from enoto_jax.data.memory import from_arrays
 from enoto_jax.envs.gym import check_spec, make_env, spec_of
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.training.evaluate import Evaluator
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
 from enoto_jax.types import InputError, Spec
-from tests.helpers import REACH, SPEED, Reach, refused_in_a_line, successor
+from tests.helpers import REACH, SPEED, Reach, reach_data, refused_in_a_line, successor
 
 BOX = gymnasium.spaces.Box
 SAME = transform()(REACH, None)
@@ -96,6 +98,10 @@ def test_dictionaries_are_flattened():
     observation = envs.begin().observation
     assert observation.shape == (1, 2) and observation.dtype == np.float32
     assert spec_of(make_env("ReachParts-v0")) == REACH
+    checked = check_spec("ReachParts-v0", REACH, "reach")
+    source = from_arrays(**reach_data(2), name="reach")
+    assert checked.observed.startswith("observes ")
+    assert checked.observed in contents.opening_lines(source, source.load(), *checked)
 
 
 def test_sizes_are_compared_with_the_data():

@@ -119,7 +119,7 @@ def test_actions_are_rescaled_from_their_bounds(write, episodes):
     )
     episodes[1]["actions"][0] = 5
     write(episodes, action_space=json.dumps(BOX | {"low": [-2.0], "high": [4.0]}))
-    refused(r"actions range from .* first outside \[-1, 1\] in row 3")
+    refused(r"actions range from .* row 3, action 0: ")
     with pytest.raises(InputError, match=r"already scaled from the bounds in the data, \[-2, 4\]"):
         load_source(f"minari:{ID}", action_low=-2, action_high=4)
 
@@ -142,7 +142,7 @@ def test_if_one_action_is_unbounded_none_is_rescaled_before_bounds_are_given(wri
         episode["actions"] = np.hstack([2 * episode["actions"], 5 * episode["actions"]])
     space = BOX | {"shape": [2], "low": [-2.0, -np.inf], "high": [2.0, np.inf]}
     write(episodes, action_space=json.dumps(space))
-    refused(r"actions range from .* outside \[-1, 1\]")
+    refused("actions range from .* is above 1")
     source = load_source(f"minari:{ID}", action_low=[-2, -5], action_high=[2, 5])
     found = source.load().transitions.action
     np.testing.assert_allclose(found[:, 0], found[:, 1], atol=1e-7)

@@ -163,7 +163,7 @@ BAD = {
         lambda e: [x.update(actions=x["actions"][:, 0]) for x in e],
         "actions of episode 0 is float32; expected a vector",
     ),
-    "bounds": (lambda e: e[1].update(actions=np.full((3, 1), 9.0)), "outside"),
+    "bounds": (lambda e: e[1].update(actions=np.full((3, 1), 9.0)), "is above 1"),
 }
 
 
