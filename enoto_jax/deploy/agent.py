@@ -13,7 +13,7 @@ finished parameters, so neither waits for an update. Actions then come from para
 few steps old, and updates for which there is no time are skipped.
 
 All arguments are copied, so a caller may reuse its arrays at once. `act` and `observe` use the same
-units of action: [-1, 1], or the robot's own between `action_low` and `action_high`.
+units of action: those of the restored run or the data, or those that you give.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from enoto_jax.data.source import Source
 from enoto_jax.deploy.behind import Behind
 from enoto_jax.deploy.folder import hold
 from enoto_jax.deploy.learner import Learner, begin
-from enoto_jax.deploy.world import world_of
+from enoto_jax.deploy.world import usual_bounds, world_of
 from enoto_jax.envs.gym import Env
 from enoto_jax.recipes import units
 from enoto_jax.recipes.recipe import Recipe
@@ -51,8 +51,9 @@ class Agent:
       seed: The seed of the random numbers, and the seed that is taken from the restored run.
       budget_s: Target time in seconds of `act`, `observe` and `save`; a busy CPU can exceed it
         (docs/deploy.md). None: wait for the update.
-      action_low: The robot's lowest action, a number or [A]. Without bounds or `env`, actions are
-        in [-1, 1].
+      action_low: The robot's lowest action, a number or [A]. Without bounds or `env`, they are
+        those of the restored run, as in `load_policy`, else the data's, else [-1, 1]. A line on
+        stderr says if the bounds in use differ from the run's or the data's.
       action_high: The robot's highest action.
       env: Instead of the bounds, an environment that has them: an id, or anything else that
         `envs.env_choice` takes. It is created once and not stepped.
@@ -76,7 +77,8 @@ class Agent:
         env: Env | None = None,
     ):
         _check_arguments(source, seed, budget_s, {"restore": restore, "out": out})
-        self._world = world_of(source.spec, action_low, action_high, env)
+        usual = usual_bounds(source, restore)
+        self._world = world_of(source.spec, action_low, action_high, env, usual)
         start = begin(recipe, source, restore, seed)
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
         self._checkpoints: Checkpoints | None = None
@@ -117,8 +119,8 @@ class Agent:
     def act(self, observation: Array, explore: bool = True) -> np.ndarray:
         """Learn from the last transition, and return the action [A] for an observation [D].
 
-        The action is in [-1, 1], or between the bounds that the agent was given. If it is not ready
-        within the budget, the last action is returned, and counted in `late`.
+        The action lies between the agent's bounds (see `action_low`). If it is not ready within
+        the budget, the last action is returned, and counted in `late`.
 
         Args:
           observation: Raw, not transformed.

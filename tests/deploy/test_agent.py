@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax import Agent
+from enoto_jax import Agent, load_policy
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.training import online, run
 from enoto_jax.transforms import transform
@@ -429,6 +429,29 @@ def test_bounds_need_not_be_symmetric(trained, source):
     agent = Agent(ROW, source, trained[0], seed=SEED, action_low=low, action_high=high)
     one = plain.act(np.ones(2), explore=False)
     np.testing.assert_allclose(agent.act(np.ones(2), explore=False), 3.0 + 2.0 * one, rtol=1e-6)
+
+
+def test_without_bounds_it_acts_in_the_units_of_the_run_or_the_data(
+    trained, source, tmp_path, capsys
+):
+    """A copy of the run claims bounds of [0, 4]; `load_policy` is in the same units."""
+    (tmp_path / "checkpoints").symlink_to(trained[0] / "checkpoints")
+    config = json.loads((trained[0] / "config.json").read_text())
+    config["action_bounds"] = [[0.0], [4.0]]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    scaled = dataclasses.replace(source, action_bounds=(np.float32([-3]), np.float32([3])))
+    policy = load_policy(tmp_path, SEED, "handover")
+    agent = Agent(ROW, scaled, tmp_path, seed=SEED)
+    np.testing.assert_allclose(
+        agent.act(np.ones(2), explore=False), policy.act(np.ones(2)), rtol=1e-5
+    )
+    assert "actions are in [0, 4]; the data set has [-3, 3]" in capsys.readouterr().err
+    given = Agent(ROW, source, tmp_path, seed=SEED, action_low=-1, action_high=1)
+    assert given.act(np.ones(2), explore=False) < 1
+    assert f"in [-1, 1]; the run {tmp_path} has [0, 4]" in capsys.readouterr().err
+    alone = Agent(tiny("sac"), scaled)
+    assert (alone._world.low, alone._world.high) == (-3, 3)
+    assert "actions are in" not in capsys.readouterr().err
 
 
 def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):
