@@ -19,6 +19,7 @@ units of action: those of the restored run or the data, or those that you give.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,7 +83,7 @@ class Agent:
         start = begin(recipe, source, restore, seed)
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
         self._checkpoints: Checkpoints | None = None
-        self._closed = False
+        self._closed, self._saved = False, 0
         config = {
             "recipe": units.to_json(recipe),
             "seeds": [int(seed)],
@@ -94,6 +95,7 @@ class Agent:
                 self._checkpoints = Checkpoints(Path(out) / "checkpoints")
                 start = start.resumed(self._checkpoints)
             self._learner = Learner(start) if budget_s is None else Behind(start, budget_s)
+            self._saved = self.steps  # how many are on disk
             self._lock = held.pop_all()  # `close` releases it from now on
 
     @property
@@ -124,8 +126,8 @@ class Agent:
 
         Args:
           observation: Raw, not transformed.
-          explore: Use the exploration rule. False: act deterministically and learn nothing; not
-            for methods with chunks.
+          explore: Use the exploration rule. False: act deterministically; it still learns from
+            the last transition. Not for methods with chunks.
 
         Raises:
           InputError: An observation of the wrong size, or not finite; or explore=False with chunks.
@@ -181,6 +183,7 @@ class Agent:
         if not self.steps:
             raise InputError("save: call it right after an act() that followed an observe()")
         self._learner.save(self._checkpoints)
+        self._saved = self.steps
 
     def settle(self) -> None:
         """Wait until everything observed is learned from; with a budget, between episodes.
@@ -191,9 +194,9 @@ class Agent:
         self._learner.settle()
 
     def close(self) -> None:
-        """Finish what is being learned and saved in the background, and release the folder.
+        """Finish what is being learned, save what is not saved yet, and release the folder.
 
-        A `with` block does this too.
+        The end of a `with` block does this too, also after Ctrl-C or an error.
 
         Raises:
           RunError: Learning or a save has failed.
@@ -207,12 +210,20 @@ class Agent:
             stack.callback(self._learner.close)
             self._closed = True
             self.settle()
+            if self._checkpoints is not None and self.steps > self._saved:
+                self._learner.finish()
+                self._learner.save(self._checkpoints)
 
     def __enter__(self) -> Agent:
         return self
 
-    def __exit__(self, *raised: Any) -> None:
-        self.close()
+    def __exit__(self, kind: Any, raised: BaseException | None, trace: Any) -> None:
+        try:
+            self.close()
+        except Exception as error:
+            if raised is None:
+                raise
+            print(f"Agent: the session could not be saved: {error}", file=sys.stderr)
 
 
 def _check_arguments(source: Any, seed: Any, budget_s: Any, folders: Mapping[str, Any]) -> None:

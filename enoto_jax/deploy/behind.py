@@ -87,6 +87,9 @@ class Behind(Learner):
         if self._unsaved:
             raise self._unsaved.pop()
 
+    def finish(self) -> None:
+        """Do nothing: the learning thread does not wait for the next `act`."""
+
     def settle(self) -> None:
         """Wait until everything observed has been learned from.
 

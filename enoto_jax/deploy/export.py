@@ -88,7 +88,9 @@ def export(
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in bundle.items():
-            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o644 << 16  # others may read what is unzipped
+            archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
     try:
         with written_whole(out) as part:
             part.write_bytes(stream.getvalue())

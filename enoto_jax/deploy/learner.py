@@ -187,6 +187,11 @@ class Learner:
         self._write(checkpoints, self.steps)
         checkpoints.wait()
 
+    def finish(self) -> None:
+        """Learn from the last transition, if it still waits for the next `act`."""
+        if self.waiting:
+            self.act(self._newest.next_observation, explore=True)
+
     def settle(self) -> None:
         """Return at once: everything was learned within `act`."""
 

@@ -70,7 +70,14 @@ class Policy:
         Raises:
           ValueError: As in `act`.
         """
-        seen, size = np.asarray(observation, np.float32), self.about["observation_size"]
+        size = self.about["observation_size"]
+        try:
+            seen = np.asarray(observation, np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"observation is of type {type(observation).__name__}; expected [{size}] numbers; "
+                "flatten a dictionary with gymnasium.spaces.flatten(space, observation)"
+            ) from error
         if seen.ndim not in (1, 2) or seen.shape[-1] != size:
             raise ValueError(f"observation has shape {list(seen.shape)}; expected [{size}]")
         if not np.isfinite(seen).all():

@@ -53,6 +53,11 @@ class World:
         Raises:
           InputError: It has another size, or its values are not finite numbers.
         """
+        if isinstance(value, Mapping):
+            raise InputError(
+                f"{name} is of type {type(value).__name__}; expected numbers; flatten it with "
+                "gymnasium.spaces.flatten(space, observation)"
+            )
         return _row(name, value, self._spec.observation_size)
 
     def transition(self, given: Transition) -> Transition:

@@ -137,7 +137,7 @@ GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
             {"next_observation": np.float32([np.inf, 0])},
             "next_observation contains NaN or infinity",
         ),
-        ({"observation": {"a": 0.0}}, "observation is of type dict; expected numbers"),
+        ({"observation": {"a": 0.0}}, "of type dict; expected numbers; flatten it with gymnasium.sp"),
         ({"observation": [[0.0], 1.0]}, "observation is of type list; expected numbers"),
         ({"action": np.float32([2.0])}, r"action 0 is 2, outside \[-1, 1\].* action_low"),
         ({"reward": None}, "reward is None; expected a number"),
@@ -187,7 +187,8 @@ def test_an_action_that_is_no_number_is_neither_returned_nor_saved(trained, sour
             agent.act(np.zeros(2), explore=explore)
     with pytest.raises(RunError, match="online step 1: .*actor.* is NaN or infinite"):
         agent.save()
-    agent.close()
+    with pytest.raises(RunError, match="is NaN or infinite"):  # it cannot be saved
+        agent.close()
     assert not list((tmp_path / "checkpoints" / "latest").iterdir())
 
 
@@ -452,6 +453,23 @@ def test_without_bounds_it_acts_in_the_units_of_the_run_or_the_data(
     alone = Agent(tiny("sac"), scaled)
     assert (alone._world.low, alone._world.high) == (-3, 3)
     assert "actions are in" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budget_s", [None, 60.0])
+def test_leaving_the_block_saves_whatever_ends_it(
+    trained, source, tmp_path, capsys, budget_s
+):
+    for steps in (1, 2):
+        with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+            with Agent(ROW, source, trained[0], tmp_path, seed=SEED, budget_s=budget_s) as agent:
+                agent.act(np.zeros(2))
+                agent.observe(GOOD)
+                if steps == 2:
+                    patch.setattr(type(agent._learner), "save", lambda *_: 1 / 0)
+                raise KeyboardInterrupt
+        found = [x.name for x in (tmp_path / "checkpoints" / "latest").iterdir()]
+        assert found == ["1"] and agent.steps == steps
+    assert "could not be saved: division by zero" in capsys.readouterr().err
 
 
 def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):

@@ -372,6 +372,16 @@ def test_an_observation_that_cannot_be_used(bundle, seen):
         export.load(bundle).act(seen)
 
 
+def test_a_dictionary_is_to_be_flattened(bundle):
+    with pytest.raises(ValueError, match=r"of type dict; expected \[2\] numbers; flatten .*gymnas"):
+        export.load(bundle).act({"position": [0.0], "goal": [0.0]})
+
+
+def test_what_is_unzipped_may_be_read_by_others(bundle):
+    entries = zipfile.ZipFile(bundle).infolist()
+    assert {entry.external_attr >> 16 for entry in entries} == {0o644}
+
+
 def test_what_the_page_shows_runs(trained, bundle, tmp_path, monkeypatch, capsys):
     """The page's commands run on the tiny run, its Python on the bundle."""
     text = (Path(export.__file__).parents[2] / "docs" / "deploy.md").read_text()
