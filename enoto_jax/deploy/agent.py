@@ -33,10 +33,13 @@ from enoto_jax.deploy.behind import Behind
 from enoto_jax.deploy.folder import hold
 from enoto_jax.deploy.learner import Learner, begin
 from enoto_jax.deploy.world import usual_bounds, world_of
+from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env
-from enoto_jax.recipes import units
+from enoto_jax.recipes import plugins, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.folder import OWN
+from enoto_jax.runs.provenance import versions
 from enoto_jax.types import Array, InputError, Transition
 
 
@@ -90,7 +93,16 @@ class Agent:
             "data_hash": start.data_hash,
             "action_bounds": [x.tolist() for x in (self._world.low, self._world.high)],
         }
-        with ExitStack() if out is None else hold(Path(out), config) as held:
+        about = {
+            "method": OWN,
+            "task": source.name,
+            "env": "none" if env is None else env_choice(env).text,
+            "restore": None if restore is None else str(Path(restore).resolve()),
+            "plugins": plugins.modules_of(recipe),
+            "reference": source.reference,
+            "versions": versions(),
+        }
+        with ExitStack() if out is None else hold(Path(out), config, about) as held:
             if out is not None:
                 self._checkpoints = Checkpoints(Path(out) / "checkpoints")
                 start = start.resumed(self._checkpoints)

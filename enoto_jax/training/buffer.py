@@ -17,10 +17,11 @@ from enoto_jax.recipes.building import build
 from enoto_jax.report import stats
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import OWN, config_of
+from enoto_jax.runs.policies import bounds_of
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import carried, online
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, Transition, plural
+from enoto_jax.types import InputError, Spec, Transition, plural
 
 KINDS = ("replay", "policy")
 
@@ -42,13 +43,18 @@ def record(
       InputError: The run has no checkpoint of an online phase, or it cannot be used.
     """
     kept = first_seed(folder, act_too="policy" in kinds)
-    env_id = kept.config["env"]
-    size = env_spec(env_id).action_size
-    random = rollout.rollout(env_id, rollout.uniform(size), 10_000, 0).returns.mean()
-    best = max(row["return_mean"] for row in stats.read_evaluations(folder))
-    reference, config = (float(random), float(best)), kept.config
-    about = recording_attributes(env_id, reference, config["seeds"][0], config["versions"])
-    about["reference"] = "mean of random episodes; best evaluation of the run"
+    config = kept.config
+    env_id = config.get("env", "none")
+    if env_id == "none":
+        low, high = bounds_of(folder, kept.buffer.action.shape[1])
+        about: dict[str, Any] = {"action_low": low, "action_high": high}
+    else:
+        size = env_spec(env_id).action_size
+        random = rollout.rollout(env_id, rollout.uniform(size), 10_000, 0).returns.mean()
+        best = max(row["return_mean"] for row in stats.read_evaluations(folder))
+        reference = (float(random), float(best))
+        about = recording_attributes(env_id, reference, config["seeds"][0], config["versions"])
+        about["reference"] = "mean of random episodes; best evaluation of the run"
     for kind in kinds:
         more: dict[str, Any] = {"metadata/algorithm": config.get("method", OWN)}
         if kind == "policy":
@@ -56,6 +62,9 @@ def record(
             more |= {f"infos/{k}": v for k, v in infos.items()}
         else:
             transitions = first_rows(kept.buffer, rows)
+            if env_id == "none":  # in the robot's units, which the file's bounds scale back
+                action = low + 0.5 * (transitions.action + 1.0) * (high - low)
+                transitions = transitions._replace(action=np.clip(action, low, high))
         path = out / f"{kind}.hdf5"
         write_d4rl(path, transitions, about, more)
         count = plural(len(transitions.reward), "row")
@@ -88,12 +97,18 @@ def first_seed(folder: Path, act_too: bool = False) -> Trained:
     """
     config = config_of(folder)
     row = plugins.recipe_of(config, str(folder))
-    spec = env_spec(config["env"])
-    built = build(row, spec)
+    if act_too and config.get("env", "none") == "none":
+        raise InputError(
+            f"--run: {folder} has no environment to act in; collect only its buffer, with "
+            "--kinds=replay"
+        )
     checkpoints = Checkpoints(folder / "checkpoints")
     found = checkpoints.record()
     if found is None or found["phase"] != "online":
         raise InputError(f"--run: {folder} has no checkpoint of an online phase")
+    transform = Transform.from_json(found["transform"])
+    spec = Spec(len(transform.observation_shift), len(transform.action_shift))
+    built = build(row, spec)
     if found["step"] > built.replay.capacity:
         raise InputError(f"--run: {folder} has overwritten its oldest transitions")
     if built.replay.prioritised:
@@ -107,7 +122,6 @@ def first_seed(folder: Path, act_too: bool = False) -> Trained:
     saved = checkpoints.restore(carried.saved_template(shapes, found["step"]))
     checkpoints.close()
     one = jax.tree.map(lambda x: np.asarray(x)[0], saved)
-    transform = Transform.from_json(found["transform"])
     sample = jax.jit(
         lambda state, seed, seen: built.online.act(state, jax.random.key(seed), seen, 1)
     )

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax import Agent, load_policy
+from enoto_jax import Agent, load_policy, load_run, load_source
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.training import online, run
+from enoto_jax.training.buffer import record
 from enoto_jax.transforms import transform
 from enoto_jax.types import InputError, RunError, Transition
 from tests.helpers import REACH, assert_same, differ, quick_compiling, reach_source, tiny
@@ -137,7 +138,10 @@ GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
             {"next_observation": np.float32([np.inf, 0])},
             "next_observation contains NaN or infinity",
         ),
-        ({"observation": {"a": 0.0}}, "of type dict; expected numbers; flatten it with gymnasium.sp"),
+        (
+            {"observation": {"a": 0.0}},
+            "of type dict; expected numbers; flatten it with gymnasium.sp",
+        ),
         ({"observation": [[0.0], 1.0]}, "observation is of type list; expected numbers"),
         ({"action": np.float32([2.0])}, r"action 0 is 2, outside \[-1, 1\].* action_low"),
         ({"reward": None}, "reward is None; expected a number"),
@@ -455,18 +459,36 @@ def test_without_bounds_it_acts_in_the_units_of_the_run_or_the_data(
     assert "actions are in" not in capsys.readouterr().err
 
 
+def test_a_session_becomes_a_data_set(trained, source, tmp_path):
+    """The commands that need an environment say so; the replay needs none."""
+    out, row = tmp_path / "out", load_run(trained[0]).recipe
+    with Agent(row, source, trained[0], out, seed=SEED, action_low=-3, action_high=3) as agent:
+        agent.act(np.zeros(2))
+        agent.observe(GOOD._replace(action=np.float32([1.5])))
+    record(out, tmp_path, ["replay"], 10, 0, say=print)
+    found = load_source(tmp_path / "replay.hdf5")
+    np.testing.assert_allclose(found.load().transitions.action, [[0.5]], rtol=1e-5)
+    np.testing.assert_allclose(found.action_bounds, [[-3.0], [3.0]])
+    with pytest.raises(InputError, match="has no environment to act in; .*--kinds=replay"):
+        record(out, tmp_path, ["policy"], 10, 0, say=print)
+    with pytest.raises(InputError, match="was trained without an environment; give its id"):
+        load_run(out).evaluate()
+    assert len(load_run(out).evaluate(1, env="ReachShort-v0")) == 1
+
+
 @pytest.mark.parametrize("budget_s", [None, 60.0])
-def test_leaving_the_block_saves_whatever_ends_it(
-    trained, source, tmp_path, capsys, budget_s
-):
+def test_leaving_the_block_saves_whatever_ends_it(trained, source, tmp_path, capsys, budget_s):
     for steps in (1, 2):
-        with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-            with Agent(ROW, source, trained[0], tmp_path, seed=SEED, budget_s=budget_s) as agent:
-                agent.act(np.zeros(2))
-                agent.observe(GOOD)
-                if steps == 2:
-                    patch.setattr(type(agent._learner), "save", lambda *_: 1 / 0)
-                raise KeyboardInterrupt
+        with (
+            pytest.raises(KeyboardInterrupt),
+            pytest.MonkeyPatch.context() as patch,
+            Agent(ROW, source, trained[0], tmp_path, seed=SEED, budget_s=budget_s) as agent,
+        ):
+            agent.act(np.zeros(2))
+            agent.observe(GOOD)
+            if steps == 2:
+                patch.setattr(type(agent._learner), "save", lambda *_: 1 / 0)
+            raise KeyboardInterrupt
         found = [x.name for x in (tmp_path / "checkpoints" / "latest").iterdir()]
         assert found == ["1"] and agent.steps == steps
     assert "could not be saved: division by zero" in capsys.readouterr().err
