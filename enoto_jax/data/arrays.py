@@ -197,7 +197,8 @@ def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
     if not good:
         raise InputError(
             f"{where}: action_low and action_high must both be given, each as one number "
-            f"or one per action ({size}), with low < high; got {str(low)[:80]!r} and {str(high)[:80]!r}"
+            f"or one per action ({size}), with low < high; got {str(low)[:80]!r} and "
+            f"{str(high)[:80]!r}"
         )
     return lowest, highest
 

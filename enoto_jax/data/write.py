@@ -61,16 +61,19 @@ def recording_attributes(
     """Return the attributes of a recorded file.
 
     Args:
-      env_id: Gymnasium id of the recorded environment.
+      env_id: Gymnasium id of the recorded environment, or "none".
       reference: Returns that score 0 and 100, or None.
       seed: Seed of the training that produced the policy or the buffer.
       versions: Versions of the packages used in training.
     """
-    with contextlib.closing(make_env(env_id)) as env:
-        simulated = isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel)
-    packages = ("mujoco", "gymnasium") if simulated else ("gymnasium",)
+    packages, known = [], {}
+    if env_id != "none":
+        packages, known = ["gymnasium"], {"env_id": env_id}
+        with contextlib.closing(make_env(env_id)) as env:
+            if isinstance(getattr(env.unwrapped, "model", None), mujoco.MjModel):
+                packages.append("mujoco")
     return {
-        "env_id": env_id,
+        **known,
         **dict(zip(("ref_min_score", "ref_max_score"), reference or ())),
         "seed": seed,
         **{f"{name}_version": metadata.version(name) for name in packages},

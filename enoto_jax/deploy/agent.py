@@ -13,7 +13,7 @@ finished parameters, so neither waits for an update. Actions then come from para
 few steps old, and updates for which there is no time are skipped.
 
 All arguments are copied, so a caller may reuse its arrays at once. `act` and `observe` use the same
-units of action: [-1, 1], or the robot's own between `action_low` and `action_high`.
+units of action: those of the restored run or the data, or those that you give.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ from enoto_jax.data.source import Source
 from enoto_jax.deploy.behind import Behind
 from enoto_jax.deploy.folder import hold
 from enoto_jax.deploy.learner import Learner, begin
-from enoto_jax.deploy.world import world_of
+from enoto_jax.deploy.world import usual_bounds, world_of
+from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env
-from enoto_jax.recipes import units
+from enoto_jax.recipes import plugins, units
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.runs.checkpoint import Checkpoints
+from enoto_jax.runs.folder import OWN
+from enoto_jax.runs.provenance import versions
 from enoto_jax.types import Array, InputError, RunError, Transition
 
 
@@ -51,8 +54,9 @@ class Agent:
       seed: The seed of the random numbers, and the seed that is taken from the restored run.
       budget_s: Target time in seconds of `act`, `observe` and `save`; a busy CPU can exceed it
         (docs/deploy.md). None: wait for the update.
-      action_low: The robot's lowest action, a number or [A]. Without bounds or `env`, actions are
-        between the bounds that the data were scaled from, or in [-1, 1] if there are none.
+      action_low: The robot's lowest action, a number or [A]. Without bounds or `env`, they are
+        those of the restored run, as in `load_policy`, else the data's, else [-1, 1]. A line on
+        stderr says if the bounds in use differ from the run's or the data's.
       action_high: The robot's highest action.
       env: Instead of the bounds, an environment that has them: an id, or anything else that
         `envs.env_choice` takes. It is created once and not stepped.
@@ -76,10 +80,8 @@ class Agent:
         env: Env | None = None,
     ):
         _check_arguments(source, seed, budget_s, {"restore": restore, "out": out})
-        bounds: tuple[Any, Any] = (action_low, action_high)
-        if source.action_bounds is not None and env is action_low is action_high is None:
-            bounds = source.action_bounds
-        self._world = world_of(source.spec, *bounds, env)
+        usual = usual_bounds(source, restore)
+        self._world = world_of(source.spec, action_low, action_high, env, usual)
         start = begin(recipe, source, restore, seed)
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None
         self._checkpoints: Checkpoints | None = None
@@ -90,7 +92,16 @@ class Agent:
             "data_hash": start.data_hash,
             "action_bounds": [x.tolist() for x in (self._world.low, self._world.high)],
         }
-        with ExitStack() if out is None else hold(Path(out), config) as held:
+        about = {
+            "method": OWN,
+            "task": source.name,
+            "env": "none" if env is None else env_choice(env).text,
+            "restore": None if restore is None else str(Path(restore).resolve()),
+            "plugins": plugins.modules_of(recipe),
+            "reference": source.reference,
+            "versions": versions(),
+        }
+        with ExitStack() if out is None else hold(Path(out), config, about) as held:
             if out is not None:
                 self._checkpoints = Checkpoints(Path(out) / "checkpoints")
                 start = start.resumed(self._checkpoints)
@@ -121,13 +132,13 @@ class Agent:
     def act(self, observation: Array, explore: bool = True) -> np.ndarray:
         """Learn from the last transition, and return the action [A] for an observation [D].
 
-        The action is in [-1, 1], or between the bounds that the agent was given. If it is not ready
-        within the budget, the last action is returned, and counted in `late`.
+        The action lies between the agent's bounds (see `action_low`). If it is not ready within
+        the budget, the last action is returned, and counted in `late`.
 
         Args:
           observation: Raw, not transformed.
-          explore: Use the exploration rule. False: act deterministically; not for methods with
-            chunks.
+          explore: Use the exploration rule. False: act deterministically; it still learns from
+            the last transition. Not for methods with chunks.
 
         Raises:
           InputError: An observation of the wrong size, or not finite; or explore=False with chunks.

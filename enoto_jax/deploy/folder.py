@@ -14,25 +14,26 @@ from enoto_jax.runs.lock import locked
 from enoto_jax.types import InputError
 
 
-def hold(out: Path, config: Mapping[str, Any]) -> ExitStack:
+def hold(out: Path, config: Mapping[str, Any], about: Mapping[str, Any]) -> ExitStack:
     """Make the folder, or check that it is this agent's, and lock it until the stack is closed.
 
     Args:
       out: The folder.
       config: What identifies the agent: recipe, seeds, data, action bounds.
+      about: What else config.json records; it may change when the agent resumes.
 
     Raises:
       InputError: It holds something else, another agent or run has locked it, or it cannot be
         written.
     """
-    config = json.loads(json.dumps(config))
+    config, about = json.loads(json.dumps([config, files.plain(about)]))
     if (out / "config.json").exists():
-        _check_same(out, files.read_config(out / "config.json"), config)
+        _check_same(out, files.read_config(out / "config.json"), config, about)
     with ExitStack() as stack:
         try:
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(out))
-            files.write_json(out / "config.json", config)
+            files.write_json(out / "config.json", {**about, **config})
         except OSError as error:
             raise InputError(f"out: cannot write to {out}: {error.strerror}") from error
         except InputError as error:
@@ -40,10 +41,12 @@ def hold(out: Path, config: Mapping[str, Any]) -> ExitStack:
         return stack.pop_all()
 
 
-def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _check_same(
+    out: Path, old: Mapping[str, Any], new: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
     """Refuse the folder of another agent; older agents recorded only a part of the config."""
     other = "holds another run or agent"
-    if old.keys() - new.keys() or "recipe" not in old:
+    if old.keys() - new.keys() - about.keys() or "recipe" not in old:
         raise InputError(f"out: {out} {other}; give another folder")
     for name, value in new.items():
         if name not in old or old[name] == value:

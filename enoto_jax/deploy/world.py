@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from enoto_jax.data.arrays import interval
+from enoto_jax.data.source import Source
 from enoto_jax.envs import values
 from enoto_jax.envs.gym import Env, action_bounds
+from enoto_jax.runs.folder import config_of
+from enoto_jax.runs.policies import bounds_of
 from enoto_jax.types import Array, InputError, Spec, Transition
 
 OVERSHOOT = 1e-4  # fraction by which actions may exceed their bounds (rounding); then clipped
@@ -26,7 +34,7 @@ class World:
     """
 
     def __init__(self, spec: Spec, low: Any = None, high: Any = None):
-        self._spec, self.bounded = spec, low is not None or high is not None
+        self._spec = spec
         if (low is None) != (high is None):
             raise InputError("action_low, action_high: give both or neither")
         self.low = _bound("action_low", -1.0 if low is None else low, spec.action_size)
@@ -37,6 +45,7 @@ class World:
                 f"action_low, action_high: action {i} has the bounds {self.low[i]:g} and "
                 f"{self.high[i]:g}; the low one must be below the high one"
             )
+        self.bounded = bool((self.low != -1.0).any() or (self.high != 1.0).any())
 
     def observation(self, value: Array, name: str = "observation") -> np.ndarray:
         """Return a copy of an observation [D].
@@ -44,6 +53,11 @@ class World:
         Raises:
           InputError: It has another size, or its values are not finite numbers.
         """
+        if isinstance(value, Mapping):
+            raise InputError(
+                f"{name} is of type {type(value).__name__}; expected numbers; flatten it with "
+                "gymnasium.spaces.flatten(space, observation)"
+            )
         return _row(name, value, self._spec.observation_size)
 
     def transition(self, given: Transition) -> Transition:
@@ -90,19 +104,54 @@ class World:
         return np.clip(inner if self.bounded else action, -1.0, 1.0).astype(np.float32)
 
 
-def world_of(spec: Spec, low: Any, high: Any, env: Env | None) -> World:
-    """Make a world from its bounds, or from an environment that has them.
+def world_of(
+    spec: Spec, low: Any, high: Any, env: Env | None, usual: Mapping[str, Any] | None = None
+) -> World:
+    """Make a world from its bounds, from an environment that has them, or from the usual ones.
+
+    Args:
+      spec: Sizes of observations and actions.
+      low: The lowest action, as in `World`.
+      high: The highest action.
+      env: An environment, instead of the bounds.
+      usual: Known bounds by their origin. The first are used if neither bounds nor environment is
+        given. A line on stderr names those that differ from the ones used.
 
     Raises:
       InputError: Both are given, they do not fit, or the environment cannot be made.
     """
-    if env is None:
-        return World(spec, low, high)
-    if low is not None or high is not None:
-        raise InputError(
-            "env, action_low, action_high: give the environment or the bounds, not both"
-        )
-    return World(spec, *action_bounds(env, spec.action_size))
+    known = dict(usual or {})
+    if env is not None:
+        if low is not None or high is not None:
+            raise InputError(
+                "env, action_low, action_high: give the environment or the bounds, not both"
+            )
+        low, high = action_bounds(env, spec.action_size)
+    elif low is None and high is None:
+        low, high = next(iter(known.values()), (None, None))
+    world = World(spec, low, high)
+    for origin, bounds in known.items():
+        if not (np.allclose(world.low, bounds[0]) and np.allclose(world.high, bounds[1])):
+            used = interval(world.low, world.high)
+            print(
+                f"Agent: actions are in {used}; {origin} has {interval(*bounds)}", file=sys.stderr
+            )
+    return world
+
+
+def usual_bounds(source: Source, restore: str | os.PathLike | None) -> dict[str, Any]:
+    """Return the bounds that `load_policy` uses for the restored run, and those of the data.
+
+    Raises:
+      InputError: The folder holds no run, or its bounds cannot be read.
+    """
+    found = {"the data set": source.action_bounds} if source.action_bounds is not None else {}
+    if restore is None:
+        return found
+    run = Path(restore)
+    if config_of(run).get("action_bounds") is None and found:  # an older run in the data's units
+        return found
+    return {f"the run {run}": bounds_of(run, source.spec.action_size), **found}
 
 
 def _bound(name: str, value: Any, size: int) -> np.ndarray:

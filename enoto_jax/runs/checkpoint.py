@@ -268,7 +268,10 @@ def _state(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
     except Exception as error:
         raise Damaged(_reason(error)) from error
     if difference := differences(host, saved):
-        raise InputError(f"{manager.directory}: cannot restore: {difference}")
+        raise InputError(
+            f"{manager.directory}: cannot restore: {difference}; use the recipe that it was "
+            "trained with, load_run(folder).recipe"
+        )
     try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(host))
         state = manager.restore(step, args=args)["state"]

@@ -16,10 +16,11 @@ from enoto_jax.recipes import plugins
 from enoto_jax.recipes.building import build
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import OWN, config_of
+from enoto_jax.runs.policies import bounds_of
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training import carried, online
 from enoto_jax.transforms import Transform
-from enoto_jax.types import InputError, Transition, plural
+from enoto_jax.types import InputError, Spec, Transition, plural
 
 KINDS = ("replay", "policy")
 
@@ -51,14 +52,14 @@ def record(
     """
     kept = first_seed(folder, act_too="policy" in kinds)
     config = kept.config
-    env_id, reference = config["env"], config.get("reference")
+    env_id, reference = config.get("env", "none"), config.get("reference")
     if expert is not None:
-        size = env_spec(env_id).action_size
-        random = float(rollout.rollout(env_id, rollout.uniform(size), 10_000, 0).returns.mean())
-        if not expert > random:
-            raise InputError(f"--reference: {expert:g} is not above random's return, {random:.1f}")
-        reference = (random, expert)
-    about = recording_attributes(env_id, reference, config["seeds"][0], config["versions"])
+        reference = (_random_return(env_id, expert), expert)
+    versions = config.get("versions", {})
+    about = recording_attributes(env_id, reference, config["seeds"][0], versions)
+    if env_id == "none":
+        low, high = bounds_of(folder, kept.buffer.action.shape[1])
+        about |= {"action_low": low, "action_high": high}
     for kind in kinds:
         more: dict[str, Any] = {"metadata/algorithm": config.get("method", OWN)}
         if kind == "policy":
@@ -66,10 +67,24 @@ def record(
             more |= {f"infos/{k}": v for k, v in infos.items()}
         else:
             transitions = first_rows(kept.buffer, rows)
+            if env_id == "none":  # in the robot's units, which the file's bounds scale back
+                action = low + 0.5 * (transitions.action + 1.0) * (high - low)
+                transitions = transitions._replace(action=np.clip(action, low, high))
         path = out / f"{kind}.hdf5"
         write_d4rl(path, transitions, about, more)
         count = plural(len(transitions.reward), "row")
         say(f"{path}: {count}, {path.stat().st_size / 1e6:.2f} MB")
+
+
+def _random_return(env_id: str, expert: float) -> float:
+    """The mean return of random actions, which must be below the expert's."""
+    if env_id == "none":
+        raise InputError("--reference: the run has no environment to measure random's return in")
+    actions = rollout.uniform(env_spec(env_id).action_size)
+    random = float(rollout.rollout(env_id, actions, 10_000, 0).returns.mean())
+    if not expert > random:
+        raise InputError(f"--reference: {expert:g} is not above random's return, {random:.1f}")
+    return random
 
 
 class Trained(NamedTuple):
@@ -98,12 +113,18 @@ def first_seed(folder: Path, act_too: bool = False) -> Trained:
     """
     config = config_of(folder)
     row = plugins.recipe_of(config, str(folder))
-    spec = env_spec(config["env"])
-    built = build(row, spec)
+    if act_too and config.get("env", "none") == "none":
+        raise InputError(
+            f"--run: {folder} has no environment to act in; collect only its buffer, with "
+            "--kinds=replay"
+        )
     checkpoints = Checkpoints(folder / "checkpoints")
     found = checkpoints.record()
     if found is None or found["phase"] != "online":
         raise InputError(f"--run: {folder} has no checkpoint of an online phase")
+    transform = Transform.from_json(found["transform"])
+    spec = Spec(len(transform.observation_shift), len(transform.action_shift))
+    built = build(row, spec)
     if found["step"] > built.replay.capacity:
         raise InputError(f"--run: {folder} has overwritten its oldest transitions")
     if built.replay.prioritised:
@@ -117,7 +138,6 @@ def first_seed(folder: Path, act_too: bool = False) -> Trained:
     saved = checkpoints.restore(carried.saved_template(shapes, found["step"]))
     checkpoints.close()
     one = jax.tree.map(lambda x: np.asarray(x)[0], saved)
-    transform = Transform.from_json(found["transform"])
     sample = jax.jit(
         lambda state, seed, seen: built.online.act(state, jax.random.key(seed), seen, 1)
     )

@@ -16,12 +16,14 @@ from enoto_jax.data.loading import from_env
 from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env, check_spec
 from enoto_jax.recipes import plugins
+from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.runs import files, policies
 from enoto_jax.runs.folder import config_of
 from enoto_jax.runs.metrics import evaluation_rows
 from enoto_jax.training.evaluate import Evaluation, Evaluator, acting, check_number
 from enoto_jax.training.record import HANDOVER, evaluation_number
 from enoto_jax.training.seeds import SeedMap
+from enoto_jax.training.settings import Settings
 from enoto_jax.types import InputError, Spec
 
 
@@ -47,22 +49,26 @@ class Again:
         config = config_of(folder)
         recipe = plugins.recipe_of(config, str(folder))
         self._config, self.seeds = config, config["seeds"]
-        env = config["env"] if env is None or env == "none" else env
+        own = config.get("env", "none")  # agents of earlier versions recorded none
+        env = own if env is None or env == "none" else env
         if env == "none":
             raise InputError(f"--env: {folder} was trained without an environment; give its id")
         self.env = env_choice(env)
-        self._is_own = self.env.text == config["env"]
+        self._is_own = self.env.text == own
         found = policies.kept_seeds(folder, which)
         rows = np.asarray([found.config["seeds"].index(seed) for seed in self.seeds])
         self.found = found._replace(state=jax.tree.map(lambda x: x[rows], found.state))
         self._spec = Spec(len(found.transform.observation_shift), len(found.transform.action_shift))
-        check_spec(self.env, self._spec, config["task"])
-        offline_steps = 0 if recipe.offline is None or config["restore"] else recipe.offline.steps
+        check_spec(self.env, self._spec, config.get("task", str(folder)))
+        offline_steps = (
+            0 if recipe.offline is None or config.get("restore") else recipe.offline.steps
+        )
         number = evaluation_number(found.phase, found.step, offline_steps)
         self._number = HANDOVER if found.kind == "handover" else number
         ends = (found.phase, found.step) == ("online", recipe.online.steps)
         special = ends or self._number == HANDOVER
-        usual = config["eval_episodes"]
+        usual = config.get("eval_episodes", Settings.eval_episodes)
+        self._wide = usual
         self.own_episodes = config.get("final_episodes", usual) if special else usual
 
     def evaluate(
@@ -84,7 +90,7 @@ class Again:
         """
         episodes = self.own_episodes if episodes is None else episodes
         check_number("episodes", episodes)
-        wide = min(self._config["eval_episodes"], episodes)
+        wide = min(self._wide, episodes)
         seeds, found = SeedMap(self.seeds), self.found
         limit = self._config.get("eval_max_steps") if max_steps is None else max_steps
         made = Evaluator(self.env, wide, seeds, found.transform, processes, limit)
@@ -129,6 +135,15 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the run was trained with, for an `Agent` that restores it.
+
+        Raises:
+          InputError: One of its units is unknown.
+        """
+        return plugins.recipe_of(self.config, str(self.folder))
 
     @property
     def summary(self) -> dict[str, Any]:

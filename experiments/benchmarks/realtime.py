@@ -57,7 +57,16 @@ def main() -> None:
     source = load_source(needed) if needed else from_env(config["env"], spec_of(env))
     budget_s = None if FLAGS.blocking else (FLAGS.budget_ms or 1e3 * tick) / 1e3
     restore = None if row.offline is None else run
-    agent = Agent(row, source, restore, FLAGS.out, seed=config["seeds"][0], budget_s=budget_s)
+    agent = Agent(
+        row,
+        source,
+        restore,
+        FLAGS.out,
+        seed=config["seeds"][0],
+        budget_s=budget_s,
+        action_low=-1.0,  # `make_env` rescales
+        action_high=1.0,
+    )
     begun = time.monotonic()
     times, missed = drive(agent, env, FLAGS.steps, tick)
     took = time.monotonic() - begun

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from enoto_jax import Agent
+from enoto_jax import Agent, load_policy, load_run, load_source
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.training import online, run
+from enoto_jax.training.buffer import record
 from enoto_jax.transforms import transform
 from enoto_jax.types import InputError, RunError, Transition
 from tests.helpers import REACH, assert_same, differ, quick_compiling, reach_source, tiny
@@ -137,7 +138,10 @@ GOOD = Transition(np.zeros(2), np.zeros(1), 0.5, False, True, np.ones(2))
             {"next_observation": np.float32([np.inf, 0])},
             "next_observation contains NaN or infinity",
         ),
-        ({"observation": {"a": 0.0}}, "observation is of type dict; expected numbers"),
+        (
+            {"observation": {"a": 0.0}},
+            "of type dict; expected numbers; flatten it with gymnasium.sp",
+        ),
         ({"observation": [[0.0], 1.0]}, "observation is of type list; expected numbers"),
         ({"action": np.float32([2.0])}, r"action 0 is 2, outside \[-1, 1\].* action_low"),
         ({"reward": None}, "reward is None; expected a number"),
@@ -219,15 +223,6 @@ def test_a_failed_save_does_not_hide_the_error_that_ended_the_block(
         monkeypatch.setattr(agent._learner, "save", fails)
         raise KeyboardInterrupt
     assert stopped.value.__notes__ == ["closing the agent failed too: no space left"]
-
-
-def test_without_bounds_actions_are_in_the_units_of_the_data(trained, source):
-    wide = dataclasses.replace(source, action_bounds=(np.float64([-0.5]), np.float64([3.0])))
-    agent = Agent(ROW, wide, trained[0], seed=SEED)
-    given = Agent(ROW, source, trained[0], seed=SEED, action_low=-0.5, action_high=3.0)
-    np.testing.assert_array_equal(*(a.act(np.zeros(2), explore=False) for a in (agent, given)))
-    agent.observe(GOOD._replace(action=np.float32([2.9])))
-    agent.act(np.zeros(2))
 
 
 @pytest.fixture
@@ -468,6 +463,48 @@ def test_bounds_need_not_be_symmetric(trained, source):
     agent = Agent(ROW, source, trained[0], seed=SEED, action_low=low, action_high=high)
     one = plain.act(np.ones(2), explore=False)
     np.testing.assert_allclose(agent.act(np.ones(2), explore=False), 3.0 + 2.0 * one, rtol=1e-6)
+
+
+def test_without_bounds_it_acts_in_the_units_of_the_run_or_the_data(
+    trained, source, tmp_path, capsys
+):
+    """A copy of the run claims bounds of [0, 4]; `load_policy` is in the same units."""
+    (tmp_path / "checkpoints").symlink_to(trained[0] / "checkpoints")
+    config = json.loads((trained[0] / "config.json").read_text())
+    config["action_bounds"] = [[0.0], [4.0]]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    scaled = dataclasses.replace(source, action_bounds=(np.float32([-3]), np.float32([3])))
+    policy = load_policy(tmp_path, SEED, "handover")
+    agent = Agent(ROW, scaled, tmp_path, seed=SEED)
+    np.testing.assert_allclose(
+        agent.act(np.ones(2), explore=False), policy.act(np.ones(2)), rtol=1e-5
+    )
+    assert "actions are in [0, 4]; the data set has [-3, 3]" in capsys.readouterr().err
+    given = Agent(ROW, source, tmp_path, seed=SEED, action_low=-1, action_high=1)
+    assert given.act(np.ones(2), explore=False) < 1
+    assert f"in [-1, 1]; the run {tmp_path} has [0, 4]" in capsys.readouterr().err
+    alone = Agent(tiny("sac"), scaled)
+    assert (alone._world.low, alone._world.high) == (-3, 3)
+    alone.act(np.zeros(2))
+    alone.observe(GOOD._replace(action=np.float32([2.9])))
+    assert "actions are in" not in capsys.readouterr().err
+
+
+def test_a_session_becomes_a_data_set(trained, source, tmp_path):
+    """The commands that need an environment say so; the replay needs none."""
+    out, row = tmp_path / "out", load_run(trained[0]).recipe
+    with Agent(row, source, trained[0], out, seed=SEED, action_low=-3, action_high=3) as agent:
+        agent.act(np.zeros(2))
+        agent.observe(GOOD._replace(action=np.float32([1.5])))
+    record(out, tmp_path, ["replay"], 10, 0, say=print)
+    found = load_source(tmp_path / "replay.hdf5")
+    np.testing.assert_allclose(found.load().transitions.action, [[0.5]], rtol=1e-5)
+    np.testing.assert_allclose(found.action_bounds, [[-3.0], [3.0]])
+    with pytest.raises(InputError, match="has no environment to act in; .*--kinds=replay"):
+        record(out, tmp_path, ["policy"], 10, 0, say=print)
+    with pytest.raises(InputError, match="was trained without an environment; give its id"):
+        load_run(out).evaluate()
+    assert len(load_run(out).evaluate(1, env="ReachShort-v0")) == 1
 
 
 def test_one_agent_a_folder_at_a_time(trained, source, tmp_path):

@@ -43,8 +43,7 @@ def test_own_data(tmp_path, monkeypatch):
     tiny = 'recipe = enoto_jax.override(recipe, "algorithm.hidden", "8,8")\nenoto_jax.train('
     with quick_compiling():
         exec(code.replace("enoto_jax.train(", tiny), {})
-        smaller = 'recipe = enoto_jax.override(recipe, "algorithm.hidden", "8,8")\n'
-        smaller += 'recipe = enoto_jax.override(recipe, "online.replay.capacity", 100)\nagent ='
+        smaller = 'recipe = enoto_jax.override(recipe, "online.replay.capacity", 100)\nagent ='
         exec(pushed.replace("agent =", smaller), {})
         assert (tmp_path / "runs/on_the_robot/checkpoints/latest").is_dir()
         assert (tmp_path / "runs/my_robot/metrics.csv").read_text().count("\n") > 1
