@@ -14,6 +14,7 @@ N      critics                A      action size
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, dataclass_transform
 
@@ -56,6 +57,21 @@ def check_positive(name: str, value: int) -> None:
     """
     if value < 1:
         raise InputError(f"{name} is {value}; it must be at least 1")
+
+
+def optional(module: str, extra: str, what: str) -> Any:
+    """Import a module that only some options need.
+
+    Raises:
+      InputError: It is not installed; the message says what needs it, and how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"{what} cannot import {module} ({error}): pip install {module}, "
+            f"or this package with its extra [{extra}]"
+        ) from None
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

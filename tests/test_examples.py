@@ -3,11 +3,13 @@
 import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from absl import flags
 
 import enoto_jax
+from enoto_jax.cli import command
 from tests.helpers import Reach, quick_compiling, reach_data
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -15,6 +17,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 def algorithm_1(tmp_path, *more: str) -> list[float]:
     """Run the example on a small budget."""
+    command.define_only(SimpleNamespace(define=lambda: None))  # without those of earlier tests
     before = set(flags.FLAGS)
     program = runpy.run_path(str(EXAMPLES / "algorithm1.py"))
     small = "--offline_steps=3 --online_steps=40 --warmup=30 --critics=3 --width=8"

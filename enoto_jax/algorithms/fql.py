@@ -25,8 +25,7 @@ from enoto_jax.nets.ensembles import ensemble
 from enoto_jax.nets.flow import (
     ACTIVATIONS,
     NormLastCritic,
-    OneStep,
-    Velocity,
+    Unbounded,
     VelocityFn,
     integrate,
 )
@@ -106,8 +105,8 @@ class FlowConfig(AlgorithmConfig):
         check_choice("activation", self.activation, ACTIVATIONS)
         check_positive("flow_steps", self.flow_steps)
 
-    def _flow(self, action_size: int) -> Velocity:
-        return Velocity(
+    def _actor(self, action_size: int) -> Unbounded:
+        return Unbounded(
             action_size,
             tuple(self.hidden),
             self.actor_layer_norm,
@@ -156,7 +155,7 @@ class fql(FlowConfig):
         if self.alpha < 0:
             raise InputError(f"alpha is {self.alpha}; it must be 0 or more")
 
-    def _actor_loss(self, q: QFn, net: OneStep, velocity: VelocityFn, reduce: Reduce) -> LossFn:
+    def _actor_loss(self, q: QFn, net: Unbounded, velocity: VelocityFn, reduce: Reduce) -> LossFn:
         """alpha mean_{B, A} (mu(s, z) - flow(s, z))^2 - w mean_B reduce(Q(s, clip(mu(s, z)))).
 
         For the gradient, the flow's action and w are constants; w is 1, or 1 / mean_B |reduce(Q)|.
@@ -190,9 +189,8 @@ class fql(FlowConfig):
         """
         self._check()
         spec = chunked(spec, self.chunk)
-        shape = (tuple(self.hidden), self.actor_layer_norm, self.init)
-        flow_net, critic_net = self._flow(spec.action_size), self._critics()
-        actor_net = OneStep(spec.action_size, *shape, activation=self.activation)
+        flow_net = actor_net = self._actor(spec.action_size)
+        critic_net = self._critics()
 
         def acting(state, observation) -> Pushed:
             def mu(noise: Array) -> Array:

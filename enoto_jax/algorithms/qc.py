@@ -44,7 +44,7 @@ class qc(FlowConfig):
         """
         self._check()
         spec = chunked(spec, self.chunk)
-        flow_net, critic_net = self._flow(spec.action_size), self._critics()
+        flow_net, critic_net = self._actor(spec.action_size), self._critics()
         reduce = bellman.checked(self.actor_value)
 
         def flow(state, observation) -> Pushed:

@@ -57,34 +57,23 @@ class Extra(NamedTuple):
 
 
 _PIP = "python -m pip install"
+
+
+def _extra(extra: str, name: str, purpose: str, *modules: str) -> Extra:
+    return Extra(name, purpose, modules, f"{_PIP} 'enoto_jax[{extra}]'")
+
+
 OPTIONAL = (
-    Extra(
-        "tensorboardX", "--log=tensorboard", ("tensorboardX",), f"{_PIP} 'enoto_jax[tensorboard]'"
-    ),
-    Extra("wandb", "--log=wandb", ("wandb",), f"{_PIP} 'enoto_jax[wandb]'"),
-    Extra(
-        "minari",
-        "downloads of Minari's data sets",
-        ("minari", "h5py", "huggingface_hub"),
-        f"{_PIP} 'enoto_jax[minari]'",
-    ),
-    Extra(
-        "pyarrow",
-        "LeRobot's data, and Minari's in arrow or parquet",
-        ("pyarrow",),
-        f"{_PIP} 'enoto_jax[robots]'",
-    ),
-    Extra(
-        "gymnasium-robotics",
-        "its environments",
-        ("gymnasium_robotics",),
-        f"{_PIP} 'enoto_jax[robotics]'",
-    ),
-    Extra("plotly", "enoto report", ("plotly", "jinja2"), f"{_PIP} 'enoto_jax[report]'"),
-    Extra("imageio-ffmpeg", ".mp4 films", ("imageio_ffmpeg",), f"{_PIP} 'enoto_jax[video]'"),
-    Extra("ray", "enoto sweep", ("ray", "yaml"), f"{_PIP} 'enoto_jax[cluster]'"),
-    Extra("ogbench", "OGBench's environments", ("ogbench",), f"{_PIP} 'enoto_jax[ogbench]'"),
-    Extra("envpool", "--envs_backend=envpool", ("envpool",), f"{_PIP} 'enoto_jax[envpool]'"),
+    _extra("tensorboard", "tensorboardX", "--log=tensorboard", "tensorboardX"),
+    _extra("wandb", "wandb", "--log=wandb", "wandb"),
+    _extra("minari", "minari", "downloads of Minari's data sets", "minari", "huggingface_hub"),
+    _extra("robots", "pyarrow", "LeRobot's data, and Minari's in arrow or parquet", "pyarrow"),
+    _extra("robotics", "gymnasium-robotics", "its environments", "gymnasium_robotics"),
+    _extra("report", "plotly", "enoto report", "plotly", "jinja2"),
+    _extra("video", "imageio-ffmpeg", ".mp4 films", "imageio_ffmpeg"),
+    _extra("cluster", "ray", "enoto sweep", "ray", "yaml"),
+    _extra("ogbench", "ogbench", "OGBench's environments", "ogbench"),
+    _extra("envpool", "envpool", "--envs_backend=envpool", "envpool"),
     Extra(
         "jax2onnx",
         "enoto export --onnx",

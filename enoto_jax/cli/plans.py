@@ -21,7 +21,8 @@ from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs.files import read_config
 from enoto_jax.training.entrance import source_of
-from enoto_jax.training.settings import MOST_SEEDS
+from enoto_jax.training.evaluate import check_number
+from enoto_jax.training.settings import Options, seed_numbers
 from enoto_jax.types import InputError, Spec
 
 
@@ -66,6 +67,22 @@ class Plan(NamedTuple):
     eval_max_steps: int | None = None
     plugins: tuple[str, ...] = ()
     action_bounds: tuple[str | None, str | None] = (None, None)
+
+    @property
+    def options(self) -> Options:
+        """The options of `training.run.train`."""
+        return {
+            "seeds": self.seeds,
+            "env": self.env_id or "none",
+            "eval_episodes": self.eval_episodes,
+            "final_episodes": self.final_episodes,
+            "eval_max_steps": self.eval_max_steps,
+            "plugins": self.plugins,
+            "restore": self.restore,
+            "log": self.log,
+            "keep": self.keep,
+            "eval_processes": self.eval_processes,
+        }
 
 
 def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequence[str]) -> Plan:
@@ -126,12 +143,9 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
     seeds = saved.get("seeds", range(given.seed, given.seed + budget.seeds))
     if given.seeds is not None or given["seed"].present:
         count = len(seeds) if given.seeds is None else given.seeds
-        if count > MOST_SEEDS:
-            raise InputError(f"--seeds: {count} seeds are too many; give at most {MOST_SEEDS}")
-        seeds = range(given.seed, given.seed + count)
+        seeds = [given.seed + i for i in seed_numbers(count)]
     episodes, final = _episodes(given, saved, budget)
-    if len(seeds) < 1 or min(seeds) < 0 or episodes < 1:
-        raise InputError("--seeds and --eval_episodes must be at least 1, --seed at least 0")
+    check_number("eval_episodes", episodes)
     env_id = None if wanted_env == "none" else wanted_env or _own_env(source)
     if env_id is None and wanted_env != "none":
         raise InputError(f"--env: {source.name} {source.no_env}")
@@ -148,7 +162,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         recipe=row,
         source=source,
         env_id=env_id,
-        seeds=tuple(seeds),
+        seeds=seed_numbers(seeds),
         eval_episodes=episodes,
         final_episodes=final,
         restore=restore,

@@ -11,18 +11,15 @@ import jax
 
 from enoto_jax import core
 from enoto_jax.cli.plans import Plan
-from enoto_jax.data import contents
-from enoto_jax.envs import pool
-from enoto_jax.envs.gym import check_spec
 from enoto_jax.recipes import domains, units
 from enoto_jax.recipes.budgets import BUDGETS, decayed_at_the_end, with_budget
-from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import switch
 from enoto_jax.recipes.table import recipe
 from enoto_jax.report import stats
 from enoto_jax.runs.progress import duration
-from enoto_jax.training import deterministic, memory
+from enoto_jax.training import deterministic, memory, run
 from enoto_jax.training.seeds import SeedMap
+from enoto_jax.training.settings import Settings
 from enoto_jax.types import InputError, plural
 
 
@@ -51,14 +48,9 @@ def describe(plan: Plan) -> str:
 
 def dry_run(plan: Plan) -> None:
     """Print the resolved configuration, sizes and memory; train nothing."""
-    built, known = build(plan.recipe, plan.source.spec), None
-    if plan.env_id is not None:
-        known = check_spec(plan.env_id, plan.source.spec, plan.source.name)
-        pool.check(plan.recipe.online.envs_backend, plan.env_id)
-    dataset = plan.source.load() if plan.recipe.offline or built.replay.needs_data else None
-    print(describe(plan))
-    if dataset is not None:
-        print("\n".join(contents.opening_lines(plan.source, dataset, *(known or ()))))
+    setup = run.set_up(plan.recipe, plan.source, Settings.of(plan.options))
+    built, dataset = setup.built, setup.dataset
+    print(describe(plan), *setup.data_lines, sep="\n")
     print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):
         if not isinstance(value, units.Unit) and not hasattr(value, "algorithm"):
@@ -68,8 +60,7 @@ def dry_run(plan: Plan) -> None:
             state = jax.eval_shape(lambda a=algorithm: core.init(a, jax.random.key(0)))
             print(f"{name}: {memory.tree_bytes(state.params) // 4:,} parameters per seed")
     rows = 0 if dataset is None else len(dataset)
-    spec = plan.source.spec
-    parts = memory.estimate(plan.recipe, built, spec, SeedMap(plan.seeds), rows)
+    parts = memory.estimate(built, plan.source.spec, SeedMap(plan.seeds), rows)
     for name, size in parts.items():
         print(f"memory, {name}: {size / 2**20:.1f} MiB")
     memory.check(parts, built.replay.capacity, memory.available())

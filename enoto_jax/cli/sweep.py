@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 import uuid
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from rich.table import Column, Table
 
 from enoto_jax.cli import command, grid, hints, search, train, worker
 from enoto_jax.runs.files import read_csv
+from enoto_jax.runs.signals import Signals
 from enoto_jax.types import InputError, RunError, Stopped, plural
 
 FLAGS = flags.FLAGS
@@ -145,14 +145,14 @@ class Sweep:
     ):
         self._cells, self._out, self._work = cells, out, work
         self.codes: dict[str, int] = {}
-        self._stop = self._stopping = False
+        self._signals, self._cancelled = Signals("saving all runs"), False
 
     def run(self) -> dict[str, int]:
         """Run all cells; return each one's exit code once all have ended."""
         self.codes = {c.name: 0 for c in self._cells if grid.finished(c, self._out)}
         waiting = self._submit() if len(self.codes) < len(self._cells) else {}
-        console, handlers = Console(stderr=True), self._catch_signals()
-        told = ""
+        self._signals.catch()
+        console, told = Console(stderr=True), ""
         try:
             with Live(console=console, auto_refresh=False, transient=False) as live:
                 while waiting:
@@ -163,8 +163,7 @@ class Sweep:
                         told = line
                         print(line, file=sys.stderr, flush=True)
         finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            self._signals.release()
         return self.codes
 
     def _submit(self) -> dict[Any, str]:
@@ -176,7 +175,7 @@ class Sweep:
         remote = ray.remote(
             num_cpus=FLAGS.cpus_per_run,
             num_gpus=FLAGS.gpus_per_run,
-            max_calls=1,  #     max_calls=1,  # one process per run
+            max_calls=1,  # one process per run
             max_retries=FLAGS.retries,
             retry_exceptions=[worker.Failed],
         )(self._work)
@@ -189,8 +188,8 @@ class Sweep:
 
     def _collect(self, waiting: dict[Any, str]) -> None:
         """Wait a moment; record which runs have ended."""
-        if self._stop:
-            self._stop = False
+        if self._signals.stop and not self._cancelled:
+            self._cancelled = True
             for reference in waiting:
                 self._ray.cancel(reference)  # sends SIGINT to a run that has begun
         ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=1.0)
@@ -201,18 +200,8 @@ class Sweep:
             except self._ray.exceptions.TaskCancelledError:
                 code = command.STOPPED
             except self._ray.exceptions.RayError:
-                code = command.STOPPED if self._stopping else command.FAILED
+                code = command.STOPPED if self._signals.stop else command.FAILED
             self.codes[name] = code
-
-    def _catch_signals(self) -> dict[int, Any]:
-        def handle(number, frame):
-            del number, frame
-            self._stop = self._stopping = True
-            print("saving all runs; a second signal stops at once", file=sys.stderr)
-            for each in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(each, signal.SIG_DFL)
-
-        return {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
 
     def _state(self, cell: grid.Cell) -> tuple[str, str, str, str, str]:
         """Return state, node, attempts, step and score."""

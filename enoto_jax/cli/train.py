@@ -180,25 +180,9 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
 
 def start(plan: plans.Plan, folder: Path, watch: Watch | None = None, signals: bool = True) -> None:
     """Start or resume the run in this folder and train it to its end."""
-    summary = run.train(
-        plan.recipe,
-        plan.source,
-        folder,
-        seeds=plan.seeds,
-        env=plan.env_id or "none",
-        eval_episodes=plan.eval_episodes,
-        final_episodes=plan.final_episodes,
-        eval_max_steps=plan.eval_max_steps,
-        plugins=plan.plugins,
-        restore=plan.restore,
-        log=plan.log,
-        about=about(plan),
-        signals=signals,
-        watch=watch,
-        announce=show.describe(plan),
-        keep=plan.keep,
-        eval_processes=plan.eval_processes,
-    )
+    options = plan.options | {"about": about(plan), "announce": show.describe(plan)}
+    options |= {"signals": signals, "watch": watch}
+    summary = run.train(plan.recipe, plan.source, folder, **options)
     print(show.ending(plan, folder, summary))
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.wrappers import RescaleAction
 
 from enoto_jax.data import arrays as flat
 from enoto_jax.data import notes, succession, words
@@ -19,7 +18,7 @@ from enoto_jax.data.notes import Finding
 from enoto_jax.data.places import locate
 from enoto_jax.data.source import Dataset, Source, content_hash, scaled
 from enoto_jax.data.tasks import completed
-from enoto_jax.envs.gym import make_env, observed, spec_of
+from enoto_jax.envs.gym import make_env, observed, own_bounds, spec_of
 from enoto_jax.types import InputError, plural
 
 
@@ -193,8 +192,7 @@ def env_findings(
     except InputError as error:
         yield Finding(env_id is not None, str(error))
         return
-    found, spec = spec_of(env), source.spec
-    own: Any = (env.env if isinstance(env, RescaleAction) else env).action_space
+    found, spec, bounds = spec_of(env), source.spec, own_bounds(env)
     seen: Any = env.observation_space
     order = observed(env)
     env.close()
@@ -207,7 +205,7 @@ def env_findings(
             f"{spec.action_size}{named}; set --env to the environment that they come from",
         )
         return
-    if note := range_note(source, own.low, own.high):
+    if note := range_note(source, *bounds):
         yield Finding(False, note)
     if order:
         yield Finding(False, f"the environment {order}, in this order")
@@ -216,7 +214,7 @@ def env_findings(
     if "observations" in known:
         texts.append(notes.out_of_space(known["observations"], seen.low, seen.high))
     if "actions" in known:
-        texts.append(notes.action_units(known["actions"], own.low, own.high).note)
+        texts.append(notes.action_units(known["actions"], *bounds).note)
     yield from (Finding(False, text) for text in texts if text)
 
 

@@ -219,7 +219,7 @@ def check_file(path: Path) -> None:
 
 def check_memory(arrays: Iterable[Any], path: Path) -> None:
     """Refuse headers that claim more memory than is left, before anything is allocated."""
-    claimed, memory = sum(map(_size, arrays)), _memory()
+    claimed, memory = sum(map(_size, arrays)), memory_left()
     if claimed > memory:
         raise InputError(
             f"{path}: its header claims {claimed / 1e9:.3g} GB, but this machine has "
@@ -227,8 +227,8 @@ def check_memory(arrays: Iterable[Any], path: Path) -> None:
         )
 
 
-def _memory() -> int:
-    """Bytes of memory left, including cached files; if unknown, all of the machine's."""
+def memory_left() -> int:
+    """Return the bytes of memory left, including cached files; if unknown, all of the machine's."""
     try:
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:

@@ -39,17 +39,10 @@ def is_one(path: Path) -> bool:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[files.Opened]:
-    """Open a data set in the flat layout."""
+def opened(folder: Path, invented: bool = False) -> Iterator[files.Opened]:
+    """Open a data set in the flat layout; `invented` treats every episode as a success."""
     with files.guarded(folder):
-        yield _flat(Frames.of(folder), invented=False)
-
-
-@contextmanager
-def demonstrations(folder: Path) -> Iterator[files.Opened]:
-    """Open a data set without rewards, treating every episode as a success."""
-    with files.guarded(folder):
-        yield _flat(Frames.of(folder), invented=True)
+        yield _flat(Frames.of(folder), invented=invented)
 
 
 def _flat(frames: Frames, *, invented: bool) -> files.Opened:

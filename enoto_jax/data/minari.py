@@ -9,7 +9,7 @@ package is needed only to download. How an episode maps to the flat layout:
 * Its last row is marked as a time-out if the data do not record how it ended.
 * Terminations are kept. Minari's AntMaze episodes continue at the goal without one.
 * Actions are rescaled to [-1, 1] from the bounds of the action space, as `envs.make_env` does.
-* Dictionaries are flattened as Gymnasium flattens the observation space, or as LAYOUTS specifies.
+* Dictionaries are flattened as Gymnasium flattens their space, or as `envs.robotics` does.
 """
 
 from __future__ import annotations
@@ -33,12 +33,10 @@ import numpy as np
 
 from enoto_jax.data import files, minari_columns, words
 from enoto_jax.data.episodes import Layout, Rows, below, survey, width_of
+from enoto_jax.envs import robotics
 from enoto_jax.types import InputError, plural
 
 PREFIX = "minari:"
-# Which parts of a dictionary are observed, by environment id. As in D4RL, AntMaze's agent
-# sees its position first and never the goal.
-LAYOUTS = ((r"AntMaze_", ("achieved_goal", "observation")),)
 # "namespace/environment/name-v0": no dots, so that no id leads out of the root.
 _ID = re.compile(r"([\w-]+/)*[\w-]+-v\d+", re.ASCII)
 _EPISODE = re.compile(r"episode_(0|[1-9]\d{0,9})", re.ASCII)
@@ -127,7 +125,7 @@ def opened(folder: Path) -> Iterator[files.Opened]:
             files.check_file(path)
         with files.open_hdf5(path) if kind == "hdf5" else nullcontext() as file:
             file = file or minari_columns.Episodes(folder, kind)
-            found = _surveyed(file, metadata, _observed(str(spec.get("id"))), path)
+            found = _surveyed(file, metadata, robotics.keys_of(str(spec.get("id"))), path)
             attributes = _attributes(metadata, spec, found)
             if found.problems:
                 yield files.Opened({}, attributes, found.problems)
@@ -151,10 +149,6 @@ def _surveyed(
         return minari_columns.survey(file, metadata.get("total_episodes"), space, keys)
     layout, problems = _survey(file, metadata.get("total_episodes"), space, keys, path)
     return minari_columns.Survey(layout, problems, () if problems else _unread(file, layout))
-
-
-def _observed(env_id: str) -> Sequence[str] | None:
-    return next((keys for name, keys in LAYOUTS if re.match(name, env_id)), None)
 
 
 def _survey(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def locate(task: str, *, download: bool = True) -> Place:
             raise InputError(
                 f"{task}: no meta/info.json in {path}; give the folder of a LeRobot data set"
             )
-        return Place(lerobot.demonstrations, path, path.resolve().name, False)
+        return Place(partial(lerobot.opened, invented=True), path, path.resolve().name, False)
     path = Path(os.path.expanduser(task))
     if path.suffix.lower() in _SUFFIXES:
         if found := ogbench.hint(path):

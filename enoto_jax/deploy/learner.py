@@ -107,7 +107,9 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
     first = online.begin(built.online, built.replay, source.spec, phase.batch_size, rows)
     state = resume.hand_over(built, first, seeds, before, data)
     kept = data if built.replay.needs_data else None
-    data_hash = _trained_on(restore) if dataset is None else dataset.content_hash
+    data_hash = None if dataset is None else dataset.content_hash
+    if dataset is None and restore is not None:  # what the restored run learned from
+        data_hash = config_of(Path(restore)).get("data_hash")
     return Start(phase, built, source.spec, seeds, state, 0, kept, data_hash, transform)
 
 
@@ -227,8 +229,3 @@ class Learner:
                 "reward; make a new agent, which resumes from the last save in out"
             )
         return found
-
-
-def _trained_on(restore: str | os.PathLike | None) -> str | None:
-    """Return the content hash of the data that the restored run learned from."""
-    return None if restore is None else config_of(Path(restore)).get("data_hash")

@@ -170,14 +170,14 @@ def action_bounds(env: Env | None, size: int) -> tuple[np.ndarray, np.ndarray]:
     if env is None or env == "none":
         return np.full(size, -1.0, np.float32), np.full(size, 1.0, np.float32)
     with contextlib.closing(make_env(env)) as made:
-        low, high = _own_bounds(made)
+        low, high = own_bounds(made)
     if len(low) != size:
         raise InputError(f"--env: {env_choice(env)} has actions of size {len(low)}, not {size}")
     return low, high
 
 
-def _own_bounds(made: gymnasium.Env) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds [A], [A] before `make_env` rescaled the actions."""
+def own_bounds(made: gymnasium.Env) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds [A], [A] before `make_env` rescaled the actions."""
     space: Any = (made.env if isinstance(made, RescaleAction) else made).action_space
     return np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
 
@@ -215,4 +215,4 @@ def check_spec(env: Env, spec: Spec, task: str) -> Checked:
             tried.step(np.zeros(found.action_size, np.float32))
         except RunError as error:
             raise InputError(f"--env: {error}") from error
-        return Checked(_own_bounds(made), observed(made))
+        return Checked(own_bounds(made), observed(made))

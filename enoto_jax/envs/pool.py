@@ -13,7 +13,7 @@ import numpy as np
 
 from enoto_jax.envs.choice import env_choice
 from enoto_jax.envs.gym import Env
-from enoto_jax.envs.vector import Step
+from enoto_jax.envs.vector import Step, first_step
 from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, RunError, Transition, check_choice
 
@@ -77,13 +77,7 @@ class PoolEnvs:
             own = int(state) % 2**31  # envpool's seeds are signed
             self._pools.append(envpool.make_gymnasium(self._env_id, num_envs=1, seed=own))
         self._observation = np.concatenate([p.reset()[0] for p in self._pools]).astype(np.float32)
-        count, nothing = len(self._seeds), np.zeros_like(self._observation)
-        flags = np.zeros(count, bool)
-        action = np.zeros((count, *self._pools[0].action_space.shape), np.float32)
-        transition = Transition(
-            nothing, action, np.zeros(count, np.float32), flags, flags.copy(), nothing.copy()
-        )
-        return Step(transition, self._seen(self._observation), np.ones(count, bool))
+        return first_step(self._observation, self._pools[0].action_space.shape[0], self._transform)
 
     def step(self, action: np.ndarray) -> Step:
         """Step every environment by its action, [S, A]."""
@@ -113,13 +107,11 @@ class PoolEnvs:
         for i in np.flatnonzero(ended):
             observation[i] = self._pools[i].reset()[0][0]
         self._observation = observation
-        return Step(self._transform.transitions(transition), self._seen(observation), ended)
+        seen = self._transform.observation(observation).astype(np.float32)
+        return Step(self._transform.transitions(transition), seen, ended)
 
     def capture(self) -> None:
         """Return None: envpool cannot save an environment, so a resume begins new episodes."""
-
-    def _seen(self, observation: np.ndarray) -> np.ndarray:
-        return self._transform.observation(observation).astype(np.float32)
 
     def close(self) -> None:
         for pool in self._pools:

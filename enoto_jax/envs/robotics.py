@@ -38,9 +38,14 @@ def register(env_id: str) -> None:
     gymnasium.register_envs(gymnasium_robotics)
 
 
+def keys_of(env_id: str) -> tuple[str, ...] | None:
+    """Return the keys that the agent sees of an environment's dictionary; None: all of them."""
+    return next((keys for start, keys in OBSERVED.items() if env_id.startswith(start)), None)
+
+
 def observed(env: gymnasium.Env, env_id: str) -> gymnasium.Env:
     """Flatten a dictionary of observations to one row, keeping only what the agent may see."""
-    keys = next((keys for start, keys in OBSERVED.items() if env_id.startswith(start)), None)
+    keys = keys_of(env_id)
     observation_space: Any = env.observation_space
     spaces = observation_space.spaces
     if keys is None or not set(keys) <= set(spaces):

@@ -32,6 +32,16 @@ class Step(NamedTuple):
     starts: np.ndarray
 
 
+def first_step(observation: np.ndarray, action_size: int, transform: Transform) -> Step:
+    """Return the start of new episodes [S, D]; its transition is zeros: nothing has happened."""
+    count, nothing = len(observation), np.zeros_like(observation)
+    action, reward = np.zeros((count, action_size), np.float32), np.zeros(count, np.float32)
+    flags = np.zeros(count, bool)
+    transition = Transition(nothing, action, reward, flags, flags.copy(), nothing.copy())
+    seen = transform.observation(observation).astype(np.float32)
+    return Step(transition, seen, np.ones(count, bool))
+
+
 class SeedEnvs:
     """S environments side by side.
 
@@ -55,22 +65,14 @@ class SeedEnvs:
         self._observation = np.zeros(0, np.float32)
 
     def begin(self, number: int = 0) -> Step:
-        """Begin new episodes, seeded by each seed and `number`, the steps so far.
-
-        The transition is all zeros, as nothing has happened yet.
-        """
+        """Begin new episodes, seeded by each seed and `number`, the steps so far."""
         for env in self._guards:
             env.count = number
         states = [np.random.SeedSequence([s, number]).generate_state(1)[0] for s in self._seeds]
         observation, _ = self._envs.reset(seed=[int(s) for s in states])
         self._observation = np.asarray(observation, np.float32)
-        count, nothing = len(self._seeds), np.zeros_like(self._observation)
-        flags = np.zeros(count, bool)
-        action = np.zeros((count, *self._envs.single_action_space.shape), np.float32)
-        transition = Transition(
-            nothing, action, np.zeros(count, np.float32), flags, flags.copy(), nothing.copy()
-        )
-        return Step(transition, self._seen(self._observation), np.ones(count, bool))
+        size = self._envs.single_action_space.shape[0]
+        return first_step(self._observation, size, self._transform)
 
     def step(self, action: np.ndarray) -> Step:
         """Step every environment by its action, [S, A]."""
@@ -91,7 +93,8 @@ class SeedEnvs:
             next_observation=following,
         )
         self._observation = observation
-        return Step(self._transform.transitions(transition), self._seen(observation), ended)
+        seen = self._transform.observation(observation).astype(np.float32)
+        return Step(self._transform.transitions(transition), seen, ended)
 
     def capture(self) -> dict[str, Any] | None:
         """Capture everything that future steps depend on; None if an environment hides some."""
@@ -105,9 +108,6 @@ class SeedEnvs:
         for env, own in zip(self._guards, captured["states"]):
             state.restore(env.env, own)
         self._observation = captured["observation"]
-
-    def _seen(self, observation: np.ndarray) -> np.ndarray:
-        return self._transform.observation(observation).astype(np.float32)
 
     def close(self) -> None:
         self._envs.close()

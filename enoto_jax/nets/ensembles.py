@@ -83,19 +83,16 @@ def ensemble(net: nn.Module, n: int) -> nn.Module:
 
         @nn.nowrap
         def apply(self, params: Params, *inputs: Array | PerCopy):
-            if isinstance(params, Noisy | Drawn):
+            if isinstance(params, Noisy | Drawn | cpu_kernels.Unstacked):
                 return _apply(net, params, n, inputs)
-            if isinstance(params, cpu_kernels.Unstacked):
-                own: list[Any] = [x.values if isinstance(x, PerCopy) else (x,) * n for x in inputs]
-                return cpu_kernels.apply_unstacked(net.apply, params, own)
             return super().apply(params, *inputs)
 
     fields = {f.name: getattr(net, f.name) for f in dataclasses.fields(net) if f.init}
     return Ensemble(**{k: v for k, v in fields.items() if k not in ("parent", "name")})
 
 
-def _apply(net: nn.Module, params: Noisy | Drawn, n: int, inputs: Sequence[Array | PerCopy]):
-    """Return outputs [N, ...] of copies with dropout, or [K, ...] of the drawn copies."""
+def _apply(net: nn.Module, params: Any, n: int, inputs: Sequence[Array | PerCopy]):
+    """Return outputs [N, ...] of unstacked copies or with dropout, or [K, ...] of drawn copies."""
     keys = None
     if isinstance(params, Noisy):
         keys = jax.random.split(_of_inputs(params.key, inputs), n)

@@ -45,8 +45,8 @@ class NormLastDeterministic(_NormLast, Deterministic):
     activation: str = "relu"
 
 
-class Velocity(_NormLast, Network):
-    """v: observation [..., D], action [..., A], time [..., 1] -> velocity [..., A]."""
+class Unbounded(_NormLast, Network):
+    """Inputs [..., *], side by side -> [..., A]: a flow's velocity, or a one-step policy."""
 
     action_size: int
     hidden: tuple[int, ...] = (512, 512, 512, 512)
@@ -55,22 +55,8 @@ class Velocity(_NormLast, Network):
     activation: str = "gelu"
 
     @nn.compact
-    def __call__(self, observation: Array, action: Array, time: Array) -> Array:
-        return self.head(self.action_size, "out", self.trunk(observation, action, time))
-
-
-class OneStep(_NormLast, Network):
-    """mu: observation [..., D], noise [..., A] -> action [..., A], unbounded."""
-
-    action_size: int
-    hidden: tuple[int, ...] = (512, 512, 512, 512)
-    layer_norm: bool = False
-    start: Init = xavier_init()
-    activation: str = "gelu"
-
-    @nn.compact
-    def __call__(self, observation: Array, noise: Array) -> Array:
-        return self.head(self.action_size, "out", self.trunk(observation, noise))
+    def __call__(self, *inputs: Array) -> Array:
+        return self.head(self.action_size, "out", self.trunk(*inputs))
 
 
 def integrate(
@@ -79,7 +65,7 @@ def integrate(
     """Carry noise [..., A] along the velocity in `steps` Euler steps, and clip it to [-1, 1].
 
     Args:
-      velocity: v(s, x, t), such as `Velocity.apply`.
+      velocity: v(s, x, t), such as `Unbounded.apply`.
       params: The velocity's parameters.
       observation: s, [..., D].
       noise: x at t = 0.

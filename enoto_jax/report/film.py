@@ -247,14 +247,9 @@ def can_write_mp4() -> bool:
 
 def _write(path: Path, shown: Iterator[np.ndarray], fps: int) -> Path:
     """Write the film, completely or not at all."""
-    how = (
-        {"fps": fps, "macro_block_size": 2}
-        if path.suffix == ".mp4"
-        else {
-            "duration": 1000 / fps,
-            "loop": 0,
-        }
-    )
+    how: Any = {"duration": 1000 / fps, "loop": 0}
+    if path.suffix == ".mp4":
+        how = {"fps": fps, "macro_block_size": 2}
     try:
         with written_whole(path) as part, warnings.catch_warnings():
             # imageio starts ffmpeg by a fork, of which JAX warns.

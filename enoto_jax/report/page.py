@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,20 +14,10 @@ from enoto_jax.report.evaluations import metric_for
 from enoto_jax.report.identity import differences, flat
 from enoto_jax.report.runs import Run
 from enoto_jax.runs.files import plain
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, optional
 
 Published = Mapping[str, Mapping[str, list[tuple[float, float]]]]
 _NOT_SETTINGS = ("command", "versions", "device", "seeds")
-
-
-def _optional(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"a report cannot import {module} ({error}): pip install {module}, "
-            "or this package with its extra [report]"
-        ) from None
 
 
 def _bare(task: str) -> str:
@@ -51,7 +40,7 @@ def build(
       InputError: Plotly or Jinja is not installed.
     """
     problems = list(problems)
-    jinja, plotly = _optional("jinja2"), _optional("plotly.offline")
+    jinja, plotly = (optional(x, "report", "a report") for x in ("jinja2", "plotly.offline"))
     # Papers leave D4RL's version out of a task's name.
     bare = {run.task: _bare(run.config["task"]) for run in runs}
     given: dict[str, dict[str, Any]] = {}

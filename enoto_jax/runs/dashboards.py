@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from enoto_jax.runs.files import plain, write_json
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, optional
 
 
 class Sink(Protocol):
@@ -28,19 +28,9 @@ class Sink(Protocol):
         """Send what is left, and close the dashboard."""
 
 
-def _optional(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"--log={extra} cannot import {module} ({error}): pip install {module}, "
-            f"or this package with its extra [{extra}]"
-        ) from None
-
-
 class _TensorBoard:
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        library = _optional("tensorboardX", "tensorboard")
+        library = optional("tensorboardX", "tensorboard", "--log=tensorboard")
         self._writer = library.SummaryWriter(logdir=str(folder / "tensorboard"))
         self._writer.add_text("config", f"```\n{json.dumps(plain(config), indent=2)}\n```")
 
@@ -51,7 +41,7 @@ class _TensorBoard:
 
     def show(self, name: str, path: Path) -> None:
         # Pass the file on unchanged: TensorBoard plays GIFs, and encoding needs another library.
-        summary = _optional("tensorboardX.proto.summary_pb2", "tensorboard").Summary
+        summary = importlib.import_module("tensorboardX.proto.summary_pb2").Summary
         with Image.open(path) as picture:
             size = {"width": picture.width, "height": picture.height, "colorspace": 3}
         image = summary.Image(encoded_image_string=path.read_bytes(), **size)
@@ -64,7 +54,7 @@ class _TensorBoard:
 
 class _Wandb:
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        library = _optional("wandb", "wandb")
+        library = optional("wandb", "wandb", "--log=wandb")
         known = folder / "wandb_id.json"  # a resumed run continues the same W&B run
         try:
             self._run = library.init(
@@ -86,7 +76,7 @@ class _Wandb:
         self._run.log({name: float(value) for name, value in values.items()} | {"step": step})
 
     def show(self, name: str, path: Path) -> None:
-        library = _optional("wandb", "wandb")
+        library = importlib.import_module("wandb")
         film = path.suffix == ".gif"
         shown = library.Video(str(path), format="gif") if film else library.Image(str(path))
         self._run.log({name: shown})

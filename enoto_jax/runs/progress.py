@@ -82,7 +82,7 @@ class Progress:
       phase: "offline" or "online".
       total: Steps of the phase.
       initial: Steps that earlier starts of the run have already done.
-      clock: The run's clock; without it, the time since this object was made.
+      clock: The run's clock.
       stream: Where to write; stderr by default.
     """
 
@@ -90,16 +90,15 @@ class Progress:
         self,
         phase: str,
         total: int,
-        initial: int = 0,
-        clock: Clock | None = None,
+        initial: int,
+        clock: Clock,
         stream: TextIO | None = None,
     ) -> None:
         global _shown
         self._stream = sys.stderr if stream is None else stream
         self._phase, self._total, self._n, self._score = phase, total, initial, ""
-        self._begun = monotonic()
         self._clock = clock
-        self._shown_at = self._begun
+        self._shown_at = monotonic()
         self._shown: tuple[int, str] | None = None
         self._from = (initial, self._seconds())
         self._eval_s: float | None = None
@@ -113,8 +112,7 @@ class Progress:
     def advance(self, n: int = 1) -> None:
         """Count `n` more steps."""
         self._n += n
-        steady = self._clock.steady if self._clock else 0
-        if self._n - n < steady:
+        if self._n - n < self._clock.steady:
             self._from = (self._n, self._seconds())
         self._announce()
         if monotonic() - self._shown_at >= (_REDRAW_S if self._terminal else _EVERY_S):
@@ -153,12 +151,10 @@ class Progress:
             _shown = None
 
     def _timing(self, name: str) -> float:
-        return self._clock.timing.totals[name] if self._clock else 0.0
+        return self._clock.timing.totals[name]
 
     def _seconds(self) -> float:
         """Seconds of stepping and saving, without compilation and evaluations."""
-        if self._clock is None:
-            return monotonic() - self._begun
         return sum(self._timing(name) for name in ("update_s", "env_s", "save_s"))
 
     def _pace(self) -> tuple[int, float]:
@@ -166,7 +162,7 @@ class Progress:
         return self._n - self._from[0], self._seconds() - self._from[1]
 
     def _evaluations_left(self) -> int:
-        if self._clock is None or self._n == self._total:
+        if self._n == self._total:
             return 0
         every = self._clock.eval_every
         return self._total // every - self._n // every + (self._total % every > 0)
@@ -185,7 +181,7 @@ class Progress:
         """Print once how long it will take, and again once evaluations have been measured."""
         steps, seconds = self._pace()
         enough = seconds >= _MEASURED_S and steps >= _MEASURED_STEPS
-        if self._clock is None or not (enough or (seconds >= _MEASURED_LONG_S and steps)):
+        if not (enough or (seconds >= _MEASURED_LONG_S and steps)):
             return
         kind, count = self._eval_s is not None, self._evaluations_left()
         if kind in self._announced or True in self._announced or not count:
@@ -222,7 +218,7 @@ class Progress:
             "count": f"{self._n:,}/{self._total:,} {unit}",
             "rate": rate,
             "left": f"{'?' if left is None else _hms(left)} left",
-            "elapsed": f"{_hms(self._elapsed())} elapsed",
+            "elapsed": f"{_hms(self._clock.timing.wall())} elapsed",
             "score": self._score,
         }
         kept = [name for name in parts if parts[name]]
@@ -237,9 +233,6 @@ class Progress:
             return line if width is None else line[:width]
         done = int(room * percent / 100.0)
         return f"{head} |{'#' * done}{'-' * (room - done)}|{line[len(head) :]}"
-
-    def _elapsed(self) -> float:
-        return self._clock.timing.wall() if self._clock else monotonic() - self._begun
 
 
 def _hms(seconds: float) -> str:

@@ -12,12 +12,15 @@ from enoto_jax.runs.progress import say
 class Signals:
     """Records whether the run was asked to stop; the run then saves and exits.
 
+    Args:
+      told: What is printed at the first signal.
+
     Attributes:
       stop: Whether this process was asked to stop.
     """
 
-    def __init__(self) -> None:
-        self.stop = False
+    def __init__(self, told: str = "stopping after this step") -> None:
+        self.stop, self._told = False, told
         self._handlers: dict[int, Any] = {}
 
     def catch(self) -> None:
@@ -27,7 +30,7 @@ class Signals:
         def handle(number, frame):
             del number, frame
             self.stop = True
-            say("stopping after this step; a second signal stops at once")
+            say(f"{self._told}; a second signal stops at once")
             for each in numbers:  # the default action works even while XLA compiles
                 signal.signal(each, signal.SIG_DFL)
 

@@ -41,33 +41,28 @@ class Evaluation(NamedTuple):
     cut: int
 
 
-class Noisy:
-    """How all seeds act in an evaluation of policies with noise, which is drawn again every step.
+def acting(algorithm: core.Algorithm, seeds: SeedMap) -> Callable[[int], Callable]:
+    """Return evaluation number -> what an Evaluator takes as `mode`, compiled for these seeds.
 
-    Args:
-      evaluates: The algorithm's `evaluates`.
-      seeds: The S seeds; a seed's noise depends only on the seed, the evaluation and the step.
+    A policy's noise is drawn again every step. A seed's depends only on the seed, the evaluation
+    and the step.
     """
+    if (evaluates := algorithm.evaluates) is None:
+        mode = seeds.compile(algorithm.mode)
+        return lambda number: mode
 
-    def __init__(self, evaluates: Callable, seeds: SeedMap):
-        def act(state, observation, draw, step):
-            return evaluates(state, jax.random.fold_in(jax.random.key(draw), step), observation)
+    def act(state, observation, draw, step):
+        return evaluates(state, jax.random.fold_in(jax.random.key(draw), step), observation)
 
-        self._act, self._seeds = seeds.compile(act, shared=(3,)), seeds
+    program = seeds.compile(act, shared=(3,))
 
-    def numbered(self, number: int) -> Callable[[Any, np.ndarray], jax.Array]:
-        """Return (state, observation [S, E, D]) -> action [S, E, A] for the evaluation `number`."""
-        entropies = [np.random.SeedSequence([int(s), number, 1]) for s in self._seeds.seeds]
+    def numbered(number: int) -> Callable:
+        entropies = [np.random.SeedSequence([int(s), number, 1]) for s in seeds.seeds]
         draws = np.concatenate([x.generate_state(1) for x in entropies])
         steps = itertools.count()
-        return lambda state, seen: self._act(state, seen, draws, np.int32(next(steps)))
+        return lambda state, seen: program(state, seen, draws, np.int32(next(steps)))
 
-
-def acting(algorithm: core.Algorithm, seeds: SeedMap) -> Callable | Noisy:
-    """Return what an Evaluator takes as `mode` for these seeds."""
-    if algorithm.evaluates is None:
-        return seeds.compile(algorithm.mode)
-    return Noisy(algorithm.evaluates, seeds)
+    return numbered
 
 
 class Evaluator:
@@ -126,7 +121,7 @@ class Evaluator:
 
     def __call__(
         self,
-        mode: Callable | Noisy,
+        mode: Callable,
         state,
         number: int,
         stop: Callable[[], bool] = lambda: False,
@@ -145,7 +140,6 @@ class Evaluator:
         Raises:
           RunError: An environment fails.
         """
-        mode = mode.numbered(number) if isinstance(mode, Noisy) else mode
         begun, wide = time.monotonic(), self._episodes
         starts = self._starts(number, wide if episodes is None else episodes)
         rounds = []

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import jax
 
 from enoto_jax import core
+from enoto_jax.data import files
 from enoto_jax.data.source import Dataset
 from enoto_jax.recipes import examples
-from enoto_jax.recipes.recipe import Built, Recipe
+from enoto_jax.recipes.recipe import Built
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.types import InputError, Spec, plural
 
@@ -23,11 +23,10 @@ def tree_bytes(tree: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: SeedMap, rows: int) -> dict[str, int]:
+def estimate(built: Built, spec: Spec, seeds: SeedMap, rows: int) -> dict[str, int]:
     """Estimate the bytes that each part of a run takes of the memory that `available` returns.
 
     Args:
-      recipe: The recipe, for the phases that it has.
       built: The recipe's units.
       spec: Sizes of observations and actions.
       seeds: The seeds and their devices.
@@ -39,14 +38,10 @@ def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: SeedMap, rows: int
     # An accelerator has a memory of its own; all devices on a CPU share one.
     sharing = len(seeds.devices) if seeds.on_cpu else 1
     count = len(seeds.seeds) // len(seeds.devices) * sharing
-    phases = [
-        (recipe.offline, built.offline),
-        (recipe.online, built.online),
-    ]
     states = [
         tree_bytes(jax.eval_shape(lambda a=a: core.init(a, jax.random.key(0))))
-        for phase, a in phases
-        if phase is not None
+        for a in (built.offline, built.online)
+        if a is not None
     ]
     one = tree_bytes(jax.eval_shape(lambda: examples.transition(spec, built.online)))
     # Gradients and the new parameters briefly exist next to the old ones.
@@ -59,14 +54,11 @@ def estimate(recipe: Recipe, built: Built, spec: Spec, seeds: SeedMap, rows: int
 
 
 def available() -> int | None:
-    """Return the first device's memory in bytes, or a CPU's free memory; None if unknown."""
+    """Return the first device's memory in bytes, or the memory that is left; None if unknown."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_limit")
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return None
+    return files.memory_left()
 
 
 def size_line(parts: dict[str, int], dataset: Dataset | None) -> str:

@@ -18,7 +18,7 @@ from enoto_jax.runs.progress import at, release
 from enoto_jax.runs.saving import Saved, Saving
 from enoto_jax.runs.signals import Signals
 from enoto_jax.runs.timing import Timing
-from enoto_jax.training.evaluate import Evaluator, Noisy, acting
+from enoto_jax.training.evaluate import Evaluator, acting
 from enoto_jax.training.probe import Look, compile_probe
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
@@ -56,11 +56,11 @@ class Programs(NamedTuple):
     """What an evaluation computes, for all seeds.
 
     Attributes:
-      mode: An evaluation's actions.
+      mode: An evaluation's number -> its actions; see `acting`.
       look: The probe.
     """
 
-    mode: Callable | Noisy
+    mode: Callable[[int], Callable]
     look: Look
 
 
@@ -148,7 +148,8 @@ class Record:
         with self.timing.timed("eval"):
             number = evaluation_number(phase, step, self._offline_steps)
             episodes = self.looks.episodes(phase, step, number)
-            found = evaluator(programs.mode, state, number, lambda: self.signals.stop, episodes)
+            mode, stop = programs.mode(number), lambda: self.signals.stop
+            found = evaluator(mode, state, number, stop, episodes)
         if hosts.any_of(found is None):
             save()
         told = np.nan if found.success is None else found.success

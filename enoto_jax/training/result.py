@@ -95,7 +95,7 @@ class Again:
         limit = self._config.get("eval_max_steps") if max_steps is None else max_steps
         made = Evaluator(self.env, wide, seeds, found.transform, processes, limit)
         with closing(made) as evaluator:
-            mode, state = acting(found.algorithm, seeds), seeds.put(found.state)
+            mode, state = acting(found.algorithm, seeds)(self._number), seeds.put(found.state)
             seen = evaluator(mode, state, self._number, episodes=episodes)
         return self._rows(seen)
 

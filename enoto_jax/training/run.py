@@ -122,7 +122,7 @@ def train(
       RunError: An environment, the numbers or the disk failed; the last checkpoint is kept.
       Stopped: A signal came; everything is saved.
     """
-    folder, setup = Path(out), _set_up(recipe, source, Settings.of(options))
+    folder, setup = Path(out), set_up(recipe, source, Settings.of(options))
     config = setup.config
     summary = hosts.from_first(lambda: run_folder.summary(folder, config))
     if summary is not None:
@@ -155,7 +155,7 @@ def train(
             raise RunError(f"{where}: cannot be written: {error.strerror or error}") from error
 
 
-def _set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
+def set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
     """Check that the recipe, the source and the environment fit together, and load the data."""
     if settings.restore is not None and recipe.offline is None:
         raise InputError("--restore: this method starts from scratch and restores nothing")
@@ -184,7 +184,7 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transf
         before, transform = resume.offline_state(settings.restored, built.offline, seeds)
     transform = transform or recipe.transform(source.spec, dataset)
     rows = 0 if dataset is None else len(dataset)
-    parts = memory.estimate(recipe, built, source.spec, seeds, rows)
+    parts = memory.estimate(built, source.spec, seeds, rows)
     memory.check(parts, built.replay.capacity, memory.available())
     return before, transform, memory.size_line(parts, dataset)
 

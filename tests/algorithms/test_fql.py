@@ -11,7 +11,7 @@ from enoto_jax.algorithms.bc import bc
 from enoto_jax.algorithms.bellman import best_of
 from enoto_jax.algorithms.fql import fql
 from enoto_jax.exploration import sunrise
-from enoto_jax.nets.flow import Velocity, integrate
+from enoto_jax.nets.flow import Unbounded, integrate
 from enoto_jax.recipes import domains, table
 from enoto_jax.replay import ring
 from enoto_jax.training.evaluate import acting
@@ -261,7 +261,7 @@ def test_an_evaluation_draws_noise_anew_in_every_step(evaluate, batch):
     states = jax.tree.map(lambda x: np.stack([x, x]), state)
 
     def actions(seeds, number, states, seen):
-        act = acting(algorithm, SeedMap(seeds, jax.local_devices()[:1])).numbered(number)
+        act = acting(algorithm, SeedMap(seeds, jax.local_devices()[:1]))(number)
         return [np.asarray(act(states, seen)) for _ in range(2)]
 
     first, second = actions([3, 4], 7, states, seen)
@@ -297,7 +297,7 @@ def test_a_flow_keeps_both_modes_where_a_gaussian_has_neither():
     data = Transition(seen, action, seen[:, 0], ends, ends, seen)
     algorithm = fql(n=1, hidden=(32, 32), flow_rate=3e-3).build(Spec(1, 1))
     flow, tx = algorithm.losses["flow"], optax.adam(3e-3)
-    net = Velocity(1, (32, 32))
+    net = Unbounded(1, (32, 32))
     params = net.init(KEY, seen[:1], action[:1], seen[:1])
     cloned = bc(hidden=(32, 32), actor_rate=3e-3).build(Spec(1, 1))
 

@@ -122,7 +122,7 @@ def test_virtual_rows_of_virtual_rows_beside_it_are_read(write, tiny):
 
 def test_a_claim_is_weighed_against_the_memory_that_is_left(write, tiny, monkeypatch):
     path = write(tiny)
-    monkeypatch.setattr(files, "_memory", lambda: 10)
+    monkeypatch.setattr(files, "memory_left", lambda: 10)
     with pytest.raises(InputError, match="this machine has 1e-08 GB of memory left"):
         files.read(d4rl.opened, path)
 

@@ -1,7 +1,6 @@
 """One line on a terminal, plain lines elsewhere, and estimates of the remaining time."""
 
 import io
-from types import SimpleNamespace
 
 import pytest
 
@@ -10,19 +9,18 @@ from enoto_jax.runs.timing import Timing
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    now = SimpleNamespace(s=100.0)
-    monkeypatch.setattr(progress, "monotonic", lambda: now.s)
-    return now
-
-
-@pytest.fixture
 def spent(monkeypatch):
     """A run's timing whose clock, `wall`, returns the `seconds` that tests set."""
     timing = Timing()
     timing.seconds = 0.0
     monkeypatch.setattr(timing, "wall", lambda: timing.seconds)
+    monkeypatch.setattr(progress, "monotonic", lambda: timing.seconds)
     return timing
+
+
+def worked(spent, seconds):
+    spent.seconds += seconds
+    spent.totals["update_s"] += seconds
 
 
 class Terminal(io.StringIO):
@@ -45,17 +43,19 @@ def test_before_the_online_phase_its_length_is_not_known(spent):
     assert out.getvalue().splitlines()[0] == said
 
 
-def test_off_a_terminal_plain_lines_now_and_then(clock):
+def test_off_a_terminal_plain_lines_now_and_then(spent):
     out = io.StringIO()
-    bar = progress.Progress("online", 1000, 100, stream=out)
+    bar = progress.Progress("online", 1000, 100, progress.Clock(spent, 1000), stream=out)
     for _ in range(30):  # 30 s, with a line at 10, 20 and 30
-        clock.s += 1.0
+        worked(spent, 1.0)
         bar.advance(10)
     bar.note("compiled in 3.2 s")
     bar.score("score 44.6")
     bar.close()
     bar.close()
-    assert out.getvalue().splitlines() == [
+    estimate, *lines = out.getvalue().splitlines()
+    assert estimate == "online: about 80 s left, and 1 evaluation"
+    assert lines == [
         "online  20%, 200/1,000 steps, 10/s, 01:20 left, 00:10 elapsed",
         "online  30%, 300/1,000 steps, 10/s, 01:10 left, 00:20 elapsed",
         "online  40%, 400/1,000 steps, 10/s, 01:00 left, 00:30 elapsed",
@@ -65,8 +65,8 @@ def test_off_a_terminal_plain_lines_now_and_then(clock):
     assert "\r" not in out.getvalue()
 
 
-def test_it_is_written_to_stderr(capsys, clock):
-    bar = progress.Progress("offline", 10)
+def test_it_is_written_to_stderr(capsys, spent):
+    bar = progress.Progress("offline", 10, 0, progress.Clock(spent, 10))
     bar.score("score 1.0")
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -117,11 +117,11 @@ def test_the_online_estimate_waits_for_the_warm_up(spent):
         (24, ["online  20%", "score"], ["|", "left"]),
     ],
 )
-def test_a_narrow_terminal_loses_the_bar_first(clock, monkeypatch, columns, shown, lost):
+def test_a_narrow_terminal_loses_the_bar_first(spent, monkeypatch, columns, shown, lost):
     monkeypatch.setenv("COLUMNS", str(columns))
     out = Terminal()
-    bar = progress.Progress("online", 1000, 100, stream=out)
-    clock.s += 10.0
+    bar = progress.Progress("online", 1000, 100, progress.Clock(spent, 1000), stream=out)
+    worked(spent, 10.0)
     bar.advance(100)
     bar.score("score 44.6")
     line = screen(out)[-1]
@@ -131,10 +131,10 @@ def test_a_narrow_terminal_loses_the_bar_first(clock, monkeypatch, columns, show
     bar.close()
 
 
-def test_on_a_terminal_it_is_one_line(monkeypatch):
+def test_on_a_terminal_it_is_one_line(spent, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     out = Terminal()
-    bar = progress.Progress("offline", 10, 4, stream=out)
+    bar = progress.Progress("offline", 10, 4, progress.Clock(spent, 10), stream=out)
     bar.advance(6)
     bar.score("score 44.6")
     progress.say("stopping after this step")
