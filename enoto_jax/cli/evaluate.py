@@ -79,4 +79,4 @@ def _overall(rows: Sequence[Mapping[str, Any]]) -> str:
     if rows[0]["success"] is None:
         return line
     rates = {str(row["seed"]): 100 * row["success"] for row in rows}
-    return f"{line}; success in % {stats.words(rates, 0)}"
+    return f"{line}; success (%) {stats.words(rates, 0)}"

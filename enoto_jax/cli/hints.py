@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from enoto_jax.data.download import catalogue
 from enoto_jax.recipes import registry, units
@@ -92,15 +92,17 @@ def environment_as_task(task: str | None) -> str | None:
     )
 
 
-def explain(row: Recipe, path: str) -> tuple[str, list[str]]:
-    """Describe a hyper-parameter, or list those that a name may mean.
+def explain(row: Recipe, path: str, flags: Container[str] = ()) -> tuple[str, list[str]]:
+    """Describe a hyper-parameter or a unit, or list the hyper-parameters that a name may mean.
 
     Args:
       row: The method that has it.
-      path: The whole path, or its last words.
+      path: The whole path, or its last words; or a unit's name.
+      flags: Names of the command's flags, for the message.
 
     Returns:
-      The text, and a list with the path that it describes; the list is empty if several are listed.
+      The text, and a list with the path that it describes; empty for a unit, or if several are
+      listed.
 
     Raises:
       InputError: There is no such hyper-parameter; the message lists the nearest.
@@ -110,5 +112,9 @@ def explain(row: Recipe, path: str) -> tuple[str, list[str]]:
     if len(found) > 1:
         lines = [f"{path} matches {len(found)} hyper-parameters; give the whole path:"]
         return "\n".join([*lines, *(f"  {each} = {known[each]}" for each in found)]), []
+    if not found and path in registry.UNITS:
+        return registry.describe_unit(path), []
+    if not found and path in flags:
+        raise InputError(f"--explain: {path} is a flag, not a hyper-parameter; see --help")
     chosen = found[0] if found else path
     return registry.describe_path(row, chosen), [chosen]

@@ -149,7 +149,7 @@ def define() -> None:
     number("num_processes", None, "How many processes there are, if set by hand.")
     number("process_id", None, "Which of them this is, if set by hand.")
     switch("dry_run", False, "Check and print everything; train nothing.")
-    text("explain", None, "A hyper-parameter's path, or its end: explain it.")
+    text("explain", None, "A hyper-parameter's path, or its end, or a unit: explain it.")
 
 
 def main() -> None:
@@ -167,7 +167,7 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
     if not (given.distributed or given.coordinator):
         use_cores(len(plan.seeds))
     if given.explain:
-        text, found = hints.explain(plan.recipe, given.explain)
+        text, found = hints.explain(plan.recipe, given.explain, given)
         print("\n".join([text, *(x for path in found for x in show.per_budget(plan, path))]))
     elif given.dry_run:
         show.dry_run(plan)

@@ -86,7 +86,7 @@ def switch(recipe: Recipe) -> list[str]:
     if recipe.offline is None:
         return []
     old, new = recipe.offline.algorithm, recipe.online.algorithm
-    lines = [f"the switch: {recipe.handover}", f"  loss: {old.name} -> {new.name}"]
+    lines = [f"hand-over: {recipe.handover}", f"  loss: {old.name} -> {new.name}"]
     for name, default in (("target", "min_q()"), ("exploration", "policy()")):
         before, after = (str(getattr(unit, name, default)) for unit in (old, new))
         lines.append(f"  {name}: {after}" + (f" (was {before})" if before != after else ""))

@@ -288,6 +288,13 @@ def describe_path(recipe: Recipe, path: str) -> str:
     return "\n".join(lines)
 
 
+def describe_unit(name: str) -> str:
+    """Describe a unit: its kind, what it is and where it comes from, and its options."""
+    make = UNITS[name]
+    options = [f"  {key}: {option.about}" for key, option in units.options(make).items()]
+    return "\n".join([f"{name} ({kind_of(make)}): {units.summary(make)}", *options])
+
+
 def changes(old: Any, new: Any) -> list[str]:
     """Describe the hyper-parameters that differ between two units or phases, one per line."""
     before, after = ({p: v for p, v, _ in units.leaves(x)} for x in (old, new))

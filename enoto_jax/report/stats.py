@@ -208,5 +208,5 @@ def headline(found: Mapping[str, Any]) -> str:
     parts.append(f"final {metric} {words(found['overall']['final']['per_seed'])}")
     if rates := (found.get("success") or {}).get("final"):
         percent = {seed: rate and 100 * rate for seed, rate in rates["per_seed"].items()}
-        parts.append(f"final success in % {words(percent, 0)}")
+        parts.append(f"final success (%) {words(percent, 0)}")
     return "; ".join(parts)

@@ -94,6 +94,18 @@ def test_explain_lists_what_a_name_may_mean(said):
     assert "  offline.algorithm.discount = 0.98\n  online.algorithm.discount = 0.98" in text
 
 
+def test_explain_a_unit(said):
+    code, text = said("--explain=oac")
+    assert code == command.DONE and text.startswith("oac (exploration): ") and "\n  upper: beta_UB" in text
+
+
+def test_explain_a_flag(said):
+    code, text = said("--explain=seeds")
+    assert (
+        code == command.BAD_INPUT and "seeds is a flag, not a hyper-parameter; see --help" in text
+    )
+
+
 def test_explain_of_nothing(said):
     code, text = said("--explain=ubc")
     assert code == command.BAD_INPUT and "no hyper-parameter 'ubc'" in text

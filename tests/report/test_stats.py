@@ -130,7 +130,7 @@ def test_success_is_summarised_where_it_is_known(tmp_path):
     assert stats.summary(tmp_path)["success"] == found
     with pytest.raises(InputError, match="success is 3.0; a share"):
         stats.summary([mine[0] | {"success": 3.0}])
-    assert "final success in % 15 (seeds 30, 0)" in stats.headline(stats.summary(mine))
+    assert "final success (%) 15 (seeds 30, 0)" in stats.headline(stats.summary(mine))
 
 
 def test_the_headline_has_every_seed_or_n():
