@@ -166,7 +166,7 @@ def page(kind: str) -> str:
     for make in named(kind).values():
         sections += [f"## `{make.__name__}`", _prose(make), *_options(make)]
         methods = [f"`{name}`" for name, recipe in RECIPES.items() if make in _makes(recipe)]
-        sections.append(f"Methods that use it: {', '.join(methods) or 'none'}.")
+        sections.append(f"Methods that have it by default: {', '.join(methods) or 'none'}.")
     return "\n\n".join(sections) + "\n"
 
 
@@ -189,7 +189,9 @@ def _options(make: type[Unit]) -> Iterator[str]:
 
 
 def _makes(recipe: Recipe) -> Iterator[type]:
-    return (type(value) for _, value, _ in units.leaves(recipe) if isinstance(value, Unit))
+    for _, value, _ in units.leaves(recipe):
+        several = value if isinstance(value, tuple) else (value,)
+        yield from (type(one) for one in several if isinstance(one, Unit))
 
 
 def _prose(make: type) -> str:

@@ -92,7 +92,7 @@ class cql_penalty(_Penalty, CriticTerm):
 
     The candidates are `candidates` actions from each of: uniform, the policy at s, the policy at
     the next state; all are evaluated at s. Policy samples carry no gradient. CQL, equation 4.
-    `calibrate` and `lagrange` work only in the algorithm `cql`, which has what they need.
+    The algorithm `cql` has it built in; only there do `calibrate` and `lagrange` work.
     """
 
     def bind(self, q, policy, spec):

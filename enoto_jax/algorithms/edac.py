@@ -19,7 +19,7 @@ class gradient_diversity(CriticTerm):
     """eta / (N - 1) mean_B sum_{i != j} g_i . g_j, g_i the unit vector along dQ_i(s, a)/da.
 
     The sum is over ordered pairs, at the data's actions; the term is eta N if all critics agree.
-    EDAC, equation 6.
+    EDAC, equation 6. The algorithm `edac` has it built in.
     """
 
     eta: Annotated[float, "weight of the term."] = 1.0

@@ -96,7 +96,11 @@ def test_explain_lists_what_a_name_may_mean(said):
 
 def test_explain_a_unit(said):
     code, text = said("--explain=oac")
-    assert code == command.DONE and text.startswith("oac (exploration): ") and "\n  upper: beta_UB" in text
+    assert (
+        code == command.DONE
+        and text.startswith("oac (exploration): ")
+        and "\n  upper: beta_UB" in text
+    )
 
 
 def test_explain_a_flag(said):
