@@ -71,7 +71,7 @@ class Again:
         """Evaluate the policies; return a row per seed, as in evaluations.csv but without times.
 
         The first episodes start in the same states as in the run's own evaluation, and as many run
-        at a time, so that the results are identical.
+        at a time, however few are asked for: noise depends on it. So the results are identical.
 
         Args:
           episodes: Episodes per seed; by default as many as in the run's own evaluation.
@@ -84,7 +84,7 @@ class Again:
         """
         episodes = self.own_episodes if episodes is None else episodes
         check_number("episodes", episodes)
-        wide = min(self._config["eval_episodes"], episodes)
+        wide = self._config["eval_episodes"]
         seeds, found = SeedMap(self.seeds), self.found
         limit = self._config.get("eval_max_steps") if max_steps is None else max_steps
         made = Evaluator(self.env, wide, seeds, found.transform, processes, limit)

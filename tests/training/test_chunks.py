@@ -148,6 +148,13 @@ def test_what_a_run_writes(whole):
     assert [row["return_mean"] for row in found] == pytest.approx(told, rel=1e-6)
 
 
+def test_fewer_episodes_are_the_first_of_the_runs_own_evaluation(whole):
+    again = Again(whole, "latest")
+    for one, two in zip(again.evaluate(1), again.evaluate(2), strict=True):
+        away = abs(one["return_mean"] - two["return_mean"])
+        assert away == pytest.approx(two["return_std"], rel=1e-5)
+
+
 # Everything else that acts.
 
 
