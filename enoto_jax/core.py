@@ -226,7 +226,7 @@ def update(
     Returns:
       The next state, and metrics by network (each with its "loss"), averaged over the axes that a
       loss gives them. For a network that is updated every k updates, they are k-fold then and 0
-      otherwise, so that their mean over updates is right.
+      otherwise, so that their mean over updates is right over whole periods; `means` is always.
 
     Raises:
       InputError: The batch has other shapes, a loss is not one number, or the key is not one of
@@ -246,6 +246,29 @@ def update(
     every = algorithm.delays.get("targets", 1)
     targets, _ = _every(every, state.step, follow, lambda: state.targets)
     return state.replace(targets=targets, step=state.step + 1), jax.tree.map(jnp.mean, metrics)
+
+
+def means(
+    algorithm: Algorithm, sums: Mapping[str, Mapping[str, Any]], first: int, last: int
+) -> dict[str, dict[str, Any]]:
+    """Return the means of metrics, each over the updates in which its network was updated.
+
+    Args:
+      algorithm: The algorithm whose updates they are.
+      sums: Network -> quantity -> sum of what `update` returned in the updates first to last - 1.
+      first: The number of the first update in this phase, from 0.
+      last: The number after the last one.
+
+    Returns:
+      Network -> quantity -> mean, without the networks that were not updated at all.
+    """
+    every = {name: algorithm.delays.get(name, 1) for name in sums}
+    counts = {name: k * (last // k - first // k) for name, k in every.items()}
+    return {
+        name: {quantity: x / counts[name] for quantity, x in own.items()}
+        for name, own in sums.items()
+        if counts[name]
+    }
 
 
 def keys(count: int, seed: int = 0) -> Iterator[Key]:

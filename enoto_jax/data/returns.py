@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from enoto_jax.data.succession import breaks
-from enoto_jax.types import InputError, Transition
+from enoto_jax.types import Chunk, InputError, Transition
 
 
 def returns_to_go(
@@ -80,3 +80,35 @@ def ends(transitions: Transition) -> np.ndarray:
     over = transitions.truncated | (transitions.terminated & breaking)
     over[-1] = True
     return over
+
+
+def chunk_notes(transitions: Transition, chunk: Chunk, where: str) -> tuple[str, ...]:
+    """Return a note if critics learn from less than half of the chunks, else nothing.
+
+    They ignore a chunk that the end of a recording cuts off (`replay.chunks`).
+
+    Args:
+      transitions: `[M, ...]`, in the order in which they are sampled.
+      chunk: The kind of chunk.
+      where: The data set's name, for messages.
+
+    Raises:
+      InputError: They would learn from none.
+    """
+    rows, end = np.arange(len(transitions.reward)), np.flatnonzero(ends(transitions))
+    left = end[np.searchsorted(end, rows)] - rows + 1  # of the recording, from each row on
+    learns = left >= chunk.length
+    if not chunk.whole:
+        before = np.append(0, np.cumsum(transitions.terminated))
+        learns |= before[rows + np.minimum(left, chunk.length)] > before[rows]
+    if not learns.any():
+        option, longest = "returns" if chunk.single else "chunk", left.max()
+        raise InputError(
+            f"{where}: at most {longest} of its rows follow each other, so critics cannot learn "
+            f"from chunks of {chunk.length}; give whole episodes in the order in which they were "
+            f"recorded, or --set=algorithm.{option}={longest}"
+        )
+    if learns.mean() >= 0.5:
+        return ()
+    share = f"critics learn from {100 * learns.mean():.2g} % of the chunks of {chunk.length} rows"
+    return (f"{share}; the others are cut off where rows do not follow each other",)

@@ -72,7 +72,8 @@ class whole_episodes(mixed):
             rows = (position - back) % self.capacity
             earned = returns[rows] + monte_carlo.discount**back * transition.reward * new
             if monte_carlo.sparse is not None:
-                sparse &= transition.reward == monte_carlo.sparse
+                # Call 0 inserts a placeholder, whose reward says nothing.
+                sparse &= (transition.reward == monte_carlo.sparse) | (count == 0)
                 for_ever = monte_carlo.sparse / (1.0 - monte_carlo.discount)
                 earned = jnp.where(ended & sparse, for_ever, earned)
             rows = jnp.where(back <= position - running.begun, rows, self.capacity)  # else dropped

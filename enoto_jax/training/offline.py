@@ -125,7 +125,8 @@ def train(
         if record.due(ends):
             save()
         if ends or step % phase.eval_every == 0:
-            record.write("offline", step, seeds.get(sums), step - since)
+            means = core.means(algorithm, seeds.get(sums), since, step)
+            record.write("offline", step, means)
             progress.score(record.evaluate(programs, state, "offline", step, save))
             sums, since = seeds.put(zeros), step
 

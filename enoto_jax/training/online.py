@@ -209,6 +209,7 @@ class Interaction:
         step: int,
     ):
         self._phase, self._replay, self._data, self._env = phase, replay, data, env
+        self._algorithm = algorithm
         self._record, self._seeds = record, record.seeds
         self.online, self.step, self.action = online, step, None
         self._numbers = self._seeds.put(self._seeds.seeds)
@@ -283,9 +284,10 @@ class Interaction:
         """Write the metrics' means since they were last written, and evaluate."""
         seeds, record = self._seeds, self._record
         sums = seeds.get((self.online.totals, self.online.count))
-        count = int(sums[1][0])
+        count, last = int(sums[1][0]), int(seeds.get(self.online.train.step)[0])
         if count:
-            record.write("online", self.step, sums[0], count)
+            means = core.means(self._algorithm, sums[0], last - count, last)
+            record.write("online", self.step, means)
         self._evaluate(self._save)  # a signal may save in between, which still needs the sums
         record.timing.count("updates", count * len(seeds.all))
         totals, counts = seeds.put(jax.tree.map(np.zeros_like, sums))

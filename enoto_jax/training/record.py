@@ -111,23 +111,19 @@ class Record:
         """Check network -> arrays [S, ...] for NaN and infinity; see check_finite."""
         check_finite(tree, at(phase, step), self.folder)
 
-    def write(
-        self, phase: str, step: int, sums: Mapping[str, Mapping[str, Any]], count: int
-    ) -> None:
-        """Write the means of network -> quantity -> sums [S] over `count` updates.
+    def write(self, phase: str, step: int, means: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write network -> quantity -> means [S] over updates.
 
         Raises:
           RunError: One of them is NaN or infinite; the last good checkpoint is kept.
         """
-        self.check(phase, step, sums)
-        sums = hosts.gather(sums)
-        means = {u: {q: x / count for q, x in m.items()} for u, m in sums.items()}
-        self.rows.quantities(phase, step, means)
+        self.check(phase, step, means)
+        self.rows.quantities(phase, step, hosts.gather(means))
 
     def look(self, programs: Programs, state: Any, phase: str, step: int) -> None:
         """Write what the probe measures of the seeds' train states on the devices."""
         if seen := programs.look(state):
-            self.write(phase, step, {"data": seen}, 1)
+            self.write(phase, step, {"data": seen})
 
     def evaluate(
         self, programs: Programs, state: Any, phase: str, step: int, save: Callable[[], None]

@@ -68,7 +68,7 @@ class Again:
         ends = (found.phase, found.step) == ("online", recipe.online.steps)
         special = ends or self._number == HANDOVER
         usual = config.get("eval_episodes", Settings.eval_episodes)
-        self._wide = usual
+        self._at_a_time = usual
         self.own_episodes = config.get("final_episodes", usual) if special else usual
 
     def evaluate(
@@ -77,7 +77,7 @@ class Again:
         """Evaluate the policies; return a row per seed, as in evaluations.csv but without times.
 
         The first episodes start in the same states as in the run's own evaluation, and as many run
-        at a time, so that the results are identical.
+        at a time, however few are asked for: noise depends on it. So the results are identical.
 
         Args:
           episodes: Episodes per seed; by default as many as in the run's own evaluation.
@@ -90,10 +90,9 @@ class Again:
         """
         episodes = self.own_episodes if episodes is None else episodes
         check_number("episodes", episodes)
-        wide = min(self._wide, episodes)
         seeds, found = SeedMap(self.seeds), self.found
         limit = self._config.get("eval_max_steps") if max_steps is None else max_steps
-        made = Evaluator(self.env, wide, seeds, found.transform, processes, limit)
+        made = Evaluator(self.env, self._at_a_time, seeds, found.transform, processes, limit)
         with closing(made) as evaluator:
             mode, state = acting(found.algorithm, seeds)(self._number), seeds.put(found.state)
             seen = evaluator(mode, state, self._number, episodes=episodes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -14,6 +15,7 @@ import numpy as np
 
 from enoto_jax import core
 from enoto_jax.data import contents
+from enoto_jax.data.returns import chunk_notes
 from enoto_jax.data.source import Dataset, Source
 from enoto_jax.envs import pool
 from enoto_jax.envs.choice import EnvChoice, env_choice
@@ -169,7 +171,11 @@ def set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
         raise InputError("--env: this method trains online only and has no environment; give one")
     setup = Setup(recipe, built, source, settings, choice, known, None)
     needed = setup.begins_offline or built.replay.needs_data or built.handover.needs_data
-    return setup._replace(dataset=source.load() if needed else None)
+    dataset = source.load() if needed else None
+    if setup.begins_offline and built.offline.chunk is not None:
+        found = chunk_notes(dataset.transitions, built.offline.chunk, source.name)
+        dataset = replace(dataset, notes=(*dataset.notes, *found))
+    return setup._replace(dataset=dataset)
 
 
 def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transform, str]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from enoto_jax import replay
-from enoto_jax.data.returns import ends
+from enoto_jax.data.returns import chunk_notes, ends
 from enoto_jax.replay import Stored, chunks
-from enoto_jax.types import Chunk, Transition
+from enoto_jax.types import Chunk, InputError, Transition
 
 KEY = jax.random.key(0)
 MANY = 400
@@ -100,6 +100,38 @@ def test_ends_of_a_recording():
     np.testing.assert_array_equal(ends(data), [0, 0, 1, 0, 1, 0, 1])
     data.truncated[6], data.terminated[6] = False, True
     np.testing.assert_array_equal(ends(data), [0, 0, 1, 0, 1, 0, 1])
+
+
+def recorded(lengths, over=()):
+    """Episodes of these lengths, cut off except where row `over` is terminal."""
+    rows = np.arange(sum(lengths))
+    seen = np.float32(rows + 10 * np.repeat(np.arange(len(lengths)), lengths))[:, None]
+    terminated = np.isin(rows, over)
+    truncated = np.isin(rows, np.cumsum(lengths) - 1) & ~terminated
+    return Transition(seen, seen, np.float32(rows), terminated, truncated, seen + 1)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("over", [(), (1,), (4, 9)])
+@pytest.mark.parametrize("lengths", [(2, 3, 4), (6, 2, 2), (1, 1, 8), (3,) * 4])
+def test_the_note_says_from_how_many_chunks_critics_learn(whole, over, lengths):
+    data, kind = recorded(lengths, over), Chunk(3, 0.9, whole)
+    rows = np.minimum(np.arange(len(data.reward))[:, None] + np.arange(3), len(data.reward) - 1)
+    drawn = jax.tree.map(lambda x: jnp.asarray(x)[rows], data)
+    last = np.arange(3) > len(data.reward) - 1 - np.arange(len(data.reward))[:, None]
+    learns = chunks.joined(drawn, ends(data)[rows] | last, kind).extras["learns"]
+    share = 100 * float(np.mean(learns))
+    (note,) = chunk_notes(data, kind, "mine") or ("",)
+    assert note.startswith(
+        f"critics learn from {share:.2g} % of the chunks of 3 rows" * (share < 50)
+    )
+
+
+@pytest.mark.parametrize("single, option", [(False, "chunk"), (True, "returns")])
+def test_data_without_a_whole_chunk_are_refused(single, option):
+    message = f"mine: at most 2 of .* chunks of 3; .* --set=algorithm.{option}=2"
+    with pytest.raises(InputError, match=message):
+        chunk_notes(recorded((2, 1, 2)), Chunk(3, 0.9, single=single), "mine")
 
 
 # Which rows chunks contain.

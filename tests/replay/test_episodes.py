@@ -111,8 +111,8 @@ def test_seeds_side_by_side_hold_the_episodes_that_ended(monte_carlo):
     stored = jax.tree.map(lambda *x: jnp.stack(x), *(empty(policy, s) for s in stories))
     insert = jax.jit(jax.vmap(inserting(policy, monte_carlo), (0, 0, None)), donate_argnums=0)
     sample = jax.jit(partial(drawn_batch, policy))
-    # Call 0 inserts a placeholder, which call 1 overwrites.
-    nothing = jax.tree.map(lambda *x: jnp.stack(x), *(row(s, 1) for s in stories))
+    # Call 0 inserts a placeholder, which call 1 overwrites; its reward is not the sparse one.
+    nothing = jax.tree.map(lambda *x: jnp.zeros_like(jnp.stack(x)), *(row(s, 1) for s in stories))
     stored = insert(stored, nothing, jnp.int32(0))
     wrapped = 0
     for t in range(1, STEPS + 1):

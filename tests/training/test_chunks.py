@@ -11,6 +11,7 @@ from enoto_jax import Agent, core, load_policy
 from enoto_jax.cli import collect, command
 from enoto_jax.cli import export as export_program
 from enoto_jax.cli.command import define_only
+from enoto_jax.data.memory import from_arrays
 from enoto_jax.deploy import export
 from enoto_jax.envs.vector import SeedEnvs
 from enoto_jax.exploration import gaussian
@@ -24,7 +25,7 @@ from enoto_jax.training.result import Again
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import transform
 from enoto_jax.types import Chunk, InputError
-from tests.helpers import REACH, assert_same, reach_source, tiny
+from tests.helpers import REACH, assert_same, reach_data, reach_source, tiny
 from tests.small_runs import (
     SEEDS,
     Killed,
@@ -66,6 +67,15 @@ def still(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "still"
     train(SHORT, folder, row=STILL, about={"method": "qc_fql"})
     return folder
+
+
+def test_shuffled_rows_are_refused_before_anything_is_written(tmp_path):
+    data = reach_data(episodes=3)
+    order = np.random.default_rng(0).permutation(len(data["rewards"]))
+    shuffled = from_arrays(**{k: x[order] for k, x in data.items()}, name="mine", env_id="Reach-v0")
+    with pytest.raises(InputError, match=r"^mine: at most \d of its rows follow each other"):
+        train(shuffled, tmp_path / "new", row=STILL)
+    assert not (tmp_path / "new").exists()
 
 
 # The queue.
@@ -146,6 +156,13 @@ def test_what_a_run_writes(whole):
     found = Again(whole, "latest").evaluate(2)
     told = [float(line["return_mean"]) for line in last]
     assert [row["return_mean"] for row in found] == pytest.approx(told, rel=1e-6)
+
+
+def test_fewer_episodes_are_the_first_of_the_runs_own_evaluation(whole):
+    again = Again(whole, "latest")
+    for one, two in zip(again.evaluate(1), again.evaluate(2), strict=True):
+        away = abs(one["return_mean"] - two["return_mean"])
+        assert away == pytest.approx(two["return_std"], rel=1e-5)
 
 
 # Everything else that acts.

@@ -110,6 +110,23 @@ def test_metrics_are_means_over_updates(finished):
             assert float(row["value"]) == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_delayed_actors_metrics_are_means_over_its_own_updates(source, tmp_path):
+    """Of three updates, the actor of TD3+BC takes part in one or two."""
+    found = {}
+    for every in (1, 3):
+        changes = {f"{x}__eval_every": every for x in ("offline", "online")}
+        row = tiny("td3_bc", **changes, offline__steps=6, online__steps=6, online__warmup=0)
+        train(source, tmp_path / str(every), row=row, seeds=SEEDS[:1], eval_episodes=1)
+        for line in table(tmp_path / str(every) / "metrics.csv"):
+            at = (every, line["name"], int(line["step"]))
+            found[at] = float(line["value"])
+    for name in ("offline/actor/lambda", "offline/actor/bc", "online/actor/bc"):
+        own = {step: found[1, name, step] for step in (2, 4, 6)}
+        assert not {(1, name, step) for step in (1, 3, 5)} & set(found)
+        assert found[3, name, 3] == pytest.approx(own[2], rel=1e-5)
+        assert found[3, name, 6] == pytest.approx((own[4] + own[6]) / 2, rel=1e-5)
+
+
 def test_timing(finished):
     timing = json.loads((finished.folder / "timing.json").read_text())
     assert {"compile_s", "update_s", "env_s", "eval_s", "wall_s"} <= set(timing)
