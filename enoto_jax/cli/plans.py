@@ -84,6 +84,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         saved = _read_config(given.config)
         if not {"method", "recipe", "seeds", "eval_episodes", "env"} <= set(saved):
             raise InputError(f"--config: {given.config} is not a run's config.json")
+        _check_unused(given, saved)
         if given.task is not None:  # the environment and the bounds are those of the other data
             kept = saved.keys() - {"env", "action_low", "action_high"}
             saved = {key: saved[key] for key in kept}
@@ -164,6 +165,20 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         plugins=modules,
         action_bounds=bounds,
     )
+
+
+def _check_unused(given: flags.FlagValues, saved: Mapping[str, Any]) -> None:
+    """Refuse the flags that a configuration would override."""
+    if given.budget is not None:
+        raise InputError(
+            "--budget: --config takes lengths and network sizes from its file; leave out one of "
+            "them, or give single settings such as --online_steps"
+        )
+    if given.method not in (None, saved["method"]):
+        raise InputError(
+            f"--method: {given.method}, but --config={given.config} is of {saved['method']}; "
+            "leave out one of them"
+        )
 
 
 def _plugins(given: flags.FlagValues, saved: Mapping[str, Any]) -> tuple[str, ...]:
