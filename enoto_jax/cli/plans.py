@@ -19,6 +19,7 @@ from enoto_jax.recipes.budgets import Budget
 from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe
+from enoto_jax.runs import folder as run_folder
 from enoto_jax.runs.files import read_config
 from enoto_jax.training.entrance import source_of
 from enoto_jax.training.settings import MOST_SEEDS
@@ -145,7 +146,9 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
     restored = given.restore or saved.get("restore")
     restore = Path(restored) if restored else None
     if restore is not None:
-        _check_restore(restore, row, method, source.spec)
+        out = Path(given.out or default_out(method, source))
+        if run_folder.handed_over(out, restore) == restore or restore.exists():
+            _check_restore(restore, row, method, source.spec)
     return Plan(
         method=method,
         recipe=row,
@@ -165,6 +168,11 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         plugins=modules,
         action_bounds=bounds,
     )
+
+
+def default_out(method: str, source: Source) -> Path:
+    """Return where a run is written without --out."""
+    return Path("runs") / f"{method}-{source.name}".replace("/", "-")
 
 
 def _check_unused(given: flags.FlagValues, saved: Mapping[str, Any]) -> None:

@@ -172,7 +172,7 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
     elif given.dry_run:
         show.dry_run(plan)
     else:
-        out = command.local(given.out) if given.out else default_out(plan)
+        out = command.local(given.out) if given.out else plans.default_out(plan.method, plan.source)
         compiled.keep(given.compilation_cache)
         with hosts.quiet():
             start(plan, out)
@@ -215,11 +215,6 @@ def about(plan: plans.Plan) -> dict[str, Any]:
         "data_physics": plan.source.physics,
         "command": shlex.join(["enoto", "train", *plan.arguments]),
     }
-
-
-def default_out(plan: plans.Plan) -> Path:
-    """Return where a run is written without --out."""
-    return Path("runs") / f"{plan.method}-{plan.source.name}".replace("/", "-")
 
 
 def run_command() -> None:

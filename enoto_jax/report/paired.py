@@ -17,7 +17,8 @@ import numpy as np
 
 from enoto_jax.report import intervals, stats
 from enoto_jax.report.evaluations import metric_of
-from enoto_jax.report.runs import Run, start_of
+from enoto_jax.report.runs import Run
+from enoto_jax.runs.folder import start_of
 
 QUANTITIES = ("final", "area", "drop")
 HANDOVER, SEED = "hand-over", "seed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from enoto_jax.report import identity
 from enoto_jax.report.evaluations import Row, read_evaluations
 from enoto_jax.runs.files import read_config, read_json
-from enoto_jax.runs.folder import OWN
+from enoto_jax.runs.folder import OWN, recorded, start_of
 from enoto_jax.types import InputError
 
 
@@ -91,37 +91,8 @@ def read(folder: Path) -> Run:
     start = start_of(folder, config)
     if config.get("data_hash") is None and start is not None:
         # Older runs recorded none if they restored.
-        config = {**config, "data_hash": _config_of(start).get("data_hash")}
+        config = {**config, "data_hash": recorded(start).get("data_hash")}
     return Run(folder, config, rows, timing, finished, task=config["task"])
-
-
-def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
-    """Return the folder of the run that this one started from, as recorded or moved with it.
-
-    A recorded path is relative to a folder that is not known. If a folder exists at both places,
-    the one with this run's offline phase is meant.
-    """
-    if not config.get("restore"):
-        return None
-    given = Path(config["restore"])
-    try:
-        found = [path for path in (given, folder.parent / given.name) if path.exists()]
-        if len(found) > 1:
-            own = _offline(config)
-            found.sort(key=lambda path: own is None or _offline(_config_of(path)) != own)
-        return (found[0] if found else given).resolve()
-    except ValueError as error:  # not a path
-        raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
-
-
-def _offline(config: Mapping[str, Any]) -> Any:
-    return (config.get("recipe") or {}).get("offline")
-
-
-def _config_of(start: Path) -> Mapping[str, Any]:
-    """What the run in a folder recorded, if there is one."""
-    path = start / "config.json"
-    return read_config(path) if path.is_file() else {}
 
 
 def _joined(runs: list[Run]) -> list[Run]:

@@ -41,6 +41,44 @@ def config_of(folder: Path) -> dict[str, Any]:
     return files.read_config(folder / "config.json")
 
 
+def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the run that this one started from, as recorded or moved with it.
+
+    A recorded path is relative to a folder that is not known. If a folder exists at both places,
+    the one with this run's offline phase is meant.
+    """
+    if not config.get("restore"):
+        return None
+    given = Path(config["restore"])
+    try:
+        found = [path for path in (given, folder.parent / given.name) if path.exists()]
+        if len(found) > 1:
+            own = _offline(config)
+            found.sort(key=lambda path: own is None or _offline(recorded(path)) != own)
+        return (found[0] if found else given).resolve()
+    except ValueError as error:  # not a path
+        raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
+
+
+def _offline(config: Mapping[str, Any]) -> Any:
+    return (config.get("recipe") or {}).get("offline")
+
+
+def recorded(start: Path) -> Mapping[str, Any]:
+    """Return what the run in a folder recorded; nothing if there is none."""
+    path = start / "config.json"
+    return files.read_config(path) if path.is_file() else {}
+
+
+def handed_over(folder: Path, restored: Path) -> Path:
+    """Return which folder holds the offline state that a restored run starts from.
+
+    It is the run's own, once it has begun; before, and in runs of older versions, the other run's.
+    """
+    own = folder / "checkpoints" / "handover" / "0"
+    return folder if own.exists() else restored
+
+
 def finished(folder: Path, steps: int) -> bool:
     """Return whether the folder's run has ended and has at least this many online steps.
 
@@ -113,6 +151,8 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     if not (folder / "config.json").exists():
         return
     old, new = config_of(folder), files.plain(config)
+    if new.get("restore") and new["restore"] == str(start_of(folder, old)):
+        old["restore"] = new["restore"]  # both runs have moved together
     old, new = ({**c, "recipe": registry.settings(c.get("recipe") or {})} for c in (old, new))
     if not began(folder, steps := new["recipe"]["online"]["steps"]):
         old["recipe"]["online"]["steps"] = steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,10 +23,22 @@ from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, Transition, plural
 
 
-def offline_state(
-    folder: Path, algorithm: core.Algorithm, seeds: SeedMap
-) -> tuple[core.TrainState, Transform | None]:
-    """Return another run's offline state for these seeds, and the transform it was trained with.
+class Restored(NamedTuple):
+    """What is read from another run.
+
+    Attributes:
+      state: Its offline state, on the devices.
+      transform: The transform that it was trained with; None in runs of older versions.
+      step: How many updates it has made.
+    """
+
+    state: core.TrainState
+    transform: Transform | None
+    step: int
+
+
+def offline_state(folder: Path, algorithm: core.Algorithm, seeds: SeedMap) -> Restored:
+    """Return another run's offline state for these seeds.
 
     It is the state at that run's hand-over, or the newest if that run is still offline.
 
@@ -48,7 +60,7 @@ def offline_state(
     transform = found.get("transform")
     rows = np.asarray([have.index(s) for s in want])
     state = seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
-    return state, transform and Transform.from_json(transform)
+    return Restored(state, transform and Transform.from_json(transform), found["step"])
 
 
 def hand_over(

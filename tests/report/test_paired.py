@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from enoto_jax.report import paired
-from enoto_jax.report.runs import read, start_of
+from enoto_jax.report.runs import read
 from enoto_jax.runs.files import EVALUATION_COLUMNS, CsvLog
+from enoto_jax.runs.folder import start_of
 from tests.report.test_curves import rows as evaluations
 
 
