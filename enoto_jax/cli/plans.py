@@ -21,6 +21,7 @@ from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs import folder as run_folder
 from enoto_jax.runs.files import read_config
+from enoto_jax.training import resume
 from enoto_jax.training.entrance import source_of
 from enoto_jax.training.settings import MOST_SEEDS
 from enoto_jax.types import InputError, Spec
@@ -149,6 +150,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         out = Path(given.out or default_out(method, source))
         if run_folder.handed_over(out, restore) == restore or restore.exists():
             _check_restore(restore, row, method, source.spec)
+            resume.check_transform(restore, row.transform)
     return Plan(
         method=method,
         recipe=row,

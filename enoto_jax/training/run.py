@@ -183,7 +183,10 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[resume.Restored | None, Transf
       InputError: The run does not fit in memory.
     """
     recipe, built, source, _, _, _, dataset, start = setup
-    before = None if start is None else resume.offline_state(start, built.offline, seeds)
+    before = None
+    if start is not None:
+        resume.check_transform(start, recipe.transform)
+        before = resume.offline_state(start, built.offline, seeds)
     transform = (before and before.transform) or recipe.transform(source.spec, dataset)
     rows = 0 if dataset is None else len(dataset)
     parts = memory.estimate(recipe, built, source.spec, seeds, rows)

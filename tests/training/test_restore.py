@@ -74,6 +74,10 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
         (r"trained seeds \[3, 5\], not \[4\]", {"seeds": (3, 4)}),
         ("cannot restore|differ", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(9,))}),
         ("cannot restore|differ", {"row": tiny("cql_to_sac")}),
+        (
+            "another transform, which this run must keep: give --set=transform.reward_scale=1.0 ",
+            {"row": tiny("enoto_cql", **MINE, transform__reward_scale=50.0)},
+        ),
         ("--restore: this method starts from scratch", {"row": tiny("sac")}),
     ],
 )
