@@ -164,16 +164,15 @@ def _products() -> Iterator[tuple[str, tuple[str, ...]]]:
         raise InputError("--seed_groups must be at least 1")
     variations = [list(_variation(text)) for text in FLAGS.vary]
     shared = common()
-    for method, task, *varied in itertools.product(
-        (FLAGS.method or "enoto_cql").split(","), tasks(), *variations
-    ):
+    methods = FLAGS.method or ("" if FLAGS.config else "enoto_cql")  # --config has its own
+    for method, task, *varied in itertools.product(methods.split(","), tasks(), *variations):
         given = shared
         if not FLAGS.config and recipe(method).offline is None:  # trains online only
             given = tuple(x for x in shared if not x.startswith("--offline_steps="))
-        arguments = (f"--method={method}", *([f"--task={task}"] if task else []), *given)
-        arguments = (*arguments, *(argument for _, argument in varied))
+        own = [f"--{flag}={x}" for flag, x in (("method", method), ("task", task)) if x]
+        arguments = (*own, *given, *(argument for _, argument in varied))
         plan = resolve((*arguments, f"--seed={FLAGS.seed}"))
-        words = [method, plan.source.name, *(word for word, _ in varied)]
+        words = [plan.method, plan.source.name, *(word for word, _ in varied)]
         for group in range(FLAGS.seed_groups):
             seed = FLAGS.seed + group * len(plan.seeds)
             yield _name(*words, f"s{seed}"), (*arguments, f"--seed={seed}")

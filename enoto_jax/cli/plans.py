@@ -11,7 +11,7 @@ import jax
 from absl import flags
 
 from enoto_jax import core, handover
-from enoto_jax.cli import hints
+from enoto_jax.cli import command, hints
 from enoto_jax.data.source import Source
 from enoto_jax.envs.choice import EnvChoice
 from enoto_jax.recipes import budgets, domains, plugins, registry
@@ -20,6 +20,8 @@ from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import Recipe
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs.files import read_config
+from enoto_jax.runs.starts import handed_over
+from enoto_jax.training import resume
 from enoto_jax.training.entrance import source_of
 from enoto_jax.training.evaluate import check_number
 from enoto_jax.training.settings import Options, seed_numbers
@@ -37,6 +39,7 @@ class Plan(NamedTuple):
       seeds: The seeds' numbers.
       eval_episodes: Episodes per evaluation and seed.
       final_episodes: The same for the evaluations on both sides of the hand-over and at the end.
+      out: The run's folder.
       restore: The run to start from, or None.
       log: The dashboards.
       keep: How many of the newest checkpoints are kept.
@@ -57,6 +60,7 @@ class Plan(NamedTuple):
     seeds: tuple[int, ...]
     eval_episodes: int
     final_episodes: int
+    out: Path
     restore: Path | None
     log: tuple[str, ...]
     keep: int
@@ -101,6 +105,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         saved = _read_config(given.config)
         if not {"method", "recipe", "seeds", "eval_episodes", "env"} <= set(saved):
             raise InputError(f"--config: {given.config} is not a run's config.json")
+        _check_unused(given, saved)
         if given.task is not None:  # the environment and the bounds are those of the other data
             kept = saved.keys() - {"env", "action_low", "action_high"}
             saved = {key: saved[key] for key in kept}
@@ -155,8 +160,11 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
     limit = saved.get("eval_max_steps") if limit is None else limit
     restored = given.restore or saved.get("restore")
     restore = Path(restored) if restored else None
-    if restore is not None:
+    default = Path("runs") / f"{method}-{source.name}".replace("/", "-")
+    out = command.local(given.out) if given.out else default
+    if restore is not None and (handed_over(out, restore) == restore or restore.exists()):
         _check_restore(restore, row, method, source.spec)
+        resume.check_transform(restore, row.transform)
     return Plan(
         method=method,
         recipe=row,
@@ -165,6 +173,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         seeds=seed_numbers(seeds),
         eval_episodes=episodes,
         final_episodes=final,
+        out=out,
         restore=restore,
         log=tuple(given.log),
         keep=given.keep,
@@ -176,6 +185,20 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
         plugins=modules,
         action_bounds=bounds,
     )
+
+
+def _check_unused(given: flags.FlagValues, saved: Mapping[str, Any]) -> None:
+    """Refuse the flags that a configuration would override."""
+    if given.budget is not None:
+        raise InputError(
+            "--budget: --config takes lengths and network sizes from its file; leave out one of "
+            "them, or give single settings such as --online_steps"
+        )
+    if given.method not in (None, saved["method"]):
+        raise InputError(
+            f"--method: {given.method}, but --config={given.config} is of {saved['method']}; "
+            "leave out one of them"
+        )
 
 
 def _plugins(given: flags.FlagValues, saved: Mapping[str, Any]) -> tuple[str, ...]:

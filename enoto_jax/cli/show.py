@@ -48,7 +48,7 @@ def describe(plan: Plan) -> str:
 
 def dry_run(plan: Plan) -> None:
     """Print the resolved configuration, sizes and memory; train nothing."""
-    setup = run.set_up(plan.recipe, plan.source, Settings.of(plan.options))
+    setup = run.set_up(plan.recipe, plan.source, Settings.of(plan.options), plan.out)
     built, dataset = setup.built, setup.dataset
     print(describe(plan), *setup.data_lines, sep="\n")
     print("\n".join(switch(plan.recipe)))

@@ -167,15 +167,14 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
     if not (given.distributed or given.coordinator):
         use_cores(len(plan.seeds))
     if given.explain:
-        text, found = hints.explain(plan.recipe, given.explain, given)
+        text, found = hints.explain(plan.recipe, given.explain, list(given))
         print("\n".join([text, *(x for path in found for x in show.per_budget(plan, path))]))
     elif given.dry_run:
         show.dry_run(plan)
     else:
-        out = command.local(given.out) if given.out else default_out(plan)
         compiled.keep(given.compilation_cache)
         with hosts.quiet():
-            start(plan, out)
+            start(plan, plan.out)
 
 
 def start(plan: plans.Plan, folder: Path, watch: Watch | None = None, signals: bool = True) -> None:
@@ -199,11 +198,6 @@ def about(plan: plans.Plan) -> dict[str, Any]:
         "data_physics": plan.source.physics,
         "command": shlex.join(["enoto", "train", *plan.arguments]),
     }
-
-
-def default_out(plan: plans.Plan) -> Path:
-    """Return where a run is written without --out."""
-    return Path("runs") / f"{plan.method}-{plan.source.name}".replace("/", "-")
 
 
 def run_command() -> None:

@@ -46,7 +46,8 @@ class Agent:
     """One seed of a recipe's online phase, driven by your own loop.
 
     Args:
-      recipe: The method. Only its online phase is used, without its steps, evaluations and overlap.
+      recipe: The method. Only its online phase is used, without its steps, evaluations and overlap,
+        and with the transform of the restored run.
       source: The sizes and, if the replay needs it, the data set; see `from_arrays`.
       restore: The run whose offline phase the agent starts from; None for methods without one.
       out: A folder to save in, locked until `close`, which saves too. A new agent with the same

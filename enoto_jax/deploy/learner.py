@@ -89,7 +89,7 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
             raise InputError(
                 "restore: this method has an offline phase; give the folder of its run"
             )
-        before, transform = resume.offline_state(Path(restore), built.offline, seeds)
+        before, transform, _ = resume.offline_state(Path(restore), built.offline, seeds)
     elif restore is not None:
         raise InputError(
             "restore: this method starts from scratch and restores nothing; leave it out"

@@ -11,6 +11,7 @@ from typing import Any
 from enoto_jax.recipes import domains, registry, table, units
 from enoto_jax.recipes.budgets import BUDGETS, with_budget
 from enoto_jax.recipes.recipe import Recipe
+from enoto_jax.runs.files import flat
 from enoto_jax.types import InputError
 
 # Settings of a budget, which give the size of a run and not its method.
@@ -30,17 +31,6 @@ _BUDGET = (
     "envs_backend",
 )
 _MOST = 3  # changes that fit in a name
-
-
-def flat(tree: Any, path: str = "") -> dict[str, Any]:
-    """Return the leaves of a config by dotted path; a unit's name is at the path of the unit."""
-    if not isinstance(tree, dict):
-        return {path: tree}
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = path if key == "unit" else f"{path}.{key}".lstrip(".")
-        found |= flat(value, inner)
-    return found
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from enoto_jax.report import aggregate, figures, intervals, metrics, paired, tables
 from enoto_jax.report.evaluations import metric_for
-from enoto_jax.report.identity import differences, flat
+from enoto_jax.report.identity import differences
 from enoto_jax.report.runs import Run
-from enoto_jax.runs.files import plain
+from enoto_jax.runs.files import flat, plain
 from enoto_jax.types import InputError, optional
 
 Published = Mapping[str, Mapping[str, list[tuple[float, float]]]]

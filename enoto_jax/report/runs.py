@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enoto_jax.report import identity
 from enoto_jax.report.evaluations import Row, read_evaluations
-from enoto_jax.runs.files import read_config, read_json
+from enoto_jax.runs.files import flat, read_config, read_json
 from enoto_jax.runs.folder import OWN
+from enoto_jax.runs.starts import data_hash_of, start_of
 from enoto_jax.types import InputError
 
 
@@ -89,57 +90,13 @@ def read(folder: Path) -> Run:
     for key in ("data_hash", "command"):
         if not isinstance(config.get(key), (str, type(None))):
             raise InputError(f"{folder / 'config.json'}: {key} is not text; is it from a run?")
-    online = identity.flat(config.get("recipe") or {}).get("online.steps")
+    online = flat(config.get("recipe") or {}).get("online.steps")
     reached = max((row["step"] for row in rows if row["phase"] == "online"), default=-1)
     finished = (folder / "summary.json").exists() or (isinstance(online, int) and reached >= online)
-    start = _start_of(folder, config)
+    start = start_of(folder, config)
     if config.get("data_hash") is None and start is not None:
-        config = {**config, "data_hash": _hash_of(start)}
+        config = {**config, "data_hash": data_hash_of(start)}
     return Run(folder, config, rows, timing, finished, task=config["task"], start=start)
-
-
-def _start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
-    """Return the folder of the run that this one started from, as recorded or moved with it.
-
-    The recorded path is often relative to a directory that is not the current one, where another
-    run may have that name. So the first of both places that fits is taken.
-    """
-    if not config.get("restore"):
-        return None
-    given = Path(config["restore"])
-    moved = folder.parent / given.name
-    try:
-        for place in (moved, given):
-            if place.resolve() != folder.resolve() and _fits(place, config):
-                return place.resolve()
-        return (moved if moved.exists() and not given.exists() else given).resolve()
-    except ValueError as error:  # not a path
-        raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
-
-
-def _fits(start: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a folder's run has this run's offline phase, as far as both recorded it."""
-    try:
-        one, other = _learned(config), _learned(read_config(start / "config.json"))
-    except (InputError, AttributeError):  # missing or damaged
-        return False
-    seeds, trained = one.pop("seeds", []), other.pop("seeds", None)
-    same = all(one[key] == other[key] for key in one.keys() & other.keys())
-    return same and (trained is None or set(seeds) <= set(trained))
-
-
-def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What an offline phase depends on, by its path in the config."""
-    recipe = config.get("recipe") or {}
-    parts = {key: recipe.get(key) for key in ("offline", "transform")}
-    parts |= {key: config.get(key) for key in ("data_hash", "seeds")}
-    return {key: value for key, value in identity.flat(parts).items() if value is not None}
-
-
-def _hash_of(start: Path) -> str | None:
-    """The data hash that a run recorded. Older runs recorded none if they restored."""
-    path = start / "config.json"
-    return read_config(path).get("data_hash") if path.is_file() else None
 
 
 def _joined(runs: list[Run]) -> list[Run]:

@@ -240,3 +240,14 @@ def metric_rows(
     for name, values in metrics.items():
         for seed, value in zip(seeds, np.asarray(values), strict=True):
             yield {"step": step, "seed": seed, "name": name, "value": value}
+
+
+def flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Return the leaves of a config by dotted path; a unit's name is at the path of the unit."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = path if key == "unit" else f"{path}.{key}".lstrip(".")
+        found |= flat(value, inner)
+    return found

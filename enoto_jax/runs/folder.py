@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from enoto_jax.recipes import registry
-from enoto_jax.runs import files
+from enoto_jax.runs import files, starts
 from enoto_jax.runs.lock import locked
 from enoto_jax.types import InputError
 
@@ -113,6 +113,8 @@ def same_run(folder: Path, config: Mapping[str, Any]) -> None:
     if not (folder / "config.json").exists():
         return
     old, new = config_of(folder), files.plain(config)
+    if new.get("restore") and new["restore"] == str(starts.start_of(folder, old)):
+        old["restore"] = new["restore"]  # both runs have moved together
     old, new = ({**c, "recipe": registry.settings(c.get("recipe") or {})} for c in (old, new))
     if not began(folder, steps := new["recipe"]["online"]["steps"]):
         old["recipe"]["online"]["steps"] = steps

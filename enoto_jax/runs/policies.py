@@ -20,6 +20,7 @@ from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import hand_over
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
+from enoto_jax.runs.starts import handed_over
 from enoto_jax.runs.streams import stream
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.transforms import Transform
@@ -246,14 +247,15 @@ def kept(folder: Path, which: str = "latest", seed: int | None = None) -> Kept:
 def kept_seeds(folder: Path, which: str = "latest") -> Kept:
     """Load the same for all seeds: `state` has arrays [S, ...], and `seed` is None.
 
-    For a run that restored another run, the hand-over is that run's, and so are `config` and seeds.
+    If a run of an older version restored another run, the hand-over is that run's, and so are
+    `config` and the seeds.
 
     Raises:
       InputError: The run has no such checkpoint, or it is damaged.
     """
     kind, config = kind_of(which), config_of(folder)
     if kind == "handover" and (restored := config.get("restore")):
-        folder = Path(restored)
+        folder = handed_over(folder, Path(restored))
         config = config_of(folder)
     recipe = plugins.recipe_of(config, str(folder))
     untrained = kind == "handover" and recipe.offline is None

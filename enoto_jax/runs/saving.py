@@ -124,7 +124,7 @@ class Saving:
         self._saved_at, self._next_s = time.monotonic(), max(SAVE_EVERY_S, took / SAVE_SHARE)
 
     def save_handover(self, step: int, state: Any) -> None:
-        """Save the end of the offline phase, host arrays [S, ...], for all rows that share it."""
+        """Save the end of the offline phase, own or restored, as host arrays [S, ...]."""
         with self._timing.timed("save"):
             about = {"phase": "offline", "step": step, **self._about()}
             self.checkpoints.save_handover(hosts.gather(state), about)
@@ -153,8 +153,9 @@ class Saving:
             self.checkpoints.save(self._number(phase, step), hosts.gather(state()), about, "best")
 
     def _number(self, phase: str, step: int) -> int:
-        """The checkpoint's number, counted over both phases."""
-        return step if phase == "offline" else self._offline_steps + 1 + step
+        """The checkpoint's number, counted over both phases; a restored phase counts as none."""
+        own = self._offline_steps
+        return min(step, own) if phase == "offline" else own + 1 + step
 
     def _about(self) -> dict[str, Any]:
         return {**self._timing.to_json(), "transform": self._transform.to_json()}

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from enoto_jax import core
 from enoto_jax.data.returns import ends, next_actions, returns_to_go
-from enoto_jax.recipes import recipe
+from enoto_jax.recipes import plugins, recipe, units
 from enoto_jax.recipes.recipe import Built
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
 from enoto_jax.runs.streams import stream
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.training.seeds import SeedMap
-from enoto_jax.transforms import Transform
+from enoto_jax.transforms import FitTransform, Transform
 from enoto_jax.types import InputError, Transition, plural
 
 
-def offline_state(
-    folder: Path, algorithm: core.Algorithm, seeds: SeedMap
-) -> tuple[core.TrainState, Transform | None]:
-    """Return another run's offline state for these seeds, and the transform it was trained with.
+class Restored(NamedTuple):
+    """What is read from another run.
+
+    Attributes:
+      state: Its offline state, on the devices.
+      transform: The transform that it was trained with; None in runs of older versions.
+      step: How many updates it has made.
+    """
+
+    state: core.TrainState
+    transform: Transform | None
+    step: int
+
+
+def offline_state(folder: Path, algorithm: core.Algorithm, seeds: SeedMap) -> Restored:
+    """Return another run's offline state for these seeds.
 
     It is the state at that run's hand-over, or the newest if that run is still offline.
 
@@ -48,7 +61,26 @@ def offline_state(
     transform = found.get("transform")
     rows = np.asarray([have.index(s) for s in want])
     state = seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
-    return state, transform and Transform.from_json(transform)
+    return Restored(state, transform and Transform.from_json(transform), found["step"])
+
+
+def check_transform(folder: Path, mine: FitTransform) -> None:
+    """Refuse a transform other than the restored run's: its networks and its data share that one.
+
+    Raises:
+      InputError: An option differs; the message gives the restored run's.
+    """
+    theirs = mine
+    with suppress(InputError, KeyError):  # of another version, or no run: reported later
+        theirs = plugins.recipe_of(config_of(folder), str(folder)).transform
+    if theirs != mine:
+        now = {path: value for path, value, _ in units.leaves(mine)}
+        wanted = [] if theirs.name == mine.name else [f"transform={theirs.name}"]
+        wanted += [f"transform.{p}={v}" for p, v, _ in units.leaves(theirs) if now.get(p) != v]
+        raise InputError(
+            f"--restore: {folder} was trained with another transform, which this run must keep: "
+            f"give {' '.join(f'--set={x}' for x in wanted)} (in Python: override)"
+        )
 
 
 def hand_over(

@@ -24,7 +24,7 @@ from enoto_jax.recipes import plugins, units
 from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import Built, Recipe, switch
 from enoto_jax.runs import folder as run_folder
-from enoto_jax.runs import hosts, provenance
+from enoto_jax.runs import hosts, provenance, starts
 from enoto_jax.runs.dashboards import sinks as open_sinks
 from enoto_jax.runs.saving import Place, Saved
 from enoto_jax.runs.streams import stream
@@ -51,6 +51,7 @@ class Setup(NamedTuple):
       env: The environments to make; None without a simulator.
       known: The environment's own action bounds and the order of its observations, or None.
       dataset: The data set; None if nothing in this run learns from it.
+      start: The folder of the offline state that this run restores; None if it restores none.
     """
 
     recipe: Recipe
@@ -60,6 +61,7 @@ class Setup(NamedTuple):
     env: EnvChoice | None
     known: Checked | None
     dataset: Dataset | None
+    start: Path | None
 
     @property
     def begins_offline(self) -> bool:
@@ -78,8 +80,8 @@ class Setup(NamedTuple):
         """The contents of config.json."""
         restored, modules = self.settings.restored, plugins.modules_of(self.recipe)
         data_hash = self.dataset and self.dataset.content_hash
-        if data_hash is None and restored is not None:  # what the restored phase learned from
-            data_hash = run_folder.config_of(restored).get("data_hash")
+        if data_hash is None and self.start is not None:  # what the restored phase learned from
+            data_hash = run_folder.config_of(self.start).get("data_hash")
         # Without an environment, the data's.
         bounds = self.known.bounds if self.known else self.source.action_bounds
         return {
@@ -124,7 +126,8 @@ def train(
       RunError: An environment, the numbers or the disk failed; the last checkpoint is kept.
       Stopped: A signal came; everything is saved.
     """
-    folder, setup = Path(out), set_up(recipe, source, Settings.of(options))
+    folder = Path(out)
+    setup = set_up(recipe, source, Settings.of(options), folder)
     config = setup.config
     summary = hosts.from_first(lambda: run_folder.summary(folder, config))
     if summary is not None:
@@ -157,7 +160,7 @@ def train(
             raise RunError(f"{where}: cannot be written: {error.strerror or error}") from error
 
 
-def set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
+def set_up(recipe: Recipe, source: Source, settings: Settings, folder: Path) -> Setup:
     """Check that the recipe, the source and the environment fit together, and load the data."""
     if settings.restore is not None and recipe.offline is None:
         raise InputError("--restore: this method starts from scratch and restores nothing")
@@ -169,7 +172,9 @@ def set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
         pool.check(recipe.online.envs_backend, choice)
     elif recipe.offline is None:
         raise InputError("--env: this method trains online only and has no environment; give one")
-    setup = Setup(recipe, built, source, settings, choice, known, None)
+    restored = settings.restored
+    start = None if restored is None else starts.handed_over(folder, restored)
+    setup = Setup(recipe, built, source, settings, choice, known, None, start)
     needed = setup.begins_offline or built.replay.needs_data or built.handover.needs_data
     dataset = source.load() if needed else None
     if setup.begins_offline and built.offline.chunk is not None:
@@ -178,17 +183,18 @@ def set_up(recipe: Recipe, source: Source, settings: Settings) -> Setup:
     return setup._replace(dataset=dataset)
 
 
-def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transform, str]:
-    """Return the restored offline state, if any, the transform, and the run's size in words.
+def _start(setup: Setup, seeds: SeedMap) -> tuple[resume.Restored | None, Transform, str]:
+    """Return what is restored, if anything, the transform, and the run's size in words.
 
     Raises:
       InputError: The run does not fit in memory.
     """
-    recipe, built, source, settings, _, _, dataset = setup
-    before, transform = None, None
-    if settings.restored is not None:
-        before, transform = resume.offline_state(settings.restored, built.offline, seeds)
-    transform = transform or recipe.transform(source.spec, dataset)
+    recipe, built, source, _, _, _, dataset, start = setup
+    before = None
+    if start is not None:
+        resume.check_transform(start, recipe.transform)
+        before = resume.offline_state(start, built.offline, seeds)
+    transform = (before and before.transform) or recipe.transform(source.spec, dataset)
     rows = 0 if dataset is None else len(dataset)
     parts = memory.estimate(built, source.spec, seeds, rows)
     memory.check(parts, built.replay.capacity, memory.available())
@@ -197,7 +203,7 @@ def _start(setup: Setup, seeds: SeedMap) -> tuple[core.TrainState | None, Transf
 
 def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> Record:
     """Open the run's files and the environments of its evaluations."""
-    recipe, built, source, settings, env, _, _ = setup
+    recipe, built, source, settings, env, *_ = setup
     learns_from_data = recipe.offline is not None or built.replay.needs_data
     sample = source.sample(probe.ROWS) if learns_from_data else None
     evaluator = None
@@ -216,16 +222,15 @@ def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> R
     )
 
 
-def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> None:
+def _phases(setup: Setup, before: resume.Restored | None, record: Record) -> None:
     """Train whatever is left, starting from the newest checkpoint.
 
     Args:
       setup: The run's parts.
-      before: The restored offline state, on the devices; None if this run trains its own or needs
-        none.
+      before: What is restored; None if this run trains its own offline phase or needs none.
       record: The run's record.
     """
-    recipe, built, source, _, env, _, dataset = setup
+    recipe, built, source, _, env, _, dataset, _ = setup
     seeds, data = record.seeds, None
     if dataset is not None:
         data = record.transform.transitions(dataset.transitions)
@@ -247,14 +252,18 @@ def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> Non
         empty = jax.tree.map(lambda x: x[hosts.own(x)], whole())
         carried, place = seeds.put(unpack(saved.state, empty)), saved.place
     else:
-        if before is None and recipe.offline is not None:
+        state = None
+        if setup.begins_offline:
             extras = resume.extras(built.offline, data, seeds, stored=False)
             resident = resident._replace(extras=extras)
-            before = _offline(recipe, built, resident, saved, record)
+            state = _offline(recipe, built, resident, saved, record)
+        elif before is not None:  # kept, because the other run may train on, move or be deleted
+            state = before.state if saved is None else seeds.put(saved.state)
+            record.saving.save_handover(before.step, seeds.get(state))
         if env is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)
-        carried, place = resume.hand_over(built, begin, seeds, before, resident), Place()
+        carried, place = resume.hand_over(built, begin, seeds, state, resident), Place()
     if built.replay.needs_data:
         extras = resume.extras(built.online, data, seeds, stored=True)
         resident = resident._replace(extras=extras)

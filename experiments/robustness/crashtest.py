@@ -201,7 +201,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 def _state(folder: Path, kind: str) -> Any:
     kept = [int(p.name) for p in (folder / "checkpoints" / kind).iterdir() if p.name.isdigit()]
-    if not kept:  # a run that restored another's has no hand-over of its own
+    if not kept:  # a run without an offline phase has no hand-over
         return None
     path = folder / "checkpoints" / kind / str(max(kept)) / "state"
     with ocp.StandardCheckpointer() as checkpointer:

@@ -6,7 +6,7 @@ import pytest
 
 from enoto_jax.cli import command, compiled, hints, train
 from enoto_jax.cli.command import define_only
-from enoto_jax.recipes import units
+from enoto_jax.recipes import budgets, units
 from enoto_jax.recipes.table import RECIPES, recipe
 
 
@@ -127,7 +127,8 @@ def trained(tmp_path):
     def trained(method):
         folder = tmp_path / method
         folder.mkdir()
-        config = {"method": method, "recipe": units.to_json(recipe(method))}
+        row = budgets.with_budget(recipe(method), budgets.named("smoke"))
+        config = {"method": method, "recipe": units.to_json(row)}
         (folder / "config.json").write_text(json.dumps(config))
         return folder
 
@@ -141,6 +142,16 @@ def test_a_method_that_cannot_start_from_another(said, trained):
     code, text = said("--method=iql", f"--restore={trained('sac')}")
     assert code == command.BAD_INPUT
     assert "was trained with sac, which has no offline phase" in text
+
+
+def test_a_method_with_another_transform(said, trained):
+    start = trained("iql")
+    code, text = said("--method=pex", f"--restore={start}", "--dry_run")
+    assert code == command.BAD_INPUT and text.count("\n") == 1
+    assert "was trained with another transform" in text
+    given = text[text.index("--set=") :].partition(" ")[0]
+    code, text = said("--method=pex", f"--restore={start}", given, "--dry_run")
+    assert code == command.DONE, text
 
 
 def test_a_method_that_can(said, trained):

@@ -216,6 +216,21 @@ def saved(plan, tmp_path, **changes):
     (tmp_path / "c.json").write_text(json.dumps(config))
 
 
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--budget=smoke", "--budget: --config takes lengths and network sizes from its file"),
+        ("--method=iql", "--method: iql, but --config=c.json is of td3_bc; leave out one of them"),
+    ],
+)
+def test_a_configuration_refuses_what_it_would_ignore(plan, call, tmp_path, files, flag, message):
+    saved(plan, tmp_path)
+    called = call("--config=c.json", flag)
+    assert called.code == 2 and message in called.err and called.err.count("\n") == 1
+    equal = ("--method=td3_bc", f"--task={files / 'good.hdf5'}")
+    assert plan("--config=c.json", *equal)["recipe"].offline.algorithm.name == "td3_bc"
+
+
 def test_a_configuration_of_a_run_on_arrays_does_not_train_on_other_data(
     plan, call, tmp_path, files
 ):

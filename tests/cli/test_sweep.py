@@ -1,5 +1,6 @@
 """Sweeps: which runs a grid contains, what they share, and how Ray executes them."""
 
+import json
 import os
 import signal
 import threading
@@ -108,6 +109,18 @@ def test_the_budget_is_settled_where_the_sweep_begins(tmp_path, monkeypatch):
     assert "--budget=demo" in cell.arguments
     monkeypatch.setattr(grid.budgets, "fitting", lambda: "paper")
     assert grid.resolve(cell.arguments).recipe == cell.plan.recipe
+
+
+def test_a_configuration_brings_its_method(cells, tmp_path):
+    (one,) = cells("--method=td3_bc")
+    config = {"method": "td3_bc", "seeds": [0], "eval_episodes": 1, "env": one.plan.env_id}
+    (tmp_path / "c.json").write_text(
+        json.dumps(config | {"recipe": units.to_json(one.plan.recipe)})
+    )
+    define_only(sweep)
+    sweep.FLAGS(["enoto_jax.cli.sweep", f"--config={tmp_path / 'c.json'}"])
+    (cell,) = grid.cells(tmp_path / "out")
+    assert cell.name == one.name and cell.plan.recipe == one.plan.recipe
 
 
 def test_a_grid_from_a_file(cells, tmp_path):

@@ -1,6 +1,7 @@
 """Runs that start from another run's hand-over."""
 
 import json
+import shutil
 
 import jax
 import pytest
@@ -8,9 +9,9 @@ import pytest
 import enoto_jax
 from enoto_jax.training import online
 from enoto_jax.training.result import load_run
-from enoto_jax.types import InputError
+from enoto_jax.types import InputError, Stopped
 from tests.helpers import assert_same, tiny
-from tests.small_runs import MINE, Killed, contents, table, train
+from tests.small_runs import MINE, Killed, contents, kept_handover, table, train, watched
 
 
 def starts_of(patch) -> list:
@@ -37,7 +38,10 @@ def test_restore_starts_where_the_run_itself_started(finished, source, tmp_path,
     mine = jax.tree.map(lambda x: x[1:], finished.start.train)
     for part in ("params", "targets", "opt_states"):
         assert_same(getattr(found[1].train, part), getattr(mine, part))
-    assert not (tmp_path / "other" / "checkpoints" / "handover" / "0").exists()
+    # Each keeps the offline state of its own seeds.
+    assert_same(kept_handover(tmp_path / "same"), kept_handover(finished.folder))
+    kept = kept_handover(tmp_path / "other", other, seeds=1)
+    assert_same(kept.params, jax.tree.map(lambda x: x[1:], kept_handover(finished.folder).params))
 
 
 def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, tmp_path):
@@ -70,6 +74,10 @@ def test_restore_evaluates_the_handover_as_the_run_itself_did(finished, source, 
         (r"trained seeds \[3, 5\], not \[4\]", {"seeds": (3, 4)}),
         ("cannot restore|differ", {"row": tiny("enoto_cql", **MINE, algorithm__hidden=(9,))}),
         ("cannot restore|differ", {"row": tiny("cql_to_sac")}),
+        (
+            "another transform, which this run must keep: give --set=transform.reward_scale=1.0 ",
+            {"row": tiny("enoto_cql", **MINE, transform__reward_scale=50.0)},
+        ),
         ("--restore: this method starts from scratch", {"row": tiny("sac")}),
     ],
 )
@@ -87,3 +95,23 @@ def test_restore_from_no_run_leaves_no_trace(source, tmp_path):
     with pytest.raises(InputError, match="nothing-here"):
         train(source, tmp_path / "new", restore=tmp_path / "nothing-here")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_has_begun_needs_its_start_no_longer(finished, source, tmp_path):
+    """Both are moved, then the start is deleted."""
+    start, moved = tmp_path / "a" / "start", tmp_path / "b"
+    shutil.copytree(finished.folder, start)
+    row = tiny("cql_n_to_sac_n", online__steps=2, online__warmup=9)
+    with watched(("save", 1), kill=True), pytest.raises(Killed):  # the hand-over is saved
+        train(source, start.with_name("run"), row=row, restore=start)
+    start.parent.rename(moved)
+    with watched(("env", 1)), pytest.raises(Stopped):
+        train(source, moved / "run", row=row, restore=moved / "start")
+    shutil.rmtree(moved / "start")
+    train(source, moved / "run", row=row, restore=start)
+    again = load_run(moved / "run").evaluate(which="handover")
+    mine = [row for row in table(moved / "run" / "evaluations.csv") if row["step"] == "0"]
+    assert [(row["phase"], row["step"]) for row in again] == [("offline", 20)] * 2
+    assert [str(row["return_mean"]) for row in again] == [row["return_mean"] for row in mine]
+    with pytest.raises(InputError, match="start: not a run's folder"):
+        train(source, moved / "new", row=row, restore=start)
