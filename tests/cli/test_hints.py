@@ -159,6 +159,14 @@ def test_a_method_that_can(said, trained):
     assert code == command.DONE, text
 
 
+def test_a_run_that_has_begun_does_not_need_the_run_that_it_restored(said, tmp_path):
+    given = ("--restore=gone", f"--out={tmp_path / 'run'}", "--dry_run")
+    assert said(*given)[0] == command.BAD_INPUT
+    (tmp_path / "run" / "checkpoints" / "handover" / "0").mkdir(parents=True)
+    code, text = said(*given)
+    assert code == command.DONE, text
+
+
 def test_every_synonym_is_of_use():
     """Each stands for a hyper-parameter of the default method, and is not a flag itself."""
     known = {path.rpartition(".")[2] for path, _, _ in units.leaves(RECIPES["enoto_cql"])}
