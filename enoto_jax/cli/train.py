@@ -149,7 +149,7 @@ def define() -> None:
     number("num_processes", None, "How many processes there are, if set by hand.")
     number("process_id", None, "Which of them this is, if set by hand.")
     switch("dry_run", False, "Check and print everything; train nothing.")
-    text("explain", None, "A hyper-parameter's path, or its end, or a unit: explain it.")
+    text("explain", None, "A hyper-parameter's path or its end, or a unit.")
 
 
 def main() -> None:

@@ -108,9 +108,9 @@ def test_bad_input(call, files, tmp_path, what):
     arguments, words = BAD[what]
     arguments = [argument.format(files=files) for argument in arguments]
     # A new folder, and a small budget in case training begins after all.
-    called = call(
-        "--preset=smoke", *(() if what == "output is a file" else ("--out=new",)), *arguments
-    )
+    budget = [] if arguments[0].startswith("--config") else ["--preset=smoke"]
+    out = [] if what == "output is a file" else ["--out=new"]
+    called = call(*budget, *out, *arguments)
     assert called.code == 2, called
     assert called.err.startswith("error: ") and called.err.endswith("\n")
     for word in words:
