@@ -23,7 +23,7 @@ from pathlib import Path
 from absl import flags
 
 from enoto_jax.cli import plans
-from enoto_jax.data import minari, ogbench, ogbench_write
+from enoto_jax.data.formats import minari, ogbench, ogbench_write
 from enoto_jax.data.loading import load_source
 from enoto_jax.data.write import write_minari
 from enoto_jax.recipes import registry

@@ -26,8 +26,8 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from enoto_jax import core
-from enoto_jax.data import minari
 from enoto_jax.data.download import cache_dir
+from enoto_jax.data.formats import minari
 from enoto_jax.envs.gym import make_env
 from enoto_jax.recipes import examples
 from enoto_jax.recipes.building import build

@@ -11,8 +11,8 @@ import shutil
 import textwrap
 from collections.abc import Iterable
 
-from enoto_jax.data import minari
 from enoto_jax.data.download import cache_dir, catalogue
+from enoto_jax.data.formats import minari
 from enoto_jax.data.places import locate
 
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import gymnasium
 
-from enoto_jax.data import d4rl, files, lerobot, minari, ogbench, robomimic
+from enoto_jax.data import files
 from enoto_jax.data.download import catalogue, resolve
+from enoto_jax.data.formats import d4rl, lerobot, minari, ogbench, robomimic
 from enoto_jax.types import InputError
 
 ASSETS = Path(__file__).with_name("assets")

@@ -21,7 +21,8 @@ import numpy as np
 from absl import flags
 
 from enoto_jax.cli import command
-from enoto_jax.data import d4rl, files
+from enoto_jax.data import files
+from enoto_jax.data.formats import d4rl
 from enoto_jax.types import InputError
 
 FLAGS = flags.FLAGS

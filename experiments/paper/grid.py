@@ -17,7 +17,7 @@ from typing import NamedTuple
 from absl import flags
 
 from enoto_jax.cli import train
-from enoto_jax.data import minari
+from enoto_jax.data.formats import minari
 from enoto_jax.data.places import split
 from enoto_jax.recipes.table import recipe
 from enoto_jax.runs.files import read_csv

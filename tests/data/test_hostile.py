@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from enoto_jax.data import d4rl, files, load_source
+from enoto_jax.data import files, load_source
 from enoto_jax.data.check import inspect
+from enoto_jax.data.formats import d4rl
 from enoto_jax.types import InputError
 from experiments.robustness.mutations import Evil
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from enoto_jax.data import minari
+from enoto_jax.data.formats import minari
 from enoto_jax.types import InputError
 from experiments.robustness import fuzz_bundle, fuzz_worlds
 from experiments.robustness.fuzz_targets import commands, data_sets, folders, runs

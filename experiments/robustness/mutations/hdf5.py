@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from enoto_jax.data import d4rl
+from enoto_jax.data.formats import d4rl
 from experiments.robustness.mutations.raw import BYTES, ODD, TRILLION, Mutation, pick
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from enoto_jax.cli import collect, command
 from enoto_jax.cli.command import define_only
-from enoto_jax.data import load_source, ogbench_write
+from enoto_jax.data import load_source
+from enoto_jax.data.formats import ogbench_write
 
 NAME = "pointmaze-medium-navigate-v0"
 TASK = "pointmaze-medium-navigate-singletask-task1-v0"

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from enoto_jax.data import load_source, ogbench
+from enoto_jax.data import load_source
+from enoto_jax.data.formats import ogbench
 from enoto_jax.types import Spec
 from tests.helpers import refused_in_a_line
 

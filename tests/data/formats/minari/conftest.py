@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.data.minari.helpers import ID, metadata_of
+from tests.data.formats.minari.helpers import ID, metadata_of
 
 
 @pytest.fixture

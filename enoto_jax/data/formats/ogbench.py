@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from enoto_jax.data import arrays as flat
-from enoto_jax.data import d4rl, files, words
+from enoto_jax.data import files, words
+from enoto_jax.data.formats import d4rl
 from enoto_jax.types import InputError
 
 PREFIX = "ogbench:"

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from enoto_jax.data import columns, files
+from enoto_jax.data import files
+from enoto_jax.data.formats import columns
 from enoto_jax.types import InputError
 
 _FILE = re.compile(r"chunk-(\d{1,9})/file-(\d{1,9})\.parquet", re.ASCII)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from enoto_jax.data import load_source
 from enoto_jax.types import InputError
-from tests.data.minari.helpers import BOX, ENV, load, metadata_of, refused
+from tests.data.formats.minari.helpers import BOX, ENV, load, metadata_of, refused
 
 
 def cut(key, rows):

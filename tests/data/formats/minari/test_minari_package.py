@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from enoto_jax.data import load_source, minari
+from enoto_jax.data import load_source
+from enoto_jax.data.formats import minari
 from enoto_jax.types import Spec
-from tests.data.minari.helpers import load, refused
+from tests.data.formats.minari.helpers import load, refused
 
 KEYS = ("observations", "actions", "rewards", "terminations", "truncations")
 

@@ -31,8 +31,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from enoto_jax.data import files, minari_columns, words
-from enoto_jax.data.episodes import Layout, Rows, below, survey, width_of
+from enoto_jax.data import files, words
+from enoto_jax.data.formats import minari_columns
+from enoto_jax.data.formats.episodes import Layout, Rows, below, survey, width_of
 from enoto_jax.envs import robotics
 from enoto_jax.types import InputError, plural
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enoto_jax.data import d4rl, files, succession, words
+from enoto_jax.data import files, succession, words
+from enoto_jax.data.formats import d4rl
 from enoto_jax.types import InputError
 
 T, F = True, False

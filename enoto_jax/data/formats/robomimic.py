@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from enoto_jax.data import files, words
-from enoto_jax.data.episodes import Layout, Rows, below, survey, width_of
+from enoto_jax.data.formats.episodes import Layout, Rows, below, survey, width_of
 from enoto_jax.types import InputError
 
 _DEMONSTRATION = re.compile(r"demo_(0|[1-9]\d{0,9})", re.ASCII)

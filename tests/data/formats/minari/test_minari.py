@@ -7,7 +7,7 @@ import pytest
 
 from enoto_jax.data import check, completed, concatenate, from_arrays, load_source
 from enoto_jax.types import InputError, Spec
-from tests.data.minari.helpers import BOX, ENV, ID, load, refused
+from tests.data.formats.minari.helpers import BOX, ENV, ID, load, refused
 
 
 def test_same_transitions_as_from_d4rls_layout(write, episodes, tiny):

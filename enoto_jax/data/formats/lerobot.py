@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from enoto_jax.data import files, succession, words
-from enoto_jax.data.frames import Frames
+from enoto_jax.data.formats.frames import Frames
 from enoto_jax.types import InputError, plural
 
 PREFIX = "demonstrations:"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from enoto_jax.data import check, concatenate, contents, load_source, scaled
-from enoto_jax.data import columns as reader
+from enoto_jax.data.formats import columns as reader
 from enoto_jax.types import InputError, Spec
 from tests.helpers import refused_in_a_line
 

@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from enoto_jax.data import check, load_source, robomimic
+from enoto_jax.data import check, load_source
+from enoto_jax.data.formats import robomimic
 from enoto_jax.types import Spec
 from tests.helpers import refused_in_a_line
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from enoto_jax.data import columns
-from enoto_jax.data.episodes import Layout
+from enoto_jax.data.formats import columns
+from enoto_jax.data.formats.episodes import Layout
 from enoto_jax.types import plural
 
 KINDS = ("arrow", "parquet")
