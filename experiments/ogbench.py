@@ -118,7 +118,7 @@ def differences(
                 for task in both
             ]
             way = paired.HANDOVER if shared and all(shared) else paired.SEED
-            for task, own in {**both, MEAN: over_tasks(known, (ours, theirs))}.items():
+            for task, own in {**both, MEAN: over_tasks(both, (ours, theirs))}.items():
                 for name, words in QUANTITIES.items():
                     one, two = (own.get(x, {}).get(name, {}) for x in (ours, theirs))
                     if seeds := sorted(one.keys() & two.keys()):

@@ -162,7 +162,7 @@ def resolve(given: flags.FlagValues, paths: Mapping[str, str], arguments: Sequen
     restore = Path(restored) if restored else None
     default = Path("runs") / f"{method}-{source.name}".replace("/", "-")
     out = command.local(given.out) if given.out else default
-    if restore is not None and (handed_over(out, restore) == restore or restore.exists()):
+    if restore is not None and handed_over(out, restore) == restore:
         _check_restore(restore, row, method, source.spec)
         resume.check_transform(restore, row.transform)
     return Plan(

@@ -167,7 +167,8 @@ def act(given: flags.FlagValues, arguments: Sequence[str]) -> None:
     if not (given.distributed or given.coordinator):
         use_cores(len(plan.seeds))
     if given.explain:
-        text, found = hints.explain(plan.recipe, given.explain, list(given))
+        path = PATHS.get(given.explain, given.explain)
+        text, found = hints.explain(plan.recipe, path, list(given))
         print("\n".join([text, *(x for path in found for x in show.per_budget(plan, path))]))
     elif given.dry_run:
         show.dry_run(plan)

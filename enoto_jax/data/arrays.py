@@ -152,7 +152,7 @@ def _out_of_bounds(actions: np.ndarray, bounds: Bounds | None) -> str | None:
         return None
     row = int(bad.argmax())
     least, most = (np.broadcast_to(bound, actions.shape[1:]) for bound in (low, high))
-    beyond = np.maximum(actions[row] - most, least - actions[row])
+    beyond = np.maximum(actions[row] - most, least - actions[row]) - slack
     i = int(beyond.argmax())
     value = actions[row, i]
     side = f"above {most[i]:g}" if value > most[i] else f"below {least[i]:g}"

@@ -81,7 +81,8 @@ class Agent:
         env: Env | None = None,
     ):
         _check_arguments(source, seed, budget_s, {"restore": restore, "out": out})
-        usual = usual_bounds(source, restore)
+        given = not (env is action_low is action_high is None)
+        usual = usual_bounds(source, restore, given)
         self._world = world_of(source.spec, action_low, action_high, env, usual)
         start = begin(recipe, source, restore, seed)
         self.transform, self._chunks = start.transform, start.built.online.open_loop is not None

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from enoto_jax.data.arrays import interval
 from enoto_jax.recipes import registry
 from enoto_jax.runs import files
 from enoto_jax.runs.lock import locked
@@ -54,4 +55,7 @@ def _check_same(
         if name == "recipe" and registry.settings(old[name]) == registry.settings(value):
             continue
         what = {"data_hash": "data", "action_bounds": "action bounds"}.get(name, name)
-        raise InputError(f"out: {out} {other}, with different {what}; give another folder")
+        mend = "give another folder"
+        if name == "action_bounds":
+            mend += f", or its own action_low and action_high, {interval(*old[name])}"
+        raise InputError(f"out: {out} {other}, with different {what}; {mend}")

@@ -18,8 +18,8 @@ from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import Built, Phase, Recipe
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.diagnostics import check_finite
-from enoto_jax.runs.folder import config_of
 from enoto_jax.runs.progress import at
+from enoto_jax.runs.starts import data_hash_of
 from enoto_jax.training import carried, online, resume
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.transforms import Transform
@@ -89,7 +89,8 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
             raise InputError(
                 "restore: this method has an offline phase; give the folder of its run"
             )
-        before, transform, _ = resume.offline_state(Path(restore), built.offline, seeds)
+        found = resume.restored(Path(restore), [seed])
+        before, transform = found.state(built.offline, seeds), found.transform
     elif restore is not None:
         raise InputError(
             "restore: this method starts from scratch and restores nothing; leave it out"
@@ -109,7 +110,7 @@ def begin(recipe: Recipe, source: Source, restore: str | os.PathLike | None, see
     kept = data if built.replay.needs_data else None
     data_hash = None if dataset is None else dataset.content_hash
     if dataset is None and restore is not None:  # what the restored run learned from
-        data_hash = config_of(Path(restore)).get("data_hash")
+        data_hash = data_hash_of(Path(restore))
     return Start(phase, built, source.spec, seeds, state, 0, kept, data_hash, transform)
 
 

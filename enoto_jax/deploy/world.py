@@ -139,8 +139,13 @@ def world_of(
     return world
 
 
-def usual_bounds(source: Source, restore: str | os.PathLike | None) -> dict[str, Any]:
+def usual_bounds(source: Source, restore: str | os.PathLike | None, given: bool) -> dict[str, Any]:
     """Return the bounds that `load_policy` uses for the restored run, and those of the data.
+
+    Args:
+      source: The data.
+      restore: The folder of the restored run, if there is one.
+      given: Whether the caller gives bounds, so that an older run need not make its environment.
 
     Raises:
       InputError: The folder holds no run, or its bounds cannot be read.
@@ -149,7 +154,7 @@ def usual_bounds(source: Source, restore: str | os.PathLike | None) -> dict[str,
     if restore is None:
         return found
     run = Path(restore)
-    if config_of(run).get("action_bounds") is None and found:  # an older run in the data's units
+    if config_of(run).get("action_bounds") is None and (found or given):  # an older run
         return found
     return {f"the run {run}": bounds_of(run, source.spec.action_size), **found}
 

@@ -92,10 +92,7 @@ def compare(ours: Sequence[Run], theirs: Sequence[Run]) -> list[Difference]:
     seeds = [seed for seed in seeds if alike(here[seed], there[seed], seed)]
     if not seeds or _metrics([*ours, *theirs]) != 1:
         return []
-    shared = all(
-        handover(here[seed]) & handover(there[seed]) and _starts(here[seed]) == _starts(there[seed])
-        for seed in seeds
-    )
+    shared = all(_share(here[seed], there[seed]) for seed in seeds)
     values = [_values(runs) for runs in (ours, theirs)]
     found = []
     for quantity in QUANTITIES:
@@ -135,6 +132,14 @@ def _by_seed(runs: Sequence[Run]) -> dict[int, Run]:
 
 def _metrics(runs: Sequence[Run]) -> int:
     return len({metric_of(run.rows) for run in runs})
+
+
+def _share(one: Run, other: Run) -> bool:
+    """Whether two runs started online from one state, evaluated in the same episodes."""
+    # Older runs, and those with an offline phase of their own, have no step.
+    steps = {run.config.get("restored_step") for run in (one, other)} - {None}
+    same = handover(one) & handover(other) and _starts(one) == _starts(other)
+    return bool(same) and len(steps) <= 1
 
 
 def _starts(run: Run) -> tuple:

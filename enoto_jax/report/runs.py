@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -106,8 +107,10 @@ def _joined(runs: list[Run]) -> list[Run]:
         start = by_folder.get(run.start)
         if start is not None and start.task == run.task:
             if not any(row["phase"] == "offline" for row in run.rows):
+                last = run.config.get("restored_step") or math.inf  # none in older runs
                 own = (row for row in start.rows if row["seed"] in run.seeds)
-                run.rows = [row for row in own if row["phase"] == "offline"] + run.rows
+                own = (row for row in own if row["phase"] == "offline" and row["step"] <= last)
+                run.rows = [*own, *run.rows]
             used.add(run.start)
     return [
         run

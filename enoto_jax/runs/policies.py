@@ -20,7 +20,7 @@ from enoto_jax.recipes.building import build
 from enoto_jax.recipes.recipe import hand_over
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.runs.folder import config_of
-from enoto_jax.runs.starts import handed_over
+from enoto_jax.runs.starts import handed_over, start_of
 from enoto_jax.runs.streams import stream
 from enoto_jax.runs.templates import abstract, template
 from enoto_jax.transforms import Transform
@@ -254,8 +254,8 @@ def kept_seeds(folder: Path, which: str = "latest") -> Kept:
       InputError: The run has no such checkpoint, or it is damaged.
     """
     kind, config = kind_of(which), config_of(folder)
-    if kind == "handover" and (restored := config.get("restore")):
-        folder = handed_over(folder, Path(restored))
+    if kind == "handover" and (start := start_of(folder, config)):
+        folder = handed_over(folder, start)
         config = config_of(folder)
     recipe = plugins.recipe_of(config, str(folder))
     untrained = kind == "handover" and recipe.offline is None

@@ -27,7 +27,7 @@ def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
         for place in (moved, given):
             if place.resolve() != folder.resolve() and _fits(place, config):
                 return place.resolve()
-        return (moved if moved.exists() and not given.exists() else given).resolve()
+        return given.resolve()
     except ValueError as error:
         raise InputError(f"{folder / 'config.json'}: restore: {error}") from None
 
@@ -48,7 +48,9 @@ def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
     recipe = config.get("recipe") or {}
     parts = {key: recipe.get(key) for key in ("offline", "transform")}
     parts |= {key: config.get(key) for key in ("data_hash", "seeds")}
-    return {key: value for key, value in files.flat(parts).items() if value is not None}
+    own = ("offline.steps", "offline.eval_every")  # mean nothing in a run that restored another
+    found = files.flat(parts).items()
+    return {key: value for key, value in found if value is not None and key not in own}
 
 
 def data_hash_of(start: Path) -> str | None:

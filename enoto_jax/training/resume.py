@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,43 +25,52 @@ from enoto_jax.types import InputError, Transition, plural
 
 
 class Restored(NamedTuple):
-    """What is read from another run.
+    """The offline state that a run starts from, as another run has kept it.
 
     Attributes:
-      state: Its offline state, on the devices.
-      transform: The transform that it was trained with; None in runs of older versions.
+      folder: The run that has it.
+      kind: Where it is: "handover", or "latest" if that run is still offline.
       step: How many updates it has made.
+      transform: The transform that it was trained with; None in runs of older versions.
+      seeds: The seeds of that run.
     """
 
-    state: core.TrainState
-    transform: Transform | None
+    folder: Path
+    kind: str
     step: int
+    transform: Transform | None
+    seeds: list[int]
+
+    def state(self, algorithm: core.Algorithm, seeds: SeedMap) -> core.TrainState:
+        """Read the state of these seeds, and return it on the devices.
+
+        Raises:
+          InputError: It is damaged, or its networks differ.
+        """
+        print(f"restored {self.folder}: offline, {plural(self.step, 'update')}", file=sys.stderr)
+        shapes = template(lambda: abstract(algorithm), len(self.seeds))
+        with closing(Checkpoints(self.folder / "checkpoints")) as checkpoints:
+            state = checkpoints.restore(shapes, self.kind)
+        rows = np.asarray([self.seeds.index(seed) for seed in seeds.seeds.tolist()])
+        return seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
 
 
-def offline_state(folder: Path, algorithm: core.Algorithm, seeds: SeedMap) -> Restored:
-    """Return another run's offline state for these seeds.
-
-    It is the state at that run's hand-over, or the newest if that run is still offline.
+def restored(folder: Path, seeds: Sequence[int]) -> Restored:
+    """Return what a folder has for these seeds, without reading its arrays.
 
     Raises:
-      InputError: There is no such checkpoint, or its seeds or networks differ.
+      InputError: It has no checkpoint of an offline phase, or not all of the seeds.
     """
-    have, want = config_of(folder).get("seeds", []), seeds.seeds.tolist()
-    checkpoints = Checkpoints(folder / "checkpoints")
-    kept, newest = checkpoints.record("handover"), checkpoints.record()
+    have = config_of(folder).get("seeds", [])
+    with closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        kept, newest = checkpoints.record("handover"), checkpoints.record()
     found = kept or newest
     if found is None or found["phase"] != "offline":
         raise InputError(f"--restore: {folder} has no checkpoint of an offline phase")
-    if missing := [s for s in want if s not in have]:
+    if missing := [seed for seed in seeds if seed not in have]:
         raise InputError(f"--restore: {folder} trained seeds {have}, not {missing}")
-    print(f"restored {folder}: offline, {plural(found['step'], 'update')}", file=sys.stderr)
-    shapes = template(lambda: abstract(algorithm), len(have))
-    state = checkpoints.restore(shapes, "handover" if kept else "latest")
-    checkpoints.close()
-    transform = found.get("transform")
-    rows = np.asarray([have.index(s) for s in want])
-    state = seeds.put(jax.tree.map(lambda x: np.asarray(x)[rows], state))
-    return Restored(state, transform and Transform.from_json(transform), found["step"])
+    transform = found.get("transform") and Transform.from_json(found["transform"])
+    return Restored(folder, "handover" if kept else "latest", found["step"], transform, have)
 
 
 def check_transform(folder: Path, mine: FitTransform) -> None:

@@ -36,7 +36,6 @@ from enoto_jax.training.finish import finish
 from enoto_jax.training.record import Looks, Record
 from enoto_jax.training.seeds import SeedMap
 from enoto_jax.training.settings import Options, Settings
-from enoto_jax.transforms import Transform
 from enoto_jax.types import InputError, RunError, Stopped, Transition
 
 
@@ -51,7 +50,7 @@ class Setup(NamedTuple):
       env: The environments to make; None without a simulator.
       known: The environment's own action bounds and the order of its observations, or None.
       dataset: The data set; None if nothing in this run learns from it.
-      start: The folder of the offline state that this run restores; None if it restores none.
+      start: The offline state that this run starts from; None if it restores none.
     """
 
     recipe: Recipe
@@ -61,7 +60,7 @@ class Setup(NamedTuple):
     env: EnvChoice | None
     known: Checked | None
     dataset: Dataset | None
-    start: Path | None
+    start: resume.Restored | None
 
     @property
     def begins_offline(self) -> bool:
@@ -72,7 +71,8 @@ class Setup(NamedTuple):
     def data_lines(self) -> list[str]:
         """The lines about its data that a run prints before it trains."""
         if self.dataset is None:
-            return []
+            observed = self.known.observed if self.known else ""
+            return [observed] if observed else []
         return contents.opening_lines(self.source, self.dataset, *(self.known or ()))
 
     @property
@@ -81,7 +81,7 @@ class Setup(NamedTuple):
         restored, modules = self.settings.restored, plugins.modules_of(self.recipe)
         data_hash = self.dataset and self.dataset.content_hash
         if data_hash is None and self.start is not None:  # what the restored phase learned from
-            data_hash = run_folder.config_of(self.start).get("data_hash")
+            data_hash = starts.data_hash_of(self.start.folder)
         # Without an environment, the data's.
         bounds = self.known.bounds if self.known else self.source.action_bounds
         return {
@@ -96,6 +96,7 @@ class Setup(NamedTuple):
             "eval_max_steps": self.settings.eval_max_steps,
             "plugins": list(dict.fromkeys((*self.settings.plugins, *modules))),
             "restore": restored and str(restored.resolve()),
+            "restored_step": self.start and self.start.step,
             "recipe": units.to_json(self.recipe),
             "data_hash": data_hash,
             "reference": self.source.reference,
@@ -134,7 +135,9 @@ def train(
         print(f"{folder} is finished; its files are not touched", file=sys.stderr)
         return summary
     seeds = SeedMap(setup.settings.numbers)
-    before, transform, size = _start(setup, seeds)
+    size, start, before = _size(setup, seeds), setup.start, None
+    if start is not None and start.folder != folder:  # read before anything is written
+        before = start.state(setup.built.offline, seeds)
     with ExitStack() as stack:
         hosts.from_first(lambda: run_folder.claim(folder, stack))
         if setup.settings.announce:
@@ -144,7 +147,7 @@ def train(
             print(
                 f"{folder} began with {moved}: results may differ in the last bits", file=sys.stderr
             )
-        record = _open(setup, folder, seeds, transform)
+        record = _open(setup, folder, seeds)
         try:
             if hosts.first():
                 run_folder.begin(folder, config)
@@ -172,8 +175,16 @@ def set_up(recipe: Recipe, source: Source, settings: Settings, folder: Path) -> 
         pool.check(recipe.online.envs_backend, choice)
     elif recipe.offline is None:
         raise InputError("--env: this method trains online only and has no environment; give one")
-    restored = settings.restored
-    start = None if restored is None else starts.handed_over(folder, restored)
+    start = None
+    if settings.restored is not None:
+        if env is None:
+            raise InputError(
+                "--env=none: a run that restores another one trains online only; give an "
+                "environment, or leave out --restore"
+            )
+        where = starts.handed_over(folder, settings.restored)
+        resume.check_transform(where, recipe.transform)
+        start = resume.restored(where, settings.numbers)
     setup = Setup(recipe, built, source, settings, choice, known, None, start)
     needed = setup.begins_offline or built.replay.needs_data or built.handover.needs_data
     dataset = source.load() if needed else None
@@ -183,27 +194,24 @@ def set_up(recipe: Recipe, source: Source, settings: Settings, folder: Path) -> 
     return setup._replace(dataset=dataset)
 
 
-def _start(setup: Setup, seeds: SeedMap) -> tuple[resume.Restored | None, Transform, str]:
-    """Return what is restored, if anything, the transform, and the run's size in words.
+def _size(setup: Setup, seeds: SeedMap) -> str:
+    """Return the run's size in words.
 
     Raises:
       InputError: The run does not fit in memory.
     """
-    recipe, built, source, _, _, _, dataset, start = setup
-    before = None
-    if start is not None:
-        resume.check_transform(start, recipe.transform)
-        before = resume.offline_state(start, built.offline, seeds)
-    transform = (before and before.transform) or recipe.transform(source.spec, dataset)
+    dataset, built = setup.dataset, setup.built
     rows = 0 if dataset is None else len(dataset)
-    parts = memory.estimate(built, source.spec, seeds, rows)
+    parts = memory.estimate(built, setup.source.spec, seeds, rows)
     memory.check(parts, built.replay.capacity, memory.available())
-    return before, transform, memory.size_line(parts, dataset)
+    return memory.size_line(parts, dataset)
 
 
-def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> Record:
+def _open(setup: Setup, folder: Path, seeds: SeedMap) -> Record:
     """Open the run's files and the environments of its evaluations."""
     recipe, built, source, settings, env, *_ = setup
+    transform = setup.start and setup.start.transform
+    transform = transform or recipe.transform(source.spec, setup.dataset)
     learns_from_data = recipe.offline is not None or built.replay.needs_data
     sample = source.sample(probe.ROWS) if learns_from_data else None
     evaluator = None
@@ -222,15 +230,15 @@ def _open(setup: Setup, folder: Path, seeds: SeedMap, transform: Transform) -> R
     )
 
 
-def _phases(setup: Setup, before: resume.Restored | None, record: Record) -> None:
+def _phases(setup: Setup, before: core.TrainState | None, record: Record) -> None:
     """Train whatever is left, starting from the newest checkpoint.
 
     Args:
       setup: The run's parts.
-      before: What is restored; None if this run trains its own offline phase or needs none.
+      before: The other run's offline state, on the devices; None once this run has its own.
       record: The run's record.
     """
-    recipe, built, source, _, env, _, dataset, _ = setup
+    recipe, built, source, _, env, _, dataset, start = setup
     seeds, data = record.seeds, None
     if dataset is not None:
         data = record.transform.transitions(dataset.transitions)
@@ -257,9 +265,12 @@ def _phases(setup: Setup, before: resume.Restored | None, record: Record) -> Non
             extras = resume.extras(built.offline, data, seeds, stored=False)
             resident = resident._replace(extras=extras)
             state = _offline(recipe, built, resident, saved, record)
-        elif before is not None:  # kept, because the other run may train on, move or be deleted
-            state = before.state if saved is None else seeds.put(saved.state)
-            record.saving.save_handover(before.step, seeds.get(state))
+        elif start is not None:  # kept, because the other run may train on, move or be deleted
+            if saved is not None:
+                state = seeds.put(saved.state)
+            else:
+                state = start.state(built.offline, seeds) if before is None else before
+            record.saving.save_handover(start.step, seeds.get(state))
         if env is None:
             return
         print("\n".join(switch(recipe)), file=sys.stderr)

@@ -1,6 +1,7 @@
 """Names that are misspelt, or that belong elsewhere, give one line with a hint."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from enoto_jax.cli import command, compiled, hints, train
 from enoto_jax.cli.command import define_only
 from enoto_jax.recipes import budgets, units
 from enoto_jax.recipes.table import RECIPES, recipe
+from enoto_jax.training import resume
 
 
 @pytest.fixture
@@ -103,6 +105,11 @@ def test_explain_a_unit(said):
     )
 
 
+def test_explain_the_flag_of_a_hyper_parameter(said):
+    code, text = said("--explain=num_critics")
+    assert code == command.DONE and "algorithm.n" in text
+
+
 def test_explain_a_flag(said):
     code, text = said("--explain=seeds")
     assert (
@@ -121,7 +128,14 @@ def test_shortened():
 
 
 @pytest.fixture
-def trained(tmp_path):
+def unread(monkeypatch):
+    """Whatever is restored has a checkpoint."""
+    found = resume.Restored(Path("start"), "handover", 20, None, [0, 1])
+    monkeypatch.setattr(resume, "restored", lambda folder, seeds: found)
+
+
+@pytest.fixture
+def trained(tmp_path, unread):
     """trained(method) -> the folder of a run, with config.json only."""
 
     def trained(method):
@@ -159,7 +173,7 @@ def test_a_method_that_can(said, trained):
     assert code == command.DONE, text
 
 
-def test_a_run_that_has_begun_does_not_need_the_run_that_it_restored(said, tmp_path):
+def test_a_run_that_has_begun_does_not_need_the_run_that_it_restored(said, unread, tmp_path):
     given = ("--restore=gone", f"--out={tmp_path / 'run'}", "--dry_run")
     assert said(*given)[0] == command.BAD_INPUT
     (tmp_path / "run" / "checkpoints" / "handover" / "0").mkdir(parents=True)

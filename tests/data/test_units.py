@@ -63,6 +63,9 @@ def test_what_leaves_the_bounds_is_refused(opened, tiny):
         opened(tiny).load()
     with pytest.raises(InputError, match=r"row 3, action 0: 2.5 is above 2 \(1 row\); clip"):
         opened(tiny, action_low=-2, action_high=2).load()
+    both = {**tiny, "actions": np.tile([1000.09, 1.05], (7, 1))}  # only the second is outside
+    with pytest.raises(InputError, match=r"action 1: 1.05 is above 1"):
+        opened(both, action_low="-1000,-1", action_high="1000,1").load()
     tiny["actions"][3] = 2.0001  # rounding error
     found = opened(tiny, action_low=-2, action_high=2).load().transitions.action
     assert found.max() == 1.0

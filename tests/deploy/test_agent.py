@@ -483,6 +483,9 @@ def test_without_bounds_it_acts_in_the_units_of_the_run_or_the_data(
     given = Agent(ROW, source, tmp_path, seed=SEED, action_low=-1, action_high=1)
     assert given.act(np.ones(2), explore=False) < 1
     assert f"in [-1, 1]; the run {tmp_path} has [0, 4]" in capsys.readouterr().err
+    older = {**config, "action_bounds": None, "env": "lab:Arm-v0"}  # a simulator that is not here
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    assert Agent(ROW, source, tmp_path, seed=SEED, action_low=-2, action_high=2)._world.high == 2
     alone = Agent(tiny("sac"), scaled)
     assert (alone._world.low, alone._world.high) == (-3, 3)
     alone.act(np.zeros(2))
@@ -544,7 +547,7 @@ def test_other_data_of_the_same_size_are_refused(trained, source, tmp_path):
     with pytest.raises(InputError, match="with different data; give another folder"):
         Agent(row, other, trained[0], tmp_path, seed=SEED)
     bounds = {"action_low": -2, "action_high": 2}
-    with pytest.raises(InputError, match="with different action bounds"):
+    with pytest.raises(InputError, match=r"different action bounds; .* or its own .*, \[-"):
         Agent(row, source, trained[0], tmp_path, seed=SEED, **bounds)
     # Files that an earlier version's agent wrote.
     config = json.loads((tmp_path / "config.json").read_text())

@@ -79,6 +79,10 @@ def test_a_shorter_run_and_another_study_are_not_compared(write):
     found = ogbench.load(root)
     assert list(found) == ["task1"] and found["task1"]["fql"].finished
     assert not rows(ogbench.page(found), "`enoto_fql` - `fql`")
+    for task in ("task2", "task3"):
+        write(task, "enoto_fql", [[0.0, 0.5, 1.0]])
+        write(task, "fql", [[0.0, 0.5, 0.75]])
+    assert not rows(ogbench.page(ogbench.load(root)), "mean of the tasks", "`enoto_fql` - `fql`")
 
 
 def test_the_command_draws_what_is_finished(write, tmp_path, capsys):

@@ -56,6 +56,14 @@ def test_differences_of_runs_that_share_a_hand_over(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("step", "by"), [(None, "hand-over"), (10, "hand-over"), (20, "seed")])
+def test_one_start_at_another_update_is_another_hand_over(tmp_path, step, by):
+    start = run(tmp_path / "start", "cql", [0])
+    ours = run(tmp_path / "a", "ours", [0], restore=start.folder, restored_step=10)
+    theirs = run(tmp_path / "b", "theirs", [0], restore=start.folder, restored_step=step)
+    assert finals([ours], [theirs]).paired_by == by
+
+
 @pytest.mark.parametrize(("precision", "by"), [("float32", "hand-over"), ("bf16", "seed")])
 def test_another_precision_is_another_hand_over(tmp_path, precision, by):
     recipe = {"offline": {"algorithm": {"unit": "cql"}, "steps": 2000}}
@@ -80,6 +88,9 @@ def test_a_start_is_the_run_that_fits_not_one_of_its_name_in_the_current_folder(
     assert other.start == here
     own = run(tmp_path / "cwd" / "off", "ours", [0], restore="runs/off", data_hash="sha256:34")
     assert own.start == here  # it has the name itself
+    run(tmp_path / "other", "iql", [0], recipe={"offline": {"algorithm": {"unit": "iql"}}})
+    gone = run(tmp_path / "c", "ours", [0], restore="gone/other")
+    assert gone.start == tmp_path / "cwd" / "gone" / "other"  # not a neighbour that does not fit
 
 
 def test_five_seeds_have_an_interval(tmp_path):

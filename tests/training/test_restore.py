@@ -97,6 +97,23 @@ def test_restore_from_no_run_leaves_no_trace(source, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_copy_of_the_start_stops_no_run_that_is_online(finished, source, tmp_path):
+    row = tiny("cql_n_to_sac_n", online__steps=2, online__warmup=9)
+    with watched(("env", 2)), pytest.raises(Stopped):
+        train(source, tmp_path / "run", row=row, restore=finished.folder)
+    for path in (tmp_path / "run" / "checkpoints" / "handover").rglob("d/*"):
+        path.write_bytes(b"damaged")
+    train(source, tmp_path / "run", row=row, restore=finished.folder)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["restored_step"] == 20
+
+
+def test_without_an_environment_nothing_is_restored(finished, source, tmp_path):
+    with pytest.raises(InputError, match="trains online only; give an environment, or leave out"):
+        train(source, tmp_path / "run", restore=finished.folder, env="none")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_that_has_begun_needs_its_start_no_longer(finished, source, tmp_path):
     """Both are moved, then the start is deleted."""
     start, moved = tmp_path / "a" / "start", tmp_path / "b"
