@@ -3,6 +3,7 @@
 import csv
 import json
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,10 @@ REFERENCE = (-15.0, -3.0)
 EVALUATED = [("offline", 10), ("offline", 20), *(("online", step) for step in (0, 4, 8, 12))]
 
 
+# Units never change, so all runs of a recipe can share them, and need tracing only once.
+built = cache(build)
+
+
 class Killed(BaseException):
     """Raised to end a run as SIGKILL does: nothing is saved."""
 
@@ -42,7 +47,9 @@ class Finished(NamedTuple):
 
 def train(source, folder, row: Recipe = ROW, **changes):
     settings = {"seeds": SEEDS, "eval_episodes": EPISODES, **changes}
-    return run.train(row, source, folder, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "build", built)
+        return run.train(row, source, folder, **settings)
 
 
 @contextmanager
@@ -86,22 +93,28 @@ def evaluations(folder) -> list[tuple[str, int, int]]:
     ]
 
 
+@cache
+def templates(row: Recipe, seeds: int) -> tuple[core.TrainState | None, Online]:
+    """Return zeros in the shapes of the offline and the online phase's states."""
+    units, key = built(row, REACH), jax.random.key(0)
+    begin = online.begin(units.online, units.replay, REACH, row.online.batch_size)
+    shapes = (
+        units.offline and jax.eval_shape(lambda: core.init(units.offline, key)),
+        jax.eval_shape(lambda: begin(core.init(units.online, key), np.int32(0))),
+    )
+    return jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
+
+
 def kept_handover(folder, row: Recipe = ROW, seeds: int = 2) -> core.TrainState:
-    algorithm = build(row, REACH).offline
-    shapes = jax.eval_shape(lambda: core.init(algorithm, jax.random.key(0)))
     checkpoints = Checkpoints(folder / "checkpoints")
-    template = jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
-    state = checkpoints.restore(template, "handover")
+    state = checkpoints.restore(templates(row, seeds)[0], "handover")
     checkpoints.close()
     return state
 
 
 def last_state(folder, row: Recipe = ROW, seeds: int = 2) -> Online:
     """Return the newest checkpoint, which must be from the online phase."""
-    built = build(row, REACH)
-    begin = online.begin(built.online, built.replay, REACH, row.online.batch_size)
-    shapes = jax.eval_shape(lambda: begin(core.init(built.online, jax.random.key(0)), np.int32(0)))
-    template = jax.tree.map(lambda x: np.zeros((seeds, *x.shape), x.dtype), shapes)
+    template = templates(row, seeds)[1]
     checkpoints = Checkpoints(folder / "checkpoints")
     about = checkpoints.record()
     assert about["phase"] == "online"

@@ -29,6 +29,12 @@ KEY = jax.random.key(0)
 SHAPE = {"n": 4, "hidden": (8, 7)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with quick_compiling():
+        yield
+
+
 @pytest.fixture(scope="module")
 def offline(spec, state_of):
     """The final state of an offline phase with a learned multiplier and a frozen policy."""
@@ -149,8 +155,7 @@ def merged(spec, team):
     def both(team):
         return handover.merge_actors()(KEY, team, online), core.init(online, KEY)
 
-    with quick_compiling():
-        return jax.jit(both)(team)
+    return jax.jit(both)(team)
 
 
 def test_merged_actors_are_the_members_and_the_critics_one_ensemble(team, merged):
@@ -180,9 +185,9 @@ def test_the_merged_policy_is_what_was_evaluated_offline(spec, team, merged, bat
 
 
 def test_merging_what_does_not_fit_is_refused(spec, team, offline):
-    merge = handover.merge_actors()
+    merge, fitting = handover.merge_actors(), br(policies=3, **AGENTS).build(spec)
     with pytest.raises(InputError, match="merge_actors: there is no offline phase to merge"):
-        merge(KEY, None, br(policies=3, **AGENTS).build(spec))
+        jax.eval_shape(lambda: merge(KEY, None, fitting))
     for online in (
         br(policies=2, **AGENTS).build(spec),
         br(policies=3, n=2, hidden=(8, 9)).build(spec),
@@ -193,7 +198,7 @@ def test_merging_what_does_not_fit_is_refused(spec, team, offline):
         jax.eval_shape(lambda: merge(KEY, offline, online))  # one policy, not several agents
     alone = offline.replace(params={"actor": offline.params["actor"]})
     with pytest.raises(InputError, match="merge_actors: the offline phase has no params of critic"):
-        merge(KEY, alone, online)
+        jax.eval_shape(lambda: merge(KEY, alone, online))
 
 
 # `fresh`, and descriptions of differences.
@@ -246,8 +251,8 @@ def test_only_the_first_three_differences_are_told():
 
 @pytest.fixture(scope="module")
 def expanded(spec, state_of):
-    offline = state_of(iql(**SHAPE).build(spec))
-    return offline, handover.expand_policy()(KEY, offline, pex(**SHAPE).build(spec))
+    offline, online = state_of(iql(**SHAPE).build(spec)), pex(**SHAPE).build(spec)
+    return offline, jax.jit(lambda s: handover.expand_policy()(KEY, s, online))(offline)
 
 
 def test_expand_policy_freezes_the_old_policy_and_keeps_the_values(expanded):
@@ -261,7 +266,8 @@ def test_expand_policy_freezes_the_old_policy_and_keeps_the_values(expanded):
 
 def test_expand_policy_starts_a_new_policy_and_new_optimisers(spec, expanded):
     offline, state = expanded
-    start = core.init(pex(**SHAPE).build(spec), KEY)
+    online = pex(**SHAPE).build(spec)
+    start = jax.jit(lambda: core.init(online, KEY))()
     assert_same(state.params["actor"], start.params["actor"])
     assert_same(state.opt_states, start.opt_states)
     assert offline.opt_states["critic"][0].count == 3  # the new optimisers do not continue it
@@ -279,14 +285,15 @@ def test_expand_policy_starts_a_new_policy_and_new_optimisers(spec, expanded):
 def test_expand_policy_refuses(spec, state_of, make, online, message):
     shape = SHAPE if make is not bc else {"hidden": (8, 7)}
     offline = None if make is None else state_of(make(**shape).build(spec))
+    algorithm = online(**SHAPE).build(spec)
     with pytest.raises(InputError, match=message):
-        handover.expand_policy()(KEY, offline, online(**SHAPE).build(spec))
+        jax.eval_shape(lambda: handover.expand_policy()(KEY, offline, algorithm))
 
 
 def test_expand_policy_refuses_networks_of_another_shape(spec, state_of):
-    offline = state_of(iql(n=4, hidden=(8, 6)).build(spec))
+    offline, online = state_of(iql(n=4, hidden=(8, 6)).build(spec)), pex(**SHAPE).build(spec)
     with pytest.raises(InputError, match="expand_policy: the two phases' networks differ: .*8, 6"):
-        handover.expand_policy()(KEY, offline, pex(**SHAPE).build(spec))
+        jax.eval_shape(lambda: handover.expand_policy()(KEY, offline, online))
 
 
 # Critics distilled into fewer.
@@ -356,7 +363,8 @@ def test_students_as_large_as_the_teachers_start_as_the_first_of_them(
     offline = sac(n=3, hidden=(8, 7)).build(spec)
     online = sac(n=m, hidden=(8, 7), critic_hidden=(8, width)).build(spec)
     before, fit = state_of(offline), handover.distil(steps=1, rate=0.0)
-    state = fit(KEY, before, online, handover.Learned(offline, batch))
+    learned = handover.Learned(offline, batch)
+    state = jax.jit(lambda s: fit(KEY, s, online, learned))(before)
     action = batch.action
     students = online.q(state.params["critic"], batch.observation, action)
     first = offline.q(before.params["critic"], batch.observation, action)[:m]
@@ -406,10 +414,9 @@ def test_a_row_with_a_distilled_ensemble_runs_from_its_data_and_is_restored(tmp_
     row = registry.override(row, "handover", "distil")
     row = registry.override(row, "handover.steps", 3)
     source = reach_source()
-    with quick_compiling():
-        options = {"seeds": (0,), "eval_episodes": 1}
-        train(row, source, tmp_path / "whole", **options)
-        train(row, source, tmp_path / "again", restore=tmp_path / "whole", **options)
+    options = {"seeds": (0,), "eval_episodes": 1}
+    train(row, source, tmp_path / "whole", **options)
+    train(row, source, tmp_path / "again", restore=tmp_path / "whole", **options)
 
     def written(folder, name):
         with open(tmp_path / folder / name) as file:
