@@ -75,7 +75,7 @@ phases; `offline.algorithm.tau` and `online.algorithm.tau` apply to one.
 
 Written by `python -m experiments.table > docs/methods/index.md`."""
 HOW = """\
-Set options with `--set=PATH=VALUE`; `enoto train --explain=NAME` explains a unit, or an option and its paths.
+Set options with `--set=PATH=VALUE`; `enoto train --explain=NAME` explains a unit or an option.
 Written by `python -m experiments.table --pages=docs/units`."""
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "methods"
 

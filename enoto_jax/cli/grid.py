@@ -94,7 +94,7 @@ def cells(out: Path) -> list[Cell]:
     Raises:
       InputError: A run cannot be trained, or its folder holds another run.
     """
-    rows = [cell(name, arguments) for name, arguments in _products()]
+    rows = [cell(out / name, arguments) for name, arguments in _products()]
     shared: dict[str, list[Cell]] = {}
     for row in rows:
         offline = row.plan.recipe.offline is not None and row.plan.restore is None
@@ -107,7 +107,7 @@ def cells(out: Path) -> list[Cell]:
             plan, digest = group[0].plan, hashlib.sha256(key.encode()).hexdigest()[:8]
             words = ("offline", plan.recipe.offline.algorithm.name, plan.source.name)
             name = _name(*words, f"s{plan.seeds[0]}", digest)
-            first.append(cell(name, (*group[0].arguments, "--set=online.steps=0")))
+            first.append(cell(out / name, (*group[0].arguments, "--set=online.steps=0")))
             after |= {row.name: name for row in group}
     rows = [_behind(row, out, after[row.name]) if row.name in after else row for row in rows]
     if len({row.name for row in rows}) < len(rows):
@@ -118,17 +118,17 @@ def cells(out: Path) -> list[Cell]:
     return [*first, *rows]
 
 
-def cell(name: str, arguments: tuple[str, ...]) -> Cell:
+def cell(folder: Path, arguments: tuple[str, ...]) -> Cell:
     """Return a run with its arguments resolved."""
-    return Cell(name, arguments, resolve(arguments))
+    return Cell(folder.name, arguments, resolve(arguments, folder))
 
 
-def resolve(arguments: tuple[str, ...]) -> plans.Plan:
-    """Return the plan that `enoto train` would run with these arguments."""
+def resolve(arguments: tuple[str, ...], folder: Path | None = None) -> plans.Plan:
+    """Return the plan that `enoto train` would run with these arguments in this folder."""
     given = copy.deepcopy(FLAGS)
     for flag in given:
         given[flag].unparse()
-    given(["enoto train", *arguments])
+    given(["enoto train", *arguments, *([f"--out={folder}"] if folder else [])])
     return plans.resolve(given, train.PATHS, arguments)
 
 
@@ -171,7 +171,8 @@ def _products() -> Iterator[tuple[str, tuple[str, ...]]]:
             given = tuple(x for x in shared if not x.startswith("--offline_steps="))
         own = [f"--{flag}={x}" for flag, x in (("method", method), ("task", task)) if x]
         arguments = (*own, *given, *(argument for _, argument in varied))
-        plan = resolve((*arguments, f"--seed={FLAGS.seed}"))
+        named = [x for x in arguments if not x.startswith("--restore=")]  # checked with the folder
+        plan = resolve((*named, f"--seed={FLAGS.seed}"))
         words = [plan.method, plan.source.name, *(word for word, _ in varied)]
         for group in range(FLAGS.seed_groups):
             seed = FLAGS.seed + group * len(plan.seeds)

@@ -111,6 +111,16 @@ def test_the_budget_is_settled_where_the_sweep_begins(tmp_path, monkeypatch):
     assert grid.resolve(cell.arguments).recipe == cell.plan.recipe
 
 
+def test_a_run_that_has_begun_does_not_need_what_it_restored(cells, tmp_path):
+    with pytest.raises(InputError, match="gone is not a run's folder"):
+        cells("--method=cql", "--restore=gone")
+    for seed in (0, 1):
+        name = f"cql-pendulum-replay-s{seed}"
+        (tmp_path / "out" / name / "checkpoints" / "handover" / "0").mkdir(parents=True)
+    found = cells("--method=cql", "--restore=gone", "--seed_groups=2")
+    assert [cell.plan.restore for cell in found] == [Path("gone")] * 2
+
+
 def test_a_configuration_brings_its_method(cells, tmp_path):
     (one,) = cells("--method=td3_bc")
     config = {"method": "td3_bc", "seeds": [0], "eval_episodes": 1, "env": one.plan.env_id}
