@@ -30,10 +30,6 @@ REFERENCE = (-15.0, -3.0)
 EVALUATED = [("offline", 10), ("offline", 20), *(("online", step) for step in (0, 4, 8, 12))]
 
 
-# Units never change, so all runs of a recipe can share them, and need tracing only once.
-built = cache(build)
-
-
 class Killed(BaseException):
     """Raised to end a run as SIGKILL does: nothing is saved."""
 
@@ -47,9 +43,7 @@ class Finished(NamedTuple):
 
 def train(source, folder, row: Recipe = ROW, **changes):
     settings = {"seeds": SEEDS, "eval_episodes": EPISODES, **changes}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "build", built)
-        return run.train(row, source, folder, **settings)
+    return run.train(row, source, folder, **settings)
 
 
 @contextmanager
@@ -96,7 +90,7 @@ def evaluations(folder) -> list[tuple[str, int, int]]:
 @cache
 def templates(row: Recipe, seeds: int) -> tuple[core.TrainState | None, Online]:
     """Return zeros in the shapes of the offline and the online phase's states."""
-    units, key = built(row, REACH), jax.random.key(0)
+    units, key = build(row, REACH), jax.random.key(0)
     begin = online.begin(units.online, units.replay, REACH, row.online.batch_size)
     shapes = (
         units.offline and jax.eval_shape(lambda: core.init(units.offline, key)),

@@ -9,7 +9,6 @@ import pytest
 
 from enoto_jax.data.loading import from_env
 from enoto_jax.envs import state, vector
-from enoto_jax.report import curves, metrics
 from enoto_jax.runs import files, saving
 from enoto_jax.runs.checkpoint import Checkpoints
 from enoto_jax.training.record import Record, Stopped
@@ -31,14 +30,6 @@ from tests.small_runs import (
 )
 
 
-@pytest.fixture
-def undrawn(finished, monkeypatch):
-    """Draw no pictures: the tests compare the files that pictures are drawn from."""
-    monkeypatch.setattr(metrics, "picture", lambda folder: None)
-    monkeypatch.setattr(curves, "curve", lambda folder, path: None)
-
-
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "at, where",
     [
@@ -60,7 +51,6 @@ def test_a_stopped_run_goes_on(finished, source, tmp_path, at, where):
     assert_goes_on_as_uninterrupted(tmp_path, finished)
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("at", [("eval", 2), ("eval", 4)], ids=["offline", "online"])
 def test_a_killed_run_goes_on_from_its_newest_checkpoint(finished, source, tmp_path, at):
     with watched(at, kill=True), pytest.raises(Killed):
@@ -149,7 +139,6 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode(
     assert went_on.train.step.tolist() == [UTD * (STEPS - WARMUP)] * 2
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("number, where", [(1, "offline update 10"), (4, "online step 4")])
 def test_a_signal_cuts_an_evaluation_short(finished, source, tmp_path, number, where):
     """Evaluations may take minutes, so the step is saved and evaluated after resuming."""
