@@ -68,7 +68,8 @@ def measure(place: Path) -> None:
         source = load_source(config["task_given"])
         algorithm = build(registry.from_json(config["recipe"]), source.spec).offline
         seeds = SeedMap(config["seeds"])
-        state, transform, _ = resume.offline_state(folder, algorithm, seeds)
+        start = resume.restored(folder, config["seeds"])
+        state, transform = start.state(algorithm, seeds), start.transform
         sample = source.sample(ROWS) if sample is None else sample
         program = seeds.compile(partial(action_distances, algorithm, transform), shared=(1,))
         distances = seeds.get(program(state, seeds.share(transform.transitions(sample))))

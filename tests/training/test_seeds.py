@@ -190,7 +190,7 @@ def test_all_devices_on_a_cpu_take_from_one_memory():
 
     def parts(platform, devices):
         seeds = SeedMap(range(4), [SimpleNamespace(platform=platform)] * devices)
-        return memory.estimate(row, build(row, REACH), REACH, seeds, rows=100)
+        return memory.estimate(build(row, REACH), REACH, seeds, rows=100)
 
     one = parts("cpu", 1)
     assert parts("cpu", 4) == {**one, "data set": 4 * one["data set"]}

@@ -96,7 +96,7 @@ def _use_run(folder: Path) -> None:
     """Continue from a run: another run from its offline state, then the run itself."""
     with redirect_stderr(io.StringIO()):
         seeds = SeedMap(_SEEDS)
-        resume.offline_state(folder, _algorithm(), seeds)
+        resume.restored(folder, _SEEDS).state(_algorithm(), seeds)
         source = Source("reach", "", SPEC, None, None, None)
         record = Record(folder, source, seeds, transform()(SPEC, None), 20)
         try:
