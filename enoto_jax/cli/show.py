@@ -49,7 +49,7 @@ def describe(plan: Plan) -> str:
 def dry_run(plan: Plan) -> None:
     """Print the resolved configuration, sizes and memory; train nothing."""
     setup = run.set_up(plan.recipe, plan.source, Settings.of(plan.options), plan.out)
-    built, dataset = setup.built, setup.dataset
+    built = setup.built
     print(describe(plan), *setup.data_lines, sep="\n")
     print("\n".join(switch(plan.recipe)))
     for path, value, _ in units.leaves(plan.recipe):
@@ -59,8 +59,7 @@ def dry_run(plan: Plan) -> None:
         if algorithm is not None:
             state = jax.eval_shape(lambda a=algorithm: core.init(a, jax.random.key(0)))
             print(f"{name}: {memory.tree_bytes(state.params) // 4:,} parameters per seed")
-    rows = 0 if dataset is None else len(dataset)
-    parts = memory.estimate(built, plan.source.spec, SeedMap(plan.seeds), rows)
+    parts = setup.sizes(SeedMap(plan.seeds))
     for name, size in parts.items():
         print(f"memory, {name}: {size / 2**20:.1f} MiB")
     memory.check(parts, built.replay.capacity, memory.available())

@@ -174,6 +174,12 @@ def rescaled(actions: np.ndarray, bounds: Bounds) -> np.ndarray:
     return np.asarray((actions - low) * (2.0 / (high - low)) - 1.0, np.float32)
 
 
+def unscaled(actions: np.ndarray, bounds: tuple[Any, Any]) -> np.ndarray:
+    """Rescale actions `[N, A]` from [-1, 1] to the bounds: the inverse of `rescaled`."""
+    low, high = bounds
+    return low + 0.5 * (actions + 1.0) * (high - low)
+
+
 def checked_bounds(low: Any, high: Any, size: int, where: object) -> Bounds:
     """Return the lowest and highest action, each float64 [A].
 

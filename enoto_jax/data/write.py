@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from enoto_jax.atomic import written_whole
+from enoto_jax.data.arrays import unscaled
 from enoto_jax.envs.gym import known_warnings_ignored, make_env
 from enoto_jax.types import InputError, Transition
 
@@ -109,7 +110,7 @@ def write_minari(
         env = gymnasium.make(env_id)
     space: Any = env.action_space
     # Ours lie in [-1, 1]; Minari stores actions in the environment's own units.
-    actions = space.low + 0.5 * (transitions.action + 1.0) * (space.high - space.low)
+    actions = unscaled(transitions.action, (space.low, space.high))
     ends = np.flatnonzero(transitions.terminated | transitions.truncated) + 1
     episodes = [
         EpisodeBuffer(

@@ -17,7 +17,7 @@ def start_of(folder: Path, config: Mapping[str, Any]) -> Path | None:
     run may have that name. So the first of both places that fits is taken.
 
     Raises:
-      InputError: What is recorded is no path.
+      InputError: `restore` in config.json is not a path.
     """
     if not config.get("restore"):
         return None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from enoto_jax.data.arrays import unscaled
 from enoto_jax.data.write import recording_attributes, write_d4rl
 from enoto_jax.envs import rollout
 from enoto_jax.envs.gym import env_spec
@@ -68,7 +69,7 @@ def record(
         else:
             transitions = first_rows(kept.buffer, rows)
             if env_id == "none":  # in the robot's units, which the file's bounds scale back
-                action = low + 0.5 * (transitions.action + 1.0) * (high - low)
+                action = unscaled(transitions.action, (low, high))
                 transitions = transitions._replace(action=np.clip(action, low, high))
         path = out / f"{kind}.hdf5"
         write_d4rl(path, transitions, about, more)

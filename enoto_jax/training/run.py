@@ -75,6 +75,11 @@ class Setup(NamedTuple):
             return [observed] if observed else []
         return contents.opening_lines(self.source, self.dataset, *(self.known or ()))
 
+    def sizes(self, seeds: SeedMap) -> dict[str, int]:
+        """Estimate the bytes that each part of the run takes; see `memory.estimate`."""
+        rows = 0 if self.dataset is None else len(self.dataset)
+        return memory.estimate(self.built, self.source.spec, seeds, rows)
+
     @property
     def config(self) -> dict[str, Any]:
         """The contents of config.json."""
@@ -200,11 +205,9 @@ def _size(setup: Setup, seeds: SeedMap) -> str:
     Raises:
       InputError: The run does not fit in memory.
     """
-    dataset, built = setup.dataset, setup.built
-    rows = 0 if dataset is None else len(dataset)
-    parts = memory.estimate(built, setup.source.spec, seeds, rows)
-    memory.check(parts, built.replay.capacity, memory.available())
-    return memory.size_line(parts, dataset)
+    parts = setup.sizes(seeds)
+    memory.check(parts, setup.built.replay.capacity, memory.available())
+    return memory.size_line(parts, setup.dataset)
 
 
 def _open(setup: Setup, folder: Path, seeds: SeedMap) -> Record:
